@@ -26,6 +26,7 @@ from stint_projector.janitor import EventJanitor
 from tests.support import events
 from tests.support.api_bench import Bench, api, service_environ
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.submissions import submitted
 from tests.support.waiting import until
 
 
@@ -82,14 +83,6 @@ async def test_it_says_who_did_what_and_what_came_of_it(bench: Bench) -> None:
     at = (await bench.load(held)).facts["submitted"].time
     assert found[2]["at"][:-1] == at[:23]
     assert (await bench.http.get(f"/v1/api/job/{held}")).json()["submitted_by"] == caller.display_name
-
-
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "cursor=x", f"cursor={'9' * 30}", "since=1", "qname=%00", "since=2026-13-01"]
-)
-async def test_bad_queries(bench: Bench, query: str) -> None:
-    answer = await bench.http.get(f"/v1/api/audit?{query}")
-    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
 
 
 async def test_it_shows_only_queues_that_the_caller_may_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +181,7 @@ async def test_addresses_are_recorded_only_where_they_may_be(nats: NatsProcess, 
         job_id = await bench.submitted(qname=queue)
         (entry,) = await of_jobs(bench.http, 1, qname=queue)
         assert entry["from"] == ""
-        assert b"127.0.0.1" not in encode(bench_event(await bench.load(job_id)))
-
-
-def bench_event(job: Any) -> Any:
-    return job.facts["submitted"].event
+        assert b"127.0.0.1" not in encode(submitted(await bench.load(job_id)))
 
 
 # --- lineage --------------------------------------------------------------------------------------------------------
@@ -264,9 +253,3 @@ async def test_a_job_of_another_queue_is_not_shown_to_have_got_a_secret(bench: B
         lambda answer: answer.is_success and job_id in answer.text,
     )
     assert [one["job"] for one in answer.json()["data"]] == [job_id]
-
-
-@pytest.mark.parametrize("query", ["", "secret=", "secret=a&version=x", "secret=a&outdated=1", "secret=a&limit=101"])
-async def test_bad_questions_about_secrets(bench: Bench, query: str) -> None:
-    answer = await bench.http.get(f"/v1/api/lineage?{query}")
-    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")

@@ -13,15 +13,14 @@ import httpx
 import pytest
 
 from stint.vault.setup import client_token
-from tests.support.api_bench import BODY, ApiProcess, api_process, service_environ, submitted
-from tests.support.certificates import authority, certificate
+from tests.support import memory
+from tests.support.api_bench import BODY, Api, ApiProcess, api_process, service_environ, submitted
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until, until_true
 
 MIB = 1 << 20
 JOB = "/v1/api/job"
 
-Api = tuple[ApiProcess, httpx.AsyncClient]
 Start = Callable[..., Awaitable[Api]]
 
 
@@ -44,22 +43,6 @@ async def start(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
 async def becomes(http: httpx.AsyncClient, body: bytes, code: int) -> httpx.Response:
     """The first answer to this submission that has this status."""
     return await until(lambda: http.post(JOB, content=body), lambda answer: answer.status_code == code)
-
-
-def resident(process: ApiProcess) -> int:
-    """MiB of memory. The most there ever is counts from now on."""
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
-    return _memory(process, "VmRSS")
-
-
-def most(process: ApiProcess) -> int:
-    return _memory(process, "VmHWM")
-
-
-def _memory(process: ApiProcess, which: str) -> int:
-    found = re.search(rf"^{which}:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) // 1024
 
 
 class Sockets(AsyncExitStack):
@@ -112,10 +95,10 @@ def head(http: httpx.AsyncClient, length: int | None, *lines: str, token: str = 
 )
 async def test_a_json_bomb_costs_little(start: Start, bomb: bytes, code: int) -> None:
     process, http = await start()
-    before = resident(process)
+    before = memory.from_now(process.pid)
     answer = await http.post(JOB, content=bomb)
     assert (answer.status_code, answer.json()["error"].startswith("JSON with more than")) == (code, True)
-    assert most(process) - before < 30
+    assert memory.peak(process.pid) - before < 30 * MIB
 
 
 @pytest.mark.soak
@@ -127,13 +110,13 @@ async def test_large_submissions_at_the_same_time_stay_within_the_bound(
     body = {"wrap_secret_id": "x", "container_image": "busybox", "env_vars": [f"A={letter}{'x' * 20 * MIB}"]}
     async with api_process(tmp_path, nats.url, openbao) as (process, http):
         answers = await asyncio.gather(*(http.post(JOB, json=body) for _ in range(12)))
-        highest = most(process)
+        highest = memory.peak(process.pid)
         refused = [answer for answer in answers if answer.status_code == 503]
         assert {answer.status_code for answer in answers} == {200, 503}
         assert {answer.headers["Retry-After"] for answer in refused} == {"5"}
         assert {answer.json()["status"] for answer in refused} == {"Service Unavailable."}
         assert (await http.post(JOB, json=body)).status_code == 200, "all of it was given back"
-    assert highest < 640
+    assert highest < 640 * MIB
 
 
 async def test_bytes_count_as_they_come_and_are_given_back(start: Start, openbao: OpenBao) -> None:
@@ -284,14 +267,12 @@ async def test_a_whole_body_has_its_time_however_steadily_it_comes(start: Start)
 
 
 @pytest.fixture
-async def tls(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
+async def tls(nats: NatsProcess, openbao: OpenBao, certificates: Path, tmp_path: Path) -> AsyncIterator[ApiProcess]:
     """An API that serves TLS to two connections at a time, one second each to agree on it."""
-    folder = authority(tmp_path / "certificates")
-    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1")
     environ = await service_environ(nats.url, openbao)
-    environ |= {"STINT_TLS_CERT": str(folder / "server-cert.pem"), "STINT_TLS_KEY": str(folder / "server-key.pem")}
+    environ |= {"STINT_TLS_CERT": f"{certificates}/server-cert.pem", "STINT_TLS_KEY": f"{certificates}/server-key.pem"}
     environ |= {"STINT_HOST": "127.0.0.1", "STINT_REQUEST_TIMEOUT": "1", "STINT_CONNECTIONS": "2"}
-    async with running(process := ApiProcess(tmp_path / "api", environ=environ, ca=str(folder / "ca.pem"))):
+    async with running(process := ApiProcess(tmp_path / "api", environ=environ, ca=f"{certificates}/ca.pem")):
         yield process
 
 

@@ -22,7 +22,7 @@ from stint_api.submit.body import parse_submission
 from stint_api.submit.submitter import mark
 from tests.support import events
 from tests.support.api_bench import SEALED, Bench, secret
-from tests.support.submissions import Client, in_cubbyhole, messages, stored, submitted
+from tests.support.submissions import Client, UnsureLog, in_cubbyhole, messages, stored, submitted
 
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox", "run": ["true"]}
 
@@ -42,13 +42,7 @@ async def test_a_repeat_gets_the_same_job(bench: Bench, fields: dict[str, Any]) 
 
 
 async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
-    client, role = Client(bench), secret()
-    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["stint-client"]))
-    role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
-
-    async def logged_in() -> str:
-        found = await bench.admin(lambda c: c.auth.approle.generate_secret_id(role))
-        return (await bench.vault.login(role_id, found["data"]["secret_id"])).token
+    client, role = Client(bench), await bench.role_with("stint-client")
 
     async def job_of(token: str) -> str:
         async with bench.client({"X-Auth-Token": token}) as http:
@@ -56,7 +50,7 @@ async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
             assert await client.take(http) == job_id
             return job_id
 
-    one, two = [await job_of(await logged_in()) for _ in range(2)]
+    one, two = [await job_of(await bench.logged_in(role)) for _ in range(2)]
     assert one == two
     body = {"policies": ["stint-client"], "ttl": "5m", "type": "batch"}
     batch = await bench.admin(lambda c: c.adapter.post("/v1/auth/token/create", json=body))
@@ -148,24 +142,9 @@ class MeetingLog(JetStreamEventLog):
 
     meeting: asyncio.Barrier
 
-    async def append(
-        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
-    ) -> Outcome:
+    async def append(self, *event: Any, **condition: Any) -> Outcome:
         await self.meeting.wait()
-        return await super().append(token, job_id, *facts, after=after, unless=unless)
-
-
-class FaultyLog(JetStreamEventLog):
-    """The real log, until an append; `arrives` says whether that one is stored before the answer is lost."""
-
-    arrives = False
-
-    async def append(
-        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
-    ) -> Outcome:
-        if self.arrives:
-            await super().append(token, job_id, *facts, after=after, unless=unless)
-        return Outcome.UNKNOWN
+        return await super().append(*event, **condition)
 
 
 class ClosedLog(JetStreamEventLog):
@@ -180,13 +159,11 @@ class LateLog(JetStreamEventLog):
 
     others: Iterable[AnyEvent] = ()
 
-    async def append(
-        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
-    ) -> Outcome:
+    async def append(self, token: str, job_id: str, *facts: AnyEvent, **condition: Any) -> Outcome:
         others, self.others = self.others, ()
         for other in others:
             assert await super().append(token, job_id, other) is Outcome.WON
-        return await super().append(token, job_id, *facts, after=after, unless=unless)
+        return await super().append(token, job_id, *facts, **condition)
 
 
 @asynccontextmanager
@@ -266,9 +243,8 @@ async def test_a_try_behind_the_jobs_end_leaves_no_payload(bench: Bench) -> None
 
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_a_lost_answer_is_found_again(bench: Bench, arrives: bool) -> None:
-    client, log = Client(bench), FaultyLog(bench.broker)
-    log.arrives = arrives
-    async with bench.another(log=log) as faulty:
+    client = Client(bench)
+    async with bench.another(log=UnsureLog(bench.broker, arrives=arrives)) as faulty:
         first = await client.post(faulty, **PLAIN)
     assert (first.status_code, first.json()["status"]) == (503, "Service Unavailable.")
     job_id = await client.take(**PLAIN)

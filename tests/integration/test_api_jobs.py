@@ -92,6 +92,28 @@ async def test_a_redirect_that_would_lead_elsewhere_is_a_404(bench: Bench, path:
     assert b"location" not in dict(sent[0]["headers"])
 
 
+WRONG = {
+    JOB: ("held=", "cursor=", "cursor=1-x", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"),
+    "/v1/api/events": ("status=", f"qname={'q' * 1001}"),
+    "/v1/api/audit": (
+        "limit=0",
+        "limit=101",
+        "cursor=x",
+        f"cursor={'9' * 30}",
+        "since=1",
+        "qname=%00",
+        "since=2026-13-01",
+    ),
+    "/v1/api/lineage": ("", "secret=", "secret=a&version=x", "secret=a&outdated=1", "secret=a&limit=101"),
+}
+
+
+@pytest.mark.parametrize("target", [f"{path}?{query}" for path, queries in WRONG.items() for query in queries])
+async def test_a_query_that_makes_no_sense_is_a_400(bench: Bench, target: str) -> None:
+    answer = await bench.http.get(target)
+    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
+
+
 # --- bodies ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,8 @@
 """The API, or its NATS, killed between taking a job and saying so: what clients hear is true, a repeat is one job."""
 
 import asyncio
-import contextlib
 import re
 import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +53,6 @@ class Line(Relay):
         return b"" if self.broken.is_set() else data
 
 
-@contextlib.asynccontextmanager
-async def line(nats: NatsProcess) -> AsyncIterator[Line]:
-    async with (line := Line(nats.port)).listening():
-        yield line
-
-
 async def submissions(broker: Broker) -> set[str]:
     info = await broker.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": "ev.*.*.submitted"})
     subjects: dict[str, int] = info["state"].get("subjects") or {}
@@ -86,7 +78,7 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
     nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path, stored: bool
 ) -> None:
     token = await client_token(openbao.address, openbao.root_token)
-    async with line(nats_process) as broken, connected(nats_process.url) as broker:
+    async with (broken := Line(nats_process.port)).listening(), connected(nats_process.url) as broker:
         first, second = [
             ApiProcess(tmp_path / name, environ=await service_environ(url, openbao))
             for name, url in (("first", broken.url), ("second", nats_process.url))
@@ -129,8 +121,11 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
     nats_process: NatsProcess, openbao: OpenBao, at: re.Pattern[bytes], through: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consistency, "ELECTION", 1.0)
-    async with line(nats_process) as broken, connected(nats_process.url) as broker, api(broken.url, openbao) as bench:
-        await bench.parts.index.ready.wait()
+    async with (
+        (broken := Line(nats_process.port)).listening(),
+        connected(nats_process.url) as broker,
+        api(broken.url, openbao) as bench,
+    ):
         broken.break_at(at, through=through)
         bench.broker.timeout = 1.0
         async with asyncio.timeout(30):

@@ -49,14 +49,6 @@ async def test_the_newest_come_first_and_expired_ones_are_gone(bench: Bench) -> 
     assert _numbers(await _list(bench, skip=20, limit=100)) == [5, 4, 3, 2, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "query", ["held=", "cursor=", "cursor=1-x", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"]
-)
-async def test_bad_queries(bench: Bench, query: str) -> None:
-    answer = await bench.http.get(f"/v1/api/job?{query}")
-    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
-
-
 async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
     await bench.put_view(job_view(30, qname="c", status="running"))
     await _seen(bench, 27)

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,16 @@ async def bench(people: Provider, nats_url: str, openbao: OpenBao) -> AsyncItera
 @pytest.fixture
 async def browser(bench: Bench) -> AsyncIterator[Browser]:
     async with bench.client() as http:
+        yield Browser(http)
+
+
+@asynccontextmanager
+async def browser_at(bench: Bench, *, host: str = HOST, **settings: str) -> AsyncIterator[Browser]:
+    """One of an API with these settings, which it calls by this name."""
+    changed: Any = bench.parts.settings.model_copy(update=settings)
+    async with bench.another(settings=changed) as http:
+        http.headers.pop("X-Auth-Token")
+        http.headers["Host"] = host
         yield Browser(http)
 
 
@@ -252,11 +263,8 @@ async def test_vault_that_is_away_is_said_to_be(bench: Bench, browser: Browser, 
 async def test_what_is_not_set_up_in_vault_is_named(
     bench: Bench, settings: dict[str, str], host: str, reason: str
 ) -> None:
-    changed: Any = bench.parts.settings.model_copy(update=settings)
-    async with bench.another(settings=changed) as http:
-        http.headers.pop("X-Auth-Token")
-        http.headers["Host"] = host
-        told = said(await Browser(http).get(BEGIN))
+    async with browser_at(bench, host=host, **settings) as browser:
+        told = said(await browser.get(BEGIN))
     assert told == (
         f"Vault's sign-in by OIDC is not set up for this address, https://{host}/sign-in/oidc/callback: {reason}"
     )
@@ -268,10 +276,7 @@ async def test_a_token_with_few_uses_is_refused_and_not_left_behind(bench: Bench
     limited |= {"token_num_uses": 5}
     await bench.admin(lambda client: client.adapter.post("/v1/auth/oidc/role/limited", json=limited))
     before = await accessors(bench)
-    changed: Any = bench.parts.settings.model_copy(update={"oidc_role": "limited"})
-    async with bench.another(settings=changed) as http:
-        http.headers.pop("X-Auth-Token")
-        browser = Browser(http)
+    async with browser_at(bench, oidc_role="limited") as browser:
         told = said(await browser.come_back(await people.answer(await browser.begin())))
     assert told.startswith("This token may be used 4 times only")
     assert not browser.cookies
@@ -284,10 +289,7 @@ async def accessors(bench: Bench) -> set[str]:
 
 
 async def test_without_the_setting_there_is_no_such_sign_in(bench: Bench) -> None:
-    changed: Any = bench.parts.settings.model_copy(update={"oidc_role": ""})
-    async with bench.another(settings=changed) as http:
-        http.headers.pop("X-Auth-Token")
-        browser = Browser(http)
+    async with browser_at(bench, oidc_role="") as browser:
         assert BEGIN not in (await browser.get("/")).text
         for path in (BEGIN, f"{BEGIN}/callback?state=a&code=b"):
             assert (await browser.get(path)).status_code == httpx.codes.NOT_FOUND
@@ -307,12 +309,9 @@ async def test_without_the_setting_there_is_no_such_sign_in(bench: Bench) -> Non
 async def test_the_provider_gets_the_address_at_which_the_browser_is(
     bench: Bench, base: str, host: str, scheme: str
 ) -> None:
-    changed: Any = bench.parts.settings.model_copy(update={"oidc_role": "nobody"})
-    async with bench.another(settings=changed) as http:
-        http.headers.pop("X-Auth-Token")
-        http.base_url = httpx.URL(base)
-        http.headers["Host"] = host
-        assert f" {scheme}://{host}/sign-in/oidc/callback: " in said(await Browser(http).get(BEGIN))
+    async with browser_at(bench, host=host, oidc_role="nobody") as browser:
+        browser.http.base_url = httpx.URL(base)
+        assert f" {scheme}://{host}/sign-in/oidc/callback: " in said(await browser.get(BEGIN))
 
 
 async def test_no_log_has_the_code_the_state_or_the_token(

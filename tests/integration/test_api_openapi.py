@@ -1,6 +1,6 @@
 """The API answers to whatever its OpenAPI document allows, and to much that it does not, as the document says."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -22,8 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from scripts.references.api import application
 
-from tests.support.api_bench import BODY, api_process
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.api_bench import BODY, Api
 from tests.support.waiting import PATIENCE
 
 JOBS = "/v1/api/job"
@@ -136,14 +135,12 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-async def target(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Target]:
-    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (server, http):
-        with requests.Session() as session:
-            session.trust_env = False
-            session.headers["X-Auth-Token"] = http.headers["X-Auth-Token"]
-            yield Target(server.url, session)
+def target(own: Api) -> Iterator[Target]:
+    server, http = own
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["X-Auth-Token"] = http.headers["X-Auth-Token"]
+        yield Target(server.url, session)
 
 
 @ALL.parametrize()

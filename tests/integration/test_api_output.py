@@ -1,11 +1,11 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import msgspec
@@ -16,13 +16,13 @@ from stint.core.names.ids import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.streams.stream import BATCH, BATCH_BYTES
-from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
-from tests.support import events, outputs
+from tests.support import events, memory, outputs
 from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.vault_bench import as_root
 from tests.support.waiting import until, until_true
 
 TOKEN = queue_token("deploys")
@@ -34,13 +34,6 @@ GROWTH = 64 * 1_000_000
 """Bytes that an answer may add to the API's memory."""
 SOCKETS = 24 * MIB
 """More than the buffers of a connection hold: an answer of this size is not over before it is read."""
-
-
-class Memory(NamedTuple):
-    """Bytes of a process that are resident, now and at most so far."""
-
-    now: int
-    peak: int
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,12 @@ class Bench:
     def log(self) -> JetStreamEventLog:
         return JetStreamEventLog(self.broker)
 
-    def memory(self) -> Memory:
-        lines = Path(f"/proc/{self.server.pid}/status").read_text().splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        now, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return Memory(now, peak)
+    async def memory(self, job: "Writer") -> Callable[[], int]:
+        """How much more memory it has had at most since now. It has answered for the job, without its output."""
+        assert (await self.http.get(job.path, params={"output": "false"})).status_code == 200
+        pid = self.server.pid
+        before = memory.from_now(pid)
+        return lambda: memory.peak(pid) - before
 
 
 class Writer:
@@ -198,17 +192,16 @@ async def test_large_output_is_whole_and_takes_little_memory(fresh: Bench, large
     pieces = large_pieces(LARGE)
     parts = {name: b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")}
     both = b"".join(data for _, data in pieces)
-    assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
-    before = fresh.memory().now
+    grown = await fresh.memory(large)
     for query, wanted in [("", both), ("?stream=stderr", parts["stderr"])]:
         assert digest((await fresh.http.get(f"{large.path}/output{query}")).content) == digest(wanted)
-    assert fresh.memory().peak - before < GROWTH
+    assert grown() < GROWTH
     found = (await fresh.http.get(large.path)).json()
     assert [digest(found.pop(name).encode()) for name in ("output", "stdout", "stderr")] == [
         digest(data) for data in (both, *parts.values())
     ]
     assert (found["output_bytes"], found["output_complete"]) == (LARGE, True)
-    assert fresh.memory().peak - before < GROWTH
+    assert grown() < GROWTH
 
 
 @pytest.mark.soak
@@ -217,9 +210,9 @@ async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Wri
     for writer in (large, small):
         await writer.listed()
     await until(lambda: fresh.http.get(JOBS), lambda answer: answer.json()["total"] == 2)
-    before = fresh.memory().now
+    grown = await fresh.memory(small)
     page = (await fresh.http.get(JOBS, params={"output": "true"})).json()
-    assert fresh.memory().peak - before < GROWTH
+    assert grown() < GROWTH
     assert [(job["_id"], job["output_bytes"]) for job in page["data"]] == [(small.job_id, 7), (large.job_id, LARGE)]
     assert (page["data"][0]["output"], len(page["data"][1]["output"])) == ("<small>", LARGE)
     assert all(job["output_complete"] for job in page["data"])
@@ -237,8 +230,7 @@ def digest(data: bytes) -> str:
 
 @pytest.mark.soak
 async def test_slow_readers_hold_little_and_hold_nobody_up(fresh: Bench, large: Writer) -> None:
-    assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
-    before, reading = fresh.memory().now, []  # an iterator that nobody has any more closes its connection
+    grown, reading = await fresh.memory(large), []  # an iterator that nobody has any more closes its connection
     async with AsyncExitStack() as stack:
         for path in (large.path, f"{large.path}/output"):
             answer = await stack.enter_async_context(fresh.http.stream("GET", path))
@@ -246,7 +238,7 @@ async def test_slow_readers_hold_little_and_hold_nobody_up(fresh: Bench, large: 
             await anext(reading[-1])
         async with asyncio.timeout(20):
             assert (await fresh.http.get(f"{large.path}/output")).num_bytes_downloaded == LARGE
-    assert fresh.memory().peak - before < GROWTH
+    assert grown() < GROWTH
 
 
 async def test_an_answer_whose_job_is_deleted_breaks_off(bench: Bench) -> None:
@@ -327,7 +319,7 @@ async def test_a_large_answer_breaks_off_with_its_callers_token(
         async with bench.http.stream("GET", large.path, headers={"X-Auth-Token": token}) as answer:
             pieces = answer.aiter_raw()
             begun = [await anext(pieces)]
-            await Vault(openbao.address).call(openbao.root_token, lambda c: c.auth.token.revoke(token))
+            await as_root(openbao, lambda client: client.auth.token.revoke(token))
             with pytest.raises(httpx.RemoteProtocolError):
                 await keep(pieces, begun, pause=0.02)  # it still reads at the next check
         assert sum(map(len, begun)) < LARGE

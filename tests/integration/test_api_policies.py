@@ -35,10 +35,7 @@ async def test_policies_decide_who_may_do_what(bench: Bench, openbao: OpenBao) -
 
 async def test_a_jobs_own_token_may_do_nothing(bench: Bench) -> None:
     job_id = await bench.submitted()
-    secret_id = (await bench.admin(lambda c: c.auth.approle.generate_secret_id(ROLE)))["data"]["secret_id"]
-    role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(ROLE)))["data"]["role_id"]
-    token = (await bench.vault.login(role_id, secret_id)).token
-    async with bench.client({"X-Auth-Token": token}) as http:
+    async with bench.client({"X-Auth-Token": await bench.logged_in(ROLE)}) as http:
         answers = [
             await http.post("/v1/api/job", json=BODY),
             await http.get(f"/v1/api/job/{job_id}"),

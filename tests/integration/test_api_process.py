@@ -10,12 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.api_bench import BODY, ApiProcess, Bench, api_process, becomes, secret, starting_api, submitted
+from tests.support.api_bench import BODY, Api, Bench, api_process, becomes, secret, starting_api, submitted
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.waiting import until
-
-Api = tuple[ApiProcess, httpx.AsyncClient]
 
 
 @pytest.fixture

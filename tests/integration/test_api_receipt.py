@@ -1,25 +1,22 @@
 """Receipts that a real Vault signs, asked of the API and checked by the command line."""
 
-import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner, Result
+import httpx
 
-from stint.cli.app import app
 from stint.client.receipts import PublicKeys, check_receipt
 from stint.core.audit.receipt import NOT_OVER
 from stint.core.codec import decode
 from stint.vault import RECEIPT_KEY
 from stint.vault.policies import API
 from stint_api.audit.receipt import NO_KEY
-from tests.support.api_bench import ApiProcess, Bench, api, api_process
+from tests.support.api_bench import Bench, api
 from tests.support.events import ended, launched, started
 from tests.support.ports import free_port
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao
+from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.terminals import invoked
 
 
 async def receipt_of(bench: Bench, job_id: str) -> bytes:
@@ -82,42 +79,29 @@ async def test_a_vault_that_was_set_up_before_receipts_is_named(nats: NatsProces
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-async def server(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ApiProcess]:
-    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (server, _):
-        yield server
-
-
-async def stint(bench: Bench, url: str, *arguments: str, **settings: str) -> Result:
-    env = {"STINT_URL": url, "STINT_TOKEN": bench.http.headers["X-Auth-Token"], **settings}
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env, prog_name="stint")
-
-
 async def test_a_receipt_is_fetched_once_and_checked_without_a_server(
-    bench: Bench, server: ApiProcess, tmp_path: Path
+    bench: Bench, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     job_id = await bench.happened(started(), launched(), ended("failed", "exit_code", 3))
     file, keys = tmp_path / "receipt.json", tmp_path / "keys.json"
-    file.write_bytes((await stint(bench, server.url, "receipt", job_id.upper())).stdout_bytes)
-    keys.write_bytes((await stint(bench, server.url, "receipt", "--public-key")).stdout_bytes)
+    file.write_bytes((await invoked(http, "receipt", job_id.upper())).stdout_bytes)
+    keys.write_bytes((await invoked(http, "receipt", "--public-key")).stdout_bytes)
     nowhere = {"STINT_URL": f"http://127.0.0.1:{free_port()}", "STINT_PUBLIC_KEY": str(keys)}
-    result = await stint(bench, "", "verify", str(file), **nowhere)
+    result = await invoked(http, "verify", str(file), **nowhere)
     assert (result.exit_code, result.stderr) == (0, "")
     said = result.stdout.splitlines()
     assert said[0].startswith(f"Genuine: the receipt of job {job_id}, signed by version")
     assert said[5].startswith("ended       failed (exit_code), exit code 3, at 2")
     forged = file.read_bytes().replace(b'"return_code":3', b'"return_code":0')
     file.write_bytes(forged)
-    result = await stint(bench, "", "verify", str(file), "--public-key", str(keys))
+    result = await invoked(http, "verify", str(file), "--public-key", str(keys))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "stint: The signature does not fit: the receipt was changed, or was not signed by this key.\n"
     )
 
 
-async def test_what_cannot_be_fetched_or_checked_is_said(bench: Bench, server: ApiProcess, tmp_path: Path) -> None:
+async def test_what_cannot_be_fetched_or_checked_is_said(bench: Bench, http: httpx.AsyncClient, tmp_path: Path) -> None:
     running, nothing, keys = await bench.happened(started()), tmp_path / "nothing", tmp_path / "keys.json"
     keys.write_text(json.dumps({"name": RECEIPT_KEY, "keys": {}}))
     junk = tmp_path / "junk"
@@ -135,7 +119,7 @@ async def test_what_cannot_be_fetched_or_checked_is_said(bench: Bench, server: A
         (1, ("verify", str(junk), "--public-key", str(keys))),
     ]
     for code, arguments in cases:
-        result = await stint(bench, server.url, *arguments)
+        result = await invoked(http, *arguments)
         assert (result.exit_code, result.stdout) == (code, ""), arguments
         assert "Traceback" not in result.stderr
-    assert NOT_OVER in (await stint(bench, server.url, "receipt", running)).stderr
+    assert NOT_OVER in (await invoked(http, "receipt", running)).stderr

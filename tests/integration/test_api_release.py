@@ -7,12 +7,13 @@ import httpx
 import pytest
 
 from stint.core.events import AnyEvent, Ended, Released
-from stint.core.view import NEVER, parse_time, rfc3339
+from stint.core.view import NEVER, parse_time, rfc3339, view
 from stint.ports import Outcome
 from stint_api.read.commands import RELEASED
 from tests.support.api_bench import Bench
 from tests.support.events import ended, held, kill_requested, launched, started
 from tests.support.outputs import Writer
+from tests.support.waiting import until
 
 
 async def release(bench: Bench, job_id: str) -> httpx.Response:
@@ -44,8 +45,9 @@ async def test_a_held_job_says_since_when_its_runner_is_back(bench: Bench) -> No
     assert await back_since(bench, job_id) == (back, None), "the first output since then"
     assert await bench.parts.log.append(token, job_id, writer.counted(ended())) is Outcome.WON
     assert await back_since(bench, job_id) == (back, back)
-    listed = (await bench.http.get("/v1/api/job", params={"id": job_id})).json()["data"]
-    assert [job["back_since"] for job in listed] == [None] * len(listed)
+    await bench.put_view(view(await bench.load(job_id)))
+    listed = await until(lambda: bench.http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["total"])
+    assert [job["back_since"] for job in listed.json()["data"]] == [None], "lists do not find it out"
 
 
 @pytest.mark.parametrize("sign", [launched(), ended("failed")], ids=["launched", "ended"])

@@ -1,7 +1,6 @@
 """A live stream ends with its caller's right to it, and says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -10,9 +9,9 @@ import pytest
 
 from stint.client import ApiRefusedError, Fact, JobHandle
 from stint.client.rest.api import Api, LiveEvent
-from stint.vault import Vault
-from tests.support.api_bench import api_process, submitted
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.api_bench import submitted
+from tests.support.servers import OpenBao
+from tests.support.vault_bench import as_root
 
 pytestmark = pytest.mark.soak
 
@@ -60,22 +59,17 @@ async def _revoke(token: str, client: Any) -> None:
 
 
 @pytest.fixture(scope="module", params=["vault", "any"])
-async def owner(
-    request: pytest.FixtureRequest, nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[httpx.AsyncClient]:
-    folder = tmp_path_factory.mktemp("api")
-    async with api_process(folder, nats.url, openbao, STINT_AUTHZ=request.param) as (_, http):
-        yield http
+def settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"STINT_AUTHZ": request.param}
 
 
 async def test_a_stream_ends_with_its_token_or_policy_and_no_other_does(
-    request: pytest.FixtureRequest, owner: httpx.AsyncClient, openbao: OpenBao
+    settings: dict[str, str], http: httpx.AsyncClient, openbao: OpenBao
 ) -> None:
     """Side by side, for each waits for the next check."""
-    by_policy = request.node.callspec.params["owner"] == "vault"
+    owner, by_policy = http, settings["STINT_AUTHZ"] == "vault"
 
-    async def admin(request: Callable[[Any], Any]) -> Any:
-        return await Vault(openbao.address).call(openbao.root_token, request)
+    admin = partial(as_root, openbao)
 
     async def token(policy: str = "stint-client", **options: Any) -> str:
         answer = await admin(lambda c: c.auth.token.create(policies=[policy], ttl="5m", **options))
@@ -90,10 +84,10 @@ async def test_a_stream_ends_with_its_token_or_policy_and_no_other_does(
     begun = asyncio.Event()
     headers = {"X-Auth-Token": revoked[2]}
     async with (
-        httpx.AsyncClient(base_url=owner.base_url, headers=headers, timeout=3 * WITHIN, trust_env=False) as http,
+        httpx.AsyncClient(base_url=owner.base_url, headers=headers, timeout=3 * WITHIN, trust_env=False) as mine,
         asyncio.timeout(3 * WITHIN),
     ):
-        follower = asyncio.create_task(following(http, job_id, begun))
+        follower = asyncio.create_task(following(mine, job_id, begun))
         await asyncio.gather(begun.wait(), *(stream.begun.wait() for stream in (*ending, *staying, reader)))
         await admin(lambda c: c.sys.delete_policy("reader-for-now"))
         for one in revoked:

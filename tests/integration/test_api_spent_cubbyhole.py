@@ -8,14 +8,11 @@ import httpx
 import pytest
 
 from stint.core.errors import VaultUnavailableError
-from stint.core.events import AnyEvent
-from stint.jetstream import JetStreamEventLog
-from stint.ports import Outcome
 from stint.vault import Vault
 from stint.vault.setup import client_token
-from tests.support.api_bench import SEALED, Bench, api
+from tests.support.api_bench import BODY, SEALED, Bench, api
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
-from tests.support.submissions import Client, in_cubbyhole, stored
+from tests.support.submissions import Client, UnsureLog, in_cubbyhole, stored
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -33,16 +30,6 @@ class Watched(Vault):
         found = await super().read_cubbyhole(token, path)
         await self.then()
         return found
-
-
-class UnsureLog(JetStreamEventLog):
-    """The real log, whose answers to appends are lost."""
-
-    async def append(
-        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
-    ) -> Outcome:
-        await super().append(token, job_id, *facts, after=after, unless=unless)
-        return Outcome.UNKNOWN
 
 
 @pytest.fixture
@@ -67,8 +54,8 @@ async def failing(
 async def test_the_caller_is_told_that_the_cubbyhole_is_spent_now_and_later(
     breakable: Bench, nats_process: NatsProcess, keyed: bool
 ) -> None:
-    client, fields = Client(breakable), await in_cubbyhole(breakable)
-    body = {"qname": client.qname, "wrap_secret_id": "not-looked-at", **fields}
+    client = Client(breakable)
+    body = {**BODY, "qname": client.qname, **await in_cubbyhole(breakable)}
     headers = {"Idempotency-Key": client.key} if keyed else {}
     async with failing(breakable, nats_process.kill) as http:
         first = await http.post("/v1/api/job", json=body, headers=headers)
@@ -116,8 +103,8 @@ async def test_a_doubtful_job_is_named_again(bench: Bench) -> None:
     async def nothing() -> None:
         pass
 
-    client, fields = Client(bench), await in_cubbyhole(bench)
-    body = {"qname": client.qname, "wrap_secret_id": "not-looked-at", **fields}
+    client = Client(bench)
+    body = {**BODY, "qname": client.qname, **await in_cubbyhole(bench)}
     async with failing(bench, nothing, log=UnsureLog(bench.broker)) as http:
         first = await http.post("/v1/api/job", json=body)
         assert (first.status_code, "_id" in first.json()) == (503, True)

@@ -1,40 +1,25 @@
 """Whose doing it was: in the facts, and in the access log."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
 from stint.core.events import Deleted, Ended, KillRequested, Submitted
 from stint.vault import Vault
 from stint_api.read.job.live import fact
-from tests.support.api_bench import ApiProcess, Bench, api_process, secret, submitted
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.api_bench import Api, ApiProcess, Bench, secret, submitted
+from tests.support.servers import OpenBao
 from tests.support.waiting import until_true
 
 
 @pytest.fixture(scope="module")
-async def own(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
-    folder = tmp_path_factory.mktemp("api")
-    async with api_process(folder, nats.url, openbao, STINT_COMPAT="gostint") as own:
-        yield own
-
-
-async def logged_in(bench: Bench) -> str:
-    """A token of an identity of its own."""
-    role = secret().lower()
-    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["stint-client"]))
-    role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
-    secret_id = (await bench.admin(lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
-    return (await bench.vault.login(role_id, secret_id)).token
+def settings() -> dict[str, str]:
+    return {"STINT_COMPAT": "gostint"}
 
 
 async def test_facts_tell_apart_who_has_the_same_display_name(bench: Bench) -> None:
     found = []
     for _ in range(2):
-        token = await logged_in(bench)
+        token = await bench.logged_in(await bench.role_with("stint-client"))
         caller = await bench.vault.lookup_self(token)
         async with bench.client({"X-Auth-Token": token}) as http:
             job_id = await submitted(http)
@@ -60,9 +45,7 @@ async def lines_up_to_the_submission(process: ApiProcess) -> int:
     return next(number for number, line in enumerate(process.said("request"), 1) if line["method"] == "POST")
 
 
-async def test_each_request_is_one_line_without_what_a_client_wrote(
-    own: tuple[ApiProcess, httpx.AsyncClient], openbao: OpenBao
-) -> None:
+async def test_each_request_is_one_line_without_what_a_client_wrote(own: Api, openbao: OpenBao) -> None:
     process, http = own
     token = http.headers["X-Auth-Token"]
     accessor = (await Vault(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]

@@ -1,6 +1,5 @@
 """What the command line says of who did what."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from unittest.mock import ANY
@@ -8,13 +7,12 @@ from unittest.mock import ANY
 import httpx
 import msgspec
 import pytest
-from typer.testing import CliRunner, Result
 
 from stint.cli import audit
-from stint.cli.app import app
 from stint.client import AuditEntry, SecretUse
 from tests.support.api_bench import BODY
 from tests.support.ports import free_port
+from tests.support.terminals import invoked
 from tests.support.waiting import until
 
 ENTRY = AuditEntry(
@@ -45,25 +43,20 @@ USE = SecretUse(
 )
 
 
-async def stint(http: httpx.AsyncClient, *arguments: str, **settings: str) -> Result:
-    env = {"STINT_URL": str(http.base_url), "STINT_TOKEN": http.headers["X-Auth-Token"], **settings}
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env, prog_name="stint")
-
-
 async def test_all_pages_are_shown_up_to_the_limit(http: httpx.AsyncClient) -> None:
     jobs = [(await http.post("/v1/api/job", json={**BODY, "qname": "pages"})).json()["_id"] for _ in range(103)]
     arguments = ("audit", "--queue", "Pages", "--since", "1h", "--who", "token-stint-client", "--limit")
     result = await until(
-        lambda: stint(http, *arguments, "200", "-o", "name"), lambda found: len(found.stdout.splitlines()) == 103
+        lambda: invoked(http, *arguments, "200", "-o", "name"), lambda found: len(found.stdout.splitlines()) == 103
     )
     assert result.stdout.splitlines() == jobs[::-1]
-    some = await stint(http, *arguments, "101", "-o", "json")
+    some = await invoked(http, *arguments, "101", "-o", "json")
     assert [json.loads(shown)["job"] for shown in some.stdout.splitlines()] == jobs[:1:-1]
     assert json.loads(some.stdout.splitlines()[0])["from"] == "127.0.0.1"
-    head, line = (await stint(http, *arguments, "1")).stdout.splitlines()
+    head, line = (await invoked(http, *arguments, "1")).stdout.splitlines()
     assert head.startswith("AT (UTC)")
     assert "token-stint-client?  submitted" in line
-    none = await stint(http, "audit", "--queue", "pages", "--since", "2100-01-01T00:00:00Z", "-o", "name")
+    none = await invoked(http, "audit", "--queue", "pages", "--since", "2100-01-01T00:00:00Z", "-o", "name")
     assert (none.exit_code, none.stdout) == (0, "")
 
 
@@ -107,9 +100,9 @@ async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:
         (125, ("audit",), {"STINT_URL": unreachable}),
     ]
     for code, arguments, settings in cases:
-        result = await stint(http, *arguments, **settings)
+        result = await invoked(http, *arguments, **settings)
         assert (result.exit_code, result.stdout) == (code, ""), arguments
         assert "no-such-token" not in result.stderr
         assert "Traceback" not in result.stderr
-    nobody = await stint(http, "lineage", "kv/data/no-such", "--version", "7", "--outdated", "-o", "name")
+    nobody = await invoked(http, "lineage", "kv/data/no-such", "--version", "7", "--outdated", "-o", "name")
     assert (nobody.exit_code, nobody.stdout, nobody.stderr) == (0, "", "")

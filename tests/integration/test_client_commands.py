@@ -3,19 +3,17 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from stint.client import Client
-from tests.support import events, terminals
+from tests.support import events
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result
-from tests.support.terminals import Terminal
 from tests.support.waiting import until
 
 NOWHERE = "0" * 24
@@ -27,71 +25,42 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         yield bench
 
 
-async def command(
-    bench: Bench, *arguments: str, stdin: bytes | None = None, settings: Mapping[str, str] | None = None
-) -> Result:
-    return await terminals.command(bench.environment(**settings or {}), *arguments, stdin=stdin)
-
-
-def terminal(
-    bench: Bench, *arguments: str, columns: int = 80, **settings: str
-) -> AbstractAsyncContextManager[Terminal]:
-    return terminals.terminal(bench.environment(**settings), *arguments, columns=columns)
-
-
 async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stint: Client, queue: str) -> None:
     failed, queued = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
     await bench.run(queue, failed, b"one\ntwo\n", 3)
     await bench.project(failed, queued)
     names = await until(
-        lambda: command(bench, "ls", "--queue", queue, "-o", "name"), lambda found: found.out == f"{queued}\n{failed}\n"
+        lambda: bench.command("ls", "--queue", queue, "-o", "name"), lambda found: found.out == f"{queued}\n{failed}\n"
     )
     assert (names.code, names.err) == (0, "")
-    listed = [
-        json.loads(line) for line in (await command(bench, "ls", "--queue", queue, "-o", "json")).out.splitlines()
-    ]
+    listed = [json.loads(line) for line in (await bench.command("ls", "--queue", queue, "-o", "json")).out.splitlines()]
     assert [(job["_id"], job["status"], job["ended"] is None) for job in listed] == [
         (queued, "queued", True),
         (failed, "failed", False),
     ]
-    table = (await command(bench, "ls", "--queue", queue, "--status", "failed", "--since", "1h")).out.splitlines()
+    table = (await bench.command("ls", "--queue", queue, "--status", "failed", "--since", "1h")).out.splitlines()
     assert table[0].split() == ["ID", "QUEUE", "STATUS", "AGE", "TOOK", "IMAGE"]
     assert table[1].split()[:4] == [failed, queue, "failed", "(3)"]
     assert len(table) == 2
-    wide = (await command(bench, "ls", "--queue", queue, "-o", "wide", "-n", "1")).out.splitlines()
+    wide = (await bench.command("ls", "--queue", queue, "-o", "wide", "-n", "1")).out.splitlines()
     assert "token-stint-client" in wide[1]
     for part in (failed[:20], failed[-20:]):
-        assert (await command(bench, "ls", "--id", part, "-o", "name")).out == f"{failed}\n"
-    shown = await command(bench, "show", failed[-20:])
+        assert (await bench.command("ls", "--id", part, "-o", "name")).out == f"{failed}\n"
+    shown = await bench.command("show", failed[-20:])
     assert "return_code       3\n" in shown.out
-    assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
-
-
-@pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-async def test_a_table_fits_its_terminal(bench: Bench, stint: Client, settings: dict[str, str], coloured: bool) -> None:
-    """A name that is wider than the terminal, of characters that take two cells."""
-    queue = f"{secret().lower()}{'円' * 40}"
-    job = await stint.submit(queue=queue, image="registry.example/" + "x" * 60)
-    await bench.project(job.id)
-    await until(lambda: command(bench, "ls", "--queue", queue, "-o", "name"), lambda found: job.id in found.out)
-    async with terminal(bench, "ls", "--queue", queue, columns=72, **settings) as shown:
-        await shown.until("…")
-        assert await shown.process.wait() == 0
-    assert ("\x1b[" in shown.shown) == coloured
-    assert job.id in shown.shown
-    assert queue not in shown.shown
+    assert json.loads((await bench.command("show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
 
 
 async def test_output_is_shown_followed_and_verified(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
-    following = asyncio.create_task(command(bench, "logs", "-f", job))
-    waiting = asyncio.create_task(command(bench, "wait", job))
+    following = asyncio.create_task(bench.command("logs", "-f", job))
+    waiting = asyncio.create_task(bench.command("wait", job))
     await bench.run(queue, job, b"one\ntwo\nthree\n", 3)
-    assert (await following).out == (await command(bench, "logs", job)).out == "one\ntwo\nthree\n"
+    assert (await following).out == (await bench.command("logs", job)).out == "one\ntwo\nthree\n"
     assert (await waiting) == Result(3, f"{job} failed (3)\n", "")
-    assert (await command(bench, "logs", "--tail", "1", job)).out == "three\n"
-    assert (await command(bench, "logs", "--stream", "stderr", "-f", job)).out == ""
-    assert await command(bench, "verify", job) == Result(
+    assert (await bench.command("logs", "--tail", "1", job)).out == "three\n"
+    assert (await bench.command("logs", "--stream", "stderr", "-f", job)).out == ""
+    assert await bench.command("verify", job) == Result(
         0, f"{job}: 14 bytes, all of them and in order, as runner-1 recorded.\n", ""
     )
 
@@ -99,15 +68,15 @@ async def test_output_is_shown_followed_and_verified(bench: Bench, stint: Client
 async def test_an_output_that_is_not_proven_is_not_verified(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.end(queue, job, events.ended("unknown", "lost"), output_complete=False)
-    result = await command(bench, "verify", job)
+    result = await bench.command("verify", job)
     assert (result.code, result.out) == (1, f"{job}: 0 bytes; its runner did not record that they are all.\n")
-    told = await command(bench, "verify", job, "-o", "json")
+    told = await bench.command("verify", job, "-o", "json")
     assert (told.code, json.loads(told.out)["proven"]) == (1, False)
 
 
 async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
-    result = await command(bench, "wait", "--timeout", "0.1", job)
+    result = await bench.command("wait", "--timeout", "0.1", job)
     assert (result.code, result.err) == (124, "stint: not all jobs have ended within 0.1 s; they continue\n")
 
 
@@ -115,23 +84,23 @@ async def test_a_wait_without_time_looks_once(bench: Bench, stint: Client, queue
     ended, waiting = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
     await bench.end(queue, ended, events.ended("failed", "exit_code", 3))
     told = f"{ended} failed (3)\n"
-    assert await command(bench, "wait", "--timeout", "0", ended) == Result(3, told, "")
-    both = await command(bench, "wait", "--timeout", "0", waiting, ended)
+    assert await bench.command("wait", "--timeout", "0", ended) == Result(3, told, "")
+    both = await bench.command("wait", "--timeout", "0", waiting, ended)
     assert (both.code, both.out) == (124, told)
 
 
 async def test_a_part_of_an_id_that_cannot_exist_is_a_wrong_option(bench: Bench) -> None:
-    refused = await command(bench, "ls", "--id", "zz")
+    refused = await bench.command("ls", "--id", "zz")
     sentence = "stint: --id: zz is not the beginning or the end of a job's id: 1 to 24 hex digits.\n"
     assert refused == Result(2, "", sentence)
 
 
 async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
-    so_far = (await command(bench, "history", job)).out.splitlines()
+    so_far = (await bench.command("history", job)).out.splitlines()
     assert [line.split()[2:] for line in so_far] == [["submitted", "by", "token-stint-client"], ["its", "queue"]]
     await bench.end(queue, job, events.ended("failed", "exit_code", 3))
-    lines = [" ".join(line.split()[2:]) for line in (await command(bench, "history", job)).out.splitlines()]
+    lines = [" ".join(line.split()[2:]) for line in (await bench.command("history", job)).out.splitlines()]
     assert lines == [
         "submitted by token-stint-client",
         "waited in its queue",
@@ -139,20 +108,20 @@ async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, q
         "was prepared, and never ran",
         "ended failed (3)",
     ]
-    assert (await command(bench, "history", job, "-o", "name")).out == "submitted\nstarted\nended\n"
+    assert (await bench.command("history", job, "-o", "name")).out == "submitted\nstarted\nended\n"
 
 
 async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, stint: Client, queue: str) -> None:
     jobs = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
-    assert await command(bench, "kill", *jobs) == Result(0, "".join(f"{job}\n" for job in jobs), "")
-    result = await command(bench, "rm", jobs[0], NOWHERE, jobs[1])
+    assert await bench.command("kill", *jobs) == Result(0, "".join(f"{job}\n" for job in jobs), "")
+    result = await bench.command("rm", jobs[0], NOWHERE, jobs[1])
     assert (result.code, result.out) == (125, "".join(f"{job}\n" for job in jobs))
     assert result.err == f"stint: Stint has no job {NOWHERE}.\n"
     for name in ("show", "logs", "history", "kill", "rm", "wait", "rerun", "release", "receipt"):
-        refused = await command(bench, name, "no-id")
+        refused = await bench.command(name, "no-id")
         assert (refused.code, refused.err[:12]) == (2, "stint: no-id"), (name, refused)
-    assert "No job has an id that begins" in (await command(bench, "show", "0" * 20)).err
-    stranger = await command(bench, "ls", settings={"STINT_TOKEN": secret()})
+    assert "No job has an id that begins" in (await bench.command("show", "0" * 20)).err
+    stranger = await bench.command("ls", settings={"STINT_TOKEN": secret()})
     assert (stranger.code, stranger.err[:39]) == (125, "stint: Vault does not accept the token:")
 
 
@@ -160,7 +129,7 @@ async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: 
     """A line for each thing; what was refused is on standard error only."""
 
     async def told(*arguments: str, code: int = 0) -> dict[str, object]:
-        result = await command(bench, *arguments, "-o", "json")
+        result = await bench.command(*arguments, "-o", "json")
         assert (result.code, result.err) == (code, "")
         (line,) = result.out.splitlines()
         found: dict[str, object] = json.loads(line)
@@ -169,18 +138,18 @@ async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: 
     submitted = await told("submit", "--queue", queue, "--image", "busybox")
     job = str(submitted["_id"])
     assert (await stint.job(job).info()).queue == queue
-    named = await command(bench, "submit", "--queue", queue, "--image", "busybox", "-o", "name")
+    named = await bench.command("submit", "--queue", queue, "--image", "busybox", "-o", "name")
     other = named.out.strip()
     assert (await stint.job(other).info()).queue == queue
     assert (await told("pause", queue, "--reason", "a test"))["paused"]
     resumed = await told("resume", queue)
     assert (resumed["qname"], resumed["paused"]) == (queue, None)
-    assert (await command(bench, "pause", queue, "-o", "name")).out == f"{queue}\n"
+    assert (await bench.command("pause", queue, "-o", "name")).out == f"{queue}\n"
     assert await told("kill", job) == {"_id": job}
     ended = await told("wait", job, code=1)
     assert (ended["_id"], ended["status"], ended["reason"], "tail" in ended) == (job, "failed", "killed", False)
-    assert (await command(bench, "rm", job, other, "-o", "name")).out == f"{job}\n{other}\n"
-    result = await command(bench, "rm", NOWHERE, "-o", "json")
+    assert (await bench.command("rm", job, other, "-o", "name")).out == f"{job}\n{other}\n"
+    result = await bench.command("rm", NOWHERE, "-o", "json")
     assert (result.code, result.out) == (125, "")
 
 
@@ -198,7 +167,7 @@ async def test_a_job_is_submitted_from_files_and_gostints_options(
         (("--queue", queue, "--image", "busybox", "--content", "-", "--key", "k"), b"targz"),
         (("--queue", queue, "--image", "busybox", "--content", "-", "--key", "k"), b"targz"),
     ]
-    results = [await command(bench, "submit", *options, stdin=stdin) for options, stdin in ways]
+    results = [await bench.command("submit", *options, stdin=stdin) for options, stdin in ways]
     assert [(result.code, result.err) for result in results] == [(0, "")] * len(ways)
     ids = [result.out.strip() for result in results]
     assert {(await stint.job(job_id).info()).queue for job_id in ids} == {queue}
@@ -210,7 +179,7 @@ async def test_a_job_is_submitted_from_files_and_gostints_options(
     "options", [("--job-json", "/nowhere"), ("--env-file", "/nowhere"), ("-run", "sEcReT"), ("-run", '{"a": "sEcReT"}')]
 )
 async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tuple[str, ...]) -> None:
-    result = await command(bench, "submit", "--image", "busybox", *options)
+    result = await bench.command("submit", "--image", "busybox", *options)
     assert result.code == 2
     assert result.err
     assert "sEcReT" not in result.err
@@ -222,18 +191,18 @@ async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tupl
 async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
-    listed = await until(lambda: command(bench, "queues"), lambda found: queue in found.out)
+    listed = await until(lambda: bench.command("queues"), lambda found: queue in found.out)
     (row,) = [line.split() for line in listed.out.splitlines() if queue in line]
     assert (row[1], row[3:8]) == ("1", ["-", "no", "runner", "serves", "it"])
     await stint.pause(queue, reason="a test")
-    shown = json.loads((await command(bench, "queues", queue, "-o", "json")).out)
+    shown = json.loads((await bench.command("queues", queue, "-o", "json")).out)
     assert (shown["paused"]["reason"], shown["waiting"]) == ("a test", [job])
-    assert "paused by token-stint-client: a test" in (await command(bench, "queues")).out
+    assert "paused by token-stint-client: a test" in (await bench.command("queues")).out
 
 
 async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
-    async with terminal(bench, "events", "-f", "--queue", queue, NO_COLOR="1") as shown:
+    async with bench.terminal("events", "-f", "--queue", queue, NO_COLOR="1") as shown:
 
         async def told() -> bool:
             """Changes that come before the stream begins are not told."""
@@ -254,12 +223,12 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
     file = tmp_path / "config.toml"
     file.write_text(f'profile = "a"\n[profiles.a]\nurl = "{bench.where.url}"\n[profiles.b]\nurl = "http://u:pw@b"\n')
     unset = {"STINT_URL": "", "STINT_TOKEN": "", "HOME": str(tmp_path), "STINT_CONFIG": str(file)}
-    assert (await command(bench, "ls", "-n", "1", settings=unset)).code == 0
-    shown = json.loads((await command(bench, "config", "-o", "json", "--profile", "b", settings=unset)).out)
+    assert (await bench.command("ls", "-n", "1", settings=unset)).code == 0
+    shown = json.loads((await bench.command("config", "-o", "json", "--profile", "b", settings=unset)).out)
     assert shown["STINT_URL"] == {"value": "http://…@b", "from": "profile b"}
     assert shown["VAULT_TOKEN"] == {"value": "(hidden)", "from": str(tmp_path / ".vault-token")}
     assert shown["VAULT_ADDR"]["from"] == "environment"
-    given = json.loads((await command(bench, "config", "-o", "json", settings=unset | {"STINT_URL": "http://c"})).out)
+    given = json.loads((await bench.command("config", "-o", "json", settings=unset | {"STINT_URL": "http://c"})).out)
     assert given["STINT_URL"] == {"value": "http://c", "from": "environment"}
 
 
@@ -279,7 +248,7 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
 async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     settings = {"STINT_CONFIG": str(tmp_path / "config.toml"), "STINT_TOKEN": ""}
-    result = await command(bench, "ls", "--profile", "a", settings=settings)
+    result = await bench.command("ls", "--profile", "a", settings=settings)
     assert result.code == 2
     assert said in result.err
     assert "sEcReT" not in result.err
@@ -296,7 +265,7 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
             "COMP_CWORD": str(len(words)),
             "_STINT_COMPLETE": "complete_bash",
         }
-        await until(lambda: command(bench, settings=asked), lambda found: found.out.strip() == wanted)
+        await until(lambda: bench.command(settings=asked), lambda found: found.out.strip() == wanted)
 
     await completes(job, "show", job[:8])
     await completes(queue, "ls", "--queue", queue[:9])
@@ -305,7 +274,7 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
     await bench.runner(f"{queue}-runner")
     await completes(f"{queue}-runner", "drain", queue[:9])
     await completes("history", "hist")
-    script = await command(bench, "completion", "bash")
+    script = await bench.command("completion", "bash")
     assert (script.code, "complete_bash" in script.out) == (0, True)
 
 
@@ -321,7 +290,7 @@ async def job_in(bench: Bench, queue: str) -> str:
 
 @pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130)])
 async def test_ctrl_c_on_a_terminal_asks(bench: Bench, queue: str, key: str, code: int) -> None:
-    async with terminal(bench, "run", "--queue", queue, "--image", "busybox") as shown:
+    async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
         await shown.until("waiting in its queue")
         job = await job_in(bench, queue)
         shown.press("\x03")
@@ -336,7 +305,7 @@ async def test_ctrl_c_on_a_terminal_asks(bench: Bench, queue: str, key: str, cod
 
 
 async def test_any_other_key_continues_to_watch(bench: Bench, queue: str) -> None:
-    async with terminal(bench, "run", "--queue", queue, "--image", "busybox") as shown:
+    async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
         await shown.until("waiting in its queue")
         job = await job_in(bench, queue)
         shown.press("\x03")

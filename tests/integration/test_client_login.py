@@ -5,10 +5,10 @@ import os
 import re
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -19,7 +19,7 @@ from tests.support.oidc import Provider, provider
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao
 from tests.support.stack import STINT, Result, finished, program
-from tests.support.vault_bench import set_up
+from tests.support.vault_bench import as_root, set_up
 from tests.support.waiting import until_true
 
 CALLBACK = "/oidc/callback"
@@ -61,12 +61,22 @@ class Login:
 
 
 @asynccontextmanager
-async def login(home: Path, vault: str, *options: str, **env: str) -> AsyncIterator[Login]:
+async def started(home: Path, vault: str, *options: str, **env: str) -> AsyncIterator[Login]:
     port = free_port()
     environ = {"PATH": os.defpath, "HOME": str(home), "VAULT_ADDR": vault, **env}
     command = (str(STINT), "login", "--port", str(port), *options)
     async with program(*command, env=environ, stdout=PIPE, stderr=PIPE) as process:
         yield Login(process, port)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Login]]
+
+
+@pytest.fixture
+def login(tmp_path: Path, openbao: OpenBao, people: Provider) -> Start:
+    """Starts one, with the test's folder as its home. The provider is set up."""
+    assert people.issuer
+    return partial(started, tmp_path, openbao.address)
 
 
 async def open_in_a_browser(url: str) -> httpx.Response:
@@ -75,12 +85,12 @@ async def open_in_a_browser(url: str) -> httpx.Response:
 
 
 async def test_the_token_goes_into_the_file_and_is_never_shown(
-    tmp_path: Path, openbao: OpenBao, people: Provider
+    tmp_path: Path, login: Start, openbao: OpenBao, people: Provider
 ) -> None:
     file = tmp_path / ".vault-token"
     file.write_text("an older one")
     file.chmod(0o644)
-    async with login(tmp_path, openbao.address) as running:
+    async with login() as running:
         url = await running.shows()
         redirect = f"http://localhost:{running.port}{CALLBACK}"
         assert parse_qs(urlsplit(url).query)["redirect_uri"] == [redirect]
@@ -107,12 +117,12 @@ async def test_the_token_goes_into_the_file_and_is_never_shown(
 
 
 async def test_commands_use_the_token_unless_another_one_is_set(
-    tmp_path: Path, openbao: OpenBao, people: Provider
+    tmp_path: Path, login: Start, openbao: OpenBao, people: Provider
 ) -> None:
-    async with login(tmp_path, openbao.address, VAULT_TOKEN="another") as running:
+    async with login(VAULT_TOKEN="another") as running:
         await open_in_a_browser(await people.answer(await running.shows()))
         assert "does not count yet: VAULT_TOKEN is set (environment)" in (await running.end()).out
-    async with login(tmp_path, openbao.address) as running:
+    async with login() as running:
         await open_in_a_browser(await people.answer(await running.shows()))
         assert "does not count" not in (await running.end()).out
     environ = {"PATH": os.defpath, "HOME": str(tmp_path), "VAULT_ADDR": openbao.address}
@@ -123,14 +133,14 @@ async def test_a_profile_says_which_vault(tmp_path: Path, openbao: OpenBao, peop
     config = tmp_path / "config.toml"
     config.write_text(f'[profiles.there]\nvault_addr = "{openbao.address}"\n')
     nowhere = f"http://127.0.0.1:{free_port()}"
-    async with login(tmp_path, nowhere, "--profile", "there", STINT_CONFIG=str(config)) as running:
+    async with started(tmp_path, nowhere, "--profile", "there", STINT_CONFIG=str(config)) as running:
         assert (await running.shows()).startswith(people.issuer)
 
 
 async def test_an_answer_to_another_sign_in_is_refused_and_the_right_one_still_taken(
-    tmp_path: Path, openbao: OpenBao, people: Provider
+    login: Start, people: Provider
 ) -> None:
-    async with login(tmp_path / "a", openbao.address) as attacker, login(tmp_path, openbao.address) as running:
+    async with login() as attacker, login() as running:
         theirs, mine = await attacker.shows(), await running.shows()
         foreign = (await people.answer(theirs)).replace(f":{attacker.port}/", f":{running.port}/")
         for url in (foreign, f"http://localhost:{running.port}{CALLBACK}", f"{foreign}&state=%ed%a0%80"):
@@ -151,9 +161,8 @@ async def test_an_answer_to_another_sign_in_is_refused_and_the_right_one_still_t
         ("", "Vault refused the request"),
     ],
 )
-async def test_a_refusal_is_said(tmp_path: Path, openbao: OpenBao, people: Provider, given: str, said: str) -> None:
-    assert people.issuer
-    async with login(tmp_path, openbao.address) as running:
+async def test_a_refusal_is_said(tmp_path: Path, login: Start, given: str, said: str) -> None:
+    async with login() as running:
         state = parse_qs(urlsplit(await running.shows()).query)["state"][0]
         await open_in_a_browser(f"http://localhost:{running.port}{CALLBACK}?state={state}&{given}")
         ended = await running.end()
@@ -164,17 +173,15 @@ async def test_a_refusal_is_said(tmp_path: Path, openbao: OpenBao, people: Provi
 
 
 async def test_a_file_that_cannot_be_written_leaves_no_token_in_vault(
-    tmp_path: Path, openbao: OpenBao, people: Provider
+    tmp_path: Path, login: Start, openbao: OpenBao, people: Provider
 ) -> None:
     (tmp_path / ".vault-token").mkdir()
 
     async def accessors() -> set[str]:
-        vault = Vault(openbao.address)
-        found: Any = await vault.call(openbao.root_token, lambda client: client.auth.token.list_accessors())
-        return set(found["data"]["keys"])
+        return {*(await as_root(openbao, lambda client: client.auth.token.list_accessors()))["data"]["keys"]}
 
     before = await accessors()
-    async with login(tmp_path, openbao.address, STINT_TOKEN="x") as running:
+    async with login(STINT_TOKEN="x") as running:
         await open_in_a_browser(await people.answer(await running.shows()))
         ended = await running.end()
     assert (ended.code, ended.err) == (2, f"stint: {tmp_path}/.vault-token is not a regular file.\n")
@@ -182,29 +189,24 @@ async def test_a_file_that_cannot_be_written_leaves_no_token_in_vault(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_a_signal_ends_it(
-    tmp_path: Path, openbao: OpenBao, people: Provider, number: signal.Signals, code: int
-) -> None:
-    assert people.issuer
-    async with login(tmp_path, openbao.address) as running:
+async def test_a_signal_ends_it(login: Start, number: signal.Signals, code: int) -> None:
+    async with login() as running:
         await running.shows()
         running.process.send_signal(number)
         ended = await running.end()
     assert (ended.code, ended.err) == (code, "")
 
 
-async def test_it_does_not_wait_for_ever(tmp_path: Path, openbao: OpenBao, people: Provider) -> None:
-    assert people.issuer
-    async with login(tmp_path, openbao.address, "--timeout", "0.1") as running:
+async def test_it_does_not_wait_for_ever(login: Start) -> None:
+    async with login("--timeout", "0.1") as running:
         ended = await running.end()
     assert (ended.code, ended.err) == (124, "stint: nobody has signed in within 0.1 s.\n")
 
 
-async def test_two_cannot_wait_at_one_port(tmp_path: Path, openbao: OpenBao, people: Provider) -> None:
-    assert people.issuer
-    async with login(tmp_path, openbao.address) as first:
+async def test_two_cannot_wait_at_one_port(login: Start) -> None:
+    async with login() as first:
         await first.shows()
-        async with login(tmp_path, openbao.address, "--port", str(first.port)) as second:
+        async with login("--port", str(first.port)) as second:
             ended = await second.end()
     assert ended.code == 2
     assert ended.err.startswith(
@@ -220,11 +222,8 @@ async def test_two_cannot_wait_at_one_port(tmp_path: Path, openbao: OpenBao, peo
         (("--mount", "a/../b"), "The Vault path is malformed."),
     ],
 )
-async def test_what_is_not_set_up_in_vault_is_named(
-    tmp_path: Path, openbao: OpenBao, people: Provider, options: tuple[str, ...], said: str
-) -> None:
-    assert people.issuer
-    async with login(tmp_path, openbao.address, *options) as running:
+async def test_what_is_not_set_up_in_vault_is_named(login: Start, options: tuple[str, ...], said: str) -> None:
+    async with login(*options) as running:
         ended = await running.end()
     assert (ended.code, ended.out) == (125, "")
     assert said in ended.err
@@ -232,12 +231,12 @@ async def test_what_is_not_set_up_in_vault_is_named(
 
 async def test_vault_that_is_away_before_and_after_the_browser(tmp_path: Path, bao_process: BaoProcess) -> None:
     people = await provider(bao_process.address, bao_process.root_token, "https://api")
-    async with login(tmp_path, bao_process.address) as running:
+    async with started(tmp_path, bao_process.address) as running:
         answer = await people.answer(await running.shows())
         await bao_process.kill()
         await open_in_a_browser(answer)
         ended = await running.end()
-    async with login(tmp_path, bao_process.address) as running:
+    async with started(tmp_path, bao_process.address) as running:
         first = await running.end()
     for result in (ended, first):
         assert result.code == 125
@@ -245,15 +244,13 @@ async def test_vault_that_is_away_before_and_after_the_browser(tmp_path: Path, b
     assert not (tmp_path / ".vault-token").exists()
 
 
-async def test_a_browser_is_opened_only_if_that_is_asked_for(
-    tmp_path: Path, openbao: OpenBao, people: Provider
-) -> None:
+async def test_a_browser_is_opened_only_if_that_is_asked_for(tmp_path: Path, login: Start, people: Provider) -> None:
     """`BROWSER` names a program that opens the address, as Python's `webbrowser` finds it."""
     opened, browser = tmp_path / "opened", tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part; mv {opened}.part {opened}\n')
     browser.chmod(0o755)
     for options in ((), ("--browser",)):
-        async with login(tmp_path, openbao.address, *options, BROWSER=str(browser)) as running:
+        async with login(*options, BROWSER=str(browser)) as running:
             url = await running.shows()
             if options:
                 await until_true(opened.exists)

@@ -6,9 +6,7 @@ import io
 import json
 import os
 import signal
-import struct
 import sys
-import termios
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -36,7 +34,7 @@ from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
-from tests.support.brokers import connected
+from tests.support.brokers import connected, delivered
 from tests.support.outputs import Writer
 from tests.support.ports import free_port
 from tests.support.relay import Relay
@@ -71,10 +69,7 @@ class Runner:
         self._writers: dict[str, Writer] = {}
 
     async def take(self, queue: str) -> Job:
-        async with asyncio.timeout(20):
-            delivery = None
-            while delivery is None:
-                delivery = await self.work.pull(queue_token(queue), 1.0)
+        delivery = await delivered(self.work, queue_token(queue))
         await delivery.ack()
         job = await self.log.load(event_address(delivery.subject).job_id)
         assert job is not None
@@ -352,6 +347,10 @@ class Held(Relay):
         super().__init__(int(url.rpartition(":")[2]))
         self.asked, self.free = asyncio.Event(), asyncio.Event()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     async def sent(self, data: bytes) -> bytes:
         self.asked.set()
         return data
@@ -359,13 +358,6 @@ class Held(Relay):
     async def answered(self, data: bytes) -> bytes:
         await self.free.wait()
         return data
-
-
-@contextlib.asynccontextmanager
-async def held_up(url: str) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
-    """Stands in front of a server: its address, whether a request came, and what lets the answers through."""
-    async with (held := Held(url)).listening() as port:
-        yield f"http://127.0.0.1:{port}", held.asked, held.free
 
 
 async def said(process: Process, words: bytes) -> None:
@@ -400,10 +392,10 @@ async def test_ctrl_c_and_a_termination_stop_the_job(
 async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, tmp_path: Path) -> None:
     """The thread that asks Vault would have it wait for as long as it takes Vault to time out."""
     async with (
-        held_up(bench.openbao.address) as (address, asked, _),
-        command(bench, tmp_path, "--image", "busybox", VAULT_ADDR=address) as process,
+        (held := Held(bench.openbao.address)).listening(),
+        command(bench, tmp_path, "--image", "busybox", VAULT_ADDR=held.url) as process,
     ):
-        await asked.wait()
+        await held.asked.wait()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(5):
@@ -417,14 +409,14 @@ async def test_a_signal_during_the_submission_stops_the_job_too(
 ) -> None:
     queue = secret().lower()
     async with (
-        held_up(bench.server.url) as (url, asked, free),
-        command(bench, tmp_path, "--queue", queue, "--image", "busybox", *options, STINT_URL=url) as process,
+        (held := Held(bench.server.url)).listening(),
+        command(bench, tmp_path, "--queue", queue, "--image", "busybox", *options, STINT_URL=held.url) as process,
     ):
-        await asked.wait()
+        await held.asked.wait()
         process.send_signal(signal.SIGTERM)
         await said(process, b"stopping the job")
         job = await bench.runner.take(queue)
-        free.set()
+        held.free.set()
         await said(process, b"a kill was requested")
         await bench.runner.facts(job, events.started(), events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
@@ -433,10 +425,10 @@ async def test_a_signal_during_the_submission_stops_the_job_too(
 
 async def test_a_second_signal_during_the_submission_says_what_is_not_known(bench: Bench, tmp_path: Path) -> None:
     async with (
-        held_up(bench.server.url) as (url, asked, _),
-        command(bench, tmp_path, "--image", "busybox", STINT_URL=url) as process,
+        (held := Held(bench.server.url)).listening(),
+        command(bench, tmp_path, "--image", "busybox", STINT_URL=held.url) as process,
     ):
-        await asked.wait()
+        await held.asked.wait()
         process.send_signal(signal.SIGINT)
         await said(process, b"stopping the job")
         process.send_signal(signal.SIGINT)
@@ -454,7 +446,7 @@ async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, tmp
         job = await bench.runner.take(queue)
         await bench.runner.facts(job, events.started())
         await bench.runner.write(job, ("stdout", b"x" * size), ("stdout", b"x" * size))
-        await until_true(lambda: struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, b"1234"))[0] >= size)
+        await until_true(lambda: terminals.unread(reading) >= size)
         process.send_signal(signal.SIGINT)
         await until(lambda: bench.runner.log.load(job.job_id), lambda found: found and found.kill_requested)
         process.send_signal(signal.SIGINT)

@@ -10,9 +10,10 @@ import pytest
 from stint.client import ApiRefusedError, ApiUnreachableError, Client, Endpoints
 from stint.client.rest import api as client_api
 from stint.client.rest.api import Api
-from tests.support.api_bench import BODY, api_process, secret
+from tests.support.api_bench import BODY, secret
+from tests.support.api_bench import Api as Own
 from tests.support.ports import free_port
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.servers import OpenBao
 
 
 @dataclass
@@ -62,18 +63,10 @@ class Proxy:
         writer.write(head.encode() + body)
 
 
-@pytest.fixture(scope="module")
-async def endpoints(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Endpoints]:
-    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (server, http):
-        yield Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"])
-
-
 @pytest.fixture
-def where(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Endpoints:
+def where(own: Own, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> Endpoints:
     monkeypatch.setattr(client_api, "PAUSES", (0.01,) * 5)
-    return endpoints
+    return Endpoints(url=own[0].url, vault_addr=openbao.address, token=own[1].headers["X-Auth-Token"])
 
 
 def job() -> dict[str, str]:

@@ -1,14 +1,12 @@
 """Commands that show and follow: on terminals, narrow ones too, and in pipes that somebody closes."""
 
 import asyncio
-import fcntl
 import os
 import re
 import signal
-import struct
-import termios
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -23,8 +21,8 @@ from tests.support.client_bench import Bench, opened
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import STINT
-from tests.support.terminals import PATIENCE, ROWS, Terminal, command, terminal
-from tests.support.waiting import until
+from tests.support.terminals import PATIENCE, ROWS, Terminal, unread
+from tests.support.waiting import until, until_true
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 HOME = "\x1b[H"
@@ -55,6 +53,7 @@ class Scene(NamedTuple):
             # What it says of the first shows that it waits for the second.
             "wait": (self.ended, self.running),
             "events": ("-f", "--queue", self.queue),
+            "ls": ("--queue", self.queue),
             "audit": ("--queue", self.queue),
             "pause": (self.queue, "--reason", "a test"),
             "resume": (self.queue,),
@@ -71,7 +70,7 @@ class Scene(NamedTuple):
 @pytest.fixture(scope="module")
 async def scene(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench, Client.connect(bench.where) as stint:
-        queue = f"{secret().lower()}-with-a-name-that-is-wider-than-the-terminal"
+        queue = f"{'円' * 20}{secret().lower()}-is-wider-than-the-terminal"  # a 円 takes two cells
         jobs = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(3)]
         scene = Scene(bench, stint, queue, *jobs)
         await bench.run(queue, scene.ended, b"over\n", 3)
@@ -103,7 +102,7 @@ async def board(shown: Terminal, columns: int) -> list[str]:
 @pytest.mark.parametrize("name", ["queues", "runners", "audit", "history", "top"])
 async def test_a_pipe_gets_whole_lines_without_colour(scene: Scene, name: str) -> None:
     await scene.report()
-    result = await command(scene.bench.environment(), *scene.arguments(name))
+    result = await scene.bench.command(*scene.arguments(name))
     assert (result.code, result.err) == (0, "")
     assert "\x1b" not in result.out
     assert "…" not in result.out
@@ -112,17 +111,17 @@ async def test_a_pipe_gets_whole_lines_without_colour(scene: Scene, name: str) -
 
 
 @pytest.mark.parametrize("colour", [True, False], ids=["colour", "NO_COLOR"])
-@pytest.mark.parametrize("name", ["queues", "runners", "audit", "history"])
+@pytest.mark.parametrize("name", ["ls", "queues", "runners", "audit", "history"])
 async def test_on_a_narrow_terminal_names_are_cut_and_ids_are_whole(scene: Scene, name: str, *, colour: bool) -> None:
     await scene.report()
     settings = {} if colour else {"NO_COLOR": "1"}
-    async with terminal(scene.bench.environment(**settings), *scene.arguments(name), columns=NARROW) as shown:
+    async with scene.bench.terminal(*scene.arguments(name), columns=NARROW, **settings) as shown:
         assert await shown.ended() == 0
     text = COLOUR.sub("", shown.shown)
-    assert (text != shown.shown) == (colour and name in {"queues", "runners"})
+    assert (text != shown.shown) == (colour and name in {"ls", "queues", "runners"})
     assert "\x1b" not in text
     assert scene.queue not in text
-    ids = {"queues": [scene.running], "runners": ["1/4"], "audit": scene.jobs, "history": ["c" * 12]}
+    ids = {"ls": scene.jobs, "queues": [scene.running], "runners": ["1/4"], "audit": scene.jobs, "history": ["c" * 12]}
     assert [found for found in ids[name] if found not in text] == []
 
 
@@ -131,7 +130,7 @@ async def test_a_board_fits_its_terminal_also_when_that_is_resized(scene: Scene,
     """No change and no passing of time draws it anew here."""
     await scene.report()
     settings = {} if colour else {"NO_COLOR": "1"}
-    async with terminal(scene.bench.environment(**settings), "top", "--interval", "600", columns=120) as shown:
+    async with scene.bench.terminal("top", "--interval", "600", columns=120, **settings) as shown:
         boards = [await board(shown, 120)]
         assert (COLOUR.search(shown.shown) is not None) == colour
         for columns in (NARROW, 120):
@@ -146,9 +145,9 @@ async def test_a_board_fits_its_terminal_also_when_that_is_resized(scene: Scene,
 
 
 async def test_a_narrow_board_says_in_a_whole_sentence_why_it_is_empty(scene: Scene) -> None:
-    environment = scene.bench.environment(STINT_URL=f"http://127.0.0.1:{free_port()}")
-    said = (await command(environment, "queues")).err.removeprefix("stint: ")
-    async with terminal(environment, "top", columns=NARROW) as shown:
+    nowhere = {"STINT_URL": f"http://127.0.0.1:{free_port()}"}
+    said = (await scene.bench.command("queues", settings=nowhere)).err.removeprefix("stint: ")
+    async with scene.bench.terminal("top", columns=NARROW, **nowhere) as shown:
         assert " ".join(await board(shown, NARROW)).split() == said.split()
         shown.press("\x03")
         assert await shown.ended() == 0
@@ -162,18 +161,17 @@ async def test_changes_to_queues_and_runners_are_told_in_words(scene: Scene) -> 
     }
     for name, text in said.items():
         await scene.report()
-        environment, arguments = scene.bench.environment(), scene.arguments(name)
-        result = await until(lambda e=environment, a=arguments: command(e, *a), lambda found: found.code == 0)  # type: ignore[misc]
+        result = await until(partial(scene.bench.command, *scene.arguments(name)), lambda found: found.code == 0)
         assert (result.out, result.err) == (f"{text}\n", "")
-        async with terminal(environment, *arguments, columns=NARROW) as shown:
+        async with scene.bench.terminal(*scene.arguments(name), columns=NARROW) as shown:
             assert await shown.ended() == 0
         assert shown.shown == f"{text}\r\n"
 
 
 async def test_a_queue_is_shown_in_words(scene: Scene) -> None:
-    await command(scene.bench.environment(), *scene.arguments("pause"))
-    result = await command(scene.bench.environment(), "queues", scene.queue)
-    await command(scene.bench.environment(), *scene.arguments("resume"))
+    await scene.bench.command(*scene.arguments("pause"))
+    result = await scene.bench.command("queues", scene.queue)
+    await scene.bench.command(*scene.arguments("resume"))
     found = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert found["waiting"] == scene.waiting
     assert re.fullmatch(r"who token-stint-client, at 20[-0-9]+T[:.0-9]+Z, reason a test", found["paused"])
@@ -209,7 +207,7 @@ async def begun(shown: Terminal, scene: Scene, name: str) -> None:
 async def test_a_signal_ends_what_follows_and_gives_the_terminal_back(
     scene: Scene, name: str, sent: signal.Signals, code: int
 ) -> None:
-    async with terminal(scene.bench.environment(), *scene.arguments(name), columns=NARROW) as shown:
+    async with scene.bench.terminal(*scene.arguments(name), columns=NARROW) as shown:
         await begun(shown, scene, name)
         if sent is signal.SIGINT:
             shown.press("\x03")
@@ -234,19 +232,13 @@ async def test_a_signal_ends_what_nobody_reads(scene: Scene, sent: signal.Signal
     )
     os.close(writing)
     try:
-        await until(lambda: asyncio.to_thread(_unread, reading), lambda size: size >= 65536)
+        await until_true(lambda: unread(reading) >= 65536)
         process.send_signal(sent)
         async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
     finally:
         os.close(reading)
     assert (128 - (process.returncode or 0), err) == (code, b"")
-
-
-def _unread(pipe: int) -> int:
-    """Bytes that wait in a pipe."""
-    (size,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
-    return int(size)
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,12 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
-from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, PAYLOADS, WORK
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamHistory,
-    JetStreamOutput,
     JetStreamPayloads,
-    JetStreamViews,
     Sourcing,
 )
 from stint.jetstream.streams.consistency import is_absent
@@ -30,17 +27,14 @@ from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
-from stint.process.background import cancel
-from stint.process.settings import ProjectorSettings
-from stint_projector.__main__ import build_background
+from tests.integration.test_janitor import working
 from tests.support import events
-from tests.support.api_bench import SEALED, api
+from tests.support.api_bench import BODY, api
 from tests.support.cluster import ELECTED, SIZE, Cluster, clustered, connected_to
-from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.views import followed
-from tests.support.waiting import until
+from tests.support.views import all_views
+from tests.support.waiting import meanwhile, until
 
 WRITERS = 8
 JOBS_BEFORE = 40
@@ -205,19 +199,18 @@ def paused(server: NatsProcess) -> Iterator[None]:
 
 async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Cluster, broker: Broker) -> None:
     """Left alone, every second time it takes 40 s: the new leader of WORK is there before that of EVENTS."""
-    sourcing = asyncio.create_task(Sourcing(broker).run())
-    for _ in range(2):
-        while await cluster.leader(broker, WORK) != (fallen := await cluster.leader(broker, EVENTS)):
-            await _step_down(broker, WORK)
-        await cluster.servers[fallen].kill()
-        job_id = new_id()
-        while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
-            pass
-        await until(partial(_is_in_work, broker, job_id), seconds=SOURCED_SOON)
-        await cluster.servers[fallen].start()
-        for stream in (EVENTS, WORK):
-            await cluster.whole(broker, stream)
-    await cancel(sourcing)
+    async with meanwhile(Sourcing(broker).run()):
+        for _ in range(2):
+            while await cluster.leader(broker, WORK) != (fallen := await cluster.leader(broker, EVENTS)):
+                await _step_down(broker, WORK)
+            await cluster.servers[fallen].kill()
+            job_id = new_id()
+            while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
+                pass
+            await until(partial(_is_in_work, broker, job_id), seconds=SOURCED_SOON)
+            await cluster.servers[fallen].start()
+            for stream in (EVENTS, WORK):
+                await cluster.whole(broker, stream)
 
 
 async def _step_down(broker: Broker, stream: str) -> None:
@@ -321,13 +314,9 @@ async def _sees(log: JetStreamEventLog, job_id: str) -> bool | None:
         return None
 
 
-BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
-
-
 async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cluster, openbao: OpenBao) -> None:
     async with connected_to(cluster) as broker, api(cluster.url, openbao, STINT_REPLICAS=str(SIZE)) as bench:
-        await bench.parts.index.ready.wait()
-        queued, doomed = [(await bench.http.post("/v1/api/job", json=BODY)).json()["_id"] for _ in range(2)]
+        queued, doomed = [await bench.submitted() for _ in range(2)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))
         await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
 
@@ -348,32 +337,29 @@ async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cl
         await asyncio.gather(*(cluster.servers[name].start() for name in lost))
         await cluster.whole(broker, EVENTS)
         await cluster.whole(broker, WORK)
-        assert (await _answered(bench.http, "GET", f"/v1/api/job/{new_id()}")).status_code == 404
-        assert (await _answered(bench.http, "GET", f"/v1/api/job/{queued}")).status_code == 200
-        assert (await _answered(bench.http, "POST", "/v1/api/job", json=BODY)).status_code == 200
-        killed = await _answered(bench.http, "POST", f"/v1/api/job/kill/{queued}")
+
+        async def answered(method: str, path: str, body: object = None) -> httpx.Response:
+            """The first answer that is not 503."""
+            return await until(
+                lambda: bench.http.request(method, path, json=body, timeout=60),
+                lambda answer: answer.status_code != 503,
+                seconds=60,
+            )
+
+        assert (await answered("GET", f"/v1/api/job/{new_id()}")).status_code == 404
+        assert (await answered("GET", f"/v1/api/job/{queued}")).status_code == 200
+        assert (await answered("POST", "/v1/api/job", BODY)).status_code == 200
+        killed = await answered("POST", f"/v1/api/job/kill/{queued}")
         assert killed.status_code in {200, 400}  # 400: the first request came through after all
-        assert (await _answered(bench.http, "GET", f"/v1/api/job/{queued}")).json()["status"] == "failed"
-
-
-async def _answered(http: httpx.AsyncClient, method: str, path: str, **options: object) -> httpx.Response:
-    """The first answer that is not 503."""
-    async with asyncio.timeout(60):
-        while True:
-            answer = await http.request(method, path, timeout=60, **options)  # type: ignore[arg-type]
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return answer
+        assert (await answered("GET", f"/v1/api/job/{queued}")).json()["status"] == "failed"
 
 
 async def test_runner_and_projector_go_on_when_the_quorum_is_back(
     cluster: Cluster, broker: Broker, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
     bench = await make_bench(broker, openbao, busybox, tmp_path)
-    projecting = asyncio.create_task(build_background(ProjectorSettings.model_validate({}), broker).run())
-    async with bench.runner(capacity=1):
-        running = await bench.submit("echo up; sleep 600", queue="first")
-        async with written(JetStreamOutput(broker), queue_token("first"), running) as tail, asyncio.timeout(60):
-            await anext(tail)
+    async with working(broker), bench.runner(capacity=1):
+        running = await bench.running("echo up; sleep 600", queue="first")
         queued = [await bench.submit("true", queue=f"q{number}") for number in range(3)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))
         await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
@@ -384,19 +370,15 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
         await cluster.whole(broker, WORK)
         for job_id in queued:
             assert await _ended(bench.log, job_id) is State.SUCCESS
-        async with asyncio.timeout(120), followed(JetStreamViews(broker)) as changes:
-            seen: dict[str, bytes] = {}
-            while not all(b'"success"' in seen.get(job_id, b"") for job_id in queued):
-                change = await anext(changes)
-                if change is not None and change.value is not None:
-                    seen[change.job_id] = change.value
-    await cancel(projecting)
+        await until(
+            lambda: all_views(broker),
+            lambda seen: all(b'"success"' in seen.get(job_id, b"") for job_id in queued),
+            seconds=120,
+        )
 
 
 async def _ended(log: JetStreamEventLog, job_id: str) -> State:
     """The job's state once it has ended, asked for: what is republished while servers come back may not arrive."""
-    async with asyncio.timeout(120):
-        while True:
-            job = await _loaded(log, job_id)
-            if job is not None and job.terminal:
-                return job.state
+    job = await until(lambda: _loaded(log, job_id), lambda job: job is not None and job.terminal, seconds=120)
+    assert job is not None
+    return job.state

@@ -1,6 +1,7 @@
 """How runners find queues with work: hints, who gets them, and looks. Their jobs are not run."""
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,12 +10,13 @@ import pytest
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
+from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Look
 from stint.process.background import cancel
 from stint_runner.dispatch import finder
 from stint_runner.dispatch.worker import Worker
+from tests.support.brokers import happen
 from tests.support.events import submitted
 from tests.support.waiting import until, until_true
 
@@ -86,14 +88,10 @@ async def runner(broker: Broker, capacity: int = 1, served: str = "") -> AsyncIt
 
 async def submit(broker: Broker, *queues: str) -> list[str]:
     """A job in each of these queues; their tokens."""
-    log, tokens = JetStreamEventLog(broker), [queue_token(queue) for queue in queues]
+    tokens = [queue_token(queue) for queue in queues]
     for token in tokens:
-        submit.count += 1  # type: ignore[attr-defined]
-        await log.append(token, f"{submit.count:024x}", submitted())  # type: ignore[attr-defined]
+        await happen(broker, secrets.token_hex(12), submitted(), token=token)
     return tokens
-
-
-submit.count = 0  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -150,21 +148,6 @@ async def test_queues_that_others_have_are_pulled_at_the_start_and_then_only_loo
         pulls.clear()
         await until_true(lambda: all(looked[token] > 1 for token in busy))
     assert set(pulls) <= {token}
-
-
-@pytest.mark.usefixtures("_hints_alone")
-async def test_a_full_runner_passes_hints_on(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finder, "LEAVE", HOUR)
-    others = await work_queues(broker)
-    async with runner(broker) as full:
-        await submit(broker, "long")
-        await full.got()
-        async with others.hints() as hints, asyncio.timeout(30):
-            for _ in range(100):  # a quarter of them is passed from one to the other
-                await others.hint(queue_token("other"))
-            while not (hint := await anext(hints)).passed:
-                pass
-    assert hint == Hint(queue_token("other"), passed=1)
 
 
 @pytest.mark.usefixtures("_hints_alone")
@@ -269,11 +252,14 @@ async def test_each_pool_hears_all_hints_of_its_queues_and_of_no_others(broker: 
 
 
 @pytest.mark.usefixtures("_hints_alone")
-async def test_a_hint_is_passed_on_within_its_pool(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others have had the same hint themselves."""
+@pytest.mark.parametrize(("pool", "elsewhere"), [("a*", ""), ("", "a*")])
+async def test_a_full_runner_passes_hints_on_within_its_pool(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, pool: str, elsewhere: str
+) -> None:
+    """Others have had the same hint themselves. Runners that are told no queues are a pool, too."""
     monkeypatch.setattr(finder, "LEAVE", HOUR)
-    others, outsiders = await work_queues(broker, "a*"), await work_queues(broker)
-    async with runner(broker, served="a*") as full:
+    others, outsiders = await work_queues(broker, pool), await work_queues(broker, elsewhere)
+    async with runner(broker, served=pool) as full:
         await submit(broker, "a-long")
         await full.got()
         async with others.hints() as hints, outsiders.hints() as outside, asyncio.timeout(30):
@@ -281,9 +267,9 @@ async def test_a_hint_is_passed_on_within_its_pool(broker: Broker, monkeypatch: 
                 await others.hint(queue_token("a"))
             while not (hint := await anext(hints)).passed:
                 pass
-            await others.hint(queue_token("b"))
+            await others.hint(queue_token("a-last"))
             heard = [await anext(outside)]
-            while heard[-1].token != queue_token("b"):
+            while heard[-1].token != queue_token("a-last"):
                 heard.append(await anext(outside))
     assert hint == Hint(queue_token("a"), passed=1)
     assert not any(found.passed for found in heard)

@@ -8,7 +8,6 @@ import pytest
 
 from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
-from tests.support.certificates import authority, certificate
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.stack import STINT, finished
@@ -29,14 +28,15 @@ def in_files(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
 
 
 async def test_an_api_with_the_settings_of_gostint_and_in_files_is_healthy(
-    nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path
+    nats_process: NatsProcess, openbao: OpenBao, certificates: Path, tmp_path: Path
 ) -> None:
-    certificate(folder := authority(tmp_path / "ca"), "", "subjectAltName = IP:127.0.0.1")
     environ = await service_environ(nats_process.url, openbao)
-    environ |= {"GOSTINT_SSL_CERT": f"{folder}/cert.pem", "GOSTINT_SSL_KEY": f"{folder}/key.pem"}
+    for name in ("cert", "key"):
+        environ[f"GOSTINT_SSL_{name.upper()}"] = str(certificates / f"server-{name}.pem")
     port = free_port()
     environ |= in_files(tmp_path, {"STINT_PORT": str(port), "STINT_HOST": "127.0.0.1"})
-    async with running(ApiProcess(tmp_path / "api", environ=environ, ca=f"{folder}/ca.pem")), asyncio.timeout(60):
+    process = ApiProcess(tmp_path / "api", environ=environ, ca=str(certificates / "ca.pem"))
+    async with running(process), asyncio.timeout(60):
         await until(lambda: check("api", environ), lambda found: found == (0, ""))
         # It is for the others' port, and compose gives the same settings to all.
         assert await check("api", environ | {"STINT_HEALTH_PORT": str(free_port())}) == (0, "")

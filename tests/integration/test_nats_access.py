@@ -14,7 +14,7 @@ from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection as connection_module
 from tests.support.brokers import started
-from tests.support.certificates import authority, certificate, openssl
+from tests.support.certificates import authority, openssl
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, babble, running
@@ -32,14 +32,6 @@ def _attempts_follow_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def logs() -> Iterator[list[Any]]:
     with capture_logs() as said:
         yield said
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = authority(tmp_path_factory.mktemp("tls") / "certificates")
-    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n")
-    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
-    return folder
 
 
 @asynccontextmanager

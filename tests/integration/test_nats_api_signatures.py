@@ -1,8 +1,8 @@
 """What the API wrote is proven to be its own, where direct publishers may write the same; and a copy proves nothing."""
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
 from tests.support import events
 from tests.support.accounts import Accounts
-from tests.support.api_bench import BODY, ApiProcess, api_process
+from tests.support.api_bench import BODY, Api, api_process
 from tests.support.audited import receipt_says, said, shown
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until, until_true
@@ -45,20 +45,18 @@ async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProces
         yield server
 
 
+Start = Callable[..., AbstractAsyncContextManager[Api]]
+
+
 @pytest.fixture
-async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "operator") as operator:
-        yield operator
+def an_api(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+    """Starts one, with further settings, and the key that the API has then."""
 
+    def started(**settings: str) -> AbstractAsyncContextManager[Api]:
+        folder = tmp_path / public_key(accounts.folder / "api")
+        return api_process(folder, server.url, openbao, **accounts.environ("api"), **settings)
 
-@asynccontextmanager
-async def an_api(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, **settings: str
-) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
-    folder = accounts.folder.parent / public_key(accounts.folder / "api")
-    folder.mkdir()
-    async with api_process(folder, server.url, openbao, **accounts.environ("api"), **settings) as (process, http):
-        yield process, http
+    return started
 
 
 async def submitted(http: httpx.AsyncClient, **headers: str) -> str:
@@ -89,11 +87,11 @@ async def caller(http: httpx.AsyncClient, openbao: OpenBao) -> tuple[Any, ...]:
 
 
 async def test_who_uses_rest_is_proven(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, an_api: Start, operator: Broker
 ) -> None:
     """Also of a kill that ends a queued job, which is a batch, and of a submission that comes again."""
     own = public_key(accounts.folder / "api")
-    async with an_api(accounts, server, openbao) as (_, http):
+    async with an_api() as (_, http):
         running_job, queued = await submitted(http), await submitted(http, **{"Idempotency-Key": "one"})
         assert await submitted(http, **{"Idempotency-Key": "one"}) == queued
         async with accounts.connected(server.url, "runner") as runner:
@@ -116,10 +114,10 @@ async def test_who_uses_rest_is_proven(
 
 @pytest.mark.soak
 async def test_a_copy_of_its_signature_proves_nothing(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
 ) -> None:
     """On another job, in another queue, of another body or of another kind; nor can it be stored where it was."""
-    async with an_api(accounts, server, openbao) as (_, http), accounts.connected(server.url, RIVAL) as rival:
+    async with an_api() as (_, http), accounts.connected(server.url, RIVAL) as rival:
         job_id = await submitted(http)
         assert (await http.post(f"{JOB}/kill/{job_id}")).is_success
         theirs = {kind: await stored(operator, kind, job_id) for kind in ("submitted", "kill_requested")}
@@ -150,10 +148,10 @@ async def test_a_copy_of_its_signature_proves_nothing(
 
 @pytest.mark.soak
 async def test_another_body_under_its_signature_is_unproven_where_the_signature_was_made(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
 ) -> None:
     """On the very subject: all of the job's events have been removed, and its id can be used again."""
-    async with an_api(accounts, server, openbao) as (_, http), accounts.connected(server.url, RIVAL) as rival:
+    async with an_api() as (_, http), accounts.connected(server.url, RIVAL) as rival:
         job_id = await submitted(http)
         message = await stored(operator, "submitted", job_id)
         await Stream(operator, EVENTS).purge(event_filter("*", "*", job_id))
@@ -166,17 +164,17 @@ async def test_another_body_under_its_signature_is_unproven_where_the_signature_
 
 @pytest.mark.soak
 async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
 ) -> None:
     signers, old = Bucket(operator, SIGNERS_BUCKET), public_key(accounts.folder / "api")
-    async with an_api(accounts, server, openbao) as (_, http):
+    async with an_api() as (_, http):
         before = await submitted(http)
         await until(lambda: signers.read(api_signer_key(old)))
     (accounts.folder / "api" / SEED_FILE).unlink()
     new = public_key(accounts.folder / "api")
     server.settings = accounts.settings
     server.reload()
-    async with an_api(accounts, server, openbao) as (_, http):
+    async with an_api() as (_, http):
         after = await submitted(http)
         assert [signer_of(await stored(operator, "submitted", job_id)) for job_id in (before, after)] == [old, new]
         for job_id in (before, after):
@@ -189,12 +187,12 @@ async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
 
 @pytest.mark.soak
 async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, an_api: Start, operator: Broker
 ) -> None:
     own, stream = public_key(accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
     (config,) = [one for one in stream_configs(1) if one["name"] == stream]
     await operator.api(f"STREAM.CREATE.{stream}", config | {"max_msg_size": 1})
-    async with an_api(accounts, server, openbao) as (api, http):
+    async with an_api() as (api, http):
         (entry,) = await shown(http, await submitted(http))
         assert (entry["who"], entry["proven"]) == ("token-stint-client", True)
         await until_true(lambda: "the API's key could not be recorded, retrying" in api.log)
@@ -206,10 +204,10 @@ async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
 
 @pytest.mark.soak
 async def test_its_key_is_recorded_again_before_the_record_expires(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+    accounts: Accounts, an_api: Start, operator: Broker
 ) -> None:
     key, signers = api_signer_key(public_key(accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
-    async with an_api(accounts, server, openbao, STINT_HISTORY="4") as (_, _http):
+    async with an_api(STINT_HISTORY="4"):
         seen = set[int]()
 
         async def renewed() -> bool:

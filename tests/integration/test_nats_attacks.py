@@ -7,12 +7,11 @@ import asyncio
 import io
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import product
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
@@ -54,7 +53,7 @@ from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, make_sub
 from stint.natsauth.requests import STREAMS
 from tests.api.client import in_steps
 from tests.support import events
-from tests.support.accounts import Accounts, token_for
+from tests.support.accounts import Accounts, logged_in, token_for
 from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.runner_bench import Bench
 from tests.support.waiting import PATIENCE, until
@@ -155,12 +154,6 @@ async def accounts(server: Attacked) -> Accounts:
     )
 
 
-@pytest.fixture
-async def operator(accounts: Accounts, server: Attacked) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "operator") as broker:
-        yield broker
-
-
 @pytest.fixture(scope="module", autouse=True)
 async def held(accounts: Accounts, server: Attacked) -> str:
     """The ack subject of the victim's delivery, which the runner holds. The victim has written its first line."""
@@ -179,19 +172,24 @@ async def held(accounts: Accounts, server: Attacked) -> str:
     return container.labels[LABEL_ACK]
 
 
-@asynccontextmanager
-async def attacking(accounts: Accounts, server: Attacked, user: str) -> AsyncIterator[Attacker]:
-    denied: asyncio.Queue[str] = asyncio.Queue()
+Attacking = Callable[[str], AbstractAsyncContextManager[Attacker]]
 
-    async def note(error: Exception) -> None:
-        denied.put_nowait(str(error))
 
-    options = accounts.access(server.url, user).options()
-    client = await nats.connect(server.url, error_cb=note, allow_reconnect=False, **options)
-    try:
-        yield Attacker(client, denied)
-    finally:
-        await client.close()
+@pytest.fixture
+def attacking(accounts: Accounts, server: Attacked) -> Attacking:
+    """Logs in as a user, for a block."""
+
+    @asynccontextmanager
+    async def attacking(user: str) -> AsyncIterator[Attacker]:
+        denied: asyncio.Queue[str] = asyncio.Queue()
+
+        async def note(error: Exception) -> None:
+            denied.put_nowait(str(error))
+
+        async with logged_in(server.url, note, **accounts.access(server.url, user).options()) as client:
+            yield Attacker(client, denied)
+
+    return attacking
 
 
 async def stored(operator: Broker) -> dict[str, Any]:
@@ -233,6 +231,14 @@ async def unfinished(operator: Broker) -> dict[str, int]:
         events = await operator.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": f"ev.*.{token}.submitted"})
         waiting[f"work.{token}"] -= len(events["state"]["subjects"])
     return {**waiting, "projector": projector["num_pending"] + projector["num_ack_pending"]}
+
+
+@asynccontextmanager
+async def unchanged(operator: Broker) -> AsyncIterator[None]:
+    """What the streams and the consumers have is the same before the block and behind it."""
+    before = await settled(operator)
+    yield
+    assert await stored(operator) == before
 
 
 async def nothing_stored(operator: Broker, subjects: Sequence[str]) -> None:
@@ -295,13 +301,11 @@ FORGED = {
     ("user", "subjects"), [*FORGED.items(), (NAMED, [kv_subject(RUNNERS_BUCKET, "runner-1")])], ids=[*FORGED, NAMED]
 )
 async def test_what_a_user_may_not_publish_is_stored_nowhere(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str, subjects: Sequence[str]
+    attacking: Attacking, operator: Broker, user: str, subjects: Sequence[str]
 ) -> None:
-    before = await settled(operator)
-    async with attacking(accounts, server, user) as attacker:
+    async with unchanged(operator), attacking(user) as attacker:
         for subject in subjects:
             await attacker.refused(subject)
-    assert await stored(operator) == before
 
 
 async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Accounts, server: Attacked) -> None:
@@ -311,7 +315,9 @@ async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Account
 
 
 @pytest.mark.parametrize("user", EVERYBODY)
-async def test_nobody_else_hears_what_a_user_says_live(accounts: Accounts, server: Attacked, user: str) -> None:
+async def test_nobody_else_hears_what_a_user_says_live(
+    accounts: Accounts, server: Attacked, attacking: Attacking, user: str
+) -> None:
     """The streams' own account is where such messages come from."""
     ended, output = f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}"
     async with (
@@ -319,7 +325,7 @@ async def test_nobody_else_hears_what_a_user_says_live(accounts: Accounts, serve
         api.subscribe(ended) as live,
         api.subscribe(output) as tail,
     ):
-        async with attacking(accounts, server, user) as attacker:
+        async with attacking(user) as attacker:
             await attacker.refused(ended)
             await attacker.refused(output)
         await api.client.flush()
@@ -361,11 +367,11 @@ SOURCES = {
 
 @pytest.mark.parametrize(("user", "sources"), SOURCES.items(), ids=SOURCES)
 async def test_an_answer_cannot_be_directed_into_a_stream(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str, sources: Sequence[str]
+    attacking: Attacking, operator: Broker, user: str, sources: Sequence[str]
 ) -> None:
     """NATS does not check whether a client may publish to the reply subject that it names."""
     job, own = secrets.token_hex(12), secrets.token_hex(12)
-    async with attacking(accounts, server, user) as attacker:
+    async with attacking(user) as attacker:
         for number, (source, target) in enumerate(product(sources, targets(job))):
             await attacker.client.publish(source.format(f"{own[:-4]}{number:04x}"), b"{}", reply=target)
         await attacker.client.flush()
@@ -401,14 +407,7 @@ READS = [
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: Attacked, user: str) -> None:
-    async with attacking(accounts, server, user) as attacker:
-        for call, request in READS:
-            await attacker.unanswered(call, request)
-
-
-@pytest.mark.parametrize("user", PUBLISHERS)
-async def test_a_publisher_cannot_ask_for_the_output_of_others(accounts: Accounts, server: Attacked, user: str) -> None:
+async def test_a_publisher_cannot_ask_for_the_output_of_others(attacking: Attacking, user: str) -> None:
     subjects = {
         f"output.{OTHER}.{VICTIM}.0",
         f"output.*.{VICTIM}.0",
@@ -416,7 +415,7 @@ async def test_a_publisher_cannot_ask_for_the_output_of_others(accounts: Account
         f"output.{OWN}.{VICTIM}",
         f"output.{OWN}.{VICTIM}.0.{OTHER}",
     }
-    async with attacking(accounts, server, user) as attacker:
+    async with attacking(user) as attacker:
         answers = await asyncio.gather(
             *(attacker.client.request(subject, timeout=2) for subject in subjects), return_exceptions=True
         )
@@ -438,29 +437,27 @@ async def test_a_publisher_cannot_ask_for_the_output_of_others(accounts: Account
     ],
 )
 async def test_what_a_publisher_asks_for_by_another_jobs_id_is_not_there(
-    accounts: Accounts, server: Attacked, user: str, rest: str, said: str
+    attacking: Attacking, user: str, rest: str, said: str
 ) -> None:
-    async with attacking(accounts, server, user) as attacker:
+    async with attacking(user) as attacker:
         answer = await attacker.client.request(f"output.{OWN}.{rest}", timeout=PATIENCE)
         assert (answer.data, (answer.headers or {})["Stint-Error"]) == (b"", said)
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str
+    attacking: Attacking, operator: Broker, user: str
 ) -> None:
     """It is what a job has written, so that a publisher could choose what it says."""
     job, forged = secrets.token_hex(12), encode(events.ended("success"))
     chunk = Chunk(number=1, offset=0, stream="stdout", digest="d" * 64, data=forged)
     await JetStreamOutput(operator).append(OWN, job, chunk, after=0)
-    async with attacking(accounts, server, user) as attacker:
-        before = await settled(operator)
+    async with unchanged(operator), attacking(user) as attacker:
         for target in targets(job):
             await attacker.client.publish(f"output.{OWN}.{job}.0", b"", reply=target)
         answer = await attacker.client.request(f"output.{OWN}.{job}.0", timeout=PATIENCE)
         assert answer.data == forged
         await attacker.ask(f"STREAM.INFO.{EVENTS}")
-    assert await stored(operator) == before
 
 
 def takes(own: str) -> list[tuple[str, Mapping[str, Any] | None]]:
@@ -499,22 +496,20 @@ def takes(own: str) -> list[tuple[str, Mapping[str, Any] | None]]:
 
 @pytest.mark.parametrize(("user", "own"), POOLS.items(), ids=POOLS)
 async def test_a_pools_key_cannot_take_another_queues_job(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str, own: str
+    attacking: Attacking, operator: Broker, user: str, own: str
 ) -> None:
     """Neither the job nor its payload. A consumer for its own queue does not filter another one."""
-    before = await settled(operator)
-    async with attacking(accounts, server, user) as attacker:
+    async with unchanged(operator), attacking(user) as attacker:
         for call, request in takes(own):
             answer = json.loads(await attacker.ask(call, request) or b'{"error": "no answer"}')
             assert "error" in answer, (call, request)
-    assert await stored(operator) == before
 
 
 async def test_a_pools_hint_reaches_only_its_own_runners(
-    accounts: Accounts, server: Attacked, operator: Broker
+    accounts: Accounts, server: Attacked, attacking: Attacking, operator: Broker
 ) -> None:
     async with (
-        attacking(accounts, server, "nets") as attacker,
+        attacking("nets") as attacker,
         accounts.connected(server.url, "runner") as runner,
         runner.subscribe(HINTS) as hints,
     ):
@@ -532,25 +527,15 @@ NOT_TOLD = [
 ]
 
 
-async def test_a_subscriber_takes_only_what_is_meant_for_it(
-    accounts: Accounts, server: Attacked, operator: Broker
-) -> None:
-    before = await settled(operator)
-    async with attacking(accounts, server, SUBSCRIBER) as attacker:
-        for call, request in NOT_TOLD:
-            await attacker.unanswered(call, request)
-    assert await stored(operator) == before
-
-
 async def test_a_subscribers_ack_that_asks_for_more_directs_nothing_into_a_stream(
-    accounts: Accounts, server: Attacked, operator: Broker
+    attacking: Attacking, operator: Broker
 ) -> None:
     """`+NXT` sends the next messages to the reply subject of the ack."""
     name, job = subscription("greedy"), secrets.token_hex(12)
     ended = encode(events.ended("success"))
     for _ in range(2):
         await operator.publish(f"ev.{secrets.token_hex(12)}.{OWN}.ended", ended)
-    async with attacking(accounts, server, "greedy") as attacker:
+    async with attacking("greedy") as attacker:
         answers = await attacker.client.subscribe(inbox := attacker.client.new_inbox())
         await attacker.client.publish(f"{JS_PREFIX}.CONSUMER.MSG.NEXT.{EVENTS}.{name}", b"1", reply=inbox)
         taken = await answers.next_msg(timeout=10)
@@ -578,25 +563,19 @@ NOT_HEARD = {
 
 
 @pytest.mark.parametrize(("user", "subjects"), NOT_HEARD.items(), ids=NOT_HEARD)
-async def test_nobody_hears_what_others_are_told(
-    accounts: Accounts, server: Attacked, user: str, subjects: Sequence[str]
-) -> None:
-    async with attacking(accounts, server, user) as attacker:
+async def test_nobody_hears_what_others_are_told(attacking: Attacking, user: str, subjects: Sequence[str]) -> None:
+    async with attacking(user) as attacker:
         for subject in subjects:
             await attacker.deaf(subject)
 
 
 @pytest.mark.parametrize("user", [user for user in EVERYBODY if user != "runner"])
 async def test_nobody_but_runners_answers_a_delivery(
-    accounts: Accounts, server: Attacked, operator: Broker, held: str, user: str
+    attacking: Attacking, operator: Broker, held: str, user: str
 ) -> None:
-    before = await settled(operator)
-    async with attacking(accounts, server, user) as attacker:
+    async with unchanged(operator), attacking(user) as attacker:
         for answer in (b"+ACK", b"-NAK", b"+WPI", b"+TERM"):
             await attacker.refused(held, answer)
-        if user != "projector":
-            await attacker.unanswered(f"STREAM.MSG.DELETE.{WORK}", {"seq": 1})
-    assert await stored(operator) == before
 
 
 CHANGES = [
@@ -623,35 +602,26 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("user", EVERYBODY)
-async def test_nobody_changes_streams_or_consumers(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str
+OF_THE_PROJECTOR = [(f"STREAM.PURGE.{EVENTS}", None), (f"STREAM.UPDATE.{WORK}", {"name": WORK, "subjects": ["theirs"]})]
+NOT_ASKED = {
+    user: [
+        *CHANGES,
+        *(READS if user in PUBLISHERS else NOT_TOLD if user == SUBSCRIBER else ()),
+        *(OF_THE_PROJECTOR if user != "projector" else ()),
+        *([(f"STREAM.MSG.DELETE.{WORK}", {"seq": 1})] if user not in {"projector", "runner"} else ()),
+    ]
+    for user in EVERYBODY
+}
+"""What each user must not ask of JetStream: to change it, or to tell of others' jobs."""
+
+
+@pytest.mark.parametrize(("user", "requests"), NOT_ASKED.items(), ids=NOT_ASKED)
+async def test_nobody_reads_or_changes_what_is_not_its_own(
+    attacking: Attacking, operator: Broker, user: str, requests: Sequence[tuple[str, Mapping[str, Any] | None]]
 ) -> None:
-    before = await settled(operator)
-    async with attacking(accounts, server, user) as attacker:
-        for call, request in CHANGES:
+    async with unchanged(operator), attacking(user) as attacker:
+        for call, request in requests:
             await attacker.unanswered(call, request)
-    assert await stored(operator) == before
-
-
-async def test_a_purge_of_events_is_the_projectors_alone(
-    accounts: Accounts, server: Attacked, operator: Broker
-) -> None:
-    before = await settled(operator)
-    for user in (*PUBLISHERS, *POOLS, "api", "runner"):
-        async with attacking(accounts, server, user) as attacker:
-            assert await attacker.ask(f"STREAM.PURGE.{EVENTS}") is None
-    assert await stored(operator) == before
-
-
-async def test_how_the_queues_are_filled_is_the_projectors_to_change_alone(
-    accounts: Accounts, server: Attacked, operator: Broker
-) -> None:
-    before = await settled(operator)
-    for user in (*PUBLISHERS, SUBSCRIBER, *POOLS, "api", "runner"):
-        async with attacking(accounts, server, user) as attacker:
-            await attacker.unanswered(f"STREAM.UPDATE.{WORK}", {"name": WORK, "subjects": ["theirs"]})
-    assert await stored(operator) == before
 
 
 HEADERS: list[dict[str, str]] = [
@@ -667,11 +637,9 @@ HEADERS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-async def test_headers_give_a_publisher_no_further_rights(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str
-) -> None:
+async def test_headers_give_a_publisher_no_further_rights(attacking: Attacking, operator: Broker, user: str) -> None:
     before = (await settled(operator))[EVENTS][2]
-    async with attacking(accounts, server, user) as attacker:
+    async with attacking(user) as attacker:
         for headers in HEADERS:
             await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
             await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
@@ -680,11 +648,11 @@ async def test_headers_give_a_publisher_no_further_rights(
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
-    accounts: Accounts, server: Attacked, user: str
+    accounts: Accounts, server: Attacked, attacking: Attacking, user: str
 ) -> None:
     """Stint's own clients send none; whoever does shares them with all."""
     victim = secrets.token_hex(12)
-    async with attacking(accounts, server, user) as attacker, accounts.connected(server.url, "api") as api:
+    async with attacking(user) as attacker, accounts.connected(server.url, "api") as api:
         await attacker.publish(f"ev.{victim}.{OWN}.submitted", encode(events.submitted("own")), {"Nats-Msg-Id": victim})
         await JetStreamEventLog(api).append(OTHER, victim, events.submitted("other"))
         found = await api.direct_get(EVENTS, {"multi_last": [f"ev.{victim}.{OTHER}.submitted"]})
@@ -693,12 +661,12 @@ async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_what_a_user_floods_its_own_queue_with_disturbs_nobody(
-    accounts: Accounts, server: Attacked, operator: Broker, user: str
+    server: Attacked, attacking: Attacking, operator: Broker, user: str
 ) -> None:
     """Each piece of it ends as rejected, also that which takes the victim's id."""
     junk = [b"{}", b"", b"junk", b"\xff", b"[" * 1000, b"x" * 900_000, b'{"ticket": 7}']
     jobs = [VICTIM, *(secrets.token_hex(12) for _ in junk[1:])]
-    async with attacking(accounts, server, user) as attacker:
+    async with attacking(user) as attacker:
         for job, body in zip(jobs, junk, strict=True):
             await attacker.publish(f"ev.{job}.{OWN}.submitted", body)
         await settled(operator)

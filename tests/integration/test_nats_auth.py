@@ -22,7 +22,16 @@ from stint.jetstream import Broker
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
-from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth, nats_auth_at, token_for, write_policy
+from tests.support.accounts import (
+    Accounts,
+    NatsAuth,
+    accepted,
+    logged_in,
+    nats_auth,
+    nats_auth_at,
+    token_for,
+    write_policy,
+)
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
@@ -70,19 +79,9 @@ async def connected(server: NatsProcess, listed: str, token: str) -> AsyncIterat
     async def note(error: Exception) -> None:
         denied.append(str(error))
 
-    client = Client()
-    try:
-        await client.connect(
-            server.url,
-            user=listed,
-            password=token,
-            inbox_prefix=publisher_inbox(token),
-            error_cb=note,
-            allow_reconnect=False,
-        )
+    login = {"user": listed, "password": token, "inbox_prefix": publisher_inbox(token)}
+    async with logged_in(server.url, note, **login) as client:
         yield client, denied
-    finally:
-        await client.close()
 
 
 async def refused(server: NatsProcess, listed: str, token: str) -> float:

@@ -4,7 +4,7 @@ On a whole stack, whose NATS has the limits that `stint nats-config` writes.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import nats.errors
 import pytest
@@ -14,7 +14,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import live_filter
 from stint.natsauth.callout.logins import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
-from tests.support.accounts import Accounts, ignored, token_for
+from tests.support.accounts import Accounts, logged_in, token_for
 from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.waiting import until_true
 
@@ -51,21 +51,15 @@ async def accounts(server: Attacked) -> Accounts:
 async def others_work(accounts: Accounts, server: Attacked) -> None:
     """Others from outside log in, a service logs in and hears of a job, and jobs of all queues run."""
     for victim in VICTIMS:
-        await (await connect(accounts, server, victim)).close()
+        async with connected(accounts, server, victim):
+            pass
     async with accounts.connected(server.url, "api") as api, api.subscribe(live_filter("ended", "*", "*")) as heard:
         await server.works("other", "own")
         assert (await heard.next_msg(timeout=20)).subject.startswith("live.")
 
 
-async def connect(accounts: Accounts, server: Attacked, user: str) -> Client:
-    client = Client()
-    options = accounts.access(server.url, user).options()
-    try:
-        await client.connect(server.url, error_cb=ignored, allow_reconnect=False, **options)
-    except BaseException:
-        await client.close()
-        raise
-    return client
+def connected(accounts: Accounts, server: Attacked, user: str) -> AbstractAsyncContextManager[Client]:
+    return logged_in(server.url, **accounts.access(server.url, user).options())
 
 
 @pytest.mark.parametrize("user", ALL)
@@ -74,9 +68,9 @@ async def test_all_connections_of_one_user_are_not_those_of_others(
 ) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(ALL[user]):
-            stack.push_async_callback((await connect(accounts, server, user)).close)
+            await stack.enter_async_context(connected(accounts, server, user))
         with pytest.raises((nats.errors.Error, OSError)):
-            await connect(accounts, server, user)
+            await stack.enter_async_context(connected(accounts, server, user))
         if user == BY_TOKEN:
             await until_true(lambda: TOO_MANY in server.log("nats-auth-1"))
         else:
@@ -86,12 +80,9 @@ async def test_all_connections_of_one_user_are_not_those_of_others(
 
 @pytest.mark.parametrize("user", [BY_KEY, BY_TOKEN])
 async def test_a_connections_subscriptions_are_bounded(accounts: Accounts, server: Attacked, user: str) -> None:
-    client = await connect(accounts, server, user)
-    try:
+    async with connected(accounts, server, user) as client:
         for _ in range(SUBSCRIPTIONS + 1):
             await client.subscribe(live_filter("ended", queue_token("own"), JOB))
         await until_true(lambda: client.is_closed)
         assert "maximum subscriptions exceeded" in str(client.last_error)
         await others_work(accounts, server)
-    finally:
-        await client.close()

@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,12 +48,6 @@ async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_pa
         yield auth
 
 
-@pytest.fixture
-async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "operator") as broker:
-        yield broker
-
-
 async def submit(operator: Broker, *tokens: str) -> None:
     """Give these queues a job, and return once NATS has it in WORK."""
     for token in tokens:
@@ -61,13 +55,22 @@ async def submit(operator: Broker, *tokens: str) -> None:
         await until(lambda token=token: Stream(operator, WORK).last(work_subject(token)))  # type: ignore[misc]
 
 
-@asynccontextmanager
-async def pool(accounts: Accounts, server: NatsProcess) -> AsyncIterator[tuple[Broker, WorkQueues]]:
-    """The connection of a runner of the pool, and the queues that it sees there."""
-    async with accounts.connected(server.url, "subnet") as broker:
-        queues = JetStreamWorkQueues(broker, lease=10, served=NETS)
-        await queues.start()
-        yield broker, queues
+Pool = Callable[[], AbstractAsyncContextManager[tuple[Broker, WorkQueues, AsyncIterator[Hint]]]]
+
+
+@pytest.fixture
+def pool(accounts: Accounts, server: NatsProcess) -> Pool:
+    """Gives the connection of a runner of the pool, the queues that it sees there, and its hints."""
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[tuple[Broker, WorkQueues, AsyncIterator[Hint]]]:
+        async with accounts.connected(server.url, "subnet") as broker:
+            queues = JetStreamWorkQueues(broker, lease=10, served=NETS)
+            await queues.start()
+            async with queues.hints() as hints:
+                yield broker, queues, hints
+
+    return connected
 
 
 async def is_permitted(broker: Broker, token: str) -> bool:
@@ -89,11 +92,9 @@ async def taken(queues: WorkQueues, hints: AsyncIterator[Hint], token: str) -> D
 
 
 @pytest.mark.usefixtures("auth")
-async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
-    accounts: Accounts, server: NatsProcess, operator: Broker
-) -> None:
+async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(pool: Pool, operator: Broker) -> None:
     await submit(operator, A, OTHER)
-    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+    async with pool() as (broker, queues, hints):
         assert set(await queues.pending()) == {A}
         first = broker.client.client_id
         assert (await queues.look(A)).turn is Turn.FREE
@@ -109,12 +110,10 @@ async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
 
 
 @pytest.mark.usefixtures("auth")
-async def test_a_queue_is_new_once_not_whenever_it_was_empty(
-    accounts: Accounts, server: NatsProcess, operator: Broker
-) -> None:
+async def test_a_queue_is_new_once_not_whenever_it_was_empty(pool: Pool, operator: Broker) -> None:
     tokens = [queue_token(f"net-{number}") for number in range(3)]
     connections = set()
-    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+    async with pool() as (broker, queues, hints):
         for token in 3 * tokens:
             await submit(operator, token)
             await (await taken(queues, hints, token)).ack()
@@ -125,20 +124,20 @@ async def test_a_queue_is_new_once_not_whenever_it_was_empty(
 @pytest.mark.usefixtures("auth")
 @pytest.mark.parametrize("filtered", [{}, {"filter_subjects": ["work.a", "work.b"]}, {"filter_subject": "work.*"}])
 async def test_an_operators_own_consumer_keeps_no_pool_out(
-    accounts: Accounts, server: NatsProcess, operator: Broker, filtered: dict[str, object]
+    pool: Pool, operator: Broker, filtered: dict[str, object]
 ) -> None:
     config = {"durable_name": "mine", "ack_policy": "explicit", **filtered}
     request = {"stream_name": WORK, "config": config}
     assert "error" not in await operator.api(f"CONSUMER.DURABLE.CREATE.{WORK}.mine", request)
-    async with pool(accounts, server) as (broker, _):
+    async with pool() as (broker, _, _):
         assert not await is_permitted(broker, OTHER)
 
 
 async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
-    accounts: Accounts, server: NatsProcess, operator: Broker, auth: NatsAuth
+    accounts: Accounts, server: NatsProcess, pool: Pool, operator: Broker, auth: NatsAuth
 ) -> None:
     await submit(operator, A)
-    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+    async with pool() as (broker, queues, hints):
         first = broker.client.client_id
         await auth.kill()
         await submit(operator, B)
@@ -153,7 +152,7 @@ async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
 
 
 async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_then_those_asked_for(
-    accounts: Accounts, server: NatsProcess, operator: Broker, openbao: OpenBao, tmp_path: Path
+    accounts: Accounts, server: NatsProcess, pool: Pool, operator: Broker, openbao: OpenBao, tmp_path: Path
 ) -> None:
     tokens = [queue_token(f"net-{number}") for number in range(60)]
     held = tokens[::20]
@@ -167,8 +166,7 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_th
     server.reload()
     async with (
         nats_auth(accounts, server, openbao, tmp_path / "auth"),
-        pool(accounts, server) as (broker, queues),
-        queues.hints() as hints,
+        pool() as (broker, queues, hints),
     ):
         lacking = [token for token in tokens if not await is_permitted(broker, token)]
         assert len(held) < len(tokens) - len(lacking) < len(tokens)
@@ -193,11 +191,9 @@ async def test_while_nats_does_not_say_what_is_in_use_it_is_what_it_said_last(
 
 
 @pytest.mark.usefixtures("auth")
-async def test_a_login_asks_for_the_queues_whose_jobs_the_runner_has(
-    accounts: Accounts, server: NatsProcess, operator: Broker
-) -> None:
+async def test_a_login_asks_for_the_queues_whose_jobs_the_runner_has(pool: Pool, operator: Broker) -> None:
     await submit(operator, A)
-    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+    async with pool() as (broker, queues, hints):
         assert broker.asks() == ""
         delivery = await taken(queues, hints, A)
         assert broker.asks() == consumer_name(A)

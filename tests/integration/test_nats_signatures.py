@@ -1,8 +1,8 @@
 """Who wrote what a direct publisher wrote: proven by its key, or by its Vault token; and what proves nothing."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -19,13 +19,13 @@ from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
-from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamEventLog, JetStreamKeyOwners, declare
+from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamKeyOwners, declare
 from stint.jetstream.key_owners import RENEWED
 from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
 from stint.vault import Vault
 from tests.support import events
-from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, ignored, nats_auth, token_for
+from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, logged_in, nats_auth, token_for
 from tests.support.api_bench import api_process
 from tests.support.audited import receipt_says, said, shown
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -56,16 +56,6 @@ async def http(
     folder = tmp_path_factory.mktemp("api")
     async with api_process(folder, server.url, openbao, **accounts.environ("api")) as (_, http):
         yield http
-
-
-@pytest.fixture
-async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "operator") as operator:
-        yield operator
-
-
-def seed_of(accounts: Accounts, name: str) -> EventSigner:
-    return EventSigner(seed=(accounts.folder / name / "STINT_NATS_NKEY").read_text())
 
 
 # --- what is proven -------------------------------------------------------------------------------------------------
@@ -111,108 +101,86 @@ async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
 
 # --- what proves nothing --------------------------------------------------------------------------------------------
 
-Forge = Callable[["Forger"], Awaitable[str]]
-
 
 class Forger:
-    """The rival, who may publish to the same queue, and the victim's key, of which it knows the public half."""
+    """Somebody who may publish to the queue, with a key, and who claims to be the victim."""
 
-    def __init__(self, rival: Broker, own: EventSigner, victim: str) -> None:
-        self.rival, self.own, self.victim = rival, own, victim
-        self.job_id, self.token = secrets.token_hex(12), queue_token("deploys")
-        claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": victim}
+    def __init__(self, broker: Broker, accounts: Accounts, name: str) -> None:
+        self.broker, self.victim = broker, public_key(accounts.folder / TEAM)
+        self.own = EventSigner(seed=accounts.seed_file(name).read_text())
+        self.job_id = secrets.token_hex(12)
+        claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": self.victim}
         self.event: AnyEvent = msgspec.structs.replace(events.submitted(), **claims)
 
     @property
     def subject(self) -> str:
-        return EventAddress("submitted", self.token, self.job_id).subject
+        return EventAddress("submitted", queue_token("deploys"), self.job_id).subject
 
-    async def publish(self, signature: str | None, body: bytes | None = None) -> str:
-        """Publish the submission with this signature; returns the job's id."""
-        headers = {} if signature is None else {SIGNATURE: signature}
-        answer = await self.rival.publish(self.subject, body or encode(self.event), headers)
+    def signed(self, kind: str = "submitted", queue: str = "deploys", body: bytes = b"") -> str:
+        """The signature with its own key of an event of the job."""
+        subject = EventAddress(kind, queue_token(queue), self.job_id).subject
+        return self.own.signature(subject, body or encode(self.event))
+
+    def signed_large(self) -> str:
+        self.event = msgspec.structs.replace(self.event, ticket="x" * MAX_BYTES)
+        return self.signed()
+
+    async def publish(self, signature: str) -> None:
+        """Publish the submission with this signature."""
+        answer = await self.broker.publish(
+            self.subject, encode(self.event), {SIGNATURE: signature} if signature else {}
+        )
         assert "error" not in answer, answer
-        return self.job_id
-
-    def in_the_victims_name(self, signature: str) -> str:
-        return f"{self.victim}.{signature.partition('.')[2]}"
 
 
-async def unsigned(forger: Forger) -> str:
-    return await forger.publish(None)
-
-
-async def junk(forger: Forger) -> str:
-    return await forger.publish("U" * 56 + "." + "A" * 86)
-
-
-async def in_the_victims_name(forger: Forger) -> str:
-    own = forger.own.signature(forger.subject, encode(forger.event))
-    return await forger.publish(forger.in_the_victims_name(own))
-
-
-async def zeros_in_the_victims_name(forger: Forger) -> str:
-    return await forger.publish(f"{forger.victim}.{'A' * 86}")
-
-
-async def another_body(forger: Forger) -> str:
-    return await forger.publish(forger.own.signature(forger.subject, b"{}"))
-
-
-async def another_kind(forger: Forger) -> str:
-    other = EventAddress("kill_requested", forger.token, forger.job_id).subject
-    return await forger.publish(forger.own.signature(other, encode(forger.event)))
-
-
-async def another_queue(forger: Forger) -> str:
-    other = EventAddress("submitted", queue_token("other"), forger.job_id).subject
-    return await forger.publish(forger.own.signature(other, encode(forger.event)))
-
-
-async def large(forger: Forger) -> str:
-    body = encode(msgspec.structs.replace(forger.event, ticket="x" * MAX_BYTES))
-    return await forger.publish(forger.own.signature(forger.subject, body), body)
-
-
-@pytest.mark.parametrize(
-    "forge",
-    [unsigned, junk, in_the_victims_name, zeros_in_the_victims_name, another_body, another_kind, another_queue, large],
-)
-async def test_a_signature_that_is_not_right_counts_as_none(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, forge: Forge
-) -> None:
+@pytest.fixture
+async def forger(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Forger]:
+    """The rival, who knows the public half of the victim's key."""
     async with accounts.connected(server.url, RIVAL) as rival:
-        victim = public_key(accounts.folder / TEAM)
-        job_id = await forge(Forger(rival, seed_of(accounts, RIVAL), victim))
-    (found,) = await shown(http, job_id)
-    assert said(found) == ("root", "the victim's", "the victim's", victim, False, "")
+        yield Forger(rival, accounts, RIVAL)
+
+
+FORGED: dict[str, Callable[[Forger], str]] = {
+    "none": lambda _: "",
+    "junk": lambda _: "U" * 56 + "." + "A" * 86,
+    "in the victim's name": lambda forger: f"{forger.victim}.{forger.signed().partition('.')[2]}",
+    "zeros in the victim's name": lambda forger: f"{forger.victim}.{'A' * 86}",
+    "of another body": lambda forger: forger.signed(body=b"{}"),
+    "of another kind": lambda forger: forger.signed("kill_requested"),
+    "for another queue": lambda forger: forger.signed(queue="other"),
+    "of a large body": Forger.signed_large,
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+async def test_a_signature_that_is_not_right_counts_as_none(
+    http: httpx.AsyncClient, forger: Forger, forged: Callable[[Forger], str]
+) -> None:
+    await forger.publish(forged(forger))
+    (found,) = await shown(http, forger.job_id)
+    assert said(found) == ("root", "the victim's", "the victim's", forger.victim, False, "")
 
 
 async def test_anothers_signature_proves_nothing_on_another_job(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, operator: Broker
+    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, forger: Forger
 ) -> None:
     """Not even with exactly the same body, in the same queue."""
     async with accounts.connected(server.url, TEAM) as team:
-        theirs = Forger(team, seed_of(accounts, TEAM), "")
-        body = encode(theirs.event)
-        await theirs.publish(theirs.own.signature(theirs.subject, body))
-    stored = await JetStreamEventLog(operator).load(theirs.job_id)
-    assert stored
-    async with accounts.connected(server.url, RIVAL) as rival:
-        forger = Forger(rival, seed_of(accounts, RIVAL), "")
-        await forger.publish(theirs.own.signature(theirs.subject, body), body)
-        answer = await rival.publish(theirs.subject, body, {SIGNATURE: theirs.own.signature(theirs.subject, body)})
-        assert answer["error"]["err_code"] == 10077, "nor can it be repeated where it was"
+        theirs = Forger(team, accounts, TEAM)
+        signature = theirs.signed()
+        await theirs.publish(signature)
+    forger.event = theirs.event
+    await forger.publish(signature)
+    answer = await forger.broker.publish(theirs.subject, encode(theirs.event), {SIGNATURE: signature})
+    assert answer["error"]["err_code"] == 10077, "nor can it be repeated where it was"
     ((right,), (wrong,)) = await shown(http, theirs.job_id), await shown(http, forger.job_id)
     assert (right["proven"], wrong["proven"], wrong["who"]) == (True, False, "root")
 
 
 async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_name(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient
+    http: httpx.AsyncClient, forger: Forger
 ) -> None:
-    async with accounts.connected(server.url, RIVAL) as rival:
-        forger = Forger(rival, seed_of(accounts, RIVAL), public_key(accounts.folder / TEAM))
-        await forger.publish(forger.own.signature(forger.subject, encode(forger.event)))
+    await forger.publish(forger.signed())
     (found,) = await shown(http, forger.job_id)
     assert said(found) == ("", "", "", forger.own.nkey, True, "root")
 
@@ -220,28 +188,18 @@ async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_n
 # --- whose a key is -------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def logged_in(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> AsyncIterator[Client]:
+def with_key(
+    server: NatsProcess, token: str, signer: EventSigner, proof: str = ""
+) -> AbstractAsyncContextManager[Client]:
     """A publisher's connection with this token and this key. The proof of the key may be a wrong one."""
-    client, inbox = Client(), publisher_inbox(token)
+    inbox = publisher_inbox(token)
     proof = proof or signer.signature(inbox, b"")
-    try:
-        await client.connect(
-            server.url,
-            user=f"deploys,={proof}",
-            password=token,
-            inbox_prefix=inbox,
-            error_cb=ignored,
-            allow_reconnect=False,
-        )
-        yield client
-    finally:
-        await client.close()
+    return logged_in(server.url, user=f"deploys,={proof}", password=token, inbox_prefix=inbox)
 
 
 async def refused(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> None:
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
-        async with logged_in(server, token, signer, proof):
+        async with with_key(server, token, signer, proof):
             pass
 
 
@@ -255,7 +213,7 @@ async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
     """Even to somebody who has stolen it."""
     owner, thief, signer = *[await VaultIdentity.new(openbao, "deploys") for _ in range(2)], EventSigner.new()
     token = await owner.token()
-    async with logged_in(server, token, signer):
+    async with with_key(server, token, signer):
         pass
     caller = await Vault(openbao.address).lookup_self(token)
     found = await owner_of(operator, signer)
@@ -264,7 +222,7 @@ async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
     await refused(server, await thief.token(), signer)
     assert "The key has been used by another owner" in auth.log
     assert signer.nkey in auth.log, "also for those who look for it later"
-    async with logged_in(server, await owner.token(), signer):
+    async with with_key(server, await owner.token(), signer):
         pass
     assert await owner_of(operator, signer) == found, "the first token stays the one that is named"
 
@@ -297,14 +255,14 @@ async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose
         nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
         accounts.connected(server.url, "operator") as operator,
     ):
-        async with logged_in(server, token, signer):
+        async with with_key(server, token, signer):
             assert auth.log.count("could not be stored") == 1, "there is no stream"
         async with operator.subscribe(subject) as asked:  # a server that does not answer
-            async with logged_in(server, token, signer):
+            async with with_key(server, token, signer):
                 assert asked.pending_msgs == 1
             assert "NATS does not answer in time." in auth.log
         await declare(operator)
-        async with logged_in(server, token, signer):
+        async with with_key(server, token, signer):
             assert await owner_of(operator, signer), "a later login stores it"
 
 

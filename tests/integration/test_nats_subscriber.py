@@ -4,18 +4,18 @@ import asyncio
 import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from stint.core.events import AnyEvent
 from stint.core.names.ids import queue_token
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
+from stint.jetstream import Broker, JetStreamOutput
 from tests.support import events
 from tests.support.accounts import Accounts
+from tests.support.brokers import happen
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess
 from tests.support.stack import Result, program, stint
@@ -50,15 +50,19 @@ async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broke
         yield runner
 
 
-@asynccontextmanager
-async def example(
-    accounts: Accounts, server: NatsProcess, name: str, *arguments: str | Path, after: Sequence[str] = ()
-) -> AsyncIterator[Process]:
-    """The program, killed at the end of the block."""
-    environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
-    command = (sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after)
-    async with program(*command, cwd=ROOT, env=environ, stdout=PIPE) as process:
-        yield process
+Example = Callable[..., AbstractAsyncContextManager[Process]]
+
+
+@pytest.fixture
+def example(accounts: Accounts, server: NatsProcess) -> Example:
+    """Starts one, which is killed at the end of the block."""
+
+    def started(name: str, *arguments: str | Path, after: Sequence[str] = ()) -> AbstractAsyncContextManager[Process]:
+        environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
+        command = (sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after)
+        return program(*command, cwd=ROOT, env=environ, stdout=PIPE)
+
+    return started
 
 
 async def line(process: Process) -> str:
@@ -72,17 +76,10 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
-async def happen(runner: Broker, job_id: str, *facts: AnyEvent, queue: str = QUEUE) -> None:
-    for fact in facts:
-        await JetStreamEventLog(runner).append(queue, job_id, fact)
-
-
-async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(
-    accounts: Accounts, server: NatsProcess, runner: Broker
-) -> None:
+async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(example: Example, runner: Broker) -> None:
     first, second, third = new_id(), new_id(), new_id()
-    async with example(accounts, server, "notify") as process:
-        await happen(runner, new_id(), events.ended(), queue=OTHER)
+    async with example("notify") as process:
+        await happen(runner, new_id(), events.ended(), token=OTHER)
         await happen(runner, first, events.started(), events.held("runner-7"), events.ended("failed", "killed"))
         assert await line(process) == f"{first} waits for runner-7: bring it back, or `stint release {first}`"
         assert await line(process) == f"{first} failed killed"
@@ -90,7 +87,7 @@ async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(
         await happen(runner, second, events.ended())
         assert await line(process) == f"{second} success"
     await happen(runner, third, events.ended("unknown", "lost"))
-    async with example(accounts, server, "notify") as process:
+    async with example("notify") as process:
         told = await line(process)
         if told == f"{second} success":  # it was killed before its ack had arrived
             told = await line(process)
@@ -98,27 +95,27 @@ async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(
 
 
 async def test_output_is_collected_whole_though_the_collector_is_killed(
-    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+    example: Example, runner: Broker, tmp_path: Path
 ) -> None:
     job_id, folder = new_id(), tmp_path / "collected"
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
     await writer.write(b"one\n")
-    async with example(accounts, server, "collect", folder):
+    async with example("collect", folder):
         await until_true((folder / f"{job_id}.parts" / "1").exists)
     await writer.write(b"\xff two\n", "stderr")
     await happen(runner, job_id, writer.counted(events.ended()))
-    async with example(accounts, server, "collect", folder) as process:
+    async with example("collect", folder) as process:
         assert await line(process) == f"{job_id}: 10 bytes of output"
     assert (folder / f"{job_id}.log").read_bytes() == b"one\n\xff two\n"
 
 
 async def test_output_that_was_removed_meanwhile_is_given_up_and_the_next_is_collected(
-    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+    example: Example, runner: Broker, tmp_path: Path
 ) -> None:
     removed, following = new_id(), new_id()
     await happen(runner, removed, msgspec.structs.replace(events.ended(), chunks=1, output_digest="0" * 64))
     await happen(runner, following, events.ended())
-    async with example(accounts, server, "collect", tmp_path / "collected", after=["1"]) as process:
+    async with example("collect", tmp_path / "collected", after=["1"]) as process:
         assert {await line(process), await line(process)} == {
             f"{following}: 0 bytes of output",
             f"{removed}: not all of the output is there",
@@ -126,26 +123,26 @@ async def test_output_that_was_removed_meanwhile_is_given_up_and_the_next_is_col
 
 
 async def test_output_that_is_not_what_was_recorded_is_not_kept(
-    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+    example: Example, runner: Broker, tmp_path: Path
 ) -> None:
     job_id = new_id()
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
     await writer.write(b"altered\n")
     ended = msgspec.structs.replace(writer.counted(events.ended()), output_digest="0" * 64)
     await happen(runner, job_id, ended)
-    async with example(accounts, server, "collect", tmp_path / "collected") as process:
+    async with example("collect", tmp_path / "collected") as process:
         assert await line(process) == f"{job_id}: the output is not what the job's runner recorded"
     assert not (tmp_path / "collected" / f"{job_id}.log").exists()
 
 
 async def test_further_queues_are_added_and_the_position_is_kept(
-    accounts: Accounts, server: NatsProcess, runner: Broker
+    accounts: Accounts, server: NatsProcess, example: Example, runner: Broker
 ) -> None:
     before, after = new_id(), new_id()
     await happen(runner, before, events.ended())
     assert (await subscribed(accounts, server, "deploys", "other")).code == 0
-    await happen(runner, after, events.ended(), queue=OTHER)
-    async with example(accounts, server, "notify") as process:
+    await happen(runner, after, events.ended(), token=OTHER)
+    async with example("notify") as process:
         assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]
 
 

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 
 import nkeys
@@ -73,9 +73,9 @@ async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) 
     await log.append(QUEUE, job.id, writer.counted(ended))
 
 
-@asynccontextmanager
-async def reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None]:
-    """What an API does for publishers, during the block."""
+@pytest.fixture
+async def _reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None]:
+    """What an API does for publishers."""
     async with accounts.connected(server.url, "api") as api, meanwhile(OutputRequests(api).run()):
         yield
 
@@ -141,8 +141,9 @@ async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: N
     assert subscriptions(stint) < before, "nothing more is heard of it"
 
 
+@pytest.mark.usefixtures("_reading")
 async def test_output_that_was_missed_is_read_again(
-    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by a publisher that knows only the job's id, and while the APIs answer as many as they may."""
     job = await stint.submit(queue="deploys", image="busybox")
@@ -150,7 +151,7 @@ async def test_output_that_was_missed_is_read_again(
     await run(runner, job, b"missed", b"also", b"last", code=3)
     known = await stint.job("Deploys", job.id.upper())  # both are compared in lower case
     monkeypatch.setattr(output_requests, "AT_A_TIME", 0)
-    async with reading(accounts, server), asyncio.timeout(60):
+    async with asyncio.timeout(60):
         following = asyncio.create_task(collected(known))
         await until_true(lambda: known._output.why == "Too many requests at a time.")  # noqa: SLF001 - nothing else tells it
         monkeypatch.undo()
@@ -163,29 +164,29 @@ async def test_output_that_was_missed_is_read_again(
     assert (known_result.status, known_result.exit_code, known_result.tail) == (result.status, 3, b"missedalsolast")
 
 
-async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(
-    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher
-) -> None:
+@pytest.mark.usefixtures("_reading")
+async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(runner: Broker, stint: Publisher) -> None:
     job = await stint.submit(queue="deploys", image="busybox")
     await JetStreamEventLog(runner).append(QUEUE, job.id, events.started())
     writer = Writer(JetStreamOutput(runner), QUEUE, job.id)
     for data in (b"one", b"two"):
         await writer.write(data)
     late = await stint.job("deploys", job.id)
-    async with reading(accounts, server), asyncio.timeout(60), aclosing(late.stream()) as items:
+    async with asyncio.timeout(60), aclosing(late.stream()) as items:
         read = [await anext(items) for _ in range(3)]
     assert [item.data for item in read if isinstance(item, Output)] == [b"one", b"two"]
     assert isinstance(read[-1], Fact)
     assert read[-1].kind == "started"
 
 
+@pytest.mark.usefixtures("_reading")
 async def test_output_is_kept_in_memory_only_in_part(
-    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "KEPT_BYTES", 2 * output.CHUNK_COST)
     job = await stint.submit(queue="deploys", image="busybox")
     written = [secrets.token_bytes(500) for _ in range(8)]
-    async with reading(accounts, server), asyncio.timeout(60):
+    async with asyncio.timeout(60):
         await run(runner, job, *written)
         for _ in range(2):
             assert [item.data for item in await collected(job) if isinstance(item, Output)] == written

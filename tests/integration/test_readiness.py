@@ -10,7 +10,6 @@ from typing import NoReturn
 import httpx
 import pytest
 
-from stint.core.job import State
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, RUNNERS_BUCKET, WORK, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
@@ -19,9 +18,11 @@ from stint_runner.dispatch import finder
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
 from tests.support.ports import free_port
+from tests.support.runner_bench import Bench as RunnerBench
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, readyz, running
+from tests.support.stack import program
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
@@ -112,7 +113,7 @@ async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: N
 
 
 async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runners: RunnerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "STEADY", 0.5)
     monkeypatch.setattr(finder, "RECONCILE", 0.5)
@@ -124,19 +125,17 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
             raise ZeroDivisionError
         return await pending(queues)
 
-    async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox, tmp_path)
-        async with bench.runner() as worker:
-            job_id = await bench.submit("sleep 5")
-            await bench.until(job_id, "launched")
-            assert worker.missing() == ""
-            monkeypatch.setattr(JetStreamWorkQueues, "pending", fail_once)
-            async with asyncio.timeout(30):
-                await failed.wait()
-                await asyncio.sleep(0)
-                assert worker.missing() == "The runner cannot list pending jobs."
-                await until_true(lambda: not worker.missing())
-            assert (await bench.end(job_id))[0].state is State.SUCCESS
+    async with runners.runner() as worker:
+        job_id = await runners.submit("sleep 5")
+        await runners.until(job_id, "launched")
+        assert worker.missing() == ""
+        monkeypatch.setattr(JetStreamWorkQueues, "pending", fail_once)
+        async with asyncio.timeout(30):
+            await failed.wait()
+            await asyncio.sleep(0)
+            assert worker.missing() == "The runner cannot list pending jobs."
+            await until_true(lambda: not worker.missing())
+        await runners.ends_well(job_id)
 
 
 async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, busybox: str, tmp_path: Path) -> None:
@@ -158,23 +157,19 @@ async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, 
 
 
 async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchdog(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
+    runners: RunnerBench, tmp_path: Path
 ) -> None:
-    async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox, tmp_path)
-        async with ended_at_last(runner_process(bench, tmp_path)) as runner:
-            await runner.start()
+    async with ended_at_last(runner_process(runners, tmp_path)) as runner:
+        await runner.start()
 
-            async def without_watchdog() -> str:
-                """The runner starts another one after a second: that one may be faster than the question."""
-                runner.kill_watchdogs()
-                return await readyz(runner.port)
+        async def without_watchdog() -> str:
+            """The runner starts another one after a second: that one may be faster than the question."""
+            runner.kill_watchdogs()
+            return await readyz(runner.port)
 
-            await until(without_watchdog, lambda text: "The watchdog does not run." in text)
-            await port_says(runner.port, "ready")
-            port = str(free_port())
-            environ = {**runner._command()[1], "STINT_HEALTH_PORT": port}  # noqa: SLF001 - the same name again
-            second = await asyncio.create_subprocess_exec(*(sys.executable, "-m", "stint_runner"), env=environ)
-            await port_says(int(port), "The runner is starting.")
-            second.terminate()
-            await second.wait()
+        await until(without_watchdog, lambda text: "The watchdog does not run." in text)
+        await port_says(runner.port, "ready")
+        port = free_port()
+        environ = {**runner.environment, "STINT_HEALTH_PORT": str(port)}  # the same name again
+        async with program(sys.executable, "-m", "stint_runner", env=environ):
+            await port_says(port, "The runner is starting.")

@@ -16,9 +16,10 @@ from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
 from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
+from tests.support.accounts import write_policy
 from tests.support.servers import BaoProcess, running
+from tests.support.vault_bench import ROLE, as_root
 
-ROLE = "stint-job"
 PARTS = 18
 
 
@@ -201,7 +202,6 @@ async def test_a_publisher_seals_tickets_and_makes_no_tokens(stack: Stack) -> No
 
 
 async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoProcess) -> None:
-    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
     rules = 'path "kv/data/theirs" { capabilities = ["read"] }'
     theirs: list[Callable[[Any], Any]] = [
         lambda c: c.sys.enable_auth_method("approle"),
@@ -212,16 +212,16 @@ async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoPr
         lambda c: c.auth.approle.create_or_update_approle(ROLE, token_policies=["theirs"], token_num_uses=5),
     ]
     for request in theirs:
-        await vault.call(root, request)
-    report = await vault_setup(address, root, kv_mount="kv")
+        await as_root(bao_process, request)
+    report = await vault_setup(bao_process.address, bao_process.root_token, kv_mount="kv")
     assert report.different == ("mount kv", f"key {ROLE}", f"policy {ROLE}", f"role {ROLE}")
     assert report.found == ("auth approle", "mount transit")
-    assert (await vault.call(root, lambda c: c.sys.read_policy(ROLE)))["data"]["rules"] == rules
-    assert (await vault.call(root, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
+    assert (await as_root(bao_process, lambda c: c.sys.read_policy(ROLE)))["data"]["rules"] == rules
+    assert (await as_root(bao_process, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
 
 
 async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoProcess) -> None:
-    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
+    address, root = bao_process.address, bao_process.root_token
     await vault_setup(address, root)
     theirs: list[Callable[[Any], Any]] = [
         lambda c: c.sys.create_or_update_policy("stint-client", 'path "kv/theirs" {}\n'),
@@ -229,12 +229,12 @@ async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoP
         lambda c: c.auth.approle.create_or_update_approle("stint-api", token_ttl=60, token_bound_cidrs=["127.0.0.1"]),
     ]
     for request in theirs:
-        await vault.call(root, request)
+        await as_root(bao_process, request)
     report = await vault_setup(address, root, update=True, keep=(f"policy {ROLE}",))
     assert (report.updated, report.different) == (("policy stint-client", "role stint-api"), (f"policy {ROLE}",))
     assert '-path "kv/theirs" {}\n+path "auth/token/create" {' in report.diffs["policy stint-client"]
     assert "-token_ttl = 60\n+token_ttl = 3600" in report.diffs["role stint-api"]
-    role = (await vault.call(root, lambda c: c.auth.approle.read_role("stint-api")))["data"]
+    role = (await as_root(bao_process, lambda c: c.auth.approle.read_role("stint-api")))["data"]
     assert role["token_bound_cidrs"] == ["127.0.0.1"], "what Stint has no say in is left alone"
     again = await vault_setup(address, root, update=True)
     assert (again.updated, again.different) == ((f"policy {ROLE}",), ())
@@ -253,21 +253,14 @@ async def command(server: BaoProcess, *options: str | Path, **environ: str) -> t
 
 
 async def accessors(server: BaoProcess, role: str) -> int:
-    answer = await Vault(server.address).call(
-        server.root_token, lambda client: client.auth.approle.list_secret_id_accessors(role)
-    )
+    answer = await as_root(server, lambda client: client.auth.approle.list_secret_id_accessors(role))
     return len(answer["data"]["keys"])
 
 
 async def test_what_differs_is_shown_and_ends_the_command_with_1(bao_process: BaoProcess) -> None:
     assert (await command(bao_process))[0] == 0
-    vault, rules = Vault(bao_process.address), 'path "kv/theirs" {}\n'
-    theirs: list[Callable[[Any], Any]] = [
-        lambda client: client.sys.create_or_update_policy("stint-client", rules),
-        lambda client: client.sys.create_or_update_policy(ROLE, rules),
-    ]
-    for request in theirs:
-        await vault.call(bao_process.root_token, request)
+    for policy in ("stint-client", ROLE):
+        await write_policy(bao_process, policy, {"kv/theirs": {}})
     code, out, _ = await command(bao_process)
     assert code == 1
     assert "--- policy stint-client, in Vault" in out
@@ -290,10 +283,8 @@ async def test_a_file_of_settings_keeps_its_logins_while_they_are_good(bao_proce
     assert (await command(bao_process, "--env-file", path))[0] == 0
     assert read_env_file(path) == {**first, "STINT_NATS_URL": "nats://a b"}
     assert await accessors(bao_process, "stint-api") == 1
-    await Vault(bao_process.address).call(
-        bao_process.root_token,
-        lambda client: client.auth.approle.destroy_secret_id("stint-api", first["STINT_API_SECRET_ID"]),
-    )
+    old = first["STINT_API_SECRET_ID"]
+    await as_root(bao_process, lambda client: client.auth.approle.destroy_secret_id("stint-api", old))
     assert (await command(bao_process, "--env-file", path))[0] == 0
     third = read_env_file(path)
     assert {name for name in first if third[name] != first[name]} == {"STINT_API_SECRET_ID"}

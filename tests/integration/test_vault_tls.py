@@ -11,31 +11,22 @@ import pytest
 from stint.core.errors import ConfigError, VaultUnavailableError
 from stint.vault import Vault, connections
 from tests.integration.test_vault_outage import Script, answer
-from tests.support.certificates import authority, certificate
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = authority(tmp_path_factory.mktemp("vault-tls") / "certificates")
-    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1")
-    certificate(folder, "client-", "extendedKeyUsage = clientAuth")
-    return folder
 
 
 @asynccontextmanager
-async def encrypted(folder: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> AsyncIterator[str]:
+async def encrypted(certificates: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> AsyncIterator[str]:
     """The address of a healthy server, which wants a client certificate if `verify` says so."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
-    context.load_cert_chain(folder / "server-cert.pem", folder / "server-key.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+    context.load_cert_chain(certificates / "server-cert.pem", certificates / "server-key.pem")
     context.verify_mode = verify
     script = Script([answer(200, '{"initialized": true, "sealed": false}')])
     async with await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=context) as server:
         yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_only_the_given_bundle_makes_a_server_trusted(folder: Path) -> None:
-    async with encrypted(folder) as address:
-        async with Vault(address, cacert=str(folder / "ca.pem")) as vault:
+async def test_only_the_given_bundle_makes_a_server_trusted(certificates: Path) -> None:
+    async with encrypted(certificates) as address:
+        async with Vault(address, cacert=str(certificates / "ca.pem")) as vault:
             assert await vault.health()
             assert await vault.health()
         with pytest.raises(VaultUnavailableError, match="CertificateError"):
@@ -43,16 +34,16 @@ async def test_only_the_given_bundle_makes_a_server_trusted(folder: Path) -> Non
 
 
 async def test_the_client_certificate_of_vaults_own_settings_is_shown(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = str(folder / "ca.pem")
-    async with encrypted(folder, ssl.CERT_REQUIRED) as address:
+    bundle = str(certificates / "ca.pem")
+    async with encrypted(certificates, ssl.CERT_REQUIRED) as address:
         assert not await Vault(address, cacert=bundle).health()
-        monkeypatch.setattr(connections, "VAULT_CLIENT_CERT", str(folder / "client-cert.pem"))
-        monkeypatch.setattr(connections, "VAULT_CLIENT_KEY", str(folder / "client-key.pem"))
+        monkeypatch.setattr(connections, "VAULT_CLIENT_CERT", str(certificates / "cert.pem"))
+        monkeypatch.setattr(connections, "VAULT_CLIENT_KEY", str(certificates / "key.pem"))
         assert await Vault(address, cacert=bundle).health()
 
 
-def test_a_file_that_is_no_bundle_is_refused(folder: Path) -> None:
+def test_a_file_that_is_no_bundle_is_refused(certificates: Path) -> None:
     with pytest.raises(ConfigError, match="VAULT_CACERT"):
-        Vault("https://127.0.0.1:8200", cacert=str(folder / "ca-key.pem"))
+        Vault("https://127.0.0.1:8200", cacert=str(certificates / "ca-key.pem"))

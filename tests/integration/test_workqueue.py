@@ -12,11 +12,10 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.consuming.consumers import make_consumer
-from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.wire.protocol import error_code
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
-from tests.support.brokers import connected
+from tests.support.brokers import connected, delivered
 from tests.support.events import TOKEN, submitted
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, until
@@ -207,13 +206,6 @@ async def another(broker: Broker, *, lease: float = 30) -> JetStreamWorkQueues:
     queues = JetStreamWorkQueues(broker, lease=lease)
     await queues.start()
     return queues
-
-
-async def delivered(queues: JetStreamWorkQueues) -> JetStreamDelivery:
-    async with asyncio.timeout(PATIENCE):
-        while (delivery := await queues.pull(TOKEN, 1)) is None:
-            pass  # WORK takes it from EVENTS a moment later
-    return delivery
 
 
 async def delete_consumer(broker: Broker) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +24,7 @@ from stint.vault.setup import client_token
 from tests.support.brokers import started
 from tests.support.ports import free_ports
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running
+from tests.support.vault_bench import as_root
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
 
@@ -119,21 +120,30 @@ async def connected(access: Access, *, name: str = "stint", prefix: str = JS_PRE
         yield broker
 
 
-async def accepted(access: Access) -> bool:
-    """Whether NATS lets this user in."""
+async def _ignored(_error: Exception) -> None:
+    """The client would log it with a traceback."""
+
+
+@asynccontextmanager
+async def logged_in(
+    url: str | list[str], heard: Callable[[Exception], Awaitable[None]] = _ignored, **login: Any
+) -> AsyncIterator[Client]:
+    """A client of NATS' own library, which is connected once. `heard` gets what the server denies it."""
     client = Client()
     try:
-        await client.connect(access.servers, allow_reconnect=False, error_cb=ignored, **access.options())
-    except nats.errors.Error:
-        return False
-    else:
-        return True
+        await client.connect(url, error_cb=heard, allow_reconnect=False, **login)
+        yield client
     finally:
         await client.close()
 
 
-async def ignored(_error: Exception) -> None:
-    """For clients, which would log an error with a traceback."""
+async def accepted(access: Access) -> bool:
+    """Whether NATS lets this user in."""
+    try:
+        async with logged_in(access.servers, **access.options()):
+            return True
+    except nats.errors.Error:
+        return False
 
 
 class NatsAuth(ServiceProcess):
@@ -166,9 +176,7 @@ async def token_for(openbao: OpenBao | BaoProcess, capabilities: Mapping[str, Se
 
 async def write_policy(openbao: OpenBao | BaoProcess, name: str, rules: Mapping[str, Any]) -> str:
     """Write a policy; returns its name."""
-    await Vault(openbao.address).call(
-        openbao.root_token, lambda client: client.sys.create_or_update_acl_policy(name, {"path": dict(rules)})
-    )
+    await as_root(openbao, lambda client: client.sys.create_or_update_acl_policy(name, {"path": dict(rules)}))
     return name
 
 
@@ -191,11 +199,9 @@ class VaultIdentity:
         name = await write_policy(
             openbao, secrets.token_hex(8), {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
         )
-        vault, policies = Vault(openbao.address), ["default", "stint-publisher", name]
-        await vault.call(
-            openbao.root_token, lambda c: c.auth.approle.create_or_update_approle(name, token_policies=policies)
-        )
-        return cls(vault, openbao.root_token, name)
+        policies = ["default", "stint-publisher", name]
+        await as_root(openbao, lambda c: c.auth.approle.create_or_update_approle(name, token_policies=policies))
+        return cls(Vault(openbao.address), openbao.root_token, name)
 
     async def token(self) -> str:
         """Another token of this identity."""

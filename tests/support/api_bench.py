@@ -103,6 +103,18 @@ class Bench:
         await self.admin(lambda client: client.sys.create_or_update_policy(name, "\n".join(rules)))
         return await self.limited_token(uses, ("default", name))
 
+    async def role_with(self, policy: str) -> str:
+        """The name of a new AppRole."""
+        role = secret().lower()
+        await self.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=[policy]))
+        return role
+
+    async def logged_in(self, role: str) -> str:
+        """Another token of the identity that has this AppRole."""
+        role_id = (await self.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
+        secret_id = (await self.admin(lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
+        return (await self.vault.login(role_id, secret_id)).token
+
     async def cubbyhole(self, fields: Mapping[str, Any] | None, uses: int = 2) -> str:
         """A token with something in its cubbyhole, which leaves it `uses` - 1."""
         token = await self.limited_token(uses)
@@ -190,10 +202,13 @@ class ApiProcess(ServerProcess):
         os.kill(self.pid, number)
 
 
+Api = tuple[ApiProcess, httpx.AsyncClient]
+
+
 @asynccontextmanager
 async def api_process(
     folder: Path, nats_url: str, openbao: OpenBao | BaoProcess, **settings: str
-) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
+) -> AsyncIterator[Api]:
     """An API as a process, once it is ready, and a client that may do everything."""
     environ = await service_environ(nats_url, openbao) | settings
     token = await client_token(openbao.address, openbao.root_token, policies=(CLIENT, OPERATOR))

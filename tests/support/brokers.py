@@ -6,7 +6,8 @@ from http import HTTPStatus
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
-from stint.jetstream import Access, Broker, JetStreamEventLog, declare
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamWorkQueues, declare
+from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.streams.topology import stream_configs
 from stint_runner.retry import retry
 from tests.support.events import TOKEN
@@ -63,6 +64,13 @@ async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TO
     """Append these events to the log."""
     for event in events:
         await JetStreamEventLog(broker).append(token, job_id, event)
+
+
+async def delivered(queues: JetStreamWorkQueues, token: str = TOKEN) -> JetStreamDelivery:
+    """The queue's next job. WORK takes it from EVENTS a moment after its submission."""
+    delivery = await until(lambda: queues.pull(token, 1))
+    assert delivery is not None
+    return delivery
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:

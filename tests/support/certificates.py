@@ -16,6 +16,14 @@ def authority(folder: Path) -> Path:
     return folder
 
 
+def certificates(folder: Path) -> Path:
+    """Of an authority in a new folder: `server-cert.pem` for 127.0.0.1 and `cert.pem` for a client, with their keys."""
+    authority(folder)
+    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n")
+    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
+    return folder
+
+
 def certificate(folder: Path, name: str, extensions: str) -> None:
     """`<name>cert.pem` and `<name>key.pem`, signed by the folder's authority."""
     (folder / "extensions").write_text(extensions, encoding="utf-8")

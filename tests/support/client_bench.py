@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from tests.support.api_bench import ApiProcess, api_process
 from tests.support.brokers import connected
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.stack import Result
+from tests.support.terminals import Terminal, command, terminal
 from tests.support.vault_bench import ROLE
 
 
@@ -47,6 +49,16 @@ class Bench:
         """What the command line needs to find this API."""
         where = {"STINT_URL": self.where.url, "STINT_TOKEN": self.where.token, "VAULT_ADDR": self.where.vault_addr}
         return {"HOME": os.environ["HOME"], "STINT_ROLE": ROLE, "TERM": "xterm", **where, **settings}
+
+    async def command(
+        self, *arguments: str, stdin: bytes | None = None, settings: Mapping[str, str] | None = None
+    ) -> Result:
+        """Run a command in pipes, to its end."""
+        return await command(self.environment(**settings or {}), *arguments, stdin=stdin)
+
+    def terminal(self, *arguments: str, columns: int = 80, **settings: str) -> AbstractAsyncContextManager[Terminal]:
+        """A command on a terminal of its own."""
+        return terminal(self.environment(**settings), *arguments, columns=columns)
 
     async def run(
         self,

@@ -44,7 +44,7 @@ from stint_runner.inputs.spec import labels
 from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
-from tests.support.brokers import declare_anew
+from tests.support.brokers import declare_anew, delivered
 from tests.support.events import AT, QUEUE, kill_requested
 from tests.support.outputs import written
 from tests.support.scripts import lasting
@@ -173,9 +173,8 @@ class Bench:
         return job
 
     async def append_kill(self, job_id: str) -> Outcome:
-        """Ask for a running job's end."""
-        job = await self.loaded(job_id)
-        return await self.log.append(job.token, job_id, kill_requested())
+        """Ask for a job's end."""
+        return await self.log.append((await self.loaded(job_id)).token, job_id, kill_requested())
 
     async def declare(self) -> None:
         """Make the streams that are missing."""
@@ -194,10 +193,7 @@ class Bench:
         """A queue's next job, received by nobody who would run it."""
         queues = JetStreamWorkQueues(self.broker, lease=lease)
         await queues.start()
-        async with asyncio.timeout(30):
-            while (delivery := await queues.pull(token, 1.0)) is None:
-                pass
-        return delivery
+        return await delivered(queues, token)
 
     def engine(self, runner: str = "runner-1") -> Engine:
         """The engine of a runner of this bench."""

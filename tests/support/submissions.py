@@ -12,6 +12,8 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
+from stint.jetstream import Broker, JetStreamEventLog
+from stint.ports import Outcome
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint.vault.erasure import PayloadKey, decrypted, key_of
 from stint.vault.policies import KEYS
@@ -46,6 +48,19 @@ class Client:
     async def submissions(self) -> int:
         """How many the log has for this queue. WORK gets its copies a moment later."""
         return await messages(self.bench, EVENTS, event_filter(Submitted.kind, queue_token(self.qname)))
+
+
+class UnsureLog(JetStreamEventLog):
+    """The real log, whose answers to appends are lost. What is appended `arrives`, or not."""
+
+    def __init__(self, broker: Broker, *, arrives: bool = True) -> None:
+        super().__init__(broker)
+        self._arrives = arrives
+
+    async def append(self, *event: Any, **condition: Any) -> Outcome:
+        if self._arrives:
+            await super().append(*event, **condition)
+        return Outcome.UNKNOWN
 
 
 async def messages(bench: Bench, stream: str, subject: str) -> int:

@@ -12,11 +12,22 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 
+import httpx
+from typer.testing import CliRunner
+from typer.testing import Result as CommandResult
+
+from stint.cli.app import app
 from tests.support.stack import STINT, Result, finished, program
 
 ROWS = 24
 PATIENCE = 60.0
 """Seconds for whatever a process does: a busy machine takes long to start one."""
+
+
+async def invoked(http: httpx.AsyncClient, *arguments: str, **settings: str) -> CommandResult:
+    """Run a command for this client's API in this process."""
+    env = {"STINT_URL": str(http.base_url), "STINT_TOKEN": http.headers["X-Auth-Token"], **settings}
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env, prog_name="stint")
 
 
 async def command(
@@ -92,6 +103,12 @@ class Terminal:
     def resize(self, columns: int) -> None:
         """Change its width; the process is told by a signal."""
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+
+
+def unread(pipe: int) -> int:
+    """Bytes that wait in a pipe."""
+    (size,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(size)
 
 
 _LEAD = (

@@ -44,9 +44,13 @@ async def set_up(openbao: OpenBao | BaoProcess) -> Mapping[str, str]:
     if (address, root) not in _SETTINGS:
         await vault_setup(address, root, role=ROLE, kv_mount="kv")
         secret = {"data": {"password": PASSWORD, "number": 7}}
-        await Vault(address).call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
+        await as_root(openbao, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
         _SETTINGS[address, root] = await service_settings(address, root, role=ROLE)
     return _SETTINGS[address, root]
+
+
+async def as_root(openbao: OpenBao | BaoProcess, request: Callable[[Any], Any]) -> Any:
+    return await Vault(openbao.address).call(openbao.root_token, request)
 
 
 async def make_if_absent(vault: Vault, root: str, request: Callable[[Any], Any]) -> None:

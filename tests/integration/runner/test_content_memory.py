@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import re
 import secrets
 import tarfile
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import memory
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.soak
 
 MEBIBYTE = 2**20
 JOBS = 4
-BUDGET = 128
-"""MiB: for one payload at a time with the content below."""
+BUDGET = 128 * MEBIBYTE
+"""Bytes: for one payload at a time with the content below."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
         "STINT_KILL_GRACE": "0.1",
         "STINT_DRAIN": "0",
     }
-    runner = runner_process(bench, tmp_path, **settings, STINT_PREPARE_MEMORY=str(BUDGET * MEBIBYTE))
+    runner = runner_process(bench, tmp_path, **settings, STINT_PREPARE_MEMORY=str(BUDGET))
     async with ended_at_last(runner):
         yield await runner.start()
 
@@ -46,13 +46,6 @@ def content(size: int, *, random: bool = False) -> str:
     return "targz," + base64.b64encode(packed.getvalue()).decode()
 
 
-def resident(runner: RunnerProcess, which: str) -> float:
-    """MiB of memory: `VmRSS` now, `VmHWM` at its peak."""
-    status = Path(f"/proc/{runner.pid}/status").read_text(encoding="utf-8")
-    (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kilobytes) / 1024
-
-
 async def all_started(bench: Bench, packed: str, size: int) -> list[str]:
     """Jobs that have their content, and wait."""
     script = f"test $(wc -c </file) = {size} && echo has it; exec sleep 600"
@@ -64,18 +57,18 @@ async def all_started(bench: Bench, packed: str, size: int) -> list[str]:
 
 async def test_content_is_never_unpacked_in_memory(bench: Bench, runner: RunnerProcess) -> None:
     packed = content(200_000_000)
-    before = resident(runner, "VmRSS")
+    before = memory.from_now(runner.pid)
     await all_started(bench, packed, 200_000_000)
-    assert resident(runner, "VmHWM") - before < 40
+    assert memory.peak(runner.pid) - before < 40 * MEBIBYTE
 
 
 async def test_jobs_are_prepared_within_one_bound_and_then_hold_nothing(bench: Bench, runner: RunnerProcess) -> None:
     size = 8 * MEBIBYTE
     packed = content(size, random=True)
-    before = resident(runner, "VmRSS")
+    before = memory.from_now(runner.pid)
     ids = await all_started(bench, packed, size)
-    assert resident(runner, "VmHWM") - before < BUDGET
-    assert resident(runner, "VmRSS") - before < 20
+    assert memory.peak(runner.pid) - before < BUDGET
+    assert memory.now(runner.pid) - before < 20 * MEBIBYTE
     assert runner.said("waiting for memory that other jobs have")
     for job_id in ids:
         await bench.append_kill(job_id)

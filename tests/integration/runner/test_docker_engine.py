@@ -6,7 +6,7 @@ import random
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -153,33 +153,35 @@ async def test_an_attached_reader_holds_the_container_up_until_it_lets_go(engine
 async def test_attached_output_that_ends_while_the_container_runs_broke_off(engine: DockerEngine, shell: Shell) -> None:
     """As when the engine is stopped, and its containers live on."""
     container = await engine.create(shell("echo ready; sleep 60"))
-    async with (relay := relay_of_engine()).listening() as port:
-        other = DockerEngine(f"tcp://127.0.0.1:{port}")
+    async with relayed() as (relay, other):
         output = await other.attach(container, tty=False)
         await engine.start(container)
         assert (await anext(output)).data == b"ready\n"
         relay.end()
         with pytest.raises(EngineUnavailableError):
             await anext(output)
-        await other.close()
 
 
 async def test_attached_output_that_ends_before_the_start_broke_off(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("echo up"))
-    async with (relay := relay_of_engine()).listening() as port:
-        other = DockerEngine(f"tcp://127.0.0.1:{port}")
+    async with relayed() as (relay, other):
         output = await other.attach(container, tty=False)
         relay.end()
         with pytest.raises(EngineUnavailableError):
             await anext(output)
         with pytest.raises(EngineUnavailableError):
             await anext(aiter(engine.output(container)))
-        await other.close()
 
 
-def relay_of_engine() -> Relay:
+@asynccontextmanager
+async def relayed() -> AsyncIterator[tuple[Relay, DockerEngine]]:
+    """The engine through a relay."""
     address = urlsplit(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
-    return Relay(address.path if address.scheme == "unix" else address.port or 0)
+    relay = Relay(address.path if address.scheme == "unix" else address.port or 0)
+    async with relay.listening() as port:
+        engine = DockerEngine(f"tcp://127.0.0.1:{port}")
+        yield relay, engine
+        await engine.close()
 
 
 async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> None:
@@ -314,8 +316,7 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
 async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("echo ready; sleep 60"))
     await engine.start(container)
-    async with (relay := relay_of_engine()).listening() as port:
-        through = DockerEngine(f"tcp://127.0.0.1:{port}")
+    async with relayed() as (relay, through):
         output = through.output(container)
         assert (await anext(output)).data == b"ready\n"
         waiting = asyncio.create_task(through.wait(container))
@@ -324,7 +325,6 @@ async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell) -> N
         relay.cut()
         for broken in await asyncio.gather(anext(output), waiting, stopping, return_exceptions=True):
             assert isinstance(broken, EngineUnavailableError)
-        await through.close()
 
 
 async def test_an_abandoned_output_frees_its_connection(engine: DockerEngine, shell: Shell) -> None:

@@ -117,7 +117,7 @@ def _no_pauses() -> Iterator[None]:
 
 async def forget(*images: str) -> None:
     """Remove those of them that are there."""
-    async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
+    async with Docker() as docker:
         for image in images:
             with contextlib.suppress(DockerError):
                 await docker.images.delete(image, force=True)
@@ -215,7 +215,7 @@ async def test_a_container_is_of_the_image_that_its_name_means_now(
 
 
 async def image_id(image: str) -> str:
-    async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
+    async with Docker() as docker:
         return str((await docker.images.inspect(image))["Id"])
 
 

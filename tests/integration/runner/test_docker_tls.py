@@ -29,15 +29,12 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
-    folder, port = authority(tmp_path_factory.mktemp("tls") / "certificates"), free_port()
-    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n")
-    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
-    files = {"--tlscacert": "ca.pem", "--tlscert": "server-cert.pem", "--tlskey": "server-key.pem"}
-    options = [f"{option}={folder / name}" for option, name in files.items()]
+async def guarded(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
+    port, files = free_port(), {"--tlscacert": "ca.pem", "--tlscert": "server-cert.pem", "--tlskey": "server-key.pem"}
+    options = [f"{option}={certificates / name}" for option, name in files.items()]
     address = f"--host=tcp://127.0.0.1:{port}"
     async with second_engine(tmp_path_factory.mktemp("guarded"), address, "--tlsverify", *options):
-        yield Guarded(port, folder)
+        yield Guarded(port, certificates)
 
 
 def copied(guarded: Guarded, folder: Path, *names: str) -> Path:

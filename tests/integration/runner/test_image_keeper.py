@@ -56,7 +56,7 @@ class House:
         return await self.id_of(image)
 
     async def id_of(self, image: str) -> str:
-        async with docker() as client:
+        async with Docker() as client:
             return str((await client.images.inspect(image))["Id"])
 
     async def later(self, seconds: float) -> list[str]:
@@ -72,12 +72,8 @@ async def id_of_engine(engine: DockerEngine) -> str:
     return str((await engine.info())["engine_id"])
 
 
-def docker() -> Docker:
-    return Docker(HOST or "unix:///var/run/docker.sock")
-
-
 async def tags() -> set[str]:
-    async with docker() as client:
+    async with Docker() as client:
         return {tag for image in await client.images.list() for tag in image["RepoTags"] or ()}
 
 
@@ -85,7 +81,7 @@ async def tags() -> set[str]:
 async def house(broker: Broker) -> AsyncIterator[House]:
     house = House(broker, DockerEngine(HOST))
     yield house
-    async with docker() as client:
+    async with Docker() as client:
         for name in set(house.names) & await tags():
             await client.images.delete(name, force=True)
     await house.engine.close()
@@ -112,7 +108,7 @@ async def test_it_goes_a_day_after_its_last_use(house: House, image: str) -> Non
 
 async def test_what_was_there_before_is_never_removed(house: House, shelf: Registry, busybox: str, image: str) -> None:
     known = await shelf.push(busybox, f"team/{secrets.token_hex(6)}:1")
-    async with docker() as client:
+    async with Docker() as client:
         await client.images.pull(image)
     for name in (busybox, known, image):
         await house.use(name)
@@ -158,7 +154,7 @@ async def test_a_container_that_appears_at_the_last_moment(house: House, image: 
 
 async def test_an_image_that_somebody_named_stays_whole(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with docker() as client:
+    async with Docker() as client:
         await client.images.tag(image, "stint-test/somebody-elses", tag="1")
         assert await house.later(DAY) == []
         assert {image, "stint-test/somebody-elses:1"} <= await tags()
@@ -168,7 +164,7 @@ async def test_an_image_that_somebody_named_stays_whole(house: House, image: str
 
 async def test_an_image_with_a_child_stays(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with docker() as client:
+    async with Docker() as client:
         container = await client.containers.create({"Image": image, "Cmd": ["true"]})
         child = await client.images.docker._query_json(  # noqa: SLF001 - aiodocker's commit wants a name
             "commit", "POST", params={"container": container.id}
@@ -208,11 +204,11 @@ async def test_an_image_whose_tag_has_moved(house: House, shelf: Registry, busyb
 
 async def test_an_image_that_somebody_removed_is_forgotten(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with docker() as client:
+    async with Docker() as client:
         await client.images.delete(image)
     assert await house.later(0) == []
     assert await house.record(image_id) is None
-    async with docker() as client:
+    async with Docker() as client:
         await client.images.pull(image)
     await house.use(image)
     assert await house.later(10 * DAY) == [], "now it is theirs"
@@ -225,7 +221,7 @@ async def test_each_engine_has_its_own_images(house: House, image: str, tmp_path
         second = DockerEngine(host)
         keeper = house.another_keeper(second)
         await second.ensure_image(image, always=False)
-        async with docker() as client:
+        async with Docker() as client:
             await client.images.pull(image)
         image_id = await house.use(image)
         assert await id_of_engine(second) != await id_of_engine(house.engine)

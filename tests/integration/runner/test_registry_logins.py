@@ -19,6 +19,7 @@ from stint_runner.registry.logins import DockerConfigLogins, LoginSource, Regist
 from stint_runner.registry.vault_logins import VaultLogins
 from tests.support.registry import Registry, registry
 from tests.support.servers import BaoProcess, running
+from tests.support.vault_bench import as_root
 
 USER = "puller"
 PASSWORD = "correct horse: battery"
@@ -54,7 +55,7 @@ async def image(pushed: str) -> AsyncIterator[str]:
 
 
 async def forget(name: str) -> None:
-    async with Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")) as docker:
+    async with Docker() as docker:
         if any(name in (image["RepoTags"] or ()) for image in await docker.images.list()):
             await docker.images.delete(name)
 
@@ -115,10 +116,7 @@ class Shelf:
         self.session = AppRoleSession(self.client, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
 
     async def put(self, **entries: object) -> None:
-        body = {"data": entries}
-        await Vault(self.server.address).call(
-            self.server.root_token, lambda client: client.adapter.post(f"/v1/{PATH}", json=body)
-        )
+        await as_root(self.server, lambda client: client.adapter.post(f"/v1/{PATH}", json={"data": entries}))
 
     def logins(self, path: str = PATH) -> VaultLogins:
         return VaultLogins(self.client, self.session, path)

@@ -4,13 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stint.core.codec import encode
-from stint.core.errors import VaultDeniedError
 from stint.core.events import Ended, Launched
 from stint.core.job import Job, State
 from stint.core.names.streams import EVENTS
@@ -24,10 +22,9 @@ from stint_runner.job import fill
 from stint_runner.lease.lease import LeaseTimes
 from stint_runner.output.pump import OutputPump
 from tests.api.archive import targz
-from tests.support.brokers import connected
 from tests.support.events import TOKEN, event_id, started
-from tests.support.runner_bench import Bench, make_bench
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.runner_bench import Bench
+from tests.support.servers import NatsProcess
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until
 
@@ -62,14 +59,6 @@ async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
     assert (last.number, last.digest) == (end.chunks, end.output_digest)
     assert not await bench.containers(job.job_id)
     await bench.settled()
-
-
-async def test_the_jobs_token_is_revoked(bench: Bench) -> None:
-    async with bench.runner():
-        _, _, text = await bench.ended("echo $VAULT_TOKEN", expose_vault_token=True)
-    assert len(text.strip()) > 20
-    with pytest.raises(VaultDeniedError):
-        await bench.vault.lookup_self(text.strip())
 
 
 async def test_the_secrets_of_one_job_do_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,36 +187,30 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
 
 @pytest.mark.soak
 async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
+    runners: Bench, nats_process: NatsProcess
 ) -> None:
-    async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox, tmp_path)
-        async with bench.runner(lease=LEASE, takeover=TAKEOVER):
-            job_id = await bench.running("echo up; sleep 600")
-            good = await bench.submit("true")
-            await nats_process.kill()
-            times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
-            await until(  # before a successor runs; its removal may take a busy engine longer
-                lambda: bench.containers(job_id),
-                lambda found: not any(container.running for container in found),
-                seconds=times.lease - times.margin + times.takeover,
-            )
-            await nats_process.start()
-            await broker.wait_connected()
-            job, end = await bench.end(job_id)
-            assert (job.state, end.reason) == (State.UNKNOWN, "lost")
-            await bench.ends_well(good)
+    async with runners.runner(lease=LEASE, takeover=TAKEOVER):
+        job_id = await runners.running("echo up; sleep 600")
+        good = await runners.submit("true")
+        await nats_process.kill()
+        times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
+        await until(  # before a successor runs; its removal may take a busy engine longer
+            lambda: runners.containers(job_id),
+            lambda found: not any(container.running for container in found),
+            seconds=times.lease - times.margin + times.takeover,
+        )
+        await nats_process.start()
+        await runners.broker.wait_connected()
+        job, end = await runners.end(job_id)
+        assert (job.state, end.reason) == (State.UNKNOWN, "lost")
+        await runners.ends_well(good)
 
 
 @pytest.mark.soak
-async def test_a_short_outage_goes_unnoticed_by_the_job(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
-) -> None:
-    async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox, tmp_path)
-        async with bench.runner():
-            job_id = await bench.running("echo up; sleep 2.5; echo still up")
-            await nats_process.restart()
-            await broker.wait_connected()
-            await bench.ends_well(job_id)
-            assert await bench.text(await bench.loaded(job_id)) == "up\nstill up\n"
+async def test_a_short_outage_goes_unnoticed_by_the_job(runners: Bench, nats_process: NatsProcess) -> None:
+    async with runners.runner():
+        job_id = await runners.running("echo up; sleep 2.5; echo still up")
+        await nats_process.restart()
+        await runners.broker.wait_connected()
+        await runners.ends_well(job_id)
+        assert await runners.text(await runners.loaded(job_id)) == "up\nstill up\n"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -160,13 +161,11 @@ async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(
     """The job was never claimed here, and may be another's by the time a clean-up would come."""
     append, begun, cleaned = bench.log.append, asyncio.Event(), asyncio.Event()
 
-    async def hanging(
-        token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
-    ) -> Outcome:
+    async def hanging(token: str, job_id: str, *events: AnyEvent, **condition: Any) -> Outcome:
         if events[0].kind == Started.kind and not begun.is_set():
             begun.set()
             await asyncio.Event().wait()
-        return await append(token, job_id, *events, after=after, unless=unless)
+        return await append(token, job_id, *events, **condition)
 
     async def clean_up(_run: JobRun) -> None:
         cleaned.set()

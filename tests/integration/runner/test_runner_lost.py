@@ -31,7 +31,7 @@ from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import LEASE, LONG_LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
@@ -65,16 +65,6 @@ async def _check_output(bench: Bench, job: Job) -> None:
     assert (ended.chunks, ended.output_digest) == (len(chunks), chunks[-1].digest)
     assert ended.output_bytes == sum(len(chunk.data) for chunk in chunks)
     assert ended.output_complete
-
-
-async def _removed(engine: DockerEngine, job_id: str) -> None:
-    await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found, seconds=60)
-
-
-async def _exited(engine: DockerEngine, job_id: str) -> ContainerInfo:
-    (container,) = await engine.find({LABEL_JOB: job_id})
-    await engine.wait(container.container_id)
-    return container
 
 
 # --- adoption ---------------------------------------------------------------------------------------------------
@@ -162,7 +152,8 @@ async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
 ) -> None:
     job_id = await bench.running("echo one; sleep 1; echo two; exit 3")
     await adopter.kill()
-    await _exited(engine, job_id)
+    (container,) = await engine.find({LABEL_JOB: job_id})
+    await engine.wait(container.container_id)
     await adopter.start()
     job, ended = await bench.end(job_id)
     assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
@@ -222,7 +213,7 @@ async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_neve
     await adopter.start()
     job, ended = await bench.end(job_id)
     assert (job.state, ended.reason) == (State.FAILED, "internal")
-    assert asyncio.get_running_loop().time() - begun < LONG_LEASE
+    assert asyncio.get_running_loop().time() - begun < float(adopter.settings["STINT_LEASE"])
 
 
 # --- fence ------------------------------------------------------------------------------------------------------
@@ -250,7 +241,8 @@ async def test_a_runner_that_comes_back_after_its_lease_does_not_take_up_its_job
 ) -> None:
     job_id = await bench.running("echo up; sleep 600")
     await runner.kill()
-    await _removed(engine, job_id)  # by the dead runner's watchdog
+    # The dead runner's watchdog removes it.
+    await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found, seconds=60)
     await runner.start()
     job, ended = await bench.end(job_id)
     assert (job.state, ended.reason) == (State.UNKNOWN, "lost")

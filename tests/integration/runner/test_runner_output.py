@@ -1,8 +1,9 @@
 """What becomes of a job's output on its way through a real runner: masking, the limit, and what it costs."""
 
+import os
 import re
-from pathlib import Path
 
+from tests.support import memory
 from tests.support.runner_bench import Bench
 
 MIB = 2**20
@@ -24,24 +25,9 @@ async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -
 async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
     async with bench.runner(output_limit=0):
         await bench.ended("echo warm", secret_refs=REFS)
-        before = _memory_from_now()
+        before = memory.from_now(os.getpid())
         run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}"
         _, end = await bench.end(await bench.submit(run, payload={"secret_refs": REFS, "mask_secrets": True}))
-    assert _peak() - before < 24 * MIB
+    assert memory.peak(os.getpid()) - before < 24 * MIB
     assert (end.return_code, end.output_truncated, end.output_complete) == (0, False, True)
     assert end.output_masked > 100_000
-
-
-def _memory_from_now() -> int:
-    """Bytes that this process has in memory; its peak is counted from now on."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    return _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(text.partition(f"{name}:")[2].split()[0]) * 1024

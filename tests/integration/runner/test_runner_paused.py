@@ -5,14 +5,13 @@ import asyncio
 import pytest
 
 from stint.core.job import State
-from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Turn
 from stint_runner.job import run
 from stint_runner.job.examine import examine
 from stint_runner.runner import Runner
-from tests.support.events import QUEUE, TOKEN, kill_requested
+from tests.support.events import TOKEN
 from tests.support.runner_bench import Bench
 from tests.support.waiting import until
 
@@ -69,7 +68,7 @@ async def given_back_after(bench: Bench, event: asyncio.Event) -> None:
 
 async def test_a_job_that_a_publisher_killed_ends_in_a_paused_queue(bench: Bench) -> None:
     job_id = await bench.submit()
-    await bench.log.append(queue_token(QUEUE), job_id, kill_requested())
+    await bench.append_kill(job_id)
     await bench.pauses.put(TOKEN, PAUSE)
     async with bench.runner():
         job, end = await bench.end(job_id)
