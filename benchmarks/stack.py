@@ -1,27 +1,22 @@
 """`stint dev` as its users run it, and clients that cost little themselves."""
 
-import asyncio
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import msgspec
-from dotenv import dotenv_values
+from tests.support.accounts import connected
+from tests.support.stack import started
 
 from benchmarks.bare import IMAGE
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.process.environment import load
 from stint.process.settings import Settings
-
-START: Final = 120
-"""Seconds that the stack may take to start."""
 
 
 @dataclass(frozen=True)
@@ -87,50 +82,17 @@ class Stack:
         raise RuntimeError(f"the stream of job {job_id} ended before the job")
 
 
-@asynccontextmanager
-async def opened(stint: Stack) -> AsyncIterator[Broker]:
+def opened(stint: Stack) -> AbstractAsyncContextManager[Broker]:
     """A connection of Stint's own to the stack's NATS, for the duration of the block."""
-    broker = Broker(Access.of(load(Settings, stint.env)), name="bench")
-    broker.start()
-    await broker.wait_connected()
-    try:
-        yield broker
-    finally:
-        await broker.close()
+    return connected(Access.of(load(Settings, stint.env)), name="bench", prefix="$JS.API")
 
 
 @asynccontextmanager
 async def stack(runners: int = 1, **env: str) -> AsyncIterator[Stack]:
     """A stack for the duration of the block, in a folder of its own."""
+    settings = {"STINT_STREAMS": "100000", **env}  # one client stands for many
     with tempfile.TemporaryDirectory(prefix="stint-bench-") as name:
-        folder = Path(name)
-        env_file = folder / "stack.env"
-        options: list[str | Path] = ["--data-dir", folder / "data", "--env-file", env_file, "--runners", str(runners)]
-        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST") if key in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("stint"),
-            "dev",
-            *options,
-            env=inherited | {"STINT_STREAMS": "100000"} | env,  # one client stands for many
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            await asyncio.wait_for(_ready(process), START)
-            settings = {key: value or "" for key, value in dotenv_values(env_file).items()}
-            connector = aiohttp.TCPConnector(limit=0)
-            headers = {"X-Auth-Token": settings["STINT_TOKEN"]}
-            async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
-                yield Stack(settings, folder, http)
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.communicate()
-
-
-async def _ready(process: asyncio.subprocess.Process) -> None:
-    said = b""
-    while b"ready: " not in said:
-        line = await process.stdout.readline()  # type: ignore[union-attr] # it is a pipe
-        said += line
-        if not line:
-            raise RuntimeError(f"stint dev did not start: {said.decode()}")
+        async with started(Path(name), "--runners", str(runners), **settings) as made:
+            headers = {"X-Auth-Token": made.env["STINT_TOKEN"]}
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as http:
+                yield Stack(made.env, made.folder, http)

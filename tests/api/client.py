@@ -58,6 +58,11 @@ def new_queue() -> str:
     return f"suite-{secrets.token_hex(5)}"
 
 
+def shell_job(script: str = "echo it ran", **fields: Any) -> Json:
+    """A job that runs the script in a queue of its own."""
+    return {"qname": new_queue(), "container_image": BUSYBOX, "run": shell(script), **fields}
+
+
 @dataclass(frozen=True)
 class Api:
     """Attributes:
@@ -152,6 +157,17 @@ class Api:
     async def run(self, script: str = "true", **fields: Any) -> Json:
         """A plain job, ended."""
         return await self.ended(await self.submit(script, **fields))
+
+    async def run_sealed(self, job: Json, **fields: Any) -> Json:
+        """A job that is a payload, ended; `fields` are those of the request."""
+        return await self.ended(await self.taken(await self.sealed(job, **fields)))
+
+    async def raw(self, job_id: str, **params: str) -> bytes:
+        """The job's output as it was written."""
+        answer = await self.http.get(f"{JOB}/{job_id}/output", params=params)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        return answer.content
 
     async def said(self, job_id: str, text: str = "ready") -> str:
         """What the job has printed, as soon as `text` is in it."""

@@ -10,22 +10,9 @@ from tests.api.client import BUSYBOX, JOB, Api, Json, new_queue, shell
 from tests.support.waiting import until
 
 KEYS = {
-    "at",
-    "who",
-    "entity",
-    "accessor",
-    "nats_user",
-    "action",
-    "qname",
-    "job",
-    "runner",
-    "reason",
-    "from",
-    "answer",
-    "status",
-    "proven",
-    "claimed",
-}
+    "at", "who", "entity", "accessor", "nats_user", "action", "qname", "job", "runner", "reason", "from", "answer",
+    "status", "proven", "claimed",
+}  # fmt: skip
 
 
 async def test_what_was_done_to_a_job_is_shown_after_it_is_gone(api: Api) -> None:

@@ -5,7 +5,7 @@ import json
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import JOB, Api, Json, new_queue, refused, shell, until_term
+from tests.api.client import JOB, Api, Json, new_queue, refused, shell, shell_job, until_term
 from tests.api.conftest import OUTPUT_LIMIT, RETENTION
 from tests.support.waiting import until
 
@@ -37,16 +37,9 @@ async def test_containers_are_not_hardened(compat: Api) -> None:
     assert int(found["CapBnd"], 16) != 0
 
 
-async def sealed(compat: Api, payload: Json, **request: object) -> Json:
-    qname = new_queue()
-    body = await compat.sealed({"qname": qname, **payload})
-    return await compat.ended(await compat.taken({**body, **request}))
-
-
 async def test_the_request_fills_what_the_payload_leaves_unset(compat: Api) -> None:
-    job = await sealed(
-        compat,
-        {"env_vars": ["A=payload"]},
+    job = await compat.run_sealed(
+        {"qname": new_queue(), "env_vars": ["A=payload"]},
         container_image="busybox",
         run=shell("echo request $A; pwd"),
         working_directory="/var",
@@ -56,9 +49,8 @@ async def test_the_request_fills_what_the_payload_leaves_unset(compat: Api) -> N
 
 
 async def test_the_payload_wins(compat: Api) -> None:
-    job = await sealed(
-        compat,
-        {"container_image": "busybox", "run": shell("cat /secrets.json; pwd"), "secret_file_type": "json"},
+    job = await compat.run_sealed(
+        shell_job("cat /secrets.json; pwd", secret_file_type="json"),
         container_image="no-such-registry.invalid/x",
         run=shell("echo request"),
         secret_file_type="yaml",
@@ -70,14 +62,12 @@ async def test_the_payload_wins(compat: Api) -> None:
 async def test_secret_references_are_added_together(compat: Api) -> None:
     """The request's, the content's, the payload's; of one variable the last."""
     await compat.vault.put_secret("merge", {"r": "request", "c": "content", "p": "payload"})
-    job = await sealed(
-        compat,
-        {
-            "container_image": "busybox",
-            "run": shell("grep -E '^(ONE|TWO|THREE)' /secrets.yml"),
-            "secret_refs": ["THREE@kv/data/merge.p"],
-            "content": targz({"gostint.yml": "secret_refs: ['TWO@kv/data/merge.c', 'THREE@kv/data/merge.c']"}),
-        },
+    job = await compat.run_sealed(
+        shell_job(
+            "grep -E '^(ONE|TWO|THREE)' /secrets.yml",
+            secret_refs=["THREE@kv/data/merge.p"],
+            content=targz({"gostint.yml": "secret_refs: ['TWO@kv/data/merge.c', 'THREE@kv/data/merge.c']"}),
+        ),
         secret_refs=[f"{name}@kv/data/merge.r" for name in ("ONE", "TWO", "THREE")],
     )
     assert job["output"] == "ONE: request\nTHREE: payload\nTWO: content\n"
@@ -99,9 +89,9 @@ async def test_output_past_the_cap_is_cut_with_a_marker_while_the_job_goes_on(co
     assert str(OUTPUT_LIMIT) in marker
     assert "truncated" in marker
     assert "done" not in job["stderr"]
-    raw = await compat.http.get(f"{JOB}/{job['_id']}/output")
-    assert raw.text == job["stdout"] + job["stderr"]
-    assert job["output_bytes"] == len(raw.content)
+    raw = await compat.raw(job["_id"])
+    assert raw.decode() == job["stdout"] + job["stderr"]
+    assert job["output_bytes"] == len(raw)
 
 
 async def test_output_at_the_cap_is_whole(compat: Api) -> None:

@@ -74,6 +74,8 @@ async def test_a_terminal(api: Api) -> None:
     job = await api.run("test -t 1 && echo a terminal; echo err >&2", tty=True)
     assert (job["tty"], job["status"]) == (True, "success")
     assert (job["output"], job["stderr"]) == ("a terminal\r\nerr\r\n", "")
+    assert await api.raw(job["_id"], stream="stdout") == b"a terminal\r\nerr\r\n"
+    assert await api.raw(job["_id"], stream="stderr") == b""
     assert (await api.run("test -t 1 || echo none"))["output"] == "none\n"
 
 

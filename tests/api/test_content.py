@@ -6,8 +6,9 @@ import lzma
 
 import pytest
 
-from tests.api.archive import base64_of, tar, targz
+from tests.api.archive import base64_of, targz
 from tests.api.client import Api
+from tests.support.tarballs import tar_of
 
 SECRET = {"value": "from-vault"}
 
@@ -32,7 +33,7 @@ async def test_content_without_a_file_and_with_another_of_the_documents_name(api
 
 
 async def test_each_layer_is_named_in_its_error(api: Api) -> None:
-    broken_tar = gzip.compress(tar({"a": "x" * 2000})[:700])
+    broken_tar = gzip.compress(tar_of({"a": "x" * 2000})[:700])
     faults = {
         "targz": "Failed to parse invalid content",
         "targz,a,b": "Failed to parse invalid content",
@@ -43,7 +44,7 @@ async def test_each_layer_is_named_in_its_error(api: Api) -> None:
         "targz," + base64_of(b"nonsense"): "Failed to unzip content: ",
         "targz,": "Failed to unzip content: ",
         "targz," + base64_of(gzip.compress(b"x" * 1000)[:-12]): "Failed to unzip content: ",
-        "targz," + base64_of(lzma.compress(tar({"a": "b"}))): "Failed to unzip content: ",
+        "targz," + base64_of(lzma.compress(tar_of({"a": "b"}))): "Failed to unzip content: ",
         "targz," + base64_of(gzip.compress(b"x" * 5000)): "Failed content tar: ",
         "targz," + base64_of(broken_tar): "Failed content tar: ",
         targz({"./gostint.yml": "{"}): "Failed parsing yaml in gostint.yml: ",

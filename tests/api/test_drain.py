@@ -14,6 +14,7 @@ import pytest
 from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, in_steps, new_queue, until_term
 from tests.api.conftest import DRAIN
+from tests.support.servers import ready
 from tests.support.stack import gone
 from tests.support.waiting import until, until_true
 
@@ -48,13 +49,6 @@ class Runner:
         """Return when its process is another that takes jobs."""
         await gone(self.pid)
         await until_true(lambda: self._said("runner ready"))
-
-
-async def answers(api: Api) -> bool:
-    try:
-        return (await api.http.get("/readyz")).is_success
-    except httpx.TransportError:
-        return False
 
 
 async def by_signal(_api: Api, runner: Runner) -> None:
@@ -143,7 +137,7 @@ async def test_the_api_finishes_what_it_has_begun(api: Api) -> None:
         answer = (await reader.read()).decode()
         writer.close()
         await gone(pid)
-        await until(lambda: answers(api))
+        await until(lambda: ready(api.http))
     assert answer.startswith("HTTP/1.1 200 ")
     submitted: Json = httpx.Response(200, content=answer.partition("\r\n\r\n")[2]).json()
     assert (await api.ended(submitted["_id"]))["output"] == "taken\n"

@@ -48,8 +48,9 @@ async def test_a_queued_job(api: Api) -> None:
 async def test_a_running_job(api: Api) -> None:
     async with api.busy(new_queue()) as job_id:
         job = await api.get(job_id)
-        shown = (job["status"], job["ended"], job["output"], job["kill_requested"])
-        assert shown == ("running", NEVER, "ready\n", False)
+        shown = (job["status"], job["ended"], job["output"], job["output_bytes"], job["kill_requested"])
+        assert shown == ("running", NEVER, "ready\n", 6, False)
+        assert await api.raw(job_id) == b"ready\n"
         assert job["node_uuid"]
         assert re.fullmatch(r"[0-9a-f]{64}", job["container_id"])
         assert (await api.http.get(f"{JOB}/{job_id}/output")).content == b"ready\n"
@@ -103,5 +104,6 @@ async def test_where_nothing_ran_the_error_stands_in_the_output(api: Api) -> Non
     assert (job["status"], job["return_code"], job["reason"]) == ("failed", 0, "image")
     assert job["output"] == job["error"] == "ContainerImage is empty"
     assert (job["stdout"], job["stderr"], job["output_bytes"]) == ("", "", 0)
+    assert await api.raw(job["_id"]) == b""
     assert job["ended"] != NEVER
     assert (await api.http.get(f"{JOB}/{job['_id']}/output")).content == b""

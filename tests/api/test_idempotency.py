@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from typing import Any
 
-from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell
+from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell, shell_job
 
 
 def key() -> str:
@@ -31,7 +31,7 @@ async def test_another_body_is_a_409(api: Api) -> None:
 
 
 async def test_a_retry_whose_cubbyhole_token_is_spent(api: Api) -> None:
-    payload = {"qname": new_queue(), "container_image": "busybox", "run": shell("echo once")}
+    payload = shell_job("echo once")
     courier = await api.vault.courier({"payload": await api.vault.sealed(payload)})
     body = await api.envelope(qname=payload["qname"], cubby_token=courier, cubby_path="cubbyhole/job")
     name = key()

@@ -1,9 +1,8 @@
 """Contract, section 0: time and resource limits that a job asks for."""
 
 import asyncio
-from typing import Any
 
-from tests.api.client import Api, Json, new_queue, shell, until_term
+from tests.api.client import Api, shell_job, until_term
 from tests.support.memory_kills import until_told
 
 
@@ -88,17 +87,12 @@ async def test_a_root_that_cannot_be_written(api: Api) -> None:
     assert (await api.run("touch /tmp/x && echo written"))["stdout"] == "written\n"
 
 
-async def sealed(api: Api, script: str, **fields: Any) -> Json:
-    payload = {"qname": new_queue(), "container_image": "busybox", "run": shell(script), **fields}
-    return await api.ended(await api.taken(await api.sealed(payload)))
-
-
 async def test_a_sealed_job_with_a_limit_that_makes_no_sense(api: Api) -> None:
     for name, value in {"timeout": -1, "memory": "lots", "network": "host", "pids": -5, "cpus": -1}.items():
-        job = await sealed(api, "echo it ran", **{name: value})
+        job = await api.run_sealed(shell_job("echo it ran", **{name: value}))
         assert (job["status"], job["reason"], job["stdout"]) == ("failed", "payload", "")
         assert name in job["error"]
 
 
 async def test_limits_come_in_either_mode(api: Api) -> None:
-    assert (await sealed(api, PIDS, pids=33))["stdout"].strip() == "33"
+    assert (await api.run_sealed(shell_job(PIDS, pids=33)))["stdout"].strip() == "33"

@@ -101,12 +101,3 @@ async def test_a_queue_without_a_job_is_an_empty_list(api: Api) -> None:
     empty = {"data": [], "skip": 0, "limit": 10, "total": 0}
     body = await api.list(qname=new_queue())
     assert body == {**empty, "now": body["now"], "as_of": body["as_of"]}
-
-
-async def test_states_appear_within_a_second(api: Api) -> None:
-    qname = new_queue()
-    async with api.busy(qname):
-        await api.submit(qname=qname)
-        assert ids(await api.listed(1, qname=qname, status="running"))
-        assert ids(await api.listed(1, qname=qname, status="queued"))
-    await api.listed(1, qname=qname, status="success")

@@ -3,20 +3,13 @@
 from tests.api.client import JOB, Api, bad_request
 
 
-async def raw(api: Api, job_id: str, **params: str) -> bytes:
-    answer = await api.http.get(f"{JOB}/{job_id}/output", params=params)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    return answer.content
-
-
 async def test_both_streams_in_the_order_in_which_they_came(api: Api) -> None:
     job = await api.run_in_steps(*(step for i in range(1, 4) for step in (f"echo out{i}", f"echo err{i} >&2")))
     whole, stdout, stderr = "out1\nerr1\nout2\nerr2\nout3\nerr3\n", "out1\nout2\nout3\n", "err1\nerr2\nerr3\n"
     assert (job["output"], job["stdout"], job["stderr"]) == (whole, stdout, stderr)
     assert (job["output_bytes"], job["output_truncated"], job["output_complete"]) == (30, False, True)
     for stream, text in (({}, whole), ({"stream": "stdout"}, stdout), ({"stream": "stderr"}, stderr)):
-        assert await raw(api, job["_id"], **stream) == text.encode()
+        assert await api.raw(job["_id"], **stream) == text.encode()
     for word in ("", "both", "STDOUT"):
         bad_request(await api.http.get(f"{JOB}/{job['_id']}/output", params={"stream": word}))
     without = await api.get(job["_id"], output="false")
@@ -27,15 +20,9 @@ async def test_bytes_that_are_no_text(api: Api) -> None:
     job = await api.run(r"printf 'a\377\000\303'; sleep 0.1; printf '\274b\r\n'; printf '\302' >&2")
     assert job["stdout"] == "a\ufffd\0\u00fcb\r\n"
     assert job["stderr"] == "\ufffd"
-    assert await raw(api, job["_id"], stream="stdout") == b"a\xff\0\xc3\xbcb\r\n"
-    assert await raw(api, job["_id"], stream="stderr") == b"\xc2"
-    assert sorted(await raw(api, job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
-
-
-async def test_a_terminals_output_is_stdout(api: Api) -> None:
-    job = await api.run("echo out; echo err >&2", tty=True)
-    assert await raw(api, job["_id"], stream="stdout") == b"out\r\nerr\r\n"
-    assert await raw(api, job["_id"], stream="stderr") == b""
+    assert await api.raw(job["_id"], stream="stdout") == b"a\xff\0\xc3\xbcb\r\n"
+    assert await api.raw(job["_id"], stream="stderr") == b"\xc2"
+    assert sorted(await api.raw(job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
 
 
 async def test_a_lot_of_it(api: Api) -> None:
@@ -43,7 +30,7 @@ async def test_a_lot_of_it(api: Api) -> None:
     wanted = "".join(f"{number}\n" for number in range(1, 200001))
     assert job["output"] == job["stdout"] == wanted
     assert (job["output_bytes"], job["output_truncated"]) == (len(wanted), False)
-    assert await raw(api, job["_id"]) == wanted.encode()
+    assert await api.raw(job["_id"]) == wanted.encode()
 
 
 async def test_little_of_it(api: Api) -> None:
@@ -75,7 +62,7 @@ async def test_the_last_lines_of_it(api: Api) -> None:
         ({"from_line": "4"}, b"err\n5\n6\n7\n8"),
         ({"from_line": "9"}, b""),
     ):
-        assert await raw(api, job_id, **params) == wanted
+        assert await api.raw(job_id, **params) == wanted
     for params in ({"tail": "-1"}, {"tail": "x"}, {"from_line": "0"}, {"tail": "1", "from_line": "1"}):
         for path in ("output", "events"):
             bad_request(await api.http.get(f"{JOB}/{job_id}/{path}", params=params))

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 from dotenv import dotenv_values
 
@@ -13,7 +12,7 @@ from stint.vault.setup import client_token
 from tests.api.client import Api, Json
 from tests.api.conftest import connected
 from tests.support.ports import free_port
-from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.servers import BaoProcess, NatsProcess, ready
 from tests.support.stack import serving, stint
 from tests.support.waiting import until
 
@@ -47,15 +46,8 @@ async def pools(settings: dict[str, str], tmp_path: Path, bao_process: BaoProces
             await processes.enter_async_context(serving("runner", runner(settings, tmp_path, name, queues)))
         env = {"VAULT_ADDR": bao_process.address, "VAULT_TOKEN": bao_process.root_token, **mine}
         api = await processes.enter_async_context(connected(env))
-        await until(lambda: _ready(api), seconds=60)
+        await until(lambda: ready(api.http), seconds=60)
         yield api
-
-
-async def _ready(api: Api) -> bool:
-    try:
-        return (await api.http.get("/readyz")).is_success
-    except httpx.HTTPError:
-        return False
 
 
 async def health(api: Api) -> Json:

@@ -89,13 +89,6 @@ async def test_names_are_compared_lower_cased(api: Api) -> None:
     assert [job["_id"] for job in listed["data"]] == [third, second, first]
 
 
-async def test_a_payloads_name_is_compared_lower_cased_too(api: Api) -> None:
-    name = new_queue()
-    payload = {"qname": name.upper(), "container_image": "busybox", "run": ["true"]}
-    ended = await api.ended(await api.taken(await api.sealed(payload, qname=name.title())))
-    assert (ended["status"], ended["qname"]) == ("success", name)
-
-
 async def test_queues_are_independent(api: Api) -> None:
     one, other = new_queue(), new_queue()
     async with api.busy(one):

@@ -2,14 +2,9 @@
 
 import asyncio
 import json
-from typing import Any
 
-from tests.api.client import BUSYBOX, ID, JOB, NEVER, Api, Json, new_queue, refused, shell
+from tests.api.client import BUSYBOX, ID, JOB, NEVER, Api, Json, new_queue, refused, shell, shell_job
 from tests.support.waiting import until
-
-
-def job(script: str, **fields: Any) -> Json:
-    return {"qname": new_queue(), "container_image": BUSYBOX, "run": shell(script), **fields}
 
 
 async def cubbyhole(api: Api, payload: Json) -> Json:
@@ -20,8 +15,8 @@ async def cubbyhole(api: Api, payload: Json) -> Json:
 
 async def test_the_answer_to_each_mode(api: Api) -> None:
     name = f"MiXeD-{new_queue()}"
-    bodies = [await api.plain("echo ran", qname=name), await api.sealed(job("echo ran", qname=name))]
-    for body in (*bodies, await cubbyhole(api, job("echo ran", qname=name))):
+    bodies = [await api.plain("echo ran", qname=name), await api.sealed(shell_job("echo ran", qname=name))]
+    for body in (*bodies, await cubbyhole(api, shell_job("echo ran", qname=name))):
         answer = await api.post(body)
         assert answer.status_code == 200
         submitted = answer.json()
@@ -35,7 +30,7 @@ async def test_the_answer_to_each_mode(api: Api) -> None:
 async def test_the_clients_dance(api: Api) -> None:
     """Section 4, as GoStint's client does it: a token of its own, everything sealed, then asking until the end."""
     async with api.anonymous(**{"X-Auth-Token": await api.vault.another_client()}) as http:
-        payload = job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
+        payload = shell_job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
         job_id = (await http.post(JOB, json=await cubbyhole(api, payload))).json()["_id"]
         answer = await until(
             lambda: http.get(f"{JOB}/{job_id}"), lambda answer: answer.json()["status"] not in {"queued", "running"}
@@ -45,7 +40,7 @@ async def test_the_clients_dance(api: Api) -> None:
 
 
 async def test_the_cubbyhole_is_read_during_the_request(api: Api) -> None:
-    body = await cubbyhole(api, job("echo from the cubbyhole"))
+    body = await cubbyhole(api, shell_job("echo from the cubbyhole"))
     job_id = await api.taken(body)
     async with api.anonymous(**{"X-Auth-Token": body["cubby_token"]}) as http:
         refused(await http.get(JOB), 403, "Permission Denied.")
@@ -65,8 +60,8 @@ async def test_an_absent_qname_is_the_queue_without_a_name(api: Api) -> None:
     assert answer.json()["qname"] == ""
     ended = await api.ended(answer.json()["_id"])
     assert (ended["qname"], ended["status"]) == ("", "success")
-    sealed = await api.sealed({"container_image": BUSYBOX, "run": shell("true")})
-    assert (await api.ended(await api.taken(sealed)))["status"] == "success"
+    sealed = await api.run_sealed({"container_image": BUSYBOX, "run": shell("true")})
+    assert sealed["status"] == "success"
 
 
 async def test_field_names_match_without_regard_to_case(api: Api) -> None:
@@ -74,7 +69,7 @@ async def test_field_names_match_without_regard_to_case(api: Api) -> None:
     answer = await api.post({name.upper(): value for name, value in body.items()})
     assert answer.json()["qname"] == body["qname"]
     assert (await api.ended(answer.json()["_id"]))["output"] == "shouted 1\n"
-    payload = {name.title(): value for name, value in job("echo titled").items()}
+    payload = {name.title(): value for name, value in shell_job("echo titled").items()}
     sealed = await api.envelope(qname=payload["Qname"], payload=await api.vault.sealed(payload))
     assert (await api.ended(await api.taken(sealed)))["output"] == "titled\n"
 
@@ -109,16 +104,14 @@ async def test_nothing_but_documented_fields_count(api: Api) -> None:
 
 async def test_beside_a_payload_the_requests_job_fields_are_ignored(api: Api) -> None:
     """Whoever carries the request must not run his code with the requestor's secrets."""
-    payload = job("echo theirs; env; cat /secrets.yml")
+    payload = shell_job("echo theirs; env; cat /secrets.yml")
     extra = {"run": shell("echo mine"), "entrypoint": ["echo"], "env_vars": ["MINE=1"], "tty": True, "content": "junk"}
-    ended = await api.ended(
-        await api.taken({**await api.sealed(payload), **extra, "secret_refs": ["X@kv/data/none.x"]})
-    )
+    ended = await api.run_sealed(payload, **extra, secret_refs=["X@kv/data/none.x"])
     assert (ended["status"], ended["tty"]) == ("success", False)
     assert ended["output"].startswith("theirs\n")
     assert "MINE" not in ended["output"]
-    imageless = {name: value for name, value in job("true").items() if name != "container_image"}
-    ended = await api.ended(await api.taken({**await api.sealed(imageless), "container_image": BUSYBOX}))
+    imageless = {name: value for name, value in shell_job("true").items() if name != "container_image"}
+    ended = await api.run_sealed(imageless, container_image=BUSYBOX)
     assert (ended["status"], ended["output"]) == ("failed", "ContainerImage is empty")
 
 

@@ -8,7 +8,7 @@ import nats.js.errors
 import pytest
 
 from tests.api.bus import Publisher, publisher
-from tests.api.client import Api, Json, new_queue, shell
+from tests.api.client import Api, Json, new_queue, shell, shell_job
 from tests.support.waiting import until
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
@@ -21,10 +21,6 @@ UNWRAP = (
 async def bus(api: Api) -> AsyncIterator[Publisher]:
     async with publisher(api) as found:
         yield found
-
-
-def job(script: str = "echo it ran", **fields: str) -> Json:
-    return {"qname": new_queue(), "container_image": "busybox", "run": shell(script), **fields}
 
 
 def nothing_ran(ended: Json, status: str, reason: str) -> str:
@@ -92,14 +88,13 @@ async def test_a_role_that_refuses_the_login(api: Api) -> None:
 
 
 async def test_a_payload_that_names_another_queue(api: Api) -> None:
-    body = await api.sealed(job(qname="theirs"), qname="Mine")
-    error = nothing_ran(await api.ended(await api.taken(body)), "failed", "payload")
+    error = nothing_ran(await api.run_sealed(shell_job(qname="theirs"), qname="Mine"), "failed", "payload")
     assert error == "payload qname and job request qname do not match: 'theirs' != 'mine'"
 
 
 async def test_a_payload_under_another_key(api: Api) -> None:
     await api.vault.call(api.vault.admin, "POST", "transit/keys/suite-other")
-    sealed = await api.vault.encrypt(json.dumps(job()).encode(), key="suite-other")
+    sealed = await api.vault.encrypt(json.dumps(shell_job()).encode(), key="suite-other")
     ended = await api.ended(await api.taken(await api.envelope(payload=sealed)))
     assert nothing_ran(ended, "failed", "payload").startswith("Failed to decrypt payload via vault: ")
 
@@ -112,7 +107,7 @@ async def test_a_payload_that_says_nothing(api: Api) -> None:
 
 
 async def test_a_payload_that_was_swapped_on_the_bus(api: Api, bus: Publisher) -> None:
-    theirs = job("echo theirs")
+    theirs = shell_job("echo theirs")
     wrapped = await api.vault.wrapped()
     forged = await api.vault.sealed({**theirs, "run": shell("echo forged; cat /secrets.yml")})
     ended = await api.ended(await bus.publish(theirs, stored=forged, wrapped=wrapped))
@@ -121,7 +116,7 @@ async def test_a_payload_that_was_swapped_on_the_bus(api: Api, bus: Publisher) -
 
 
 async def test_a_ticket_of_another_queue_or_job_and_a_wrapping_token_in_its_place(api: Api, bus: Publisher) -> None:
-    body, job_id = job(), secrets.token_hex(12)
+    body, job_id = shell_job(), secrets.token_hex(12)
     fields = {"wrap_secret_id": await api.vault.wrapped(), "payload_sha256": "0" * 64}
     tickets = [await bus.ticket(qname, job_id, **fields) for qname in (new_queue(), body["qname"])]
     for ticket in (*tickets, await api.vault.wrapped()):
@@ -138,7 +133,7 @@ async def test_junk_on_the_bus_is_rejected_and_its_queue_goes_on(api: Api, bus: 
 
 
 async def test_a_direct_publishers_job_runs_and_its_fact_is_written_once(api: Api, bus: Publisher) -> None:
-    ended = await api.ended(await bus.publish(body := job("echo published")))
+    ended = await api.ended(await bus.publish(body := shell_job("echo published")))
     assert (ended["status"], ended["output"]) == ("success", "published\n")
     with pytest.raises(nats.js.errors.ServiceUnavailableError, match="10077"):
         await bus.submitted(body["qname"], ended["_id"], b"{}")

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.core.events import Ended, Submitted
+from stint.core.events import Ended
 from tests.chaos.checker import check
 from tests.chaos.checker_bench import START, Run, good
 from tests.chaos.evidence import Answer, Pause, Sight
@@ -282,10 +282,3 @@ def test_waiting_during_a_fault_or_for_an_operator_is_no_starvation() -> None:
     run.fact(held.job_id, events.released(), "y")
     run.fact(held.job_id, events.ended("unknown", "lost"), "y")
     assert run.found() == {("I8", item.token)}
-
-
-def test_submissions_name_their_queue_as_subjects_do() -> None:
-    run = good()
-    assert {record.token for record in run.records if record.kind == Submitted.kind} == {
-        item.token for item in run.submissions
-    }

@@ -1,9 +1,7 @@
 """The scripted engine behaves as the port says, for the chaos runs rest on it."""
 
 import asyncio
-import io
 import sys
-import tarfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.names.headers import LABEL_JOB
 from stint_runner.engine.port import ContainerSpec
 from tests.chaos.scripted_engine import ScriptedEngine, scripted_engine
+from tests.support.tarballs import tar_of
 
 
 @pytest.fixture
@@ -80,12 +79,7 @@ async def test_a_removed_container_is_gone_and_cannot_be_started(engine: Scripte
 
 async def test_files_can_be_read_back(engine: ScriptedEngine) -> None:
     container = await engine.create(shell("true"))
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        info = tarfile.TarInfo("secrets.yml")
-        info.size = 3
-        tar.addfile(info, io.BytesIO(b"a b"))
-    await engine.put_archive(container, buffer.getvalue())
+    await engine.put_archive(container, tar_of({"secrets.yml": b"a b"}))
     assert await engine.read_file(container, "/secrets.yml") == b"a b"
     assert await engine.read_file(container, "/other") is None
 

@@ -1,18 +1,15 @@
 """Real servers and services, each a process, each runner behind proxies of its own."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import httpx
 
-from stint.core.errors import StintError
-from stint.jetstream import Broker, declare
+from stint.jetstream import Broker
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 from stint_api.read.runners import JetStreamRunnerReports
@@ -23,8 +20,9 @@ from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
 from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
-from tests.support.ports import free_port, free_ports
-from tests.support.servers import READY, BaoProcess, NatsProcess, running
+from tests.support.brokers import declare_anew
+from tests.support.ports import free_port
+from tests.support.servers import READY, BaoProcess, NatsProcess, ready, running, servers_of_cluster
 from tests.support.waiting import until
 
 STARTED = 60.0
@@ -109,7 +107,7 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         broker = await stack.enter_async_context(
             accounts.connected(",".join(server.url for server in nats), "operator")
         )
-        await _declared(broker, plan.servers)
+        await declare_anew(broker, plan.servers)
         environ = {**await service_environ("", bao), PLANT: plan.plant, "STINT_REPLICAS": str(plan.servers)}
         environ |= {"STINT_LEASE": str(plan.lease), "STINT_TAKEOVER": str(plan.takeover)}
         token = await client_token(bao.address, bao.root_token, policies=(CLIENT, OPERATOR))
@@ -127,36 +125,10 @@ async def _nats(plan: Plan, folder: Path, accounts: Accounts, stack: AsyncExitSt
     if plan.servers == 1:
         servers = [NatsProcess(folder / "nats", settings=accounts.settings)]
     else:
-        ports = [*islice(free_ports(), plan.servers)]
-        servers = [
-            NatsProcess(folder / f"n{number}", settings=_cluster(number, ports) + accounts.settings)
-            for number in range(len(ports))
-        ]
+        servers = servers_of_cluster(folder, [f"n{number}" for number in range(plan.servers)], accounts.settings)
     for server in servers:
         await stack.enter_async_context(running(server))
     return servers
-
-
-def _cluster(number: int, ports: list[int]) -> str:
-    """Clients are told of no other server: they would go round their proxies."""
-    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
-    listen = f'listen: "127.0.0.1:{ports[number]}", no_advertise: true'
-    return f"server_name: n{number}\ncluster {{ name: chaos, {listen}, routes: [{routes}] }}\n"
-
-
-async def _declared(broker: Broker, replicas: int) -> None:
-    """A cluster takes a moment to elect who makes streams."""
-    async with asyncio.timeout(READY):
-        while not await _declares(broker, replicas):  # noqa: ASYNC110 - servers tell nobody
-            await asyncio.sleep(0.2)
-
-
-async def _declares(broker: Broker, replicas: int) -> bool:
-    try:
-        await declare(broker, replicas)
-    except StintError:
-        return False
-    return True
 
 
 async def _engines(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
@@ -196,16 +168,9 @@ async def _all_ready(made: World) -> None:
     """
     reports, names = JetStreamRunnerReports(made.broker), set(made.runner_ids)
     await until(reports.all, lambda found: names <= {report["runner"] for report in found}, seconds=STARTED)
-    async with httpx.AsyncClient(trust_env=False, timeout=READY) as http:
-        for url in made.api_urls:
-            await until(partial(_answers, http, url), seconds=STARTED)
-
-
-async def _answers(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await http.get(f"{url}/readyz")).is_success
-    except httpx.TransportError:
-        return False
+    for url in made.api_urls:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=READY) as http:
+            await until(partial(ready, http), seconds=STARTED)
 
 
 async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:

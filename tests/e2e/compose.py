@@ -83,11 +83,7 @@ class Compose:
     """A stack that `docker compose up` may start, with its own names and ports."""
 
     project: str = field(default_factory=lambda: f"{PREFIX}-{os.getpid()}-{secrets.token_hex(3)}")
-    ports: Mapping[str, str] = field(
-        default_factory=lambda: dict(
-            zip(("STINT_PORT", "VAULT_PORT", "NATS_PORT"), map(str, free_ports()), strict=False)
-        )
-    )
+    ports: Mapping[str, str] = field(default_factory=lambda: dict(zip(PORTS, map(str, free_ports()), strict=False)))
     endpoints: Endpoints | None = None
 
     @property

@@ -1,21 +1,13 @@
 """Commands about the fleet, on the stack that `stint dev` starts."""
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.stack import Stack, dev
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox
-    async with dev(tmp_path_factory.mktemp("dev"), "--runners", "2") as stack:
-        yield stack
 
 
 async def test_a_doctor_finds_nothing_that_does_not_work(stack: Stack) -> None:

@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -20,19 +19,12 @@ from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from tests.support.ports import free_port
 from tests.support.scripts import lasting
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao
-from tests.support.stack import LIVE, STINT, Stack, alive, dev, gone, ready, serving, stint
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ready
+from tests.support.stack import LIVE, STINT, Stack, alive, dev, gone, serving, stint
 from tests.support.terminals import terminal
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox == "busybox:latest"
-    async with dev(tmp_path_factory.mktemp("dev"), "--runners", "2") as stack:
-        yield stack
 
 
 async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> None:
@@ -74,8 +66,7 @@ async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack,
 
 async def test_nats_away_and_back(stack: Stack) -> None:
     """A frozen server first: requests must not hang. Then a killed one, which is started again."""
-    job_id = await stack.submit("true")
-    await stack.end(job_id)
+    job_id = await stack.ended("true")
     os.kill(stack.pid("nats-1"), signal.SIGKILL)
     async with asyncio.timeout(30), stack.http() as http:
         answer = await until(
@@ -100,8 +91,7 @@ async def test_a_killed_service_is_started_again(stack: Stack) -> None:
 
 
 async def test_rebuild_by_command(stack: Stack) -> None:
-    job_id = await stack.submit("true")
-    await stack.end(job_id)
+    job_id = await stack.ended("true")
 
     def is_settled(answer: httpx.Response) -> bool:
         """The list lags behind the jobs' ends."""

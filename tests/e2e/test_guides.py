@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.documents import blocks
-from tests.support.stack import Stack, dev, finished
+from tests.support.stack import Stack, finished
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 PROGRAMS = blocks((GUIDES / "python.md").read_text(encoding="utf-8"), "python")
@@ -17,13 +16,6 @@ SAYS = {0: "1\nblue\nsuccess 0\n"}
 """What a program prints, by its place in the guide."""
 
 pytestmark = pytest.mark.soak
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox
-    async with dev(tmp_path_factory.mktemp("dev")) as stack:
-        yield stack
 
 
 async def executed(*command: str | Path, cwd: Path, env: dict[str, str]) -> str:

@@ -73,14 +73,18 @@ async def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+async def installed(target: str, wheels: Path, folder: Path) -> Path:
+    """The programs of a new environment in which nothing else is installed."""
+    made = await run(sys.executable, "-m", "venv", "--without-pip", folder)
+    assert made.code == 0, made
+    python = ("--python", folder / "bin" / "python")
+    await pip(*python, "install", "--quiet", "--no-compile", "--no-index", "-f", wheels, target)
+    return folder / "bin"
+
+
 @pytest.mark.parametrize("extra", HAS)
 async def test_an_extra_is_all_that_its_programs_need(extra: str, wheels: Path, tmp_path: Path) -> None:
-    bin_folder = tmp_path / "bin"
-    made = await run(sys.executable, "-m", "venv", "--without-pip", tmp_path)
-    assert made.code == 0, made
-    target = "stint-jobs" if extra == CLIENT else f"stint-jobs[{extra}]"
-    python = ("--python", bin_folder / "python")
-    await pip(*python, "install", "--quiet", "--no-compile", "--no-index", "-f", wheels, target)
+    bin_folder = await installed("stint-jobs" if extra == CLIENT else f"stint-jobs[{extra}]", wheels, tmp_path)
 
     found = await run(bin_folder / "python", "-I", "-c", FIND, *sorted(OF_SERVICES))
     assert set(found.out.split()) == HAS[extra]
@@ -102,12 +106,8 @@ async def test_an_extra_is_all_that_its_programs_need(extra: str, wheels: Path, 
 
 async def test_programs_that_use_the_library_are_checked_against_its_types(wheels: Path, tmp_path: Path) -> None:
     """The guide's programs, with nothing installed but the wheel."""
-    bin_folder, folder = tmp_path / "bin", tmp_path / "programs"
-    made = await run(sys.executable, "-m", "venv", "--without-pip", tmp_path)
-    assert made.code == 0, made
-    python = ("--python", bin_folder / "python")
-    await pip(*python, "install", "--quiet", "--no-compile", "--no-index", "-f", wheels, "stint-jobs")
-    folder.mkdir()
+    bin_folder = await installed("stint-jobs", wheels, tmp_path)
+    (folder := tmp_path / "programs").mkdir()
     programs = blocks((ROOT / "docs" / "guides" / "python.md").read_text(encoding="utf-8"), "python")
     for number, program in enumerate(programs):
         (folder / f"program_{number}.py").write_text(program, encoding="utf-8")

@@ -56,13 +56,6 @@ class Publisher:
         return await execute(*self.command, *job, env={**self.env, **env})
 
 
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox
-    async with dev(tmp_path_factory.mktemp("dev")) as stack:
-        yield stack
-
-
 async def access(stack: Stack, key: Path, name: str) -> dict[str, str]:
     """The environment of this publisher."""
     token = await client_token(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"], policies=[PUBLISHER])
@@ -122,8 +115,7 @@ async def ending(stack: Stack, job_id: str) -> AsyncIterator[str]:
     try:
         yield job_id
     finally:
-        async with stack.http() as http:
-            await http.post(f"/v1/api/job/kill/{job_id}")
+        await stack.kill(job_id)
         await stack.end(job_id)
 
 
@@ -245,9 +237,8 @@ async def test_a_message_that_was_dropped_in_a_flood_is_published_again(publish:
 async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack, publish: Publisher) -> None:
     """With the queue of another team it gets nothing."""
     job_id = await stack.submit("echo out; sleep 0.5; echo err >&2", qname="deploys")
-    theirs = await stack.submit("echo secret", qname="releases")
     await stack.end(job_id)
-    await stack.end(theirs)
+    theirs = await stack.ended("echo secret", qname="releases")
     python = (sys.executable, "-m", "examples.output")
     env = {**publish.env, "PYTHONPATH": str(ROOT)}
     result = await execute(*python, "deploys", job_id, env=env)

@@ -4,6 +4,7 @@ from typing import Any
 
 from stint_runner.output.redact import SHORTEST, Needles, Redactor, spellings
 from tests.fuzz.target import Target
+from tests.support.masks import masked, occurrences
 
 
 def check(data: bytes, _servers: Any) -> None:
@@ -17,25 +18,12 @@ def check(data: bytes, _servers: Any) -> None:
     whole = _redacted(needles, [output])
     assert whole == _redacted(needles, [output[at : at + 1] for at in range(len(output))])
     assert whole == _redacted(needles, [output[at : at + 7] for at in range(0, len(output), 7)])
-    assert whole == b"***".join(_kept(values, output))
+    assert whole == masked(occurrences(values, output), output)
 
 
 def _redacted(needles: Needles, pieces: list[bytes]) -> bytes:
     redactor = Redactor(needles)
     return b"".join([*map(redactor.feed, pieces), redactor.flush()])
-
-
-def _kept(values: list[bytes], output: bytes) -> list[bytes]:
-    """What stands between the occurrences, of which those that overlap are one."""
-    spans = sorted(
-        (at, at + len(value)) for value in values for at in range(len(output)) if output.startswith(value, at)
-    )
-    kept, done, covered = list[bytes](), 0, -1
-    for start, end in spans:
-        if start >= covered:
-            kept.append(output[done:start])
-        covered = done = max(covered, end)
-    return [*kept, output[done:]]
 
 
 TARGET = Target(name="redaction", check=check, words=[b"abab", b"aaaa", b"ba", b"\n", b"\n\n", b"***", b"\r\n"])

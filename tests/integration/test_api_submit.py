@@ -18,14 +18,14 @@ from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, api
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.submissions import Client, in_cubbyhole, opened, stored, submitted
-from tests.support.vault_bench import ROLE
+from tests.support.vault_bench import ROLE, wrapped_secret_id
 
 MIB = 1 << 20
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox"}
 
 
 async def test_the_ticket_binds_the_payload_and_only_a_runner_opens_it(bench: Bench) -> None:
-    wrapped = await bench.wrapped_secret_id()
+    wrapped = await wrapped_secret_id(bench.vault, bench.root)
     job = await bench.load(await bench.submitted(wrap_secret_id=wrapped, qname="Deploys"))
     assert wrapped not in encode(submitted(job)).decode()
     payload, ticket = await stored(bench, job)

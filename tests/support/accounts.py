@@ -5,7 +5,6 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from stint.natsauth.users import decided_users, user_list
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
-from tests.support.ports import free_ports
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running, servers_of_cluster
 from tests.support.vault_bench import as_root
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
@@ -97,14 +95,8 @@ class Accounts:
 
     def two_servers(self, folder: Path) -> tuple[NatsProcess, NatsProcess]:
         """Two servers of a cluster with these accounts, which are not started yet."""
-        one, other = islice(free_ports(), 2)
-        routes = f'"nats://127.0.0.1:{one}", "nats://127.0.0.1:{other}"'
-
-        def at(port: int) -> NatsProcess:
-            cluster = f'cluster {{ name: stint, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
-            return NatsProcess(folder / str(port), settings=f"{self.settings}server_name: at-{port}\n{cluster}")
-
-        return at(one), at(other)
+        one, other = servers_of_cluster(folder, ("one", "other"), self.settings)
+        return one, other
 
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:

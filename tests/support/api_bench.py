@@ -30,7 +30,7 @@ from stint_api.app import create_app
 from stint_api.services import Services
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
-from tests.support.vault_bench import ROLE, set_up
+from tests.support.vault_bench import set_up
 from tests.support.waiting import until
 
 SEALED = "vault:v1:c2VhbGVk"
@@ -88,10 +88,6 @@ class Bench:
 
     async def admin(self, request: Any) -> Any:
         return await self.vault.call(self.root, request)
-
-    async def wrapped_secret_id(self) -> str:
-        answer = await self.admin(lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="600s"))
-        return str(answer["wrap_info"]["token"])
 
     async def limited_token(self, uses: int, policies: tuple[str, ...] = ("default",)) -> str:
         answer = await self.admin(lambda c: c.auth.token.create(policies=list(policies), num_uses=uses, ttl="5m"))

@@ -12,8 +12,8 @@ from stint.jetstream import Access
 from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
 from stint.natsauth.roles import SEED_FILE
 from tests.support.accounts import Accounts, accepted
-from tests.support.servers import OpenBao
-from tests.support.stack import Stack, alive, ready, started
+from tests.support.servers import OpenBao, ready
+from tests.support.stack import Stack, alive, started
 from tests.support.waiting import until, until_true
 
 LOGINS = "600"

@@ -11,6 +11,7 @@ from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.streams.topology import stream_configs
 from stint_runner.retry import retry
 from tests.support.events import TOKEN
+from tests.support.servers import READY
 from tests.support.waiting import until
 
 
@@ -74,6 +75,10 @@ async def delivered(queues: JetStreamWorkQueues, token: str = TOKEN) -> JetStrea
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:
-    """Declare streams that may have been deleted a moment ago: once in some thousand times NATS refuses that."""
+    """Declare streams.
+
+    Once in some thousand times NATS refuses those that were deleted a moment ago, and a cluster that is just starting
+    refuses until it has elected who makes streams.
+    """
     errors = (BrokerUnavailableError, BrokerRefusedError)
-    await retry(lambda: declare(broker, replicas), on=errors, within=30)
+    await retry(lambda: declare(broker, replicas), on=errors, within=READY)

@@ -4,18 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stint.core.errors import StintError
-from stint.jetstream import Broker, declare
-from tests.support.brokers import started
-from tests.support.ports import free_ports
-from tests.support.servers import NatsProcess
+from stint.jetstream import Broker
+from tests.support.brokers import declare_anew, started
+from tests.support.servers import NatsProcess, servers_of_cluster
 from tests.support.waiting import PAUSE
 
-SIZE = 3
+NAMES = ("one", "two", "three")
+SIZE = len(NAMES)
 ELECTED = 60.0
 """Seconds that a cluster may take to agree on a leader; a loaded machine needs several rounds."""
 
@@ -75,18 +74,7 @@ async def _info(broker: Broker, stream: str) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def clustered(folder: Path) -> AsyncIterator[Cluster]:
     """A cluster for the duration of the block. Its streams are not declared yet."""
-    routes = [*islice(free_ports(), SIZE)]
-    urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-    servers = {
-        name: NatsProcess(
-            folder / name,
-            settings=(
-                f"server_name: {name}\n"
-                f'cluster {{ name: tests, listen: "127.0.0.1:{route}", routes: [{urls}], no_advertise: true }}'
-            ),
-        )
-        for name, route in zip(("one", "two", "three"), routes, strict=True)
-    }
+    servers = dict(zip(NAMES, servers_of_cluster(folder, NAMES), strict=True))
     try:
         await asyncio.gather(*(server.start() for server in servers.values()))
         yield Cluster(servers)
@@ -100,17 +88,5 @@ async def connected_to(cluster: Cluster, *first: str) -> AsyncIterator[Broker]:
     url = ",".join(cluster.servers[name].url for name in first) if first else cluster.url
     async with started(url) as broker:
         await broker.wait_connected()
-        await declare_all(broker)
+        await declare_anew(broker, SIZE)
         yield broker
-
-
-async def declare_all(broker: Broker) -> None:
-    """Declare the streams; a cluster that is just starting refuses until it has its own leader."""
-    async with asyncio.timeout(ELECTED):
-        while True:
-            try:
-                await declare(broker, SIZE)
-            except StintError:
-                await asyncio.sleep(0.1)
-            else:
-                return

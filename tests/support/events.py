@@ -15,6 +15,7 @@ from stint.core.events import (
     Started,
     Submitted,
 )
+from stint.core.job import Job, fold
 from stint.core.names.ids import queue_token
 
 _ids = count(1)
@@ -80,3 +81,10 @@ def record(event: AnyEvent, sequence: int, *, token: str = TOKEN, job_id: str = 
 
 def records(*events: AnyEvent) -> list[Record]:
     return [record(event, number) for number, event in enumerate(events, start=1)]
+
+
+def job_of(*events: AnyEvent) -> Job:
+    """The job that these events make."""
+    job = fold(records(*events))
+    assert job is not None
+    return job

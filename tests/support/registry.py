@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import stamina
 from tests.support.ports import free_port
 from tests.support.second_engine import second_engine
 from tests.support.servers import ServerProcess, running
+from tests.support.tarballs import tar_of
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCESS = re.compile(
@@ -176,13 +176,7 @@ async def mirrored_engine(folder: Path, mirror: Registry) -> AsyncIterator[str]:
 
 def _labelled(base: str) -> io.BytesIO:
     """The context of a build."""
-    dockerfile = f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n".encode()
-    context, member = io.BytesIO(), tarfile.TarInfo("Dockerfile")
-    member.size = len(dockerfile)
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        tar.addfile(member, io.BytesIO(dockerfile))
-    context.seek(0)
-    return context
+    return io.BytesIO(tar_of({"Dockerfile": f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n"}))
 
 
 def _login(auth: Auth | None) -> dict[str, str] | None:

@@ -49,7 +49,7 @@ from tests.support.events import AT, QUEUE, kill_requested
 from tests.support.outputs import written
 from tests.support.scripts import lasting
 from tests.support.servers import OpenBao
-from tests.support.vault_bench import ROLE, set_up
+from tests.support.vault_bench import ROLE, set_up, wrapped_secret_id
 from tests.support.waiting import until
 
 
@@ -79,10 +79,7 @@ class Bench:
         self.pauses = JetStreamPauses(self.broker)
 
     async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
-        answer = await self.publishers_vault.call(
-            self.openbao.root_token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=ttl)
-        )
-        return str(answer["wrap_info"]["token"])
+        return await wrapped_secret_id(self.publishers_vault, self.openbao.root_token, role, ttl)
 
     async def submit(
         self,

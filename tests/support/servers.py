@@ -12,13 +12,14 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import httpx
 
 from stint.natsauth.command import BUFFERED
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_ports
 from tests.support.waiting import until_true
 
 READY = 60.0
@@ -191,6 +192,20 @@ class NatsProcess(ServerProcess):
         return self._ports_file.exists() and await _greets(self.port)
 
 
+def servers_of_cluster(folder: Path, names: Sequence[str], settings: str = "") -> list[NatsProcess]:
+    """Servers that form a cluster, and are not started yet. They tell clients of no other server."""
+    ports = [*islice(free_ports(), len(names))]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    return [
+        NatsProcess(
+            folder / name,
+            settings=f"{settings}\nserver_name: {name}\n"
+            f'cluster {{ name: tests, listen: "127.0.0.1:{port}", routes: [{routes}], no_advertise: true }}',
+        )
+        for name, port in zip(names, ports, strict=True)
+    ]
+
+
 @dataclass
 class ServiceProcess(ServerProcess):
     """One of Stint's services, as `python -m MODULE`, with a health port. It answers once it is ready."""
@@ -259,6 +274,14 @@ async def readyz(port: int) -> str:
             return (await client.get(f"http://127.0.0.1:{port}/readyz")).text
         except httpx.TransportError:
             return ""
+
+
+async def ready(http: httpx.AsyncClient) -> bool:
+    """Whether a service says that it is ready."""
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx.HTTPError:
+        return False
 
 
 async def _greets(port: int) -> bool:

@@ -18,6 +18,8 @@ from dotenv import dotenv_values
 
 from stint.vault import Vault
 from tests.support.scripts import lasting
+from tests.support.servers import ready
+from tests.support.vault_bench import wrapped_secret_id
 from tests.support.waiting import until
 
 STINT = Path(sys.executable).with_name("stint")
@@ -54,12 +56,7 @@ class Stack:
         return httpx.AsyncClient(base_url=self.env["STINT_URL"], headers=headers, timeout=30, **options)
 
     async def wrapped(self) -> str:
-        vault = Vault(self.env["VAULT_ADDR"])
-        role = self.env["STINT_ROLE"]
-        answer = await vault.call(
-            self.env["STINT_TOKEN"], lambda c: c.auth.approle.generate_secret_id(role, wrap_ttl="600s")
-        )
-        return str(answer["wrap_info"]["token"])
+        return await wrapped_secret_id(Vault(self.env["VAULT_ADDR"]), self.env["STINT_TOKEN"], self.env["STINT_ROLE"])
 
     async def submit(self, script: str, **fields: Any) -> str:
         """A plain job; returns its id."""
@@ -94,6 +91,12 @@ class Stack:
         body = await self.get(job_id)
         assert body["status"] not in LIVE
         return body
+
+    async def ended(self, script: str, **fields: Any) -> str:
+        """A plain job that is over; returns its id."""
+        job_id = await self.submit(script, **fields)
+        await self.end(job_id)
+        return job_id
 
     async def writes(self, job_id: str) -> None:
         """Return once the job has written something."""
@@ -226,13 +229,6 @@ async def _says_ready(output: asyncio.StreamReader) -> None:
             line = await output.readline()
             said += line
             assert line, said.decode()
-
-
-async def ready(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/readyz")).is_success
-    except httpx.HTTPError:
-        return False
 
 
 async def gone(*pids: int) -> None:

@@ -1,8 +1,30 @@
-"""Tars, block by block."""
+"""Tars: of files, and block by block."""
 
+import io
 import tarfile
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 END = bytes(1024)
+
+
+def tar_of(
+    files: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]],
+    *,
+    layout: int = tarfile.PAX_FORMAT,
+    **attributes: Any,
+) -> bytes:
+    """A plain tar; `attributes` (mode, uid, …) go for all members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as archive:
+        for name, text in dict(files).items():
+            data = text.encode() if isinstance(text, str) else text
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            for attribute, value in attributes.items():
+                setattr(info, attribute, value)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def header(

@@ -27,8 +27,7 @@ class Bench(NamedTuple):
         return str(answer["auth"]["client_token"])
 
     async def wrapped_secret_id(self, wrap_ttl: str = "60s") -> str:
-        answer = await self.admin(lambda c: c.auth.approle.generate_secret_id(self.name, wrap_ttl=wrap_ttl))
-        return str(answer["wrap_info"]["token"])
+        return await wrapped_secret_id(self.vault, self.root, self.name, wrap_ttl)
 
 
 ROLE = "stint-job"
@@ -51,6 +50,12 @@ async def set_up(openbao: OpenBao | BaoProcess) -> Mapping[str, str]:
 
 async def as_root(openbao: OpenBao | BaoProcess, request: Callable[[Any], Any]) -> Any:
     return await Vault(openbao.address).call(openbao.root_token, request)
+
+
+async def wrapped_secret_id(vault: Vault, token: str, role: str = ROLE, ttl: str = "600s") -> str:
+    """A wrapping token around a new secret id of the jobs' role, or of another."""
+    answer = await vault.call(token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=ttl))
+    return str(answer["wrap_info"]["token"])
 
 
 async def make_if_absent(vault: Vault, root: str, request: Callable[[Any], Any]) -> None:

@@ -3,12 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import msgspec
 
 from stint.core.codec import encode
 from stint.core.job import State
 from stint.core.view import NEVER, JobView, view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews
 from stint.ports import StoredView, ViewStore
+from stint_api.read.listing.table import Table
+
+RETENTION = timedelta(hours=6)
 
 
 def job_view(
@@ -37,6 +43,24 @@ def job_view(
         held=held,
         sequence=number,
     )
+
+
+def stored(job: JobView, **changes: object) -> StoredView:
+    return StoredView(job_id=job.job_id, revision=1, value=encode(msgspec.structs.replace(job, **changes)))
+
+
+def empty(after: Table | None = None) -> Table:
+    """A table that is complete."""
+    table = Table(RETENTION, after=after)
+    table.complete()
+    return table
+
+
+def filled(*jobs: JobView) -> Table:
+    table = empty()
+    if jobs:
+        table.apply([stored(job) for job in jobs])
+    return table
 
 
 @asynccontextmanager

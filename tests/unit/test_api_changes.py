@@ -22,8 +22,8 @@ from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.listing.table import Table
 from stint_api.routes import documents
 from stint_api.web import streaming
-from tests.support.views import job_view
-from tests.unit.test_api_index import NOW, Broken, empty, indexed
+from tests.support.views import empty, job_view
+from tests.unit.test_api_index import NOW, Broken, indexed
 
 ANY = Interest()
 streaming_event = streaming.event

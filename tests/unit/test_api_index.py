@@ -22,34 +22,16 @@ from stint_api.read.listing import table as table_module
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Counts, Found, Page, Queues, Wanted
 from stint_api.read.listing.table import Table
-from tests.support.views import job_view
+from tests.support.views import RETENTION, empty, filled, job_view, stored
 from tests.support.waiting import until
 
-RETENTION = timedelta(hours=6)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ALL = Page(limit=1000)
-
-
-def stored(job: JobView, **changes: object) -> StoredView:
-    value = encode(msgspec.structs.replace(job, **changes))
-    return StoredView(job_id=job.job_id, revision=1, value=value)
 
 
 def views_of(found: Found) -> list[JobView]:
     """The same views in the form that is not the table's."""
     return [JobView(**msgspec.structs.asdict(job)) for job in found.jobs]
-
-
-def empty(after: Table | None = None) -> Table:
-    table = Table(RETENTION, after=after)
-    table.complete()
-    return table
-
-
-def filled(*jobs: JobView) -> Table:
-    table = empty()
-    table.apply([stored(job) for job in jobs])
-    return table
 
 
 def selected(jobs: Sequence[JobView], page: Page, readable: str) -> list[JobView]:
@@ -162,9 +144,7 @@ def test_pages_are_what_a_walk_finds(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_module, "FEW", few)
-        table = empty()
-        if jobs:
-            table.apply([stored(msgspec.structs.replace(job, submitted=job.submitted[:19] + "Z")) for job in jobs])
+        table = filled(*(msgspec.structs.replace(job, submitted=job.submitted[:19] + "Z") for job in jobs))
         numbers = [number for number, name in table.queues(0) if (name in readable) == (how == "shown")]
         queues = Queues(through=table.last_queue, **{how: msgspec.json.encode(numbers).decode()})
         whole = selected(table.find(ALL).jobs, Page(wanted=wanted, limit=1), "".join(readable))

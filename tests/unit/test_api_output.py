@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.core.job import fold
 from stint.core.output.chain import Chain, Chunk
 from stint.core.view import JobView, view
 from stint.jetstream import Broker
@@ -91,16 +90,12 @@ async def stored(*pieces: Piece) -> Store:
 
 
 def running_job() -> JobView:
-    job = fold(events.records(events.submitted(), events.started()))
-    assert job is not None
-    return view(job)
+    return view(events.job_of(events.submitted(), events.started()))
 
 
 def ended_job(**fields: Any) -> JobView:
     ended = msgspec.structs.replace(events.ended(), **{"output_complete": True, **fields})
-    job = fold(events.records(events.submitted(), events.started(), ended))
-    assert job is not None
-    return view(job)
+    return view(events.job_of(events.submitted(), events.started(), ended))
 
 
 async def body(job: JobView, snapshot: Snapshot | None, *, stdout_only: bool = False) -> Any:

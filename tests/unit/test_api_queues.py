@@ -1,6 +1,6 @@
 """What the table of views knows of queues, compared with a walk over all jobs; and what a fleet serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,19 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core.codec import encode
 from stint.core.job import ACTIVE, State
 from stint.core.view import NEVER, JobView
-from stint.ports import StoredView
 from stint_api.read.listing.queue_history import MINUTE, MINUTES
 from stint_api.read.listing.queue_rows import WAITING_SHOWN
 from stint_api.read.listing.table import Table
 from stint_api.read.runners import Fleet
-from tests.support.views import job_view
+from tests.support.views import filled, job_view
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-RETENTION = timedelta(hours=6)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -48,17 +45,9 @@ def views(draw: st.DrawFn) -> list[JobView]:
     return found
 
 
-def filled(jobs: Sequence[JobView]) -> Table:
-    table = Table(RETENTION)
-    table.complete()
-    if jobs:
-        table.apply([StoredView(job.job_id, number, encode(job)) for number, job in enumerate(jobs, start=1)])
-    return table
-
-
 @given(views())
 def test_queues_are_what_a_walk_finds(jobs: list[JobView]) -> None:
-    table = filled(jobs)
+    table = filled(*jobs)
     rows = {row.qname: row for row in table.queue_rows(NOW - HOUR)}
     assert set(rows) == {job.qname for job in jobs}
     for qname, row in rows.items():
@@ -80,7 +69,7 @@ def test_of_a_long_queue_the_first_jobs_are_named_and_all_are_counted() -> None:
     count = 3 * WAITING_SHOWN
     one, ids = job_view(0, qname="a"), [f"{number:024x}" for number in range(count)]
     jobs = [msgspec.structs.replace(one, job_id=job_id, submission=count - n) for n, job_id in enumerate(ids)]
-    table = filled(jobs)
+    table = filled(*jobs)
     assert table.waiting("a") == [job.job_id for job in reversed(jobs)][:WAITING_SHOWN]
     assert table.ahead("a", [1, count]) == [0, count - 1]
 
@@ -108,14 +97,14 @@ def histories(draw: st.DrawFn) -> list[JobView]:
 
 
 def test_a_job_that_ended_when_the_first_minute_began_is_in_it() -> None:
-    begin = rfc3339(filled([]).last_hour("a", LATER).since)
+    begin = rfc3339(filled().last_hour("a", LATER).since)
     job = msgspec.structs.replace(job_view(0, qname="a", status="success", ended=begin), submitted=begin)
-    assert filled([job]).last_hour("a", LATER).ended[0] == 1
+    assert filled(job).last_hour("a", LATER).ended[0] == 1
 
 
 @given(histories())
 def test_a_queues_last_hour_is_what_its_jobs_say(jobs: list[JobView]) -> None:
-    shown = filled(jobs).last_hour("a", LATER)
+    shown = filled(*jobs).last_hour("a", LATER)
     assert shown.since <= LATER - (MINUTES - 1) * MINUTE < shown.since + MINUTE
     for number in range(MINUTES):
         begin = shown.since + number * MINUTE

@@ -3,24 +3,21 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from http import HTTPStatus
 from typing import TypeVar
 
 import msgspec
 import pytest
 
-from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
 from stint.core.job import State
-from stint.ports import StoredView
 from stint_api.auth import LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity
 from stint_api.errors import RefusalError
 from stint_api.lookups import CACHE_SECONDS, Lookups, Memory
 from stint_api.read.listing.lists import Lists
 from stint_api.read.listing.query import Found, Page, Wanted
 from stint_api.read.listing.table import Table
-from tests.support.views import job_view
+from tests.support.views import empty, job_view, stored
 
 R = TypeVar("R")
 
@@ -78,15 +75,15 @@ class Index:
     """A table of jobs, one in each queue."""
 
     def __init__(self) -> None:
-        self.table = Table(timedelta(hours=1))
-        self.table.complete()
+        self.table = empty()
         self.add(*QUEUES)
 
     def add(self, *qnames: str, status: str = "success") -> None:
         jobs = [job_view(0, qname=qname, status=status) for qname in qnames]
         ids = (f"{secrets.randbits(96):024x}" for _ in jobs)
-        found = [msgspec.structs.replace(job, job_id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
-        self.table.apply([StoredView(job.job_id, 1, encode(job)) for job in found])
+        self.table.apply(
+            [stored(msgspec.structs.replace(job, job_id=job_id)) for job, job_id in zip(jobs, ids, strict=True)]
+        )
 
     async def ask(self, question: Callable[[Table], R]) -> R:
         return question(self.table)

@@ -4,7 +4,6 @@ import io
 import tarfile
 import tracemalloc
 import zlib
-from collections.abc import Iterable
 
 import pytest
 
@@ -12,19 +11,7 @@ from stint.core.errors import JobFailedError
 from stint_runner.inputs import content
 from stint_runner.inputs.content import Manifest, check_content, parse_manifest, yaml_mapping
 from stint_runner.inputs.tarball import Tarball
-from tests.support.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
-
-Entry = tuple[str, bytes]
-
-
-def make_tar(entries: Iterable[Entry], *, layout: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
-        for name, data in entries:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+from tests.support.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record, tar_of
 
 
 def special(name: str, kind: bytes, link: str = "") -> bytes:
@@ -52,14 +39,14 @@ def short(value: object) -> str:
     return repr(value)[:24]
 
 
-PLAIN = make_tar([("dir/file", b"data")])
+PLAIN = tar_of([("dir/file", b"data")])
 GZIPPED = gzip.compress(PLAIN, mtime=0)
 """The same bytes in every process: tests are named after it."""
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_the_gzip_stays_as_it_is(layout: int) -> None:
-    archive = make_tar(
+    archive = tar_of(
         [("./gostint.yml", b"container_image: app:1\nsecret_refs: [a@b.c]\n"), ("n" * 90, b"x")], layout=layout
     )
     packed = gzip.compress(archive, 1)
@@ -75,12 +62,12 @@ def test_the_gzip_stays_as_it_is(layout: int) -> None:
     + [(name, None) for name in ("sub/gostint.yml", "gostint.yaml", "/gostint.yml", "../gostint.yml", "dir/file")],
 )
 def test_names_of_the_document(name: str, found: str | None) -> None:
-    checked = check_content(pack(make_tar([(name, b"container_image: a" if found else b"[not read")])))
+    checked = check_content(pack(tar_of([(name, b"container_image: a" if found else b"[not read")])))
     assert checked.manifest == Manifest(container_image=found)
 
 
 def test_the_last_document_counts_as_it_is_the_one_that_stays() -> None:
-    archive = make_tar([("gostint.yml", b"container_image: a"), ("./gostint.yml", b"container_image: b")])
+    archive = tar_of([("gostint.yml", b"container_image: a"), ("./gostint.yml", b"container_image: b")])
     assert check_content(pack(archive)).manifest.container_image == "b"
 
 
@@ -91,7 +78,7 @@ def test_a_document_that_is_no_regular_file(kind: bytes) -> None:
 
 def test_a_large_document() -> None:
     large = b"#" * (content.MAX_DOCUMENT + 1)
-    assert refused(pack(make_tar([("gostint.yml", large)]))).startswith("Failed parsing yaml in gostint.yml: over")
+    assert refused(pack(tar_of([("gostint.yml", large)]))).startswith("Failed parsing yaml in gostint.yml: over")
 
 
 def test_wrapped_base64_and_gzip_in_several_members() -> None:
@@ -140,16 +127,16 @@ def test_gzip(packed: bytes) -> None:
 def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "MAX_UNPACKED", 3 * 2**20)
     assert refused(pack(bytes(4 * 2**20))) == "Failed to unzip content: over 3145728 bytes"
-    fits = make_tar([("/abs", b"x"), ("../../up", bytes(3 * 2**20 - 20480))])  # paths are left to the engine
+    fits = tar_of([("/abs", b"x"), ("../../up", bytes(3 * 2**20 - 20480))])  # paths are left to the engine
     monkeypatch.setattr(content, "MAX_UNPACKED", len(fits))
     assert gzip.decompress(check_content(pack(fits)).archive) == fits
 
 
 def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "MAX_MEMBERS", 10)
-    ten = make_tar([(str(n), b"") for n in range(10)])
+    ten = tar_of([(str(n), b"") for n in range(10)])
     assert gzip.decompress(check_content(pack(ten)).archive) == ten
-    assert refused(pack(make_tar([(str(n), b"") for n in range(11)]))) == "Failed content tar: over 10 members"
+    assert refused(pack(tar_of([(str(n), b"") for n in range(11)]))) == "Failed content tar: over 10 members"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +223,7 @@ def test_headers_that_readers_take_differently(archive: tuple[str, bytes]) -> No
 def test_members_are_those_that_tarfile_sees(layout: int) -> None:
     names = ["short", "n" * 100, "d/" * 60 + "x", "\u00e9" * 40, "with space", "./gostint.yml"]
     names += ["n" * 200] if layout != tarfile.USTAR_FORMAT else []
-    archive = make_tar([(name, b"x" * 700 * number) for number, name in enumerate(names)], layout=layout)
+    archive = tar_of([(name, b"x" * 700 * number) for number, name in enumerate(names)], layout=layout)
     archive = archive[: archive.rindex(b"x") // 512 * 512 + 512] + special("folder", tarfile.DIRTYPE) + END
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         seen = [(member.name, member.isreg(), member.size) for member in tar]
@@ -254,7 +241,7 @@ def test_a_pax_size_is_that_of_the_data_and_a_global_header_names_no_member() ->
 
 @pytest.mark.parametrize("name", ["bomb", "x/gostint.yml"])
 def test_no_more_than_a_piece_is_in_memory(name: str) -> None:
-    bomb = pack(make_tar([(name, bytes(40 * 2**20))]))
+    bomb = pack(tar_of([(name, bytes(40 * 2**20))]))
     tracemalloc.start()
     try:
         check_content(bomb)

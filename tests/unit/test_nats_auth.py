@@ -8,7 +8,6 @@ import nkeys
 import pytest
 
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.names.ids import queue_token
 from stint.jetstream import Broker
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
@@ -170,4 +169,3 @@ async def test_a_login_that_vault_need_not_be_asked_about(listed: str, token: st
     with pytest.raises(LoginRefusedError, match=sentence) as caught:
         await decide(NOWHERE, listed, token)
     assert "hvs" not in caught.value.sentence
-    assert queue_token("") == "_"

@@ -33,14 +33,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         yield archive
 
 
-def test_the_wheel_holds_every_module_of_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_file_of_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     folders = [ROOT / folder for folder in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
-    modules = {str(path.relative_to(folder.parent)) for folder in folders for path in folder.rglob("*.py")}
-    assert modules
-    assert modules <= set(names)
+    files = [(folder, path) for folder in folders for path in folder.rglob("*.*") if path.suffix != ".pyc"]
+    shipped = {str(path.relative_to(folder.parent)) for folder, path in files}
+    assert {Path(name).suffix for name in shipped} >= {".py", ".html", ".js", ".css"}
+    assert shipped <= set(names)
 
 
 @pytest.mark.parametrize("room", ["client", "jetstream", "ports", "process.settings", "publisher", "testing", "vault"])

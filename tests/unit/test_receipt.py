@@ -16,8 +16,9 @@ from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyErro
 from stint.core.audit.receipt import MAX_BYTES, KeyName, Receipt, canonical, document, statement
 from stint.core.errors import StintError, UndecodableError
 from stint.core.events import AnyEvent, Writer
-from stint.core.job import Job, fold
+from stint.core.job import Job
 from tests.support import events
+from tests.support.events import job_of
 
 NAME, ISSUED = "stint-receipt", "2026-01-03T00:00:00.000Z"
 OLD, NEW, OTHER = SigningKey.generate(), SigningKey.generate(), SigningKey.generate()
@@ -40,12 +41,6 @@ ENDS = {
     "killed in its queue": (SUBMITTED, events.kill_requested(), events.ended("failed", "killed")),
     "rejected": (SUBMITTED, events.rejected()),
 }
-
-
-def job_of(*facts: AnyEvent) -> Job:
-    job = fold(events.records(*facts))
-    assert job
-    return job
 
 
 def public(key: SigningKey) -> bytes:

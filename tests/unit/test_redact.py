@@ -9,34 +9,13 @@ from hypothesis import strategies as st
 
 from stint_runner.inputs.secretfile import render
 from stint_runner.output.redact import LONGEST, Needles, Redactor, spellings
-
-Span = tuple[int, int]
+from tests.support.masks import masked, occurrences
 
 
 def redacted(values: Iterable[bytes], pieces: Iterable[bytes]) -> tuple[bytes, int]:
     redactor = Redactor(Needles(values))
     text = b"".join([redactor.feed(piece) for piece in pieces])
     return text + redactor.flush(), redactor.count
-
-
-def occurrences(values: Iterable[bytes], text: bytes) -> list[Span]:
-    """The naive reference: those that overlap are one."""
-    found = [(at, at + len(value)) for value in values for at in range(len(text)) if text.startswith(value, at)]
-    regions: list[Span] = []
-    for start, end in sorted(found):
-        if regions and start < regions[-1][1]:
-            regions[-1] = (regions[-1][0], max(end, regions[-1][1]))
-        else:
-            regions.append((start, end))
-    return regions
-
-
-def masked(regions: Iterable[Span], text: bytes) -> bytes:
-    parts, done = list[bytes](), 0
-    for start, end in regions:
-        parts += [text[done:start], b"***"]
-        done = end
-    return b"".join([*parts, text[done:]])
 
 
 def cut(text: bytes, sizes: Iterable[int]) -> list[bytes]:

@@ -7,7 +7,7 @@ from stint.core.codec import encode
 from stint.core.errors import UndecodableError
 from stint.core.job import fold
 from stint.core.view import expiry, parse_time, read_view, view
-from tests.support.events import ended, kill_requested, launched, record, records, started, submitted
+from tests.support.events import ended, job_of, kill_requested, launched, records, started, submitted
 
 
 def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
@@ -39,17 +39,13 @@ def test_a_stored_view_that_cannot_be_meant_is_none(changed: dict[str, str]) -> 
 
 
 def test_a_page_can_tell_when_a_job_will_be_killed() -> None:
-    job = fold(records(submitted(), msgspec.structs.replace(started(), kill_grace=7.5), launched(), kill_requested()))
-    assert job is not None
+    job = job_of(submitted(), msgspec.structs.replace(started(), kill_grace=7.5), launched(), kill_requested())
     assert (view(job).kill_grace, view(job).kill_requested_at) == (7.5, "2026-01-02T03:04:04.123Z")
 
 
 def test_a_job_expires_after_its_end() -> None:
-    queued, done = fold(records(submitted())), fold([record(submitted(), 1), record(ended("failed"), 2)])
-    assert queued is not None
-    assert done is not None
-    assert expiry(queued, timedelta(hours=6)) is None
-    assert expiry(done, timedelta(hours=6)) == parse_time("2026-01-02T09:04:02.123456Z")
+    assert expiry(job_of(submitted()), timedelta(hours=6)) is None
+    assert expiry(job_of(submitted(), ended("failed")), timedelta(hours=6)) == parse_time("2026-01-02T09:04:02.123456Z")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from playwright.async_api import APIResponse, Browser, BrowserContext, Page, Rou
 from tests.support.browser import chromium, sign_in, window
 from tests.support.oidc import ROLE
 from tests.support.ports import free_port
-from tests.support.stack import Stack, dev, ready, serving
+from tests.support.servers import ready
+from tests.support.stack import Stack, dev, serving
 from tests.support.waiting import until
 
 RETENTION = 20 * 60

@@ -37,7 +37,7 @@ TRIES = 10
 
 async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: BrowserContext, stack: Stack) -> None:
     job_id = await stack.submit("sleep 600", qname="clocks")
-    await stack.end(await stack.submit("true", qname="clocks-too"))
+    await stack.ended("true", qname="clocks-too")
     await desk.add_init_script(HOURS_AHEAD)
     page = await desk.new_page()
     await page.goto("/jobs?queue=clocks&since=15m")
@@ -51,8 +51,7 @@ async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: Bro
 
 
 async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browser, stack: Stack) -> None:
-    job_id = await stack.submit("echo out", qname="seen")
-    await stack.end(job_id)
+    job_id = await stack.ended("echo out", qname="seen")
     async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
         page = await context.new_page()
         await sign_in(page, stack.env["STINT_TOKEN"])

@@ -154,8 +154,7 @@ async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, 
 
 
 async def test_without_scripts_the_output_scrolls_in_its_pane(plain: Page, stack: Stack) -> None:
-    job_id = await stack.submit("seq 500", qname="read")
-    await stack.end(job_id)
+    job_id = await stack.ended("seq 500", qname="read")
     await plain.goto(f"/jobs/{job_id}?lines")
     await expect(plain.get_by_text("500", exact=True)).to_be_attached()
     await expect(plain.get_by_role("toolbar", name="Output")).to_be_hidden()
@@ -166,8 +165,7 @@ async def test_without_scripts_the_output_scrolls_in_its_pane(plain: Page, stack
 
 
 async def test_scripts_take_over_a_job_that_is_there(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("echo first; exit 3", qname="read")
-    await stack.end(job_id)
+    job_id = await stack.ended("echo first; exit 3", qname="read")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).path))
     await page.goto(f"/jobs/{job_id}")
@@ -188,7 +186,7 @@ async def test_queues_and_runners_say_the_same_with_scripts_and_without(
     plain: Page, page: Page, stack: Stack, parked: list[str]
 ) -> None:
     job_id = await stack.submit("sleep 600", qname="busy")
-    await stack.end(await stack.submit("exit 1", qname="idle"))
+    await stack.ended("exit 1", qname="idle")
     async with stack.http() as http:  # what is drawn twice must not change in between: both lists lag
         await until(
             lambda: http.get("/v1/api/queue"),

@@ -50,8 +50,7 @@ async def test_output_grows_as_the_job_writes_and_a_kill_stops_it(page: Page, st
 
 
 async def test_a_failed_job_says_how_and_where(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("for i in $(seq 200); do echo line $i; done; echo the last words >&2; exit 3")
-    await stack.end(job_id)
+    job_id = await stack.ended("for i in $(seq 200); do echo line $i; done; echo the last words >&2; exit 3")
     await page.goto(f"/jobs/{job_id}")
     await expect(page).to_have_title(f"Failed, exit code 3: {job_id[-8:]} in e2e · Stint")
     told = page.locator(".notice.failed")
@@ -64,8 +63,7 @@ async def test_a_failed_job_says_how_and_where(page: Page, stack: Stack) -> None
 async def test_nothing_that_a_job_writes_does_anything(page: Page, stack: Stack) -> None:
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-    job_id = await stack.submit(CORPUS, qname="<img src=x onerror=alert(5)>")
-    await stack.end(job_id)
+    job_id = await stack.ended(CORPUS, qname="<img src=x onerror=alert(5)>")
     await page.goto(f"/jobs/{job_id}")
     await expect(page.locator(FOOT)).to_have_text("8 lines")
     # The last one is counted when it begins, and drawn a frame later.
@@ -90,8 +88,7 @@ async def test_nothing_that_a_job_writes_does_anything(page: Page, stack: Stack)
 
 async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Page, stack: Stack) -> None:
     count = 20_000
-    job_id = await stack.submit(f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; done")
-    await stack.end(job_id)
+    job_id = await stack.ended(f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; done")
     await page.goto(f"/jobs/{job_id}#L12345")
     marked = page.locator(".ln.to")
     await expect(marked.locator("code")).to_have_text("line 12345")
@@ -110,8 +107,7 @@ async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Pa
 
 
 async def test_one_goes_to_the_first_hit_however_fast_one_types(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("seq 20000")
-    await stack.end(job_id)
+    job_id = await stack.ended("seq 20000")
     await page.goto(f"/jobs/{job_id}")
     await expect(page.locator(FOOT)).to_have_text("20,000 lines")
     await page.keyboard.press("Control+f")
@@ -143,8 +139,7 @@ async def test_a_button_that_copies_twice_keeps_its_name(desk: BrowserContext, s
 
 
 async def test_copying_gives_the_lines_and_a_download_the_bytes(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit(r"printf '\033[31mred\033[0m\nplain\n'; for i in $(seq 500); do echo $i; done")
-    await stack.end(job_id)
+    job_id = await stack.ended(r"printf '\033[31mred\033[0m\nplain\n'; for i in $(seq 500); do echo $i; done")
     await page.goto(f"/jobs/{job_id}")
     await expect(page.locator(FOOT)).to_have_text("502 lines")
     await page.locator(".lines").focus()
@@ -229,8 +224,7 @@ async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) 
 
 
 async def test_what_was_begun_is_told_although_its_question_was_closed_meanwhile(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("exit 3", qname="again")
-    await stack.end(job_id)
+    job_id = await stack.ended("exit 3", qname="again")
     await page.goto(f"/jobs/{job_id}")
     await page.get_by_role("button", name="Run again…").click()
     async with overtaken(page, re.compile("/rerun$")) as made:
@@ -245,8 +239,7 @@ async def test_what_was_begun_is_told_although_its_question_was_closed_meanwhile
 async def test_where_no_payload_is_kept_nobody_is_offered_a_rerun(
     browser: Browser, stack: Stack, second_api: str
 ) -> None:
-    job_id = await stack.submit("exit 3", qname="again")
-    await stack.end(job_id)
+    job_id = await stack.ended("exit 3", qname="again")
     async with window(browser, second_api) as context:
         page = await context.new_page()
         await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")

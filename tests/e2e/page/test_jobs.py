@@ -93,8 +93,7 @@ async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimme
 
 
 async def test_a_job_is_found_by_its_id_and_by_words_of_its_error(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("true", qname="found", container_image="no-such.invalid/image:1")
-    await stack.end(job_id)
+    job_id = await stack.ended("true", qname="found", container_image="no-such.invalid/image:1")
     for text in (job_id[-8:], job_id[:20], "NO-SUCH.invalid"):
         await page.goto("/jobs")
         await page.keyboard.press("/")

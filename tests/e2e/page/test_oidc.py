@@ -55,8 +55,7 @@ async def sign_out(page: Page) -> None:
 
 
 async def test_from_the_link_to_the_jobs_and_out(browser: Browser, stack: Stack, people: Provider) -> None:
-    job_id = await stack.submit("echo hello")
-    await stack.end(job_id)
+    job_id = await stack.ended("echo hello")
     async with window(browser, stack.env["STINT_URL"]) as context:
         page = await context.new_page()
         await page.goto(f"/jobs/{job_id}?from=chat&since=1h#L1")

@@ -18,8 +18,8 @@ def chart(page: Page, name: str) -> Locator:
 
 async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, stack: Stack) -> None:
     queue = 'one/"queue\\'  # of which a selector must not be made as it is
-    await stack.end(await stack.submit("sleep 1", qname=queue))
-    await stack.end(await stack.submit("exit 1", qname=queue))
+    await stack.ended("sleep 1", qname=queue)
+    await stack.ended("exit 1", qname=queue)
     running = await stack.submit("sleep 600", qname=queue)
     await page.goto("/queues")
     await page.get_by_role("link", name=queue).click()
@@ -39,7 +39,7 @@ async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, s
 
 
 async def test_a_queue_is_paused_on_its_page_and_says_who_did_it(page: Page, stack: Stack) -> None:
-    await stack.end(await stack.submit("true", qname="alone"))
+    await stack.ended("true", qname="alone")
     await page.goto("/queues/alone")
     await page.get_by_role("button", name="Pause… alone").click()
     await page.get_by_label("Why, for all who see the queue").fill("we move it")

@@ -78,8 +78,7 @@ async def test_the_cookie_counts_only_for_requests_of_the_page(desk: BrowserCont
 
 
 async def test_changes_need_the_proof_that_only_the_page_has(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("true")
-    await stack.end(job_id)
+    job_id = await stack.ended("true")
     await page.goto("/jobs")
     kill = f"{JOBS}/kill/{job_id}"
     status, error = await page.evaluate(CHANGE, [kill, {}])

@@ -25,7 +25,7 @@ VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/queues/looked-at", "/runners", "/s
 
 
 async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: Stack) -> None:
-    await stack.end(await stack.submit("true", qname="halted"))
+    await stack.ended("true", qname="halted")
     await page.goto("/queues")
     queue = page.get_by_role("row", name=re.compile("halted"))
     await queue.get_by_role("button", name="Pause… halted").click()
@@ -46,7 +46,7 @@ async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: St
 @pytest.mark.parametrize("view", ["queue", "runner"])
 async def test_a_second_passes_before_a_table_has_its_answer(page: Page, stack: Stack, view: str) -> None:
     """Clocks leave the rows alone that the server has drawn."""
-    await stack.end(await stack.submit("true", qname="halted"))
+    await stack.ended("true", qname="halted")
     await page.clock.install()
     async with overtaken(page, re.compile(f"/v1/api/{view}$")):
         await page.goto(f"/{view}s")
@@ -252,8 +252,7 @@ async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser, stack: Stack, look: str) -> None:
-    job_id = await stack.submit("echo out; echo err >&2; exit 1", qname="looked-at")
-    await stack.end(job_id)
+    job_id = await stack.ended("echo out; echo err >&2; exit 1", qname="looked-at")
     size = {"width": 360, "height": 740} if look == "phone" else {"width": 1280, "height": 900}
     scheme = "dark" if look == "dark" else "light"
     async with window(browser, stack.env["STINT_URL"], viewport=size, color_scheme=scheme, bypass_csp=True) as context:
@@ -279,9 +278,7 @@ async def barriers(page: Page) -> list[str]:
 
 
 async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 600", qname="keys")
-    async with stack.http() as http:  # what comes into the list later is not put in before it is asked for
-        await until(lambda: http.get("/v1/api/job?qname=keys"), lambda answer: answer.json()["data"])
+    job_id = await listed(stack, await stack.submit("sleep 600", qname="keys"))
     await page.goto("/jobs?queue=keys")
     await expect(page.locator("tbody tr")).to_have_count(1)
     await page.keyboard.press("j")
