@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import gzip
 import io
@@ -7,9 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
+from stint.cli.jobs import ends
 from stint.cli.jobs.run_job import Narrator, show
 from stint.client import (
     ApiUnreachableError,
@@ -282,3 +285,14 @@ async def test_an_answer_that_is_none_of_stints_is_an_error() -> None:
 
 async def test_a_server_that_does_not_tell_the_digest_is_believed() -> None:
     await Shown().follow(output(b"one"), LiveEvent("fact", {"kind": "ended", "at": AT}, "ended"), end())
+
+
+async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(ends, "LOOK", 0.01)
+    async with Api(httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://stint")) as api:
+        with pytest.raises(ApiUnreachableError, match=f"not known whether job {JOB_ID} has ended"):
+            await ends._end(JobHandle(api, JOB_ID), 0, "text")  # noqa: SLF001 - the command connects by itself

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,10 +15,13 @@ from stint.cli.jobs.receipt import verify_receipt
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
 from stint.client.client import Client
-from stint.client.errors import OutputDiffersError
+from stint.client.errors import ApiUnreachableError, OutputDiffersError
 from stint.client.job import JobHandle
 from stint.client.results import JobInfo, JobResult
 from stint.core.names.ids import is_job_id
+
+LOOK: Final = 5.0
+"""Seconds for the answer to the last look, when the time to wait is over."""
 
 app = typer.Typer(add_completion=False)
 
@@ -46,16 +49,29 @@ async def wait(
 
 
 async def _end(job: JobHandle, timeout: float | None, form: ChangeFormName) -> JobInfo | None:  # noqa: ASYNC109 - above
-    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more."""
+    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more.
+
+    Raises:
+        ApiUnreachableError: that look has no answer either.
+    """
     try:
         async with asyncio.timeout(timeout):
             found = await _result(job)
     except TimeoutError:
-        found = await job.info()
+        found = await _look(job)
     if not found.ended:
         return None
     show_change(form, job.id, text=f"{job.id} {outcome(found)}", fields=found)
     return found
+
+
+async def _look(job: JobHandle) -> JobInfo:
+    try:
+        async with asyncio.timeout(LOOK):
+            return await job.info()
+    except TimeoutError:
+        unknown = f"Stint has not answered within {LOOK:g} s: it is not known whether job {job.id} has ended."
+        raise ApiUnreachableError(unknown) from None
 
 
 async def _result(job: JobHandle) -> JobInfo:
