@@ -94,7 +94,7 @@ async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:
         (2, ("audit", "--since", "yesterday"), {}),
         (2, ("audit", "--limit", "0"), {}),
         (2, ("lineage", "x", "--version", "-1"), {}),
-        (125, ("audit", "--queue", "x" * 1001), {}),
+        (2, ("audit", "--queue", "x" * 1001), {}),
         (125, ("audit",), {"STINT_TOKEN": "no-such-token"}),
         (125, ("lineage", "x"), {"STINT_TOKEN": "no-such-token"}),
         (125, ("audit",), {"STINT_URL": unreachable}),

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,10 +89,25 @@ async def test_a_wait_without_time_looks_once(bench: Bench, stint: Client, queue
     assert (both.code, both.out) == (124, told)
 
 
-async def test_a_part_of_an_id_that_cannot_exist_is_a_wrong_option(bench: Bench) -> None:
-    refused = await bench.command("ls", "--id", "zz")
-    sentence = "stint: --id: zz is not the beginning or the end of a job's id: 1 to 24 hex digits.\n"
-    assert refused == Result(2, "", sentence)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ls", "--id", "zz"), "id: must be 1 to 24 hex digits"),
+        (("ls", "--queue", "a\tb"), "A queue name contains no control characters."),
+        (("audit", "--queue", "a\tb"), "A queue name contains no control characters."),
+        (("events", "--queue", "a\tb"), "A queue name contains no control characters."),
+        (("lineage", ""), "secret: String should have at least 1 character"),
+    ],
+)
+async def test_a_filter_that_the_api_does_not_accept_is_a_wrong_option(
+    bench: Bench, arguments: Sequence[str], said: str
+) -> None:
+    assert await bench.command(*arguments) == Result(2, "", f"stint: Stint refused (400): {said}\n")
+
+
+async def test_a_job_that_does_not_allow_a_command_is_no_wrong_option(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    assert (await bench.command("release", job)).code == 125
 
 
 async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:

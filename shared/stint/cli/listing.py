@@ -1,20 +1,43 @@
-"""The beginnings of lists."""
+"""The beginnings of lists, and lists whose filters are a command's options."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from stint.client.client import PAGE
+from stint.client.errors import ApiRefusedError
+from stint.core.errors import ConfigError
 
 T = TypeVar("T")
 
 
+@contextmanager
+def filtered() -> Iterator[None]:
+    """Around a request for a list or a stream: what the API finds wrong in it is an option of the command.
+
+    Raises:
+        ConfigError: one is wrong.
+    """
+    try:
+        yield
+    except ApiRefusedError as error:
+        if error.code != HTTPStatus.BAD_REQUEST:
+            raise
+        raise ConfigError(error.sentence) from None
+
+
 async def first(count: int, listing: Callable[..., AsyncGenerator[T, None]], **wanted: Any) -> list[T]:
-    """The first entries of a client's list, at most so many. No more are asked for than needed."""
+    """The first entries of a client's list, at most so many. No more are asked for than needed.
+
+    Raises:
+        ConfigError: see `filtered`.
+    """
     found: list[T] = []
-    async with aclosing(listing(page=min(count, PAGE), **wanted)) as entries:
-        async for entry in entries:
-            found.append(entry)
-            if len(found) == count:
-                break
+    with filtered():
+        async with aclosing(listing(page=min(count, PAGE), **wanted)) as entries:
+            async for entry in entries:
+                found.append(entry)
+                if len(found) == count:
+                    break
     return found

@@ -10,6 +10,7 @@ import typer
 from stint.cli.calling import asking
 from stint.cli.completing import queues
 from stint.cli.jobs.ls import StatusName, outcome
+from stint.cli.listing import filtered
 from stint.cli.show.form import Form, FormName
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client.client import Client
@@ -35,10 +36,11 @@ async def events(
 
     Example: stint events --status failed -o json | jq -r .job.error
     """
-    async with aclosing(stint.events(queue=queue, status=status)) as changes:
-        async for change in changes:
-            if change.kind != "begun":
-                tell(change, form)
+    with filtered():
+        async with aclosing(stint.events(queue=queue, status=status)) as changes:
+            async for change in changes:
+                if change.kind != "begun":
+                    tell(change, form)
 
 
 def tell(change: JobChange, form: FormName) -> None:

@@ -1,6 +1,5 @@
 """`stint ls` and `stint show`."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, cast
 
@@ -17,11 +16,8 @@ from stint.cli.show.times import lasted, moment
 from stint.client.client import Client
 from stint.client.fields import JobFilter
 from stint.client.results import JobInfo
-from stint.core.errors import ConfigError
 
 app = typer.Typer(add_completion=False)
-
-_PART: Final = re.compile("[0-9a-fA-F]{0,24}")
 
 StatusName = Literal["queued", "running", "stopping", "success", "failed", "notauthorised", "unknown"]
 
@@ -71,8 +67,6 @@ async def ls(
 
     stint ls --status failed -o json | jq -r .error
     """
-    if not _PART.fullmatch(part):
-        raise ConfigError(f"--id: {part} is not the beginning or the end of a job's id: 1 to 24 hex digits.")
     times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
     texts = {"status": status, "id": part, "image": image, "who": who, "text": text}
     given = {name: value for name, value in texts.items() if value} | times | ({"held": True} if held else {})
