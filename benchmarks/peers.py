@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from benchmarks.jobs import JOBS, QUEUES, one_job, wide
 from benchmarks.measure import NotMeasuredError, Row
 from benchmarks.stack import Stack, stack
-from stint.cli.dev.servers import free_port
+from stint.cli.dev.servers import free_ports
 
 ROOT: Final = Path(__file__).parents[1]
 BIN: Final = ROOT / ".venv" / "peers" / "bin"
@@ -76,7 +76,7 @@ async def _ensure() -> None:
 @asynccontextmanager
 async def _redis(folder: Path) -> AsyncIterator[str]:
     """The address of a Redis server with its defaults, for the duration of the block."""
-    port = free_port()
+    port = next(free_ports())
     async with _process(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)], {}, folder):
         yield f"redis://127.0.0.1:{port}/0"
 

@@ -17,7 +17,7 @@ from tests.chaos.scripted_engine import SCHEME, scripted_engine
 from tests.support.waiting import until
 
 from benchmarks.stack import Stack, stack
-from stint.cli.dev.servers import free_port
+from stint.cli.dev.servers import free_ports
 from stint.vault.setup import service_settings
 from stint_runner.engine.port import Engine
 
@@ -60,7 +60,7 @@ class Fleet:
 
     async def _start(self, number: int, capacity: int) -> tuple[asyncio.subprocess.Process, int]:
         """A runner, and the port of its health."""
-        health_port = free_port()
+        health_port = next(free_ports())
         env = {
             **self._settings,
             "PATH": os.environ["PATH"],

@@ -24,7 +24,6 @@ SUBSCRIBER = "dev"
 """A user of the embedded NATS whom `stint subscribe` may have told about queues."""
 NATS_AUTH: Final = "nats-auth"
 
-
 PORTS: Final = range(10_000, 32_768)
 """Linux gives those behind them to outgoing connections, of which one could have the port of a server that restarts."""
 
@@ -32,11 +31,6 @@ PORTS: Final = range(10_000, 32_768)
 def free_ports() -> Iterator[int]:
     """Ports on loopback, each another one, that are free when they are given."""
     return filter(is_free, random.sample(PORTS, len(PORTS)))
-
-
-def free_port() -> int:
-    """One of them."""
-    return next(free_ports())
 
 
 def is_free(port: int) -> bool:
@@ -51,11 +45,9 @@ def is_free(port: int) -> bool:
 
 def nats_access(data_dir: DataDir, user: str) -> dict[str, str]:
     """The settings with which a user of the embedded NATS reaches it: a service, or the operator."""
-    access = {"STINT_NATS_NKEY_FILE": str(data_dir.path / "nats" / user / "STINT_NATS_NKEY")}
-    if user == NATS_AUTH:
-        names = ("STINT_NATS_AUTH_ISSUER", "STINT_NATS_AUTH_XKEY", "STINT_NATS_AUTH_USERS")
-        return access | {f"{name}_FILE": str(data_dir.path / "nats" / user / name) for name in names}
-    return access if user == "operator" else access | {"STINT_JS_PREFIX": JS_PREFIX}
+    files = (data_dir.path / "nats" / user).glob("STINT_*")  # named for the settings that they contain
+    access = {f"{file.name}_FILE": str(file) for file in files}
+    return access if user in {NATS_AUTH, "operator"} else access | {"STINT_JS_PREFIX": JS_PREFIX}
 
 
 async def nats(data_dir: DataDir, port: int) -> Child:

@@ -15,21 +15,19 @@ import structlog
 from stint.cli.dev.children import Child, DataDir
 from stint.cli.dev.servers import NATS_AUTH, free_ports, nats, nats_access, openbao
 from stint.core.errors import VaultError
-from stint.process.environment import load
-from stint.process.settings import RunnerSettings
+from stint.process.environment import load, setting_names
+from stint.process.settings import RunnerSettings, Settings
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, revoke_secret_ids, service_settings, vault_setup
 
 log = structlog.get_logger()
 
-NATS_ACCESS: Final = (
-    "STINT_JS_PREFIX",
-    *(
-        f"STINT_NATS_{name}{form}"
-        for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY", "USER", "PASSWORD")
-        for form in ("", "_FILE")
-    ),
-)
+NATS_ACCESS: Final = [
+    f"{name}{form}"
+    for name in setting_names(Settings)
+    if name.startswith(("STINT_NATS_", "STINT_JS_")) and name != "STINT_NATS_URL"
+    for form in ("", "_FILE")
+]
 """Settings for access to NATS, besides its address."""
 NOT_INHERITED: Final = {"VAULT_TOKEN", "STINT_TOKEN", *NATS_ACCESS}
 """What services do not get from this process's environment."""
@@ -43,7 +41,6 @@ RUNNER_CLEAN_UP: Final = 15.0
 """Seconds that a runner waits for its killed jobs to end, after drain and kill grace."""
 RUNNER_MARGIN: Final = 10.0
 """Further seconds for closing its connections to NATS, Vault and the engine."""
-
 
 Ready = Callable[[], Awaitable[bool]]
 NatsAccess = Callable[[str], Mapping[str, str]]
