@@ -97,7 +97,19 @@ def test_a_status_can_be_asked_for_by_its_name() -> None:
 @pytest.mark.parametrize("name", sorted({*get_group(app).list_commands(None)} - BARE))  # type: ignore[arg-type] # as above
 def test_a_commands_help_has_an_example(name: str) -> None:
     result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
-    assert f"stint {name} " in result.output.partition("Example")[2]
+    assert f"stint {name} " in result.output.lower().partition("example")[2]
+
+
+@pytest.mark.parametrize("name", sorted(get_group(app).list_commands(None)))  # type: ignore[arg-type] # as above
+def test_a_commands_help_names_its_options_whole_on_a_narrow_terminal(name: str) -> None:
+    """And what the environment says in their place, which typer takes for markup unless that is Markdown."""
+    group = get_group(app)
+    with group.make_context("stint", [name], resilient_parsing=True) as root:
+        shown = [option for option in group.get_command(root, name).params if not getattr(option, "hidden", False)]  # type: ignore[union-attr] # it is there
+    said = " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output.replace("│", " ").split())
+    names = {name for option in shown for name in option.opts if name.startswith("-")}
+    assert [name for name in sorted(names) if f" {name} " not in said] == []
+    assert ("STINT_URL]" in said) == ("--url" in names)
 
 
 def test_sparing_twice_is_sparing_once() -> None:

@@ -72,10 +72,11 @@ async def audit(
 
     A `?` behind a name says that it is a claim: a direct publisher on NATS may have written it, and has not signed it.
 
-    Examples:
-    stint audit --queue deploys --since 7d
+    For example:
 
-    stint audit -o json | jq -r 'select(.action == "paused") | .reason'
+        stint audit --queue deploys --since 7d
+
+        stint audit -o json | jq -r 'select(.action == "paused") | .reason'
     """
     begin = moment("--since", since) if since else None
     found = await first(limit, stint.audit, queue=queue, since=begin, who=who or None)
@@ -101,7 +102,7 @@ async def lineage(
 
     The newest version is the newest that one of these jobs got.
 
-    Example: stint lineage kv/data/demo.password --outdated -o name
+    Example: `stint lineage kv/data/demo.password --outdated -o name`
     """
     found = await first(limit, stint.lineage, secret=secret, version=version, outdated=outdated)
     show_all(found, USES, form, name=lambda use: use.job)

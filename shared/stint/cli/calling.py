@@ -23,15 +23,14 @@ from stint.core.names.ids import is_job_id
 T = TypeVar("T")
 
 _PART: Final = re.compile(r"[0-9a-fA-F]{4,23}")
-JobId = Annotated[
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.", autocompletion=job_ids)]
+PartOfJobId = Annotated[
     str,
     typer.Argument(
-        metavar="JOB_ID",
-        help="The job's id. Commands that show a job also take 4 or more digits of its beginning or end.",
-        autocompletion=job_ids,
+        metavar="JOB_ID", help="The job's id, or 4 or more digits of its beginning or end.", autocompletion=job_ids
     ),
 ]
-JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID...", help="Ids of jobs.", autocompletion=job_ids)]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.", autocompletion=job_ids)]
 USAGE_ERRORS = (ConfigError, InvalidJobIdError, InvalidQueueNameError)
 
 

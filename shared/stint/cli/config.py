@@ -28,7 +28,7 @@ def config(
     Options count first, then the profile that was asked for, the environment, the profile that the settings file names,
     and at last the defaults. The token may also be in ~/.vault-token, where `stint login` puts it.
 
-    Example: stint config --profile staging
+    Example: `stint config --profile staging`
     """
     with reported("stint"):
         found = settings(url, profile)
@@ -53,15 +53,18 @@ def _shown(name: str, value: str) -> str:
 
 
 @app.command(no_args_is_help=True)
-def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")]) -> None:
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="The shell.")],
+) -> None:
     """Print what makes a shell complete commands, options, job ids, queues and runners.
 
-    Examples:
-    stint completion bash > /etc/bash_completion.d/stint
+    For example:
 
-    stint completion zsh > "${fpath[1]}/_stint"
+        stint completion bash > /etc/bash_completion.d/stint
 
-    stint completion fish > ~/.config/fish/completions/stint.fish
+        stint completion zsh > "${fpath[1]}/_stint"
+
+        stint completion fish > ~/.config/fish/completions/stint.fish
     """
     from typer._completion_shared import get_completion_script  # noqa: PLC0415 - typer prints it only by option
 

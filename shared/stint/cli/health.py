@@ -25,12 +25,12 @@ app = typer.Typer(add_completion=False)
 def health(
     service: Annotated[
         Literal["api", "runner", "projector", "nats-auth"],
-        typer.Argument(help="The service whose settings are in the environment."),
+        typer.Argument(metavar="SERVICE", help="The service whose settings are in the environment."),
     ],
 ) -> None:
     """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1.
 
-    Example: stint health api
+    Example: `stint health api`
     """
     # The service's certificate names the host that clients see, and no proxy leads to this machine. Not httpx: it
     # would make this start half as slow again.

@@ -89,7 +89,7 @@ def vault_setup(options: _Options) -> None:
     Exit codes: 1 something differs and was not changed, 2 wrong option or setting, 125 Vault cannot be reached or
     refuses.
 
-    Example: stint vault-setup --env-file stint.env --secrets 'kv/data/*'
+    Example: `stint vault-setup --env-file stint.env --secrets 'kv/data/*'`
     """
     with reported("stint vault-setup"):
         server = load(_Server, os.environ)

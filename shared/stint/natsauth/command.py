@@ -46,7 +46,9 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(kw_only=True)
 class _Options:
-    folder: Annotated[Path, typer.Argument(help="Where to write; it is created if it does not exist.")]
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write; it is created if it does not exist.")
+    ]
     publisher: Annotated[
         list[str] | None,
         typer.Option(help="NAME=QUEUE[,QUEUE…]: a user who may submit to these queues directly; repeat it for more."),
@@ -105,7 +107,7 @@ def nats_config(options: _Options) -> None:
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
 
-    Example: stint nats-config nats --publisher shop=deploys,reports --subscriber board
+    Example: `stint nats-config nats --publisher shop=deploys,reports --subscriber board`
     """
     folder = options.folder
     with reported("stint nats-config"):

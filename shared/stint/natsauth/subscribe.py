@@ -26,8 +26,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command(no_args_is_help=True)
 def subscribe(
-    name: Annotated[str, typer.Argument(help="The subscriber, as `stint nats-config --subscriber` names it.")],
-    queues: Annotated[list[str] | None, typer.Argument(help="The queues that it is told about.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, as in `stint nats-config --subscriber`.")],
+    queues: Annotated[
+        list[str] | None, typer.Argument(metavar="QUEUE", help="The queues that it is told about.")
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="It is told about nothing any more.")] = False,
 ) -> None:
     """Tell a subscriber about the jobs of these queues from now on: their events and their output.
@@ -37,7 +39,7 @@ def subscribe(
 
     Exit codes: 2 wrong option or setting, 125 NATS cannot be reached or refuses.
 
-    Example: stint subscribe board deploys reports
+    Example: `stint subscribe board deploys reports`
     """
     logs.configure()
     with reported("stint subscribe", usage=(ConfigError, InvalidQueueNameError)):

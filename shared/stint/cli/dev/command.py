@@ -40,7 +40,7 @@ def dev(
     To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. The embedded OpenBao
     keeps its data in memory: jobs that are queued when it stops can never run.
 
-    Example: stint dev --runners 2
+    Example: `stint dev --runners 2`
     """
     folder = data_dir.absolute()
     # Beside the data directory, not in it: that directory contains no token.

@@ -36,7 +36,7 @@ def doctor(
 
     Exit codes: 1 something does not work.
 
-    Example: stint doctor -o json | jq -r 'select(.verdict == "bad") | .mend'
+    Example: `stint doctor -o json | jq -r 'select(.verdict == "bad") | .mend'`
     """
     found = asyncio.run(look(url, profile, queue))
     if form in {"json", "name"}:

@@ -34,7 +34,7 @@ async def events(
 ) -> None:
     """Show the changes of all jobs as they come, until Ctrl-C. A broken connection is made again.
 
-    Example: stint events --status failed -o json | jq -r .job.error
+    Example: `stint events --status failed -o json | jq -r .job.error`
     """
     with filtered():
         async with aclosing(stint.events(queue=queue, status=status)) as changes:

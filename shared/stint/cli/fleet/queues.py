@@ -49,13 +49,13 @@ COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
 async def queues(
     stint: Client,
     queue: Annotated[
-        str | None, typer.Argument(metavar="[QUEUE]", help="Only this one, with its jobs.", autocompletion=known)
+        str | None, typer.Argument(metavar="QUEUE", help="Only this one, with its jobs.", autocompletion=known)
     ] = None,
     form: Form = "table",
 ) -> None:
     """List the queues: how many jobs wait, for how long, which one runs, and whether somebody must do something.
 
-    Example: stint queues -o json | jq -r 'select(.held) | .qname'
+    Example: `stint queues -o json | jq -r 'select(.held) | .qname'`
     """
     if queue is not None:
         show(await stint.queue(queue), form, name=lambda found: found.name)
@@ -73,7 +73,7 @@ async def pause(
 ) -> None:
     """Pause a queue: its running job continues, and no further one starts. Needs a token that may pause it.
 
-    Example: stint pause deploys --reason 'The database is being moved.'
+    Example: `stint pause deploys --reason 'The database is being moved.'`
     """
     found = await stint.pause(queue, reason=reason)
     show_change(form, found.name, text=f"Queue {found.name!r} is paused; {_waiting(found)}.", fields=found)
@@ -84,7 +84,7 @@ async def pause(
 async def resume(stint: Client, queue: Name, form: ChangeForm = "text") -> None:
     """Resume a queue: its next job starts.
 
-    Example: stint resume deploys
+    Example: `stint resume deploys`
     """
     found = await stint.resume(queue)
     show_change(form, found.name, text=f"Queue {found.name!r} continues; {_waiting(found)}.", fields=found)

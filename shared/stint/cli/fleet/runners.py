@@ -42,7 +42,7 @@ COLUMNS: Final[Sequence[Column[RunnerInfo]]] = (
 async def runners(stint: Client, form: Form = "table") -> None:
     """List the runners of the last day: those that are alive, and those that were lost.
 
-    Example: stint runners -o json | jq -r 'select(.alive | not) | .runner'
+    Example: `stint runners -o json | jq -r 'select(.alive | not) | .runner'`
     """
     show_all(await stint.runners(), COLUMNS, form, name=lambda found: found.name)
 
@@ -56,7 +56,7 @@ async def drain(
 ) -> None:
     """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it.
 
-    Example: stint drain runner-1
+    Example: `stint drain runner-1`
     """
     await stint.drain(runner)
     text = f"Runner {runner} was asked to drain; `stint runners` shows when it does."

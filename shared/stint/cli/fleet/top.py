@@ -48,7 +48,7 @@ async def top(
 ) -> None:
     """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C.
 
-    Example: stint top --once
+    Example: `stint top --once`
     """
     if sys.stdout.isatty() and not once:
         raise typer.Exit(await _live(stint, interval))

@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 async def kill(stint: Client, jobs: JobIds, form: ChangeForm = "text") -> None:
     """Kill jobs: a queued job ends at once, a running one gets SIGTERM, and later SIGKILL. Prints their ids.
 
-    Example: stint ls --status running -o name | xargs stint kill
+    Example: `stint ls --status running -o name | xargs -r stint kill`
     """
     await _each(stint, jobs, JobHandle.kill, form)
 
@@ -31,7 +31,7 @@ async def kill(stint: Client, jobs: JobIds, form: ChangeForm = "text") -> None:
 async def rm(stint: Client, jobs: JobIds, form: ChangeForm = "text") -> None:
     """Delete jobs that are not running, and their output. A queued one never runs. Prints their ids.
 
-    Example: stint ls --status failed -o name | xargs stint rm
+    Example: `stint ls --status failed -o name | xargs -r stint rm`
     """
     await _each(stint, jobs, JobHandle.delete, form)
 
@@ -47,7 +47,7 @@ async def rerun(
 ) -> None:
     """Run a job again that is over, with the same sealed payload, and print the new job's id.
 
-    Example: stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)
+    Example: `stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)`
     """
     show_job_id(form, (await stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl)).id)
 
@@ -59,7 +59,7 @@ async def release(stint: Client, job: JobId, form: ChangeForm = "text") -> None:
 
     First make sure that the job's container is gone. Needs a token with the policy stint-operator.
 
-    Example: stint ls --held -o name | xargs -n 1 stint release
+    Example: `stint ls --held -o name | xargs -rn 1 stint release`
     """
     held = exact(stint, job)
     before = await held.release()

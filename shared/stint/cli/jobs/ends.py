@@ -38,7 +38,7 @@ async def wait(
 ) -> None:
     """Wait until jobs have ended, print how each of them did, and exit with the first exit code that is not 0.
 
-    Example: stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)
+    Example: `stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)`
     """
     results = await asyncio.gather(*[_end(exact(stint, job), timeout, form) for job in jobs])
     ended = [result for result in results if result]
@@ -104,10 +104,11 @@ def verify(
     Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete, or the
     receipt was signed by another key.
 
-    Examples:
-    stint verify 65f0c2a19b3e4d5f6a7b8c9d
+    For example:
 
-    stint receipt --public-key >stint.keys; stint verify receipt.json --public-key stint.keys
+        stint verify 65f0c2a19b3e4d5f6a7b8c9d
+
+        stint receipt --public-key >stint.keys; stint verify receipt.json --public-key stint.keys
     """
     if not is_job_id(target):
         verify_receipt(Path(target), public_key, form)

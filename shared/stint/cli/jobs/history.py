@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from stint.cli.calling import JobId, asking, find
+from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.jobs.ls import outcome
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.terminal import printable
@@ -47,10 +47,10 @@ _NOW: Final = {
 
 @app.command(no_args_is_help=True)
 @asking
-async def history(stint: Client, job: JobId, form: Form = "table") -> None:
+async def history(stint: Client, job: PartOfJobId, form: Form = "table") -> None:
     """Show what has happened to a job as a timeline, with what it did in between and for how long.
 
-    Example: stint history 65f0c2a19b3e4d5f6a7b8c9d -o json | jq -r .kind
+    Example: `stint history 65f0c2a19b3e4d5f6a7b8c9d -o json | jq -r .kind`
     """
     facts, result = await _read(await find(stint, job))
     if form in {"json", "name"}:

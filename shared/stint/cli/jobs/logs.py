@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stint.cli.calling import JobId, asking, find
+from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.errors import NOT_SO
 from stint.cli.jobs.writing import ClosedOutputError, to_terminal
 from stint.client.client import Client
@@ -21,7 +21,7 @@ Stream = Literal["stdout", "stderr"]
 @asking
 async def logs(
     stint: Client,
-    job: JobId,
+    job: PartOfJobId,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue as output comes, until the job ends.")
     ] = False,
@@ -32,10 +32,11 @@ async def logs(
 ) -> None:
     """Show what a job wrote, each byte as it was: both streams on standard output, in the order in which they came.
 
-    Examples:
-    stint logs -f 65f0c2a19b3e4d5f6a7b8c9d
+    For example:
 
-    stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
+        stint logs -f 65f0c2a19b3e4d5f6a7b8c9d
+
+        stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
     """
     found = await find(stint, job)
     try:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, cast
 
 import typer
 
-from stint.cli.calling import JobId, asking, find
+from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.completing import queues
 from stint.cli.listing import first
 from stint.cli.show.form import Form, show_all
@@ -62,10 +62,11 @@ async def ls(
 ) -> None:
     """List jobs, the last submitted first.
 
-    Examples:
-    stint ls --queue deploys --since 12h
+    For example:
 
-    stint ls --status failed -o json | jq -r .error
+        stint ls --queue deploys --since 12h
+
+        stint ls --status failed -o json | jq -r .error
     """
     times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
     texts = {"status": status, "id": part, "image": image, "who": who, "text": text}
@@ -76,10 +77,10 @@ async def ls(
 
 @app.command(no_args_is_help=True)
 @asking
-async def show(stint: Client, job: JobId, form: Form = "table") -> None:
+async def show(stint: Client, job: PartOfJobId, form: Form = "table") -> None:
     """Show a job: its status, its times, and why it ended.
 
-    Example: stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner
+    Example: `stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner`
     """
     found = await find(stint, job)
     show_form(await found.info(), form, name=lambda job: job.id)

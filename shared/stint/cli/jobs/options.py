@@ -49,25 +49,38 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _gostint(name: str) -> Any:
-    """An option of GoStint's client, a JSON list. `--help` does not show it."""
-    return typer.Option(f"--{name}", f"-{name}", callback=_list, hidden=True)
+def _gostint(*names: str, **more: Any) -> Any:
+    return typer.Option(*names, hidden=True, **more)
+
+
+Pull = Literal["IfNotPresent", "Always"] | None
+SecretFileType = Literal["yaml", "json"] | None
 
 
 @dataclass(kw_only=True)
-class JobOptions:
+class _GoStintOptions:
+    """Options as GoStint's client spells them. `--help` does not show them: it would have no room for the others."""
+
+    image_gostint: Annotated[str, _gostint("-image")] = ""
+    queue_gostint: Annotated[str, _gostint("--qname", "-qname")] = ""
+    content_gostint: Annotated[str, _gostint("-content")] = ""
+    job_json_gostint: Annotated[str, _gostint("-job-json")] = ""
+    pull_gostint: Annotated[Pull, _gostint("--image-pull-policy", "-image-pull-policy", case_sensitive=False)] = None
+    secret_file_type_gostint: Annotated[SecretFileType, _gostint("-secret-filetype", case_sensitive=False)] = None
+    cont_on_warnings_gostint: Annotated[bool, _gostint("-cont-on-warnings")] = False
+    run: Annotated[str, _gostint("--run", "-run", callback=_list)] = ""
+    entrypoint_list: Annotated[str, _gostint("-entrypoint", callback=_list)] = ""
+    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list)] = ""
+    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list)] = ""
+
+
+@dataclass(kw_only=True)
+class JobOptions(_GoStintOptions):
     """A job as options describe it. `--help` shows them in this order. Those of `JobFields` have its names."""
 
-    command: Annotated[Words, typer.Argument(help="The command, after --.", show_default=False)] = None
-    image: Annotated[
-        str, typer.Option("--image", "-image", help="The container image. A gostint.yml in the content may name it.")
-    ] = ""
-    queue: Annotated[
-        str,
-        typer.Option(
-            "--queue", "--qname", "-qname", help="The queue. Its jobs run one at a time.", autocompletion=queues
-        ),
-    ] = ""
+    command: Annotated[Words, typer.Argument(metavar="COMMAND", help="The command, after --.")] = None
+    image: Annotated[str, typer.Option(help="The container image. A gostint.yml in the content may name it.")] = ""
+    queue: Annotated[str, typer.Option(help="The queue. Its jobs run one at a time.", autocompletion=queues)] = ""
     secret: Annotated[
         Words, typer.Option(callback=_named_by("@"), help="A secret for the container, as NAME@path.key.")
     ] = None
@@ -78,39 +91,20 @@ class JobOptions:
         str, typer.Option(help="A file of NAME=value lines, quoted as for a shell, or - for standard input.")
     ] = ""
     content: Annotated[
-        str,
-        typer.Option(
-            "--content", "-content", help="A folder or .tar.gz, unpacked over the container's /; - reads a .tar.gz."
-        ),
+        str, typer.Option(help="A folder or .tar.gz, unpacked over the container's /; - reads a .tar.gz.")
     ] = ""
     job_json: Annotated[
-        str,
-        typer.Option(
-            "--job-json", "-job-json", help="A file with the job as JSON, or -; options are added, or count before it."
-        ),
+        str, typer.Option(help="A file with the job as JSON, or -; options are added, or count before it.")
     ] = ""
     entrypoint: Annotated[
         Words, typer.Option(help="Overrides the image's entrypoint; repeat the option for each word.")
     ] = None
     workdir: Annotated[str, typer.Option(help="Overrides the image's working directory.")] = ""
-    pull: Annotated[
-        Literal["IfNotPresent", "Always"] | None,
-        typer.Option(
-            "--pull",
-            "--image-pull-policy",
-            "-image-pull-policy",
-            case_sensitive=False,
-            help="When to pull the image. Default: IfNotPresent.",
-        ),
-    ] = None
+    pull: Annotated[Pull, typer.Option(case_sensitive=False, help="When to pull the image. Default: IfNotPresent.")] = (
+        None
+    )
     secret_file_type: Annotated[
-        Literal["yaml", "json"] | None,
-        typer.Option(
-            "--secret-file-type",
-            "-secret-filetype",
-            case_sensitive=False,
-            help="Format of the secrets file. Default: yaml.",
-        ),
+        SecretFileType, typer.Option(case_sensitive=False, help="Format of the secrets file. Default: yaml.")
     ] = None
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that it may run.", show_default=False)] = 0
@@ -125,9 +119,7 @@ class JobOptions:
     on_lost: Annotated[
         Literal["advance", "hold"] | None, typer.Option(help="What the queue does if the job's runner is lost.")
     ] = None
-    cont_on_warnings: Annotated[
-        bool, typer.Option("--cont-on-warnings", "-cont-on-warnings", help="Continue if Vault warns.")
-    ] = False
+    cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Continue if Vault warns.")] = False
     expose_vault_token: Annotated[
         bool, typer.Option("--expose-vault-token", help="Put the job's Vault token into its container.")
     ] = False
@@ -136,10 +128,6 @@ class JobOptions:
     url: Url = ""
     profile: Profile = ""
     role: Annotated[str, typer.Option(help="The jobs' AppRole. [env var: STINT_ROLE]", show_default=False)] = ""
-    run: Annotated[str, _gostint("run")] = ""
-    entrypoint_list: Annotated[str, typer.Option("-entrypoint", callback=_list, hidden=True)] = ""
-    env_vars: Annotated[str, _gostint("env-vars")] = ""
-    secret_refs: Annotated[str, _gostint("secret-refs")] = ""
 
     def where(self) -> Endpoints:
         """The addresses and the token.
@@ -156,15 +144,20 @@ class JobOptions:
         Raises:
             ConfigError: a file cannot be read, or a field is wrong.
         """
-        given = {name: value for name in JobFields.__annotations__ if (value := getattr(self, name, None))}
+        given = {name: value for name in JobFields.__annotations__ if (value := self._either(name))}
+        content = self._either("content")
         fields = given | {
             "run": self.command or _words(self.run or "[]"),
             "entrypoint": self.entrypoint or _words(self.entrypoint_list or "[]"),
             "secrets": _pairs([*(self.secret or ()), *_words(self.secret_refs or "[]")], "@"),
             "env": {**_env_file(self.env_file), **_pairs([*(self.env or ()), *_words(self.env_vars or "[]")], "=")},
-            "content": sys.stdin.buffer if self.content == STDIN else self.content,
+            "content": sys.stdin.buffer if content == STDIN else content,
         }
-        return payload_of(self.queue, cast("JobFields", fields), base=_job_file(self.job_json))
+        return payload_of(self._either("queue"), cast("JobFields", fields), base=_job_file(self._either("job_json")))
+
+    def _either(self, name: str) -> Any:
+        """An option, which GoStint's client may spell otherwise."""
+        return getattr(self, name, None) or getattr(self, f"{name}_gostint", None)
 
 
 @dataclass(kw_only=True)

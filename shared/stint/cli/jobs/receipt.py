@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(no_args_is_help=True)
 def receipt(
-    job: Annotated[str, typer.Argument(metavar="[JOB_ID]", help="A job that is over.", autocompletion=job_ids)] = "",
+    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="A job that is over.", autocompletion=job_ids)] = "",
     public_key: Annotated[
         bool, typer.Option("--public-key", help="Print the public keys instead, for `stint verify`.")
     ] = False,
@@ -32,7 +32,7 @@ def receipt(
 ) -> None:
     """Print a signed receipt of what became of a job: who asked for it, what ran, when, and how it ended.
 
-    Example: stint receipt 65f0c2a19b3e4d5f6a7b8c9d >receipt.json
+    Example: `stint receipt 65f0c2a19b3e4d5f6a7b8c9d >receipt.json`
     """
     with reported("stint"):
         if public_key == bool(job):

@@ -34,10 +34,11 @@ def run(options: RunOptions) -> None:
     Exit codes besides the job's own: 1 the job failed without an exit code, 2 wrong option or setting, 125 Stint or
     Vault cannot be reached or refuses, 130 Ctrl-C and 143 SIGTERM.
 
-    Examples:
-    stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
+    For example:
 
-    tar cz site | stint run --queue deploys --image busybox --content - -- ls /site
+        stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
+
+        tar cz site | stint run --queue deploys --image busybox --content - -- ls /site
     """
     with reported("stint", usage=StintError):
         job, where = options.payload(), options.where()
@@ -54,7 +55,7 @@ class _Submit(JobOptions):
 def submit(options: _Submit) -> None:
     """Put a job into its queue, print its id, and do not wait for it.
 
-    Example: stint wait $(stint submit --queue deploys --image busybox -- true)
+    Example: `stint wait $(stint submit --queue deploys --image busybox -- true)`
     """
     with reported("stint", usage=StintError):
         job, where = options.payload(), options.where()

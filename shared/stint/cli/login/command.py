@@ -56,7 +56,7 @@ def login(options: _Options) -> None:
     Exit codes: 2 wrong option or setting, 124 nobody has signed in within the timeout, 125 Vault cannot be reached, or
     Vault or the provider refuses, 130 Ctrl-C.
 
-    Example: stint login --profile staging --browser
+    Example: `stint login --profile staging --browser`
     """
     with reported("stint"):
         raise typer.Exit(asyncio.run(_interruptible(settings(profile=options.profile), options)))

@@ -33,7 +33,7 @@ def nats_auth(
 
     Exit codes of --check: 0 it may connect, 1 it may not, 125 Vault cannot be reached or refuses the token.
 
-    Example: stint nats-auth --check deploys,reports
+    Example: `stint nats-auth --check deploys,reports`
     """
     if check:
         _check(check)

@@ -1,0 +1,51 @@
+"""`stint api`, `stint runner`, `stint projector` and `stint rebuild`; and `stint schema`, the contract between them."""
+
+import json
+from importlib.metadata import entry_points
+
+import typer
+
+from stint import __version__
+from stint.cli.errors import importing, reported
+
+app = typer.Typer(add_completion=False)
+
+
+def _service(name: str, *, extra: str) -> None:
+    """Run a service, which reads its settings from the environment, and exit with its code."""
+    service = next(iter(entry_points(group="stint.services", name=name)))
+    with reported(f"stint {name}"), importing(extra):
+        main = service.load()
+    raise typer.Exit(main())
+
+
+@app.command()
+def api() -> None:
+    """Serve the REST API."""
+    _service("api", extra="api")
+
+
+@app.command()
+def runner() -> None:
+    """Take jobs from their queues and run them."""
+    _service("runner", extra="runner")
+
+
+@app.command()
+def projector() -> None:
+    """Keep the queryable view of the jobs up to date."""
+    _service("projector", extra="projector")
+
+
+@app.command()
+def rebuild() -> None:
+    """Delete the view and compute it again from the event log."""
+    _service("rebuild", extra="projector")
+
+
+@app.command()
+def schema() -> None:
+    """Print the contract of the bus: an AsyncAPI 3 document of all subjects, headers and messages on NATS."""
+    from stint.core.schema import asyncapi  # noqa: PLC0415 - for this command alone
+
+    typer.echo(json.dumps(asyncapi(__version__), indent=2))
