@@ -40,7 +40,7 @@ async def bad(settings: dict[str, str], *options: str) -> dict[str, str]:
 
 
 async def test_a_stack_without_runners(healthy: dict[str, str]) -> None:
-    assert await bad(healthy, "--queue", "deploys") == {"runners": "none is alive; 0 jobs wait"}
+    assert await bad(healthy, "--queue", "deploys") == {"runners": "none is alive; jobs that wait: 0"}
 
 
 async def test_servers_that_are_not_there(healthy: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import sysconfig
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from stint.cli.dev import children
 from stint.cli.dev.children import Child, ChildError, DataDir, _tethered, claim
+from stint.cli.dev.command import _say_ready
 from stint.cli.dev.servers import free_ports
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
@@ -211,3 +213,14 @@ def test_each_part_gets_a_port_of_its_own_that_no_client_gets() -> None:
         assert taken.getsockname()[1] not in given
     assert len(set(given)) == len(given)
     assert max(given) < first_of_clients
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_shown_can_be_typed_also_where_a_shell_does_not_find_stint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, known: bool
+) -> None:
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", scripts if known else "/nonexistent")
+    _say_ready("http://127.0.0.1:1", Path("/stint.env"), Path("/log"))
+    path = "" if known else f"; PATH={scripts}:$PATH"
+    assert f"\n  set -a; . /stint.env; set +a{path}\n" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import sysconfig
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -37,8 +39,10 @@ def dev(
 ) -> None:
     """Run everything on this machine: NATS, OpenBao, the API, the projector and runners.
 
-    To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. The embedded OpenBao
-    keeps its data in memory: jobs that are queued when it stops can never run.
+    To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. A shell that has read
+    the file for clients has these set, to servers that end with this command: start it again in another one.
+
+    The embedded OpenBao keeps its data in memory: jobs that are queued when it stops can never run.
 
     Example: `stint dev --runners 2`
     """
@@ -55,11 +59,12 @@ def dev(
 
 
 def _say_ready(url: str, env_file: Path, logs_folder: Path) -> None:
+    path = "" if shutil.which("stint") else f"; PATH={sysconfig.get_path('scripts')}:$PATH"
     console.print(f"ready: {url}")
     console.print(f"""
 In another shell:
 
-  set -a; . {env_file}; set +a
+  set -a; . {env_file}; set +a{path}
   stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
   curl -s -H "X-Auth-Token: $STINT_TOKEN" $STINT_URL/v1/api/job
 

@@ -38,8 +38,8 @@ def _runners(health: httpx.Response) -> list[Finding]:
     if figures.get("operating_system"):
         containers = figures.get("containers_running", "?")
         return [ok("runners", f"at least one is alive; containers that run on their engines: {containers}")]
-    waiting = int(figures.get("queued_jobs") or 0)
-    return [bad("runners", f"none is alive; {waiting} jobs wait", "Start `stint runner` on a machine with Docker.")]
+    what = f"none is alive; jobs that wait: {int(figures.get('queued_jobs') or 0)}"
+    return [bad("runners", what, "Start `stint runner` on a machine with Docker.")]
 
 
 async def _queues(where: Endpoints) -> list[Finding]:
@@ -51,16 +51,16 @@ async def _queues(where: Endpoints) -> list[Finding]:
         return [bad("permissions", error.sentence, mend)]
     except StintError as error:
         return [bad("queues", error.sentence, "Look at the API's log.")]
-    found = [ok("permissions", f"the API accepts the token, which may read {len(queues)} queues")]
+    found = [ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")]
     for queue in queues[:_MOST]:
         name = f"queue {queue.name!r}"
         if queue.held:
             mend = f"Make sure that its container is gone, then: stint release {queue.running}"
             found.append(warn(name, f"waits for the lost runner of job {queue.running}", mend))
         elif queue.paused and queue.depth:
-            what = f"was paused by {queue.paused.who}; {queue.depth} jobs wait"
+            what = f"was paused by {queue.paused.who}; jobs that wait: {queue.depth}"
             found.append(warn(name, what, f"When it may continue: stint resume {queue.name}"))
         elif queue.depth and not queue.served:
-            what = f"no runner serves it; {queue.depth} jobs wait"
+            what = f"no runner serves it; jobs that wait: {queue.depth}"
             found.append(bad(name, what, "Start a runner that takes its jobs."))
     return found
