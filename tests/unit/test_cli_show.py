@@ -1,5 +1,7 @@
 """What commands show: tables, times and timelines, without a server."""
 
+import asyncio
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,10 +10,11 @@ from rich.cells import cell_len
 
 from stint.cli.completing import _completed
 from stint.cli.fleet.events import MISSED, tell
+from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment
-from stint.client import Client, Fact, JobChange, JobResult
+from stint.client import Client, Fact, JobChange, JobEvent, JobHandle, JobInfo, JobResult
 from stint.core.errors import ConfigError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -75,6 +78,32 @@ def test_a_timeline_names_the_gaps() -> None:
         "2026-01-02 03:04:16.250 ended failed (killed)",
     ]
     assert timeline(facts[:3], None)[-1].strip() == "runs"
+
+
+class Slow(JobHandle):
+    """A job that is over, whose events come one by one."""
+
+    def __init__(self) -> None:
+        self.id = "0" * 24
+
+    async def info(self) -> JobInfo:
+        return JobInfo(id=self.id, status="success", ended=NOW)
+
+    async def stream(self, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
+        assert tail == 0
+        for kind in ("submitted", "started", "launched", "ended"):
+            yield Fact(kind=kind, at=NOW)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        yield JobResult(id=self.id, status="success")
+
+
+async def test_the_history_of_a_job_that_is_over_is_whole_however_slowly_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "QUIET", 0)
+    facts, result = await history._read(Slow())  # noqa: SLF001 - the command connects by itself
+    assert (len(facts), bool(result)) == (4, True)
 
 
 def test_names_of_changes_are_ids_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

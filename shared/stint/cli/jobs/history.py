@@ -63,11 +63,11 @@ async def history(stint: Client, job: PartOfJobId, form: Form = "table") -> None
 async def _read(job: JobHandle) -> tuple[list[Fact], JobInfo | None]:
     """The facts so far; the result if it has ended."""
     facts: list[Fact] = []
-    await job.info()  # whether there is such a job
+    over = (await job.info()).ended  # then nothing is left to happen: its end comes, however late
     async with aclosing(job.stream(tail=0)) as items:
         while True:
             try:
-                async with asyncio.timeout(QUIET if facts else None):
+                async with asyncio.timeout(QUIET if facts and not over else None):
                     item = await anext(items)
             except TimeoutError:
                 return facts, None
