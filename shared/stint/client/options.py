@@ -30,8 +30,8 @@ class Endpoints:
     vault_cacert: str = ""
 
 
-def endpoints(environ: Mapping[str, str], *, url: str = "", publisher: bool = False) -> Endpoints:
-    """Read the endpoints from the environment; `url` takes precedence over `STINT_URL`.
+def endpoints(environ: Mapping[str, str], *, publisher: bool = False) -> Endpoints:
+    """Read the endpoints from the environment.
 
     A direct `publisher` has only VAULT_TOKEN: STINT_TOKEN is that of a client of the API, which may not seal tickets.
 
@@ -43,7 +43,7 @@ def endpoints(environ: Mapping[str, str], *, url: str = "", publisher: bool = Fa
         names, policy = ("VAULT_TOKEN", "publisher") if publisher else ("STINT_TOKEN or VAULT_TOKEN", "client")
         raise ConfigError(f"Set {names} to a Vault token with the policy stint-{policy}.")
     return Endpoints(
-        url=(url or environ.get("STINT_URL") or DEFAULT_URL).rstrip("/"),
+        url=(environ.get("STINT_URL") or DEFAULT_URL).rstrip("/"),
         vault_addr=environ.get("VAULT_ADDR") or DEFAULT_VAULT,
         token=token,
         role=environ.get("STINT_ROLE") or DEFAULT_ROLE,
