@@ -58,6 +58,22 @@ def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams
     assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ("config", 0, "/stint/config.toml (none)"),
+        ("ls", 2, "Set STINT_TOKEN or VAULT_TOKEN"),
+        ("run --image busybox --env-file {}", 2, "--env-file: there is no "),
+        ("run --image busybox --job-json {}", 2, "--job-json: there is no "),
+    ],
+)
+def test_files_that_this_user_may_not_even_look_for_are_not_there(arguments: str, code: int, said: str) -> None:
+    """As in another user's home, which root may enter: here by a name that is too long."""
+    unfit = f"/{'x' * 5000}"
+    result = CliRunner().invoke(app, arguments.format(unfit).split(), env={"HOME": unfit, "STINT_TOKEN": ""})
+    assert (result.exit_code, said in result.output) == (code, True), result.output[-500:]
+
+
 @pytest.mark.parametrize("name", sorted(get_group(app).list_commands(None)))  # type: ignore[arg-type] # it needs none
 def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None:
     group = get_group(app)

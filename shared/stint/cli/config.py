@@ -1,13 +1,12 @@
 """`stint config` and `stint completion`."""
 
 import json
-import os
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from stint.cli.errors import reported
-from stint.cli.settings import NAMES, Profile, Url, settings, settings_file, without_login
+from stint.cli.settings import NAMES, Profile, Url, is_there, settings, settings_file, without_login
 from stint.cli.show.form import FormName
 from stint.client.options import DEFAULT_ROLE, DEFAULT_URL, DEFAULT_VAULT
 
@@ -44,8 +43,8 @@ def config(
     for row in rows:
         typer.echo(row["setting"] if form == "name" else "{setting:<18}{value:<40}  {from}".format_map(row))
     if form != "name":
-        path = settings_file(os.environ)
-        typer.echo(f"{'settings file':<18}{path}{'' if path.exists() else ' (none)'}")
+        path = settings_file()
+        typer.echo(f"{'settings file':<18}{path}{'' if is_there(path) else ' (none)'}")
 
 
 def _shown(name: str, value: str) -> str:

@@ -46,60 +46,64 @@ class Found(dict[str, str]):
                 self[name], self.origin[name] = value, origin
 
 
-def settings(url: str = "", profile: str = "", environ: Mapping[str, str] | None = None) -> Found:
+def settings(url: str = "", profile: str = "") -> Found:
     """All settings. An option counts before a profile that was asked for, then come the environment and the file's own.
 
     Raises:
         ConfigError: the file or the token's file cannot be read, or there is no such profile.
     """
-    environ = os.environ if environ is None else environ
-    found, path = Found(), settings_file(environ)
+    found, path = Found(), settings_file()
     found.take({"STINT_URL": url}, "--url")
-    wanted = profile or environ.get("STINT_PROFILE", "")
+    wanted = profile or os.environ.get("STINT_PROFILE", "")
     if wanted:
         found.take(_profile(path, wanted), f"profile {wanted}")
     # One of several ways to give a token: a second one from further behind must not replace the first.
     known = {*NAMES.values()} if _token_in(found) else {*NAMES.values(), *_TOKENS}
-    found.take({name: value for name, value in environ.items() if name in known}, "environment")
-    found.take({"STINT_NATS_URL": environ.get("NATS_URL", "")}, "environment")
-    if not wanted and path.exists():
+    found.take({name: value for name, value in os.environ.items() if name in known}, "environment")
+    found.take({"STINT_NATS_URL": os.environ.get("NATS_URL", "")}, "environment")
+    if not wanted and is_there(path):
         found.take(_profile(path, ""), str(path))
-    _find_token(found, environ)
+    _find_token(found)
     return found
 
 
-def where(url: str = "", profile: str = "", environ: Mapping[str, str] | None = None) -> Endpoints:
+def where(url: str = "", profile: str = "") -> Endpoints:
     """The addresses and the token.
 
     Raises:
         ConfigError: as `settings`, or there is no token.
     """
-    return endpoints(settings(url, profile, environ))
+    return endpoints(settings(url, profile))
 
 
-def settings_file(environ: Mapping[str, str]) -> Path:
+def settings_file() -> Path:
     """The file with the profiles."""
-    if given := environ.get("STINT_CONFIG"):
+    if given := os.environ.get("STINT_CONFIG"):
         return Path(given)
-    folder = environ.get("XDG_CONFIG_HOME")
+    folder = os.environ.get("XDG_CONFIG_HOME")
     return (Path(folder) if folder else Path.home() / ".config") / "stint" / "config.toml"
 
 
-def token_file(environ: Mapping[str, str]) -> Path:
+def token_file() -> Path:
     """Where `vault login` and `stint login` put the token."""
-    return Path(environ.get("HOME") or Path.home()) / ".vault-token"
+    return Path(os.environ.get("HOME") or Path.home()) / ".vault-token"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file. In a folder that this user may not enter there is none, while `exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110 - see above
 
 
 def _token_in(found: Mapping[str, str]) -> bool:
     return any(name in found for name in _TOKENS)
 
 
-def _find_token(found: Found, environ: Mapping[str, str]) -> None:
+def _find_token(found: Found) -> None:
     """Read the token's file, or the one that `stint login` and `vault login` write."""
     if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
         found.take({"STINT_TOKEN": _read(Path(name)).strip()}, name)
-    left = token_file(environ)
-    if not _token_in(found) and left.exists():
+    left = token_file()
+    if not _token_in(found) and is_there(left):
         found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))
 
 

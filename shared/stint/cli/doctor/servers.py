@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from stint.cli.doctor.finding import Finding, bad, ok, skew, skipped, warn, words
-from stint.cli.settings import without_login
+from stint.cli.settings import is_there, without_login
 from stint.core.view import parse_time
 
 WITHIN: Final = 5.0
@@ -54,7 +54,7 @@ async def look_at_docker() -> list[Finding]:
     if not host.startswith("unix://"):
         return [skipped("docker", f"{host} is on another machine")]
     socket = host.removeprefix("unix://")
-    if not await asyncio.to_thread(Path(socket).exists):
+    if not await asyncio.to_thread(is_there, Path(socket)):
         return [skipped("docker", f"there is no {socket}: only runners need an engine")]
     try:
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=WITHIN) as http:

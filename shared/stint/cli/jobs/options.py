@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, cast
 import typer
 
 from stint.cli.completing import queues
-from stint.cli.settings import Profile, Url, where
+from stint.cli.settings import Profile, Url, is_there, where
 from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.core.errors import ConfigError, UndecodableError
@@ -192,6 +192,6 @@ def _job_file(name: str) -> JobPayload:
 
 def _path(option: str, name: str) -> Path:
     path = Path("/dev/stdin" if name == STDIN else name)
-    if not path.exists():
+    if not is_there(path):
         raise ConfigError(f"{option}: there is no {path}.")
     return path

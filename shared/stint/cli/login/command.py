@@ -1,7 +1,6 @@
 """`stint login`."""
 
 import asyncio
-import os
 import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ async def _log_in(found: Found, options: _Options) -> int:
             typer.echo(f"stint: nobody has signed in within {options.timeout:g} s.", err=True)
             return TIMED_OUT
     made = await oidc.finish(begun.state, begun.nonce, _code(answer))
-    path = token_file(os.environ)
+    path = token_file()
     try:
         write_private(path, made.token)
     except ConfigError:
