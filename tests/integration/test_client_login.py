@@ -218,7 +218,7 @@ async def test_two_cannot_wait_at_one_port(login: Start) -> None:
     ("options", "said"),
     [
         (("--role", "nobody"), 'role "nobody" could not be found'),
-        (("--mount", "elsewhere"), "Vault denied permission"),
+        (("--mount", "elsewhere"), "Is the auth method oidc mounted at auth/elsewhere?"),
         (("--mount", "a/../b"), "The Vault path is malformed."),
     ],
 )

@@ -77,7 +77,10 @@ async def _log_in(found: Found, options: _Options) -> int:
 
     vault = Vault(found.get("VAULT_ADDR", DEFAULT_VAULT), cacert=found.get("VAULT_CACERT", ""))
     oidc = Oidc(vault, mount=options.mount, role=options.role)
-    begun = await oidc.begin(f"http://localhost:{options.port}{PATH}")
+    try:
+        begun = await oidc.begin(f"http://localhost:{options.port}{PATH}")
+    except VaultDeniedError as error:  # this is how Vault says that it has no such mount
+        raise VaultDeniedError(f"{error.sentence} Is the auth method oidc mounted at auth/{options.mount}?") from None
     async with listening(options.port, begun.state) as answered:
         typer.echo(f"To sign in, open this address in a browser on this machine:\n\n    {begun.url}\n")
         if options.browser:  # one that runs in the terminal returns when it is left
