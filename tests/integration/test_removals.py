@@ -17,7 +17,7 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
 from stint.natsauth import config
 from stint.natsauth.requests import Request, Role
-from stint.natsauth.roles import ALL_PUBLISHERS, API, PROJECTOR, RUNNER
+from stint.natsauth.roles import API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
 from tests.support.accounts import Accounts, nats_auth
 from tests.support.brokers import connected
@@ -178,7 +178,6 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
     runner = replace(RUNNER, requests=_without(RUNNER, "MSG.DELETE.WORK"), tells={"api": RUNNER.tells["api"]})
     services = (API, runner, replace(PROJECTOR, requests=_without(PROJECTOR, "CONSUMER.INFO.WORK.*")))
     monkeypatch.setattr(config, "SERVICES", services)
-    monkeypatch.setattr(config, "_TELLING", (*services, ALL_PUBLISHERS))
     accounts = Accounts(tmp_path / "keys")
     async with (
         accounts.declared(tmp_path / "nats") as server,

@@ -80,7 +80,8 @@ class Bench:
         await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
 
     async def write(self, queue: str, job_id: str, output: bytes) -> None:
-        """Play a runner that stores the job's first output."""
+        """Play a runner that starts the job, and stores its first output."""
+        await self.log.append(queue_token(queue), job_id, events.started())
         await Writer(self._output, queue_token(queue), job_id).write(output)
 
     async def runner(self, name: str, report: bytes = b"{}") -> None:
