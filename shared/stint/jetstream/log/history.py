@@ -81,7 +81,9 @@ class JetStreamHistory:
 
     async def in_work(self) -> set[Place]:
         pages = self._work.pages()
-        addresses = [event_address(origin_of(message).subject) async for messages in pages for message in messages]
+        subjects = [origin_of(message).subject async for messages in pages for message in messages]
+        # Where a publisher's own headers are cut off, the server's are lost with them.
+        addresses = [event_address(subject) for subject in subjects if is_event(subject)]
         places = {Place(address.token, address.job_id) for address in addresses}
         return {place for place in places if is_literal(*place)}
 

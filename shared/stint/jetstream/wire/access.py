@@ -29,7 +29,28 @@ class PlaintextError(nats.errors.Error):
     """TLS is asked for, and the server offers none."""
 
 
-class TlsClient(Client):
+class AnyBytesClient(Client):
+    """A client that goes on whatever bytes others use for subjects and headers.
+
+    A server takes and stores them all. nats-py stops reading, until its pings go unanswered, at the first message whose
+    subject, reply or status is no text, or whose headers are cut off: and a consumer delivers it again.
+    """
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Any:
+        """What is no text gets U+FFFD, which no subject of ours has."""
+        return super()._build_message(sid, _as_text(subject), _as_text(reply), data, headers)
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """Those that a server adds stand on lines of their own, behind those of the publisher."""
+        try:
+            return await super()._process_headers(headers)
+        except (UnicodeDecodeError, IndexError):
+            return self._parse_header_lines(headers.partition(b"\r\n")[2])
+
+
+class TlsClient(AnyBytesClient):
     """A client that connects with TLS or not at all, like NATS clients in other languages.
 
     nats-py itself uses TLS only if the server asks for it. A server that does not ask, or an attacker in between
@@ -122,7 +143,7 @@ class Access:
 
     def client(self) -> Client:
         """A client that is not connected yet; it connects to `servers` with `options`."""
-        return TlsClient() if self.secure else Client()
+        return TlsClient() if self.secure else AnyBytesClient()
 
     def options(self) -> Mapping[str, Any]:
         """Arguments of `Client.connect`."""
@@ -151,6 +172,11 @@ class Access:
         except (OSError, ValueError):
             raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
         return context
+
+
+def _as_text(subject: bytes) -> bytes:
+    """The same in UTF-8."""
+    return subject.decode(errors="replace").encode()
 
 
 def _no_password() -> str:
