@@ -210,6 +210,8 @@ def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> No
         {"submitted": "2026-13-01T00:00:00Z"},
         {"started": "x"},
         {"submission": 1 << 63},
+        {"submission": -(1 << 63) - 1},
+        {"output_bytes": 10**400},
         {"qname": "a\tb"},
         {"job_id": "f" * 24},
     ],

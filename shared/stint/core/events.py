@@ -4,9 +4,12 @@ They are stored as JSON objects with a `type`; readers ignore fields that they d
 writer's claims: the time and the order that count are the stream's.
 """
 
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""What tables hold and figures are made of. In JSON a number can have thousands of digits."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -136,14 +139,14 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     status: str
     reason: str = ""
     error: str = ""
-    return_code: int = 0
+    return_code: Int64 = 0
     container_image: str = ""
-    chunks: int = 0
-    output_bytes: int = 0
+    chunks: Int64 = 0
+    output_bytes: Int64 = 0
     output_digest: str = ""
     output_complete: bool = msgspec.field(default_factory=bool)
     output_truncated: bool = False
-    output_masked: int = 0
+    output_masked: Int64 = 0
 
 
 class Held(Event, frozen=True, kw_only=True, tag="held"):

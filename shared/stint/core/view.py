@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from stint.core.codec import decode
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
-from stint.core.events import Ended, Held, KillRequested, Launched, Record, Rejected, Started, Submitted
+from stint.core.events import Ended, Held, Int64, KillRequested, Launched, Record, Rejected, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name, queue_token
 
@@ -31,7 +31,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     submitted: Annotated[str, Meta(description="When it was accepted.")]
     started: Annotated[str, Meta(description="When a runner claimed it.")]
     ended: Annotated[str, Meta(description="When it ended.")]
-    return_code: Annotated[int, Meta(description="The command's exit code; 0 if none ran.")]
+    return_code: Annotated[Int64, Meta(description="The command's exit code; 0 if none ran.")]
     tty: Annotated[bool, Meta(description="Whether it has a terminal.")]
     kill_requested: Annotated[bool, Meta(description="Whether a kill was requested.")]
     kill_requested_at: Annotated[str, Meta(description="When a kill was requested.")] = NEVER
@@ -41,7 +41,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
     error: Annotated[str, Meta(description='The reason in words; "" if the command ran. Never a secret.')]
     submitted_by: Annotated[str, Meta(description="Vault's display name of the token that submitted it.")]
-    output_bytes: Annotated[int, Meta(description="Size of its output so far, as it was stored.")]
+    output_bytes: Annotated[Int64, Meta(description="Size of its output so far, as it was stored.")]
     output_complete: Annotated[
         bool,
         Meta(
@@ -50,16 +50,16 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
         ),
     ]
     output_truncated: Annotated[bool, Meta(description="Whether output beyond the limit was dropped.")]
-    output_masked: Annotated[int, Meta(description="How many times a secret's value was replaced in its output.")] = 0
+    output_masked: Annotated[Int64, Meta(description="How many times a secret's value was replaced in its output.")] = 0
     held: Annotated[
         bool, Meta(description="Whether its runner was lost, and its queue waits for that runner or for a release.")
     ] = False
     held_since: Annotated[str, Meta(description="When it was noticed that its runner was lost.")] = NEVER
     rerun_of: Annotated[str, Meta(description='Id of the job that it runs again, "" if none.')] = ""
     submission: Annotated[
-        int, Meta(description="The sequence of its submission, which is its place in the queue.", le=(1 << 63) - 1)
+        Int64, Meta(description="The sequence of its submission, which is its place in the queue.")
     ] = 0
-    sequence: Annotated[int, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
+    sequence: Annotated[Int64, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
 
 
 def read_view(job_id: str, stored: bytes) -> JobView:

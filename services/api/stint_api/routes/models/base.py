@@ -79,7 +79,7 @@ def body_of(
 
 
 def _described(field: msgspec.structs.FieldInfo, *, required: bool) -> tuple[Any, Any]:
-    meta: msgspec.Meta = field.type.__metadata__[0]
+    meta: msgspec.Meta = field.type.__metadata__[-1]
     return field.type.__origin__, Field(
         ... if required or field.default is msgspec.NODEFAULT else field.default,
         alias=field.encode_name,
