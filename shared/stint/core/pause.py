@@ -6,6 +6,7 @@ import msgspec
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
+from stint.core.view import parse_time
 
 UNREADABLE: Final = "What is stored about this pause cannot be read."
 """The reason of such a pause. Nobody knows what was meant, so the queue waits."""
@@ -31,6 +32,8 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def read_pause(stored: bytes) -> Pause:
     """The stored pause; one that cannot be read says so."""
     try:
-        return decode(stored, Pause)
-    except UndecodableError:
+        pause = decode(stored, Pause)
+        parse_time(pause.at)
+    except (UndecodableError, ValueError):
         return Pause(who="", at="", reason=UNREADABLE)
+    return pause

@@ -15,10 +15,12 @@ export function state(queue) {
   return queue.running ? "active" : "idle";
 }
 
+const pausedAt = (queue) => (at(queue.paused.at) ? ` at ${clock(at(queue.paused.at))}` : "");
+
 export function why(queue, name) {
   if (name === "held") return at(queue.held_since) ? `since ${clock(at(queue.held_since))}` : "";
   if (name === "norunner") return "no runner that is alive serves it";
-  if (queue.paused) return `by ${queue.paused.who} at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}`;
+  if (queue.paused) return `by ${queue.paused.who || "somebody"}${pausedAt(queue)}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}`;
   return "";
 }
 
@@ -87,7 +89,7 @@ export function steps(queue, done) {
 /** What a person should know of it who looks at it alone, besides a hold. */
 export function told(queue) {
   if (!queue.paused) withdraw("paused");
-  else notice("paused", "paused", `${queue.paused.who} paused it at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
+  else notice("paused", "paused", `${queue.paused.who || "Somebody"} paused it${pausedAt(queue)}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
   if (queue.served) withdraw("norunner");
   else notice("norunner", "norunner", "No runner that is alive and takes jobs serves this queue. Its jobs wait until one does.", [make("a", "Runners", { class: "btn small", href: "/runners" })]);
 }

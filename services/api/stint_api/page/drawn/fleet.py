@@ -141,7 +141,8 @@ def _paused(queue: Mapping[str, Any]) -> str:
     if not paused:
         return ""
     reason = f": “{paused['reason']}”" if paused["reason"] else ""
-    return f"by {paused['who']} at {words.clock(paused['at'])}{reason}"
+    when = f" at {words.clock(paused['at'])}" if words.at(paused["at"]) else ""
+    return f"by {paused['who'] or 'somebody'}{when}{reason}"
 
 
 def _having(queue: Mapping[str, Any]) -> str:
