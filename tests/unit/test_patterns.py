@@ -13,6 +13,7 @@ from stint.core.names.patterns import QueuePatterns
         ("deploys, NET-*", ["deploys", "net-", "net-a"], ["", "deploys2", "anet-a"]),
         ("*", ["", "a"], []),
         ("a?,[bc]1", ["ab", "b1", "c1"], ["a", "d1"]),
+        ("[b]*[,c]]", ["b[", "ba[", "c]]"], ["b", "a["]),
         ("*.prod,\u00fcml\u00c4ut", ["x.prod", "\u00fcml\u00e4ut"], ["prod"]),
     ],
 )

@@ -24,6 +24,9 @@ REMEMBERED: Final = 1.0
 ALIVE: Final = timedelta(seconds=30)
 """After this time without a report a runner counts as lost. It reports each 10 seconds."""
 
+PATTERNS: Final = 64 * 1024
+"""Characters of a runner's patterns of queues: 40 ms for whoever asks first. A stranger's report can have a million."""
+
 Report = Mapping[str, Any]
 
 
@@ -104,7 +107,7 @@ class Fleet:
         self._last_seen = {str(report.get("runner")): str(report.get("last_seen") or "") for report in reports}
         self._room: defaultdict[QueuePatterns, bool] = defaultdict(bool)
         for report in reports:
-            if not report.get("draining"):
+            if not report.get("draining") and len(str(report.get("queues"))) <= PATTERNS:
                 self._room[_patterns(report)] |= number_of(report.get("busy")) < number_of(report.get("capacity"))
 
     def serves(self, qname: str) -> bool:
