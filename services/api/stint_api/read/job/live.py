@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from stint.core.errors import BrokerUnavailableError
-from stint.core.events import Ended, Launched, Record, Started, Submitted
+from stint.core.events import AnyEvent, Ended, Launched, Record, Started, Submitted
 from stint.core.job import Job, State, evolve
 from stint.core.output.chain import Chain, Chunk
 from stint.core.phase import JobPhase
@@ -195,9 +195,18 @@ class LiveJob:
         return streaming.event(name, data, event_id=str(position))
 
 
+_UNREADABLE: Final[Mapping[str, AnyEvent]] = {
+    Submitted.kind: Submitted(event_id="", at="", qname="", ticket="", payload_chunks=0, payload_bytes=0),
+    Started.kind: Started(event_id="", at="", runner=""),
+    Launched.kind: Launched(event_id="", at="", container_id="", container_image=""),
+    Ended.kind: Ended(event_id="", at="", status="", reason="internal"),
+}
+"""What is told of an event that cannot be read: its subject says that it happened, and clients expect its fields."""
+
+
 def fact(record: Record, state: State) -> dict[str, Any]:
     """An event as clients see it: when it was stored, the job's status then, and some of its own fields."""
-    event = record.event
+    event = record.event or _UNREADABLE.get(record.kind)
     own: dict[str, Any] = {}
     match event:
         case Submitted():
