@@ -52,6 +52,9 @@ async def test_a_payload_is_written_once_and_refused_with_a_chunk_missing(ports:
     for sealed in (b"x", b"second"):
         await ports.payloads.put(TOKEN, JOB, sealed)
     assert await ports.payloads.get(TOKEN, JOB, 1) == b"x"
+    for attempt in ("a b", "\r\n", "*.", ">", "\0", "x" * 5000):
+        with pytest.raises(UndecodableError):
+            await ports.payloads.get(TOKEN, JOB, 1, attempt=attempt)
     with pytest.raises(UndecodableError, match="1 of its 2 chunks"):
         await ports.payloads.get(TOKEN, JOB, 2)
 

@@ -167,6 +167,8 @@ REJECTED = {
 ENDED = {
     "a payload that is longer than what is stored": (body(payload_chunks=2), "1 of its 2 chunks"),
     "a payload of too many chunks": (body(payload_chunks=10**6), "at most 128 chunks"),
+    "a payload under a name with a space": (body(payload_try="a b"), "not up to 64 letters"),
+    "a payload under a name longer than NATS takes": (body(payload_try="x" * 5000), "not up to 64 letters"),
     "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
     "a payload of less than nothing": (body(payload_chunks=-(10**12), payload_bytes=-(10**15)), "not the one"),
     "a token that is none": (body(wrap="junk"), "unwrap"),

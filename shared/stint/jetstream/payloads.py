@@ -1,6 +1,7 @@
 """Sealed payloads in the PAYLOADS stream, and copies of them in KEPT."""
 
 import hashlib
+import re
 from collections.abc import Collection
 from functools import partial
 from typing import Final
@@ -27,6 +28,7 @@ CHUNK_BYTES: Final = 512 * 1024
 """A chunk's size: half of what a NATS server takes by default."""
 MAX_CHUNKS: Final = 128
 """Of a payload: 64 MiB, twice what Vault takes."""
+_ATTEMPT: Final = re.compile("[0-9A-Za-z_-]{0,64}")
 
 MANY: Final = 16
 """Places for which it pays to look first which of them have a payload: a projector may see events again."""
@@ -61,6 +63,8 @@ class JetStreamPayloads:
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
         if chunks > MAX_CHUNKS:
             raise UndecodableError(f"A payload has at most {MAX_CHUNKS} chunks.")
+        if not _ATTEMPT.fullmatch(attempt):  # it becomes a part of a line to the server, which closes too long ones
+            raise UndecodableError("The payload's prefix is not up to 64 letters, digits, hyphens and underscores.")
         wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
         found = [await self._broker.direct_last(PAYLOADS, subject) for subject in wanted]
         parts = [message.data for message in found if message]
