@@ -80,3 +80,5 @@ def test_subjects_parse_back() -> None:
 def test_an_unreadable_submission_has_one_place() -> None:
     assert unreadable_submission(7) == unreadable_submission(7) != unreadable_submission(8)
     assert parse_event_subject(unreadable_submission(7).subject).token == "_bad"
+    for kind in ("submitted", "ended"):  # a job there would have no queue, and no view
+        assert not names_job(unreadable_submission(7)._replace(kind=kind).subject)

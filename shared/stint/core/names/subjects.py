@@ -25,6 +25,10 @@ DISCONNECTED: Final = "$SYS.ACCOUNT.*.DISCONNECT"
 """On which it tells that a connection was closed, and what it had sent."""
 
 
+_UNREADABLE: Final = "rejected"
+"""The kind of event that records a submission whose subject names no queue or job."""
+
+
 class EventAddress(NamedTuple):
     """The parts of an event's subject, `ev.<job_id>.<token>.<kind>`."""
 
@@ -42,14 +46,15 @@ def parse_event_subject(subject: str) -> EventAddress:
     """Parse `ev.<job_id>.<token>.<kind>`.
 
     Raises:
-        InvalidTokenError: not four tokens, or the queue token is not canonical.
+        InvalidTokenError: not four tokens, or the queue token is not canonical. Instead of a queue's token there may be
+            `BAD_QUEUE_TOKEN`, in the address of `unreadable_submission` only.
         InvalidJobIdError: the job id is not canonical.
     """
     parts = subject.split(".")
     if len(parts) != 4 or parts[0] not in {"ev", "live"}:  # noqa: PLR2004 - the four tokens of the docstring
         raise InvalidTokenError
     address = event_address(subject)
-    if address.token == BAD_QUEUE_TOKEN:
+    if (address.kind, address.token) == (_UNREADABLE, BAD_QUEUE_TOKEN):
         return address
     queue_name(address.token)
     if check_job_id(address.job_id) != address.job_id:
@@ -95,7 +100,7 @@ def barrier_subject(name: str) -> str:
 def unreadable_submission(sequence: int) -> EventAddress:
     """The address that records a message in WORK whose subject names no queue or job, once for each message."""
     digest = hashlib.sha256(b"WORK:%d" % sequence).hexdigest()[:24]
-    return EventAddress("rejected", BAD_QUEUE_TOKEN, digest)
+    return EventAddress(_UNREADABLE, BAD_QUEUE_TOKEN, digest)
 
 
 def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "") -> str:
