@@ -15,7 +15,7 @@ from stint.core.phase import JobPhase
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamFacts, JetStreamHistory, JetStreamPhases
 from stint.ports import PhaseReport
 from stint_projector.folder import job_of
-from tests.integration.test_janitor import happen
+from tests.support.brokers import happen
 from tests.support.events import submitted
 from tests.support.waiting import PATIENCE
 

@@ -1,7 +1,6 @@
 """What the runners report of themselves, from the KV bucket `runners`."""
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +8,8 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from stint.core.codec import decode
+from stint.core.errors import UndecodableError
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject
@@ -92,12 +93,11 @@ class Drains:
 
 
 def _report(body: bytes) -> dict[str, Any] | None:
-    """None if it is no JSON object, or has too many levels."""
+    """None if it is no JSON object."""
     try:
-        report = json.loads(body)
-    except (ValueError, RecursionError):
+        return decode(body, dict)
+    except UndecodableError:
         return None
-    return report if isinstance(report, dict) else None
 
 
 class Fleet:
