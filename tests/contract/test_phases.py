@@ -13,6 +13,6 @@ async def test_a_report_reaches_each_who_listens_and_nobody_else(ports: Ports) -
     async with ports.phases.hear() as one:
         async with ports.phases.hear() as other:
             await ports.phases.tell(PLACE, first)
-            assert [await anext(one), await anext(other)] == [PhaseReport(PLACE.job_id, first)] * 2
+            assert [await anext(one), await anext(other)] == [PhaseReport(PLACE, first)] * 2
         await ports.phases.tell(PLACE, last)
-        assert await anext(one) == PhaseReport(PLACE.job_id, last)
+        assert await anext(one) == PhaseReport(PLACE, last)

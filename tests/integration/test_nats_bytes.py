@@ -13,7 +13,7 @@ import pytest
 from stint.core.names.ids import queue_token
 from stint.core.phase import JobPhase
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamFacts, JetStreamHistory, JetStreamPhases
-from stint.ports import PhaseReport
+from stint.ports import PhaseReport, Place
 from stint_projector.folder import job_of
 from tests.support.brokers import happen
 from tests.support.events import submitted
@@ -100,4 +100,4 @@ async def test_what_is_only_heard(broker: Broker, nats_url: str, subject: bytes,
     async with JetStreamPhases(broker).hear() as reports, asyncio.timeout(PATIENCE):
         await send(nats_url, subject, **more)
         await send(nats_url, b"phase.b.me", b'{"phase":"running"}')
-        assert await anext(reports) == PhaseReport("b", JobPhase(phase="running"))
+        assert await anext(reports) == PhaseReport(Place("me", "b"), JobPhase(phase="running"))

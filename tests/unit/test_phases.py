@@ -46,7 +46,7 @@ async def test_a_change_is_told_and_what_is_over_is_not() -> None:
             report("pulling", 0.5)
             assert (await anext(told)).phase == JobPhase(phase="pulling", progress=0.5)
         with mine.of(other):
-            assert (await anext(told)).job_id == other.job_id
+            assert (await anext(told)).place.job_id == other.job_id
         await cancel(telling)
         await channel.tell(PLACE, JobPhase(phase="running"))
         assert (await anext(told)).phase.phase == "running", "nothing was told in between"
@@ -60,7 +60,7 @@ async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.
         telling = asyncio.create_task(mine.run())
         with mine.of(PLACE):
             for _ in range(2):
-                assert (await anext(told)).job_id == PLACE.job_id
+                assert (await anext(told)).place == PLACE
         await cancel(telling)
 
 
@@ -72,17 +72,19 @@ async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatc
     listening = asyncio.create_task(known.run())
     connected.set()
     await channel.heard.wait()
-    with known.watch("a") as news:
-        for job_id in "abac":
-            await channel.tell(Place("q", job_id), JobPhase(phase="running" if news.is_set() else "creating"))
-            if job_id == "a":
+    a, b, c = (Place("q", job_id) for job_id in "abc")
+    with known.watch(a) as news:
+        for place in (a, b, a, c):
+            await channel.tell(place, JobPhase(phase="running" if news.is_set() else "creating"))
+            if place == a:
                 await news.wait()
-    await channel.tell(Place("q", "c"), JobPhase(phase="opening"))
-    with known.watch("c") as last:
+    await channel.tell(c, JobPhase(phase="opening"))
+    with known.watch(c) as last:
         await last.wait()
-    assert [phase and phase.phase for phase in map(known.of, "abc")] == ["running", None, "opening"]
+    assert [phase and phase.phase for phase in map(known.of, (a, b, c))] == ["running", None, "opening"]
+    assert known.of(Place("another", "a")) is None, "the report was of a job in another queue"
     now = heard.GOOD
-    assert known.of("a") is None
+    assert known.of(a) is None
     await cancel(listening)
 
 

@@ -31,7 +31,8 @@ class JetStreamPhases:
 
 async def _reports(subscription: Subscription) -> AsyncIterator[PhaseReport]:
     async for message in subscription.messages:
+        _, job_id, token = message.subject.split(".")
         try:
-            yield PhaseReport(message.subject.split(".")[1], decode(message.data, JobPhase))
+            yield PhaseReport(Place(token, job_id), decode(message.data, JobPhase))
         except UndecodableError:
             continue

@@ -9,9 +9,9 @@ from stint.ports.places import Place
 
 
 class PhaseReport(NamedTuple):
-    """A job's phase, as a runner told it."""
+    """A job's phase, as a runner told it. NATS sees to it that a pool's runner names a queue of the pool."""
 
-    job_id: str
+    place: Place
     phase: JobPhase
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from stint.core.phase import JobPhase
-from stint.ports import PhaseChannel
+from stint.ports import PhaseChannel, Place
 
 GOOD: Final = 30.0
 """Seconds for which a report counts. A runner repeats it each 10 seconds."""
@@ -17,7 +17,7 @@ SIZE: Final = 20_000
 
 
 class Phases:
-    """Remembers the last report on each job."""
+    """Remembers the last report on each job. One on a job as if it were in another queue says nothing of it."""
 
     def __init__(
         self,
@@ -30,35 +30,35 @@ class Phases:
         self._channel = channel
         self._connected = connected
         self._monotonic = monotonic
-        self._heard: OrderedDict[str, tuple[float, JobPhase]] = OrderedDict()
-        self._watching: dict[str, set[asyncio.Event]] = {}
+        self._heard: OrderedDict[Place, tuple[float, JobPhase]] = OrderedDict()
+        self._watching: dict[Place, set[asyncio.Event]] = {}
 
     async def run(self) -> None:
         """Listen until cancelled."""
         await self._connected()
         async with self._channel.hear() as reports:
-            async for job_id, phase in reports:
-                self._heard.pop(job_id, None)
-                self._heard[job_id] = (self._monotonic() + GOOD, phase)
+            async for place, phase in reports:
+                self._heard.pop(place, None)
+                self._heard[place] = (self._monotonic() + GOOD, phase)
                 if len(self._heard) > SIZE:
                     self._heard.popitem(last=False)
-                for news in self._watching.get(job_id, ()):
+                for news in self._watching.get(place, ()):
                     news.set()
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+    def watch(self, place: Place) -> Iterator[asyncio.Event]:
         """An event that each report on the job sets during the block."""
         news = asyncio.Event()
-        watching = self._watching.setdefault(job_id, set())
+        watching = self._watching.setdefault(place, set())
         watching.add(news)
         try:
             yield news
         finally:
             watching.discard(news)
             if not watching:
-                del self._watching[job_id]
+                del self._watching[place]
 
-    def of(self, job_id: str) -> JobPhase | None:
+    def of(self, place: Place) -> JobPhase | None:
         """What is done for a job, None if nobody has said it lately."""
-        until, phase = self._heard.get(job_id, (0.0, None))
+        until, phase = self._heard.get(place, (0.0, None))
         return phase if self._monotonic() < until else None

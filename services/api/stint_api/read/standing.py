@@ -12,7 +12,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.phase import Phase
 from stint.core.view import JobView
-from stint.ports import Pauses
+from stint.ports import Pauses, Place
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
@@ -53,11 +53,11 @@ class Standings:
 
     async def of(self, jobs: Sequence[JobView]) -> Mapping[str, Standing]:
         """By job id, for those that wait or run, as far as it is known."""
-        running = (job.job_id for job in jobs if job.status is State.RUNNING)
+        running = (job for job in jobs if job.status is State.RUNNING)
         known = {
-            job_id: Standing(phase=phase.phase, progress=phase.progress)
-            for job_id in running
-            if (phase := self._phases.of(job_id))
+            job.job_id: Standing(phase=phase.phase, progress=phase.progress)
+            for job in running
+            if (phase := self._phases.of(Place(queue_token(job.qname), job.job_id)))
         }
         return {**known, **await self._waiting(jobs)}
 

@@ -17,7 +17,7 @@ class MemoryPhases:
 
     async def tell(self, place: Place, phase: JobPhase) -> None:
         for listener in self._listeners:
-            listener.put_nowait(PhaseReport(place.job_id, phase))
+            listener.put_nowait(PhaseReport(place, phase))
 
     @asynccontextmanager
     async def hear(self) -> AsyncIterator[AsyncIterator[PhaseReport]]:

@@ -76,6 +76,7 @@ class LiveJob:
         self._phases = phases
         self._phase: JobPhase | None = None
         self._job = job
+        self._place = Place(job.token, job.job_id)
         self._render = render
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)
@@ -85,9 +86,8 @@ class LiveJob:
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, up to `end`; without one if one of `ends` is set before."""
-        place = Place(self._job.token, self._job.job_id)
-        with self._phases.watch(place.job_id) as new_phase:
-            async with self._jobs.follow(place) as followed:
+        with self._phases.watch(self._place) as new_phase:
+            async with self._jobs.follow(self._place) as followed:
                 while not any(end.is_set() for end in ends):
                     next_look = followed.next_look
                     new_phase.clear()
@@ -120,7 +120,7 @@ class LiveJob:
 
     def _new_phase(self) -> JobPhase | None:
         """What is done for the job now, if the client does not know it."""
-        phase = self._phases.of(self._job.job_id)
+        phase = self._phases.of(self._place)
         if phase == self._phase or self._job.state is not State.RUNNING:
             return None
         self._phase = phase
@@ -143,12 +143,12 @@ class LiveJob:
         if not self._job.terminal:
             return
         for _ in range(SETTLE_TRIES):
-            last = await self._output.last(self._job.token, self._job.job_id)
+            last = await self._output.last(*self._place)
             if last is None or last.sequence <= self._read_to:
                 self._recognise(last)
                 return
             await asyncio.sleep(SETTLE_PAUSE)
-            behind = self._output.read(self._job.token, self._job.job_id, after=self._read_to)
+            behind = self._output.read(*self._place, after=self._read_to)
             async for chunk in self._new(behind):
                 yield chunk
         raise BrokerUnavailableError("A replica of NATS lags behind.")
