@@ -150,7 +150,7 @@ async def test_a_form_whose_answer_was_lost_is_sent_again_as_the_same_job(page: 
     await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
     job_id = await listed(stack, page.url.rpartition("/")[2])
     async with stack.http() as http:
-        jobs = (await http.get("/v1/api/job", params={"queue": "twice"})).json()["data"]
+        jobs = (await http.get("/v1/api/job", params={"qname": "twice"})).json()["data"]
     assert [job["_id"] for job in jobs] == [job_id]
 
 
@@ -299,6 +299,7 @@ async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: 
     await expect(dialog.get_by_role("button", name=re.compile("^Kill"))).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    await expect(dialog).to_be_hidden()
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog")).to_contain_text("Follow the output")
     await page.keyboard.press("Escape")
@@ -306,6 +307,35 @@ async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: 
     await page.keyboard.press("g")
     await page.keyboard.press("q")
     await expect(page).to_have_url(re.compile("/queues$"))
+
+
+async def test_no_key_is_taken_while_a_dialog_waits_for_its_answer(page: Page, stack: Stack) -> None:
+    await page.goto(f"/jobs/{await stack.submit('sleep 600', qname='keys')}")
+    await page.get_by_role("button", name="Kill…").click()
+    async with overtaken(page, re.compile("/kill/")) as made:
+        await page.get_by_role("dialog").get_by_role("button", name=re.compile("^Kill")).click()
+        await made.wait()
+        await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+
+
+ASKED_AGAIN = """() => {
+    document.querySelector("[data-dialog]").close();
+    [...document.querySelectorAll("[data-acts] button")].find((button) => button.textContent === "Kill…").click();
+}"""
+
+
+async def test_a_question_that_is_asked_right_after_another_closes_when_it_is_answered(
+    page: Page, stack: Stack
+) -> None:
+    await page.goto(f"/jobs/{await stack.submit('sleep 600', qname='keys')}")
+    await page.get_by_role("button", name="Kill…").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.evaluate(ASKED_AGAIN)  # before the browser has told that the first one was closed
+    await page.get_by_role("dialog").get_by_role("button", name=re.compile("^Kill")).click()
+    await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 ASKED_TWICE = """() => {

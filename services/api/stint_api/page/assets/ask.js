@@ -34,7 +34,11 @@ export function ask({ title, sentence, go, more = [], ready = () => true, danger
       }
     };
     one("[data-cancel]", dialog).onclick = () => dialog.close();
-    dialog.onclose = () => { closed = true; resolve(Promise.resolve(done).catch(() => false)); };
+    dialog.onclose = () => {
+      if (dialog.open) return; // the browser tells late of the question before this one
+      closed = true;
+      resolve(Promise.resolve(done).catch(() => false));
+    };
     dialog.showModal();
     (more.length && !danger ? one("[data-more] input", dialog) : one("[data-cancel]", dialog)).focus();
   });

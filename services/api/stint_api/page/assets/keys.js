@@ -1,4 +1,6 @@
-// Keys of one letter. They can be switched off, and are off where one types.
+// Keys of one letter. They can be switched off, and are off where one types, and while a dialog is open.
+import { one } from "./dom.js";
+
 export const bound = new Map();
 let first = "";
 export const off = () => document.cookie.includes("stint-keys=off");
@@ -10,7 +12,7 @@ export function bind(key, words, work) {
 
 addEventListener("keydown", (event) => {
   // A dialog that was just closed keeps the focus until the browser finds time to move it.
-  const typing = event.target.closest?.("dialog")?.open ?? event.target.closest?.("input, select, textarea");
+  const typing = one("dialog[open]") ?? event.target.closest?.(":is(input, select, textarea):not(dialog *)");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || off()) return;
   const found = bound.get(first ? `${first} ${event.key}` : event.key);
   first = !first && event.key === "g" ? "g" : "";
