@@ -60,12 +60,12 @@ TEXTS = [
 ]
 EXTREMES: Final = [
     *NUMBERS_OF_OTHERS.replace("\n", "|").split("|"),
-    *("9" * digits for digits in (30, 400, 4299, 5000)),
+    *("9" * digits for digits in (30, 400, 5000)),
     *(json.dumps(text) for text in (*TEXTS, *TIMES.replace("\n", "|").split("|"))),
     *('"\\ud800"', '"\\udc00\\ud800"', "[]", "{}", '{"a.b":1,"a.b":2}', '{"\\u0000":-9,"":null}', '{"a":1e400}'),
     *('{"a.b":9223372036854775808}', '{"a.b":-1,"a.c":null}', '["\\ud800",-1]'),
-    *("[" * depth + "]" * depth for depth in (100, 900, 10_000)),
-    *('{"a":' * depth + "1" + "}" * depth for depth in (100, 900, 10_000)),
+    *("[" * depth + "]" * depth for depth in (100, 10_000)),
+    *('{"a":' * depth + "1" + "}" * depth for depth in (100, 10_000)),
 ]
 
 
@@ -145,7 +145,7 @@ def test_an_event(kind: str) -> None:
     bodies = {name: whole(event) for name, event in examples().items()}
     lists, audit, secrets, at = Lists(), EntryTable(), SecretTable(), 0
     for body in forged(bodies[kind]):
-        for kinds in ([kind], order, order[::-1], [order[0], *order[1:][::-1], kind, kind]):
+        for kinds in ([kind], order, [*order[::-1], kind, kind]):
             records = [stored(name, body if name == kind else bodies[name], at := at + 1) for name in kinds]
             good = record(submitted(), at := at + 1, job_id="a" * 24)
             audit.apply([*records, good], {})
