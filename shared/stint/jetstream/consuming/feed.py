@@ -211,9 +211,10 @@ def _now() -> float:
 
 def _delivered(message: Msg, *, since: int, recent: bool) -> Delivered | None:
     """The event in a message, by its ack subject. None if that is none."""
-    if not message.reply.startswith("$JS.ACK."):
+    try:
+        position = position_of(message)
+    except ValueError:
         return None
-    position = position_of(message)
     seconds, nanoseconds = divmod(position.stored, NANOSECONDS)
     return Delivered(
         subject=message.subject,

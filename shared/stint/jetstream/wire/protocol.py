@@ -179,10 +179,14 @@ def position_of(message: Msg) -> Position:
 
     `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<number>.<time>.<pending>`; with JetStream domains there are
     two more tokens in front of the stream, and one at the end.
+
+    Raises:
+        ValueError: it says nothing of the kind.
     """
     tokens = message.reply.split(".")
     begin = 4 if len(tokens) == 9 else 6  # noqa: PLR2004 - see above
-    return Position(*map(int, tokens[begin : begin + 5]))
+    deliveries, sequence, number, stored, pending = map(int, tokens[begin : begin + 5])
+    return Position(deliveries, sequence, number, stored, pending)
 
 
 def records(messages: Iterable[Stored]) -> Iterator[Record]:
