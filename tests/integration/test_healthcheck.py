@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.cli.health import url
+from stint.cli.services.health import url
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running

@@ -10,7 +10,7 @@ from nacl.signing import VerifyKey
 from typer.testing import CliRunner
 
 from stint.cli.app import app
-from stint.cli.vault_setup import FILES
+from stint.cli.services.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault

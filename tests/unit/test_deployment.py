@@ -15,7 +15,7 @@ from typer import Context
 from typer.main import get_command
 
 from stint.cli.app import app
-from stint.cli.vault_setup import FILES
+from stint.cli.services.vault_setup import FILES
 from stint.process.environment import load, setting_names
 from stint.process.settings import ApiSettings, NatsAuthSettings, ProjectorSettings, RunnerSettings, Settings
 from stint_runner.__main__ import CLEAN_UP

@@ -52,18 +52,18 @@ _PANELS: Final[Mapping[str, Mapping[str, str]]] = {
     "Services": {
         "dev": "stint.cli.dev.command",
         "demo": "stint.cli.dev.demo",
-        "api": "stint.cli.services",
-        "runner": "stint.cli.services",
-        "projector": "stint.cli.services",
+        "api": "stint.cli.services.start",
+        "runner": "stint.cli.services.start",
+        "projector": "stint.cli.services.start",
         "nats-auth": "stint.natsauth.callout.command",
-        "rebuild": "stint.cli.services",
-        "health": "stint.cli.health",
+        "rebuild": "stint.cli.services.start",
+        "health": "stint.cli.services.health",
     },
     "What services need": {
-        "vault-setup": "stint.cli.vault_setup",
+        "vault-setup": "stint.cli.services.vault_setup",
         "nats-config": "stint.natsauth.command",
         "subscribe": "stint.natsauth.subscribe",
-        "schema": "stint.cli.services",
+        "schema": "stint.cli.services.start",
     },
 }
 """Where the commands are, in the order in which `--help` shows them: the `app` of a module is one, or a few."""
