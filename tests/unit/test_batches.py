@@ -76,13 +76,19 @@ async def test_any_other_error_is_everybodys_own() -> None:
         assert ends[0] is not ends[1]
 
 
-async def test_a_caller_that_leaves_takes_its_question_back() -> None:
-    asked = Asked()
+async def three_callers(asked: Asked) -> list[asyncio.Task[int]]:
+    """The first one's question is asked, the others wait for its answer."""
     batches = Batches(asked, alone=VaultRefusedError)
     first = asyncio.create_task(batches.ask(1))
     await asked.begun.wait()
-    leaving, staying = asyncio.create_task(batches.ask(2)), asyncio.create_task(batches.ask(3))
+    others = [asyncio.create_task(batches.ask(number)) for number in (2, 3)]
     await asyncio.sleep(0)
+    return [first, *others]
+
+
+async def test_a_caller_that_leaves_takes_its_question_back() -> None:
+    asked = Asked()
+    first, leaving, staying = await three_callers(asked)
     leaving.cancel()
     first.cancel()
     await asyncio.wait({leaving, first})
@@ -94,11 +100,7 @@ async def test_a_caller_that_leaves_takes_its_question_back() -> None:
 @pytest.mark.parametrize("error", [None, ValueError("a fault")])
 async def test_a_caller_that_leaves_during_the_call_takes_nothing_from_others(error: Exception | None) -> None:
     asked = Asked()
-    batches = Batches(asked, alone=VaultRefusedError)
-    first = asyncio.create_task(batches.ask(1))
-    await asked.begun.wait()
-    leaving, staying = asyncio.create_task(batches.ask(2)), asyncio.create_task(batches.ask(3))
-    await asyncio.sleep(0)
+    first, leaving, staying = await three_callers(asked)
     asked.begun.clear()
     asked.may_answer.set()
     asked.may_answer = asyncio.Event()
