@@ -44,9 +44,12 @@ def run(
         loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_with_threads(serve(settings)))
-    except (ConfigError, BrokerClosedError) as error:
+    except ConfigError as error:
         sys.stderr.write(f"stint: {error.sentence}\n")
-        return USAGE_ERROR if isinstance(error, ConfigError) else BROKER_CLOSED
+        return USAGE_ERROR
+    except BrokerClosedError as error:
+        sys.stderr.write(f"stint: {error.sentence}\n")
+        return BROKER_CLOSED
     return 0
 
 

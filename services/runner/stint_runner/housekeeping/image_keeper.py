@@ -177,6 +177,7 @@ class ImageKeeper:
             self._untold.append(use)
 
     async def _is_noted(self, use: ImageUse) -> bool:
+        """Record a use, if the engine has a name to record it under. False if others changed the record meanwhile."""
         if not (self._engine_id or await self._known()):
             return True
         for _ in range(_TRIES):
