@@ -18,6 +18,7 @@ from benchmarks.measure import NotMeasuredError, Row
 GROUPS: Final = (
     "api",
     "jobs",
+    "runtime",
     "peers",
     "guarantees",
     "calls",

@@ -20,7 +20,7 @@ async def rows(times: int) -> Sequence[Row]:
             await one_job(
                 stint, "one job, POST to end at the client", engine.job, "bare aiodocker", times * 4, Goal(1.0)
             ),
-            await _serial(stint, engine, times),
+            await serial(stint, f"one queue, {SERIAL} jobs back to back", engine, times, Goal(1.03)),
             await wide(
                 stint,
                 f"{JOBS} jobs over {QUEUES} queues, one runner",
@@ -46,22 +46,23 @@ async def one_job(
     return Row(name, Measured("Stint", "ms", ours), Measured(what, "ms", theirs), goals)
 
 
-async def _serial(stint: Stack, engine: Bare, times: int) -> Row:
+async def serial(stint: Stack, name: str, engine: Bare, times: int, *goals: Goal) -> Row:
+    """Jobs of one queue, alternately with the same containers one after another."""
     tickets = iter(await stint.tickets((times + 1) * SERIAL))
 
-    async def serial() -> None:
+    async def queue() -> None:
         ids = [await stint.submit(next(tickets), queue="serial") for _ in range(SERIAL)]
         await stint.end(ids[-1])
 
     async def alone() -> None:
         await engine.jobs(SERIAL, 1)
 
-    ours, theirs = await alternately(serial, alone, times)
+    ours, theirs = await alternately(queue, alone, times)
     return Row(
-        f"one queue, {SERIAL} jobs back to back",
+        name,
         Measured("Stint, a job", "ms", [value / SERIAL for value in ours]),
         Measured("bare, one after another", "ms", [value / SERIAL for value in theirs]),
-        [Goal(1.03)],
+        goals,
     )
 
 

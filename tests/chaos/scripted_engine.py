@@ -156,6 +156,9 @@ class ScriptedEngine(Engine):
         engine_id = f"scripted:{self._folder.name}"
         return {**counts, "operating_system": "scripted", "architecture": platform.machine(), "engine_id": engine_id}
 
+    async def runtimes(self) -> Collection[str]:
+        return ("scripted",)
+
     async def close(self) -> None:
         """Each request has a connection of its own."""
 

@@ -22,7 +22,7 @@ from tests.support.runner_bench import Bench as RunnerBench
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, readyz, running
-from tests.support.stack import program
+from tests.support.stack import finished, program
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
@@ -173,3 +173,11 @@ async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchd
         environ = {**runner.environment, "STINT_HEALTH_PORT": str(port)}  # the same name again
         async with program(sys.executable, "-m", "stint_runner", env=environ):
             await port_says(port, "The runner is starting.")
+
+
+async def test_a_runner_refuses_a_runtime_that_its_engine_does_not_have(runners: RunnerBench, tmp_path: Path) -> None:
+    environ = {**runner_process(runners, tmp_path).environment, "STINT_JOB_RUNTIME": "none-such"}
+    refused = await finished(sys.executable, "-m", "stint_runner", env=environ)
+    assert refused.code == 2
+    assert "stint: STINT_JOB_RUNTIME: the engine has no runtime none-such, only " in refused.err
+    assert " runc" in refused.err

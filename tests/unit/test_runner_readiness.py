@@ -8,7 +8,7 @@ import pytest
 
 from stint.core.errors import EngineUnavailableError
 from stint_runner import readiness
-from stint_runner.readiness import Readiness
+from stint_runner.readiness import Readiness, check_runtime
 
 
 async def missing(info: Any, *, vault: bool = True) -> str:
@@ -35,3 +35,13 @@ async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch
     for info in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):
             assert await missing(info) == "The container engine is not reachable."
+
+
+async def test_a_runtime_that_cannot_be_looked_up_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away() -> None:
+        raise EngineUnavailableError
+
+    monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
+    for runtimes in (asyncio.Event().wait, away):
+        async with asyncio.timeout(5):
+            await check_runtime(cast("Any", SimpleNamespace(runtimes=runtimes)), "crun")

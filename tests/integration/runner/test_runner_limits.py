@@ -76,6 +76,15 @@ async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench) 
     assert "STINT_JOB_TIMEOUT_MAX" in end.error
 
 
+async def test_a_job_runs_with_the_runtime_that_the_settings_name(bench: Bench, docker: DockerClient) -> None:
+    async with bench.runner(job_runtime="io.containerd.runc.v2"):
+        job_id = await bench.running("echo ready; sleep 60")
+        [container] = await bench.containers(job_id)
+        inspected = await docker.containers.container(container.container_id).show()
+        await bench.append_kill(job_id)
+    assert inspected["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
+
+
 # --- the time-out -----------------------------------------------------------------------------------------------
 
 

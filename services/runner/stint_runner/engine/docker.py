@@ -232,6 +232,10 @@ class DockerEngine(Engine):
         with engine_errors():
             return wire.figures(await self._client().system.info())
 
+    async def runtimes(self) -> Collection[str]:
+        with engine_errors():
+            return frozenset((await self._client().system.info())["Runtimes"])
+
     async def close(self) -> None:
         """A further call would connect again."""
         docker, self._docker = self._docker, None

@@ -87,6 +87,8 @@ def frozen_config(spec: ContainerSpec, *, image_id: str, model: str) -> dict[str
 
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     host: dict[str, Any] = {"NetworkMode": spec.network, "LogConfig": _LOG_CONFIG}
+    if spec.runtime:
+        host["Runtime"] = spec.runtime
     if spec.binds:
         # Mounts, not Binds: those make a folder on the host where the source is missing.
         host["Mounts"] = [

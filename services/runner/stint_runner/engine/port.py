@@ -28,6 +28,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         tty: a terminal, and one output stream.
         labels: by which the container is found.
         network: the engine's network mode.
+        runtime: the OCI runtime, "" for the engine's default.
         binds: host path to container path, mounted read-only.
         hardened: no new privileges, no capabilities.
         limits: of memory, processors and processes. The engine does not enforce the time-out.
@@ -42,6 +43,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     tty: bool = False
     labels: Mapping[str, str] = {}
     network: str = "bridge"
+    runtime: str = ""
     binds: Mapping[str, str] = {}
     hardened: bool = True
     limits: Limits = Limits()
@@ -205,6 +207,9 @@ class Engine(Protocol):
         They are `containers`, `containers_running`, `containers_paused`, `containers_stopped`, `images`, `mem_total`,
         `architecture`, `operating_system` and `engine_id`, which is the same for all who use it, and after a restart.
         """
+
+    async def runtimes(self) -> Collection[str]:
+        """The names of the OCI runtimes that the engine is configured with."""
 
     async def close(self) -> None:
         """Close the connection."""

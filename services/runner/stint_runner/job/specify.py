@@ -45,6 +45,7 @@ def spec_for(
             read_only=payload.read_only,
         ),
         network=network,
+        runtime=settings.job_runtime,
         limits=limits,
         vault_addr=settings.vault_external_addr or settings.vault_addr,
         vault_cacert=settings.vault_cacert,

@@ -68,6 +68,8 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     """Seconds for which an image that Stint pulled is kept after its last use by a job; 0 keeps it for ever."""
     job_network: str = "bridge"
     """The containers' network: `bridge`, `none`, `host` or a network's name."""
+    job_runtime: str = ""
+    """The containers' OCI runtime, as the engine calls it, such as `crun` or `runsc`. Default: the engine's own."""
     images_allow: str = "*"
     """Patterns of images that may run, comma-separated; `*` matches any text."""
     job_networks: str = "none,bridge"
