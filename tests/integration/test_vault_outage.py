@@ -13,6 +13,7 @@ from stint.vault import SecretData, Vault, error_text
 from tests.support.ports import free_port
 
 TOKEN = "s.secret-token"
+CALLER = '{"data": {"display_name": "someone", "num_uses": 0, "ttl": 60}}'
 HANG_UP = "hang up"
 
 
@@ -102,7 +103,7 @@ async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -
 async def test_a_hundred_calls_that_hang_end_and_hold_up_nothing_else() -> None:
     async with (
         scripted("") as script,
-        scripted(answer(200, "{}")) as another,
+        scripted(answer(200, CALLER)) as another,
         Vault(script.address, timeout=1, connections=32) as vault,
     ):
         calls = [asyncio.create_task(vault.lookup_self(TOKEN)) for _ in range(100)]
@@ -114,12 +115,12 @@ async def test_a_hundred_calls_that_hang_end_and_hold_up_nothing_else() -> None:
         async with asyncio.timeout(5):
             ends = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(end) for end in ends} == {VaultUnavailableError}
-        script.answers = [answer(200, '{"data": {"display_name": "x"}}')]
-        assert (await vault.lookup_self(TOKEN)).display_name == "x"
+        script.answers = [answer(200, CALLER)]
+        assert (await vault.lookup_self(TOKEN)).display_name == "someone"
 
 
 async def test_connections_are_kept_in_a_block_and_closed_behind_it() -> None:
-    async with scripted(answer(200, "{}")) as script:
+    async with scripted(answer(200, CALLER)) as script:
         async with Vault(script.address) as vault:
             for _ in range(3):
                 await vault.lookup_self(TOKEN)
@@ -167,7 +168,7 @@ async def test_a_repeatable_call_is_made_again_only_once() -> None:
 
 @pytest.mark.parametrize("call", ONCE)
 async def test_a_call_that_spends_something_is_never_made_again(call: str) -> None:
-    async with scripted(answer(200, "{}"), HANG_UP, answer(200, "{}")) as script, Vault(script.address) as vault:
+    async with scripted(answer(200, CALLER), HANG_UP, answer(200, CALLER)) as script, Vault(script.address) as vault:
         await vault.health()
         with pytest.raises(VaultUnavailableError, match="closed the connection"):
             await ONCE[call](vault)
@@ -193,7 +194,7 @@ async def test_a_token_does_not_follow_a_redirect() -> None:
 
 async def test_no_cookie_is_carried_to_the_next_request() -> None:
     cookie = "Set-Cookie: a=b; Path=/"
-    async with scripted(answer(200, '{"data": {}}', cookie)) as script, Vault(script.address) as vault:
+    async with scripted(answer(200, CALLER, cookie)) as script, Vault(script.address) as vault:
         await vault.lookup_self(TOKEN)
         await vault.lookup_self("")
     assert TOKEN in script.requests[0]
@@ -206,11 +207,12 @@ async def test_no_cookie_is_carried_to_the_next_request() -> None:
     [
         *((code, VaultRefusedError) for code in (400, 405, 413)),
         (403, VaultDeniedError),
-        *((code, VaultUnavailableError) for code in (408, 412, 429, 500, 502, 503, 504)),
+        *((code, VaultUnavailableError) for code in (401, 408, 412, 429, 500, 502, 503, 504)),
     ],
 )
 async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultError]) -> None:
-    for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', "<html>", ""):
+    """A denial without words is a proxy's: see below."""
+    for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', *(["<html>", ""] * (status != 403))):
         async with scripted(answer(status, body)) as script:
             with pytest.raises(VaultError) as caught:
                 await Vault(script.address).lookup_self(TOKEN)
@@ -225,26 +227,54 @@ async def test_what_vault_does_not_have_is_told_by_vault_alone() -> None:
             await Vault(script.address).lookup_self(TOKEN)
 
 
-@pytest.mark.parametrize("body", ["404 page not found", "<html>", ""])
-async def test_a_proxy_that_does_not_find_vault_does_not_make_anything_missing(body: str) -> None:
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("body", ["404 page not found", "<html>", "", "{}", '{"message": "no Route matched"}'])
+async def test_a_proxy_that_does_not_find_vault_makes_nothing_missing_or_forbidden(status: int, body: str) -> None:
     """A payload's key would count as destroyed, and a wrapping token as spent: the job could not be run any more."""
-    async with scripted(answer(404, body)) as script:
+    async with scripted(answer(status, body)) as script:
         vault = Vault(script.address)
         with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
             await vault.wrap_info(TOKEN)
         with pytest.raises(VaultUnavailableError):
             await vault.read(TOKEN, "kv/data/demo")
+        with pytest.raises(VaultUnavailableError):
+            await vault.revoke_self(TOKEN)
 
 
-@pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{", '{"data": ' + "[" * 100_000], ids=range(5))
+NO_VAULT = ["<html>", "[]", '"text"', "{", '{"data": ' + "[" * 100_000, "", "{}", '{"message": "ok"}', '{"data": 5}']
+
+
+@pytest.mark.parametrize("body", NO_VAULT, ids=range(len(NO_VAULT)))
 async def test_a_server_that_is_no_vault_is_unavailable(body: str) -> None:
+    """It would vouch for any token, and no ticket would be one: all jobs whose turn comes would be rejected."""
     async with scripted(answer(200, body)) as script:
-        with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
+        vault = Vault(script.address)
+        for ask in (vault.lookup_self, vault.wrap_info, lambda token: vault.decrypt(token, "stint-bus", "vault:v1:")):
+            with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
+                await ask(TOKEN)
+        assert not await vault.health()
+
+
+@pytest.mark.parametrize("body", ['{"errors": 5}', '{"errors": "away"}', '{"errors": [], "warnings": 7}'])
+async def test_a_proxy_with_errors_of_its_own_is_unavailable(body: str) -> None:
+    async with scripted(answer(502, body)) as script:
+        with pytest.raises(VaultUnavailableError):
             await Vault(script.address).lookup_self(TOKEN)
         assert not await Vault(script.address).health()
 
 
-@pytest.mark.parametrize("body", ["{}", '{"data": null}', '{"data": []}', '{"data": {}}'])
+@pytest.mark.parametrize(
+    "data", ["null", "{}", '{"display_name": "x", "num_uses": 0}', CALLER[8:-1].replace("60", "[]")]
+)
+async def test_an_answer_that_names_nobody_is_no_caller(data: str) -> None:
+    async with scripted(answer(200, f'{{"data": {data}}}')) as script:
+        with pytest.raises(VaultRefusedError, match=r"^Vault's answer about the token is incomplete\.$"):
+            await Vault(script.address).lookup_self(TOKEN)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"data": null}', '{"data": {}}', '{"auth": {"client_token": "t", "lease_duration": "x"}}']
+)
 async def test_an_answer_without_its_data_is_refused_or_empty(body: str) -> None:
     async with scripted(answer(200, body)) as script:
         vault = Vault(script.address)

@@ -30,15 +30,22 @@ class Caller:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """From what a look-up answers."""
-        return cls(
-            display_name=str(data.get("display_name", "")),
-            num_uses=int(data.get("num_uses") or 0),
-            ttl=float(data.get("ttl") or 0),
-            policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
-            entity_id=str(data.get("entity_id") or ""),
-            accessor=str(data.get("accessor") or ""),
-        )
+        """From what a look-up answers.
+
+        Raises:
+            VaultRefusedError: part of it is missing, or cannot be meant.
+        """
+        try:
+            return cls(
+                display_name=str(data["display_name"]),
+                num_uses=int(data["num_uses"]),
+                ttl=float(data["ttl"]),
+                policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+                entity_id=str(data.get("entity_id") or ""),
+                accessor=str(data.get("accessor") or ""),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise VaultRefusedError("Vault's answer about the token is incomplete.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,10 @@ class Login:
             VaultRefusedError: there is no token in it.
         """
         auth = answer.get("auth") or {}
-        if not isinstance(auth.get("client_token"), str):
+        token, ttl = auth.get("client_token"), auth.get("lease_duration") or 0
+        if not isinstance(token, str) or not isinstance(ttl, int | float):
             raise VaultRefusedError("The login returned no token.")
-        return cls(token=auth["client_token"], ttl=float(auth.get("lease_duration") or 0))
+        return cls(token=token, ttl=ttl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,17 @@ from stint.vault.connections import Connections, Request
 _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     403: VaultDeniedError,
     404: VaultNotFoundError,
-    # Temporary: a proxy's time-out, a lagging replica (Vault Enterprise), a rate limit.
+    # Temporary: a proxy's login, its time-out, a lagging replica (Vault Enterprise), a rate limit.
+    401: VaultUnavailableError,
     408: VaultUnavailableError,
     412: VaultUnavailableError,
     429: VaultUnavailableError,
 }
 
+_SHAPES: Final = {"data": dict | None, "auth": dict | None, "errors": list | None, "warnings": list | None}
+"""Of what Vault's answers consist."""
+_SAYS_WHY: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+"""Statuses that Vault never answers without saying why."""
 
 _token: Final[ContextVar[str]] = ContextVar("token")
 
@@ -136,10 +141,17 @@ def _json_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_of_vault(status: int, body: dict[str, Any] | None) -> bool:
-    """Whether Vault may have said it. A proxy whose Vault is away says 404, too: then nothing need be missing."""
-    if status == HTTPStatus.NOT_FOUND:
-        return bool(body)  # Vault's own has the key `errors`, or `data`
-    return body is not None or status >= HTTPStatus.MULTIPLE_CHOICES
+    """Whether Vault may have said it.
+
+    A proxy whose Vault is away says 200, 403 or 404, too: then nobody is known, nothing is forbidden or missing.
+    """
+    if body is None:
+        return status >= HTTPStatus.MULTIPLE_CHOICES and status not in _SAYS_WHY
+    if not all(isinstance(body.get(name), shape) for name, shape in _SHAPES.items()):
+        return False
+    if status in _SAYS_WHY:
+        return bool(body.keys() & {"errors", "data"})
+    return status >= HTTPStatus.NO_CONTENT or bool(body.keys() & {"data", "auth", "sealed"})
 
 
 def _refusal(method: str, status: int, url: str, body: dict[str, Any]) -> VaultError:
