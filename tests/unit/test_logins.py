@@ -87,7 +87,14 @@ async def test_no_configuration_is_no_login(tmp_path: Path) -> None:
     assert await logins.login("host") == LOGIN, "the file is read again"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", b"\xff\xfe", '{"auths": {"host": 5}}', f'{{"auths": "{PASSWORD}"}}'])
+DEEP = f'"levels": {"[" * 100_000}{"]" * 100_000}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", b"\xff\xfe", '{"auths": {"host": 5}}', f'{{"auths": "{PASSWORD}"}}', f"{{{DEEP}}}"],
+    ids=range(7),
+)
 async def test_what_is_no_configuration(tmp_path: Path, text: str | bytes) -> None:
     logins = configured(tmp_path, text)
     with pytest.raises(ConfigError, match=f"^DOCKER_CONFIG: {tmp_path}/config.json is not") as at_start:
@@ -151,11 +158,16 @@ async def test_a_helper_that_has_none_that_is_missing_or_that_is_a_path(
             await configured(tmp_path, {"credHelpers": {"host": name}}).login("host")
 
 
-@pytest.mark.parametrize("script", ["", f"echo {PASSWORD}", f"""echo '{{"Username": "{PASSWORD}"}}'"""])
+@pytest.mark.parametrize(
+    "answer",
+    ["", PASSWORD, f'{{"Username": "{PASSWORD}"}}', f'{{"Username": "user", "Secret": "{PASSWORD}", {DEEP}}}'],
+    ids=range(4),
+)
 async def test_a_helper_that_answers_something_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    helper(tmp_path, monkeypatch, script)
+    (tmp_path / "answer").write_text(answer, encoding="utf-8")
+    helper(tmp_path, monkeypatch, f"cat {tmp_path}/answer")
     with pytest.raises(LoginError, match=r"^docker-credential-test did not answer as a credential") as caught:
         await configured(tmp_path, {"credsStore": "test"}).login("host")
     assert PASSWORD not in str(caught.value)

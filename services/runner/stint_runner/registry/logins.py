@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from stint.core.errors import ConfigError, StintError
+from stint.core.codec import decode
+from stint.core.errors import ConfigError, StintError, UndecodableError
 from stint_runner.registry.references import HUB, registry_name
 
 log = structlog.get_logger()
@@ -157,12 +158,12 @@ class DockerConfigLogins:
     def _read(self) -> _Config:
         """The file's content; nothing where there is no file, or no home folder."""
         try:
-            return msgspec.json.decode(self._path.expanduser().read_bytes(), type=_Config)
+            return decode(self._path.expanduser().read_bytes(), _Config)
         except (FileNotFoundError, NotADirectoryError, RuntimeError):
             return _Config()
         except OSError as error:
             raise LoginError(f"{self._path} cannot be read ({type(error).__name__}).") from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UndecodableError:
             raise LoginError(f"{self._path} is not a configuration of Docker's client.") from None
 
     async def _ask_helper(self, helper: str, registry: str) -> RegistryLogin | None:
@@ -204,9 +205,9 @@ class DockerConfigLogins:
 
 def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
     try:
-        found = msgspec.json.decode(answer, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None  # the error's text may show what was said
+        found = decode(answer, _Answer)
+    except UndecodableError:
+        found = None  # the error that it comes from may show what was said
     if found is None:
         raise LoginError(f"{program} did not answer as a credential helper does.")
     if found.username == _TOKEN_USER:
