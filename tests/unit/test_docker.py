@@ -2,7 +2,9 @@ import asyncio
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
+from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
@@ -130,6 +133,8 @@ def test_listing() -> None:
 def test_exits_and_figures_that_an_engine_leaves_out() -> None:
     assert wire.exit_of({"StatusCode": 137}, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
     assert wire.exit_of({"StatusCode": 0}, {}) == Exit(0)
+    with pytest.raises(EngineError, match=r"^no shim$"):
+        wire.exit_of({"StatusCode": 0, "Error": {"Message": "no shim"}}, {})
     assert wire.figures({"Images": 3, "Architecture": "x86_64", "Name": "x"}) == {"images": 3, "architecture": "x86_64"}
 
 
@@ -215,3 +220,76 @@ async def test_a_peer_that_is_gone_is_noticed(port: int, scheme: str) -> None:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNHEARD
     finally:
         await client.close()
+
+
+# --- what is not Docker's ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[bytes]]]:
+    """An engine, and the bodies that a stranger answers in its place, the last one for ever."""
+    said: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = said.pop(0) if len(said) > 1 else said[0]
+        kind = b"text/html" if body.startswith(b"<") else b"application/json"
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (kind, body))
+        writer.close()
+
+    path = f"{tmp_path}/engine"
+    engine = DockerEngine(f"unix://{path}", api_version="1.43")
+    async with await asyncio.start_unix_server(serve, path):
+        yield engine, said
+        await engine.close()
+
+
+async def _read(engine: DockerEngine) -> None:
+    async with aclosing(engine.output("c")) as pieces:  # type: ignore[type-var]
+        async for _ in pieces:
+            pass
+
+
+CALLS: dict[str, Callable[[DockerEngine], Awaitable[object]]] = {
+    "create": lambda engine: engine.create(ContainerSpec(image="app")),
+    "discard": lambda engine: engine.discard({"a": "1"}),
+    "find": lambda engine: engine.find({"a": "1"}),
+    "image of": lambda engine: engine.image_of("c"),
+    "images": lambda engine: engine.images(),
+    "output": _read,
+    "pull": lambda engine: engine.ensure_image("app", always=True),
+    "stop": lambda engine: engine.stop("c", 1),
+    "wait": lambda engine: engine.wait("c"),
+}
+NONSENSE = [
+    b"<html>",
+    b"null",
+    b"[5]",
+    b'{"',
+    b"\xff",
+    b"[" * 100_000,
+    b'{"State": null, "StatusCode": null}',
+    b"[{}]",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_an_answer_that_is_none_is_the_engines_error(
+    babbling: tuple[DockerEngine, list[bytes]], call: str
+) -> None:
+    """As any other, it is tried again while a container may run; and a watchdog kills the processes then."""
+    engine, said = babbling
+    for body in NONSENSE:
+        said[:] = [body]
+        with pytest.raises(EngineError):
+            await CALLS[call](engine)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[]", b"5", b'{"errorDetail": "x"}', b'{"id": "a", "progressDetail": {"current": ""}}']
+)
+async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[bytes]], line: bytes) -> None:
+    engine, said = babbling
+    said[:] = [b"null", b"[]", line]
+    with pytest.raises(EngineError, match="cannot be read"):
+        await engine.ensure_image("app", always=True)

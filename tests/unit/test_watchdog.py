@@ -112,3 +112,30 @@ async def test_a_broken_standard_error_stops_nothing(
             structlog.configure(**before)
             os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # what is buffered goes nowhere
     assert not any(engine.left.values())
+
+
+async def test_the_processes_are_killed_if_something_else_answers_in_the_engines_place(
+    deadlines: Deadlines, runner: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a proxy with a page of its own. The queue continues soon, and nothing may live until then."""
+    (job, *_) = deadlines.all()
+    deadlines.put(msgspec.structs.replace(job.deadline, container_id="c" * 64), job.confirmed)
+    killed = asyncio.Event()
+    monkeypatch.setattr(watchdog, "kill_container", lambda _container_id: killed.set())
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n<html>")
+        writer.close()
+
+    path = f"{tmp_path}/engine"
+    engine = DockerEngine(f"unix://{path}", api_version="1.43")
+    async with await asyncio.start_unix_server(answer, path):
+        watching = asyncio.create_task(_watch(deadlines, engine, runner))
+        try:
+            async with asyncio.timeout(10):
+                await killed.wait()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await engine.close()

@@ -113,8 +113,7 @@ class DockerEngine(Engine):
 
     async def image_of(self, container_id: str) -> str:
         with engine_errors():
-            shown = await self._container(container_id).show()
-        use = wire.image_use(shown)
+            use = wire.image_use(await self._container(container_id).show())
         if self._image_used:
             await self._image_used(use)
         return use.image_id
@@ -152,10 +151,10 @@ class DockerEngine(Engine):
     async def discard(self, labels: Mapping[str, str]) -> None:
         images = self._client().images
         with engine_errors():
-            found = await images.list(filters=wire.frozen_images(labels))
-        for image in found:
+            found = [image["Id"] for image in await images.list(filters=wire.frozen_images(labels))]
+        for image_id in found:
             with engine_errors(done={HTTPStatus.NOT_FOUND}):  # somebody else's removal was first
-                await images.delete(image["Id"], force=True, noprune=True)  # its parents are others'
+                await images.delete(image_id, force=True, noprune=True)  # its parents are others'
 
     async def start(self, container_id: str) -> None:
         with engine_errors():
@@ -177,7 +176,7 @@ class DockerEngine(Engine):
         container = self._container(container_id)
         with engine_errors():
             waited = await container.wait(timeout=ENDLESS)
-            if not waited["StatusCode"]:
+            if not wire.exit_code(waited):
                 return Exit(code=0)
             shown = await container.show()
             exited = wire.exit_of(waited, shown)
@@ -226,7 +225,7 @@ class DockerEngine(Engine):
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         with engine_errors():
             found = await self._client().containers.list(all="1", filters=wire.label_filter(labels))
-        return [wire.container_info(container.id, container["Labels"], container["State"]) for container in found]
+            return [wire.container_info(container.id, container["Labels"], container["State"]) for container in found]
 
     async def info(self) -> Mapping[str, str | int]:
         with engine_errors():

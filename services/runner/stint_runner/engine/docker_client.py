@@ -43,6 +43,9 @@ _UNAVAILABLE: Final = frozenset(
 """500 is not among them: Docker answers it to many faults of a job, such as a working directory that is a file, or
 content that puts a file where a folder is."""
 
+_NONSENSE: Final = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+"""What aiodocker and Stint raise at an answer that is not Docker's, such as a proxy's page."""
+
 
 def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
     """TLS to an engine on the network, if one of the two is given; the files are those of Docker's client.
@@ -139,7 +142,7 @@ def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = En
 
     Raises:
         EngineUnavailableError: no connection, a connection that broke, a time-out, or a gateway's error.
-        EngineError: any other refusal, with the engine's words.
+        EngineError: any other refusal, with the engine's words; or an answer that cannot be read.
     """
     try:
         yield
@@ -150,6 +153,8 @@ def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = En
         raise EngineUnavailableError(
             f"The connection to the container engine failed: {type(error).__name__}."
         ) from None
+    except _NONSENSE as error:
+        raise EngineError(f"The container engine's answer cannot be read ({type(error).__name__}).") from None
 
 
 def _refusal(error: DockerError, missing: type[EngineError]) -> EngineError:

@@ -50,8 +50,7 @@ class DockerImages:
         """See `Engine.images`."""
         ids = await self._ids()
         with engine_errors():
-            containers = await self._client().containers.list(all="1")
-        used = {str(container["ImageID"]) for container in containers}
+            used = {str(container["ImageID"]) for container in await self._client().containers.list(all="1")}
         return {image_id: image_id in used for image_id in ids}
 
     async def remove(self, image_id: str, names: Collection[str]) -> bool:
@@ -75,7 +74,8 @@ class DockerImages:
     async def _id(self, name: str) -> str:
         """The id of an image, "" if it is not there."""
         inspected = await self._inspect(name)
-        return str(inspected["Id"]) if inspected else ""
+        with engine_errors():
+            return str(inspected["Id"]) if inspected else ""
 
     async def _inspect(self, name: str) -> dict[str, Any] | None:
         try:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
 from stint.core.view import parse_time
 from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
@@ -152,10 +153,21 @@ def image_use(inspected: Mapping[str, Any]) -> ImageUse:
     return ImageUse(image_id=str(inspected["Image"]), name=name)
 
 
+def exit_code(waited: Mapping[str, Any]) -> int:
+    """From the answer of `wait`.
+
+    Raises:
+        EngineError: the engine does not know how the container ended.
+    """
+    if error := waited.get("Error"):
+        raise EngineError(str(error["Message"]))
+    return int(waited["StatusCode"])
+
+
 def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
     """From the answers of `wait` and, after it, `inspect`."""
     state = inspected.get("State") or {}
-    return Exit(code=int(waited["StatusCode"]), oom_killed=bool(state.get("OOMKilled")))
+    return Exit(code=exit_code(waited), oom_killed=bool(state.get("OOMKilled")))
 
 
 def may_be_oom(exited: Exit, inspected: Mapping[str, Any]) -> bool:
