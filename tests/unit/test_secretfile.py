@@ -197,6 +197,8 @@ def test_a_digest_tells_nothing_without_its_key() -> None:
         ({"data": {}, "metadata": {"version": True}}, None),
         ({"data": {}, "metadata": {}}, None),
         (None, None),
+        *(({"data": {}, "metadata": {"version": forged}}, None) for forged in (-1, 0, 2**63, True, 1.0, "1")),
+        ({"data": {}, "metadata": {"version": 2**63 - 1}}, 2**63 - 1),
     ],
 )
 def test_only_kv_version_2_says_a_version(answer: dict[str, Any] | None, version: int | None) -> None:

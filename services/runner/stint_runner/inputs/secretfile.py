@@ -85,10 +85,10 @@ def pick(ref: SecretRef, data: Mapping[str, Any] | None) -> Any:
 
 
 def version_of(data: Mapping[str, Any] | None) -> int | None:
-    """The version of a secret of KV v2, from Vault's answer; None from another engine."""
+    """The version of a secret of KV v2, from Vault's answer; None from another engine, whatever its data look like."""
     inner = data.get("metadata") if isinstance(data, Mapping) and isinstance(data.get("data"), Mapping) else None
     version = inner.get("version") if isinstance(inner, Mapping) else None
-    return version if type(version) is int else None
+    return version if type(version) is int and 0 < version < 2**63 else None
 
 
 def recorded(given: Mapping[str, int | None]) -> Mapping[str, Any]:
