@@ -178,6 +178,17 @@ async def test_a_file_that_the_job_changed_is_not_read(files: dict[str, bytes]) 
         await read_values(Files(yml=member.data), "c", Seal(new_key()))
 
 
+@pytest.mark.parametrize(("file_type", "levels"), [("yaml", 500), ("json", 100_000)])
+def test_a_secret_with_too_many_levels_is_said_to_be_one(file_type: str, levels: int) -> None:
+    """Vault takes some hundred."""
+    value: object = "correct horse"
+    for _ in range(levels):
+        value = [value]
+    with pytest.raises(JobFailedError, match=r"^A secret has too many levels\.$") as caught:
+        render({"P": value}, file_type)
+    assert caught.value.reason == "secrets"
+
+
 def test_a_digest_tells_nothing_without_its_key() -> None:
     member = secrets_member({"PIN": 1234}, "")
     assert len({Seal.of(member, new_key()).digest for _ in range(3)}) == 3

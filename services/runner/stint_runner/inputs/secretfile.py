@@ -117,11 +117,14 @@ def render(values: Mapping[str, Any], file_type: str) -> tuple[str, bytes]:
     """Path and bytes of the secrets file: `/secrets.yml` or `/secrets.json`, sorted by variable.
 
     Raises:
-        JobFailedError: another file type.
+        JobFailedError: another file type, or a value with hundreds of levels.
     """
-    if check_file_type(file_type) == "json":
-        return "/secrets.json", json.dumps(values, sort_keys=True).encode()
-    body = yaml.dump(dict(values), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=sys.maxsize)
+    try:
+        if check_file_type(file_type) == "json":
+            return "/secrets.json", json.dumps(values, sort_keys=True).encode()
+        body = yaml.dump(dict(values), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=sys.maxsize)
+    except RecursionError:
+        raise JobFailedError("A secret has too many levels.", reason="secrets") from None
     return "/secrets.yml", (_YAML_HEAD + body).encode()
 
 
