@@ -133,8 +133,12 @@ def test_listing() -> None:
 def test_exits_and_figures_that_an_engine_leaves_out() -> None:
     assert wire.exit_of({"StatusCode": 137}, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
     assert wire.exit_of({"StatusCode": 0}, {}) == Exit(0)
+    assert wire.exit_of({"StatusCode": 2**32 - 1}, {}) == Exit(2**32 - 1)
     with pytest.raises(EngineError, match=r"^no shim$"):
         wire.exit_of({"StatusCode": 0, "Error": {"Message": "no shim"}}, {})
+    for code in (2**32, -(2**64)):
+        with pytest.raises(EngineError, match="no process can have"):
+            wire.exit_of({"StatusCode": code}, {})
     assert wire.figures({"Images": 3, "Architecture": "x86_64", "Name": "x"}) == {"images": 3, "architecture": "x86_64"}
 
 

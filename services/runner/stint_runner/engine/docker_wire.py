@@ -24,6 +24,8 @@ ENDED: Final = frozenset({"exited", "dead"})
 OOM_DELAY: Final = 1.0
 """Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
 
+_LONGEST_CODE: Final = 32
+"""Bits of an exit code. Nobody reads an end with more than 63."""
 _SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
@@ -161,7 +163,10 @@ def exit_code(waited: Mapping[str, Any]) -> int:
     """
     if error := waited.get("Error"):
         raise EngineError(str(error["Message"]))
-    return int(waited["StatusCode"])
+    code = int(waited["StatusCode"])
+    if code.bit_length() > _LONGEST_CODE:
+        raise EngineError("The engine tells an exit code that no process can have.")
+    return code
 
 
 def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
