@@ -14,7 +14,7 @@ from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.rest.api import Api
-from stint.client.results import JobInfo, read
+from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
 from stint.core.submission.payload import JobPayload
@@ -139,11 +139,11 @@ class Client:
     async def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
         """How many jobs pass the filter, by status."""
         page = await self._api.get("/v1/api/job", **params_of(wanted), counts="1", limit=1)
-        return read(page["counts"], dict[str, int])
+        return read(page.get("counts"), dict[str, int])
 
     async def queues(self) -> list[QueueInfo]:
         """The queues with jobs that can be seen, and those that are paused, that the token may read; by name."""
-        return [read(queue, QueueInfo) for queue in (await self._api.get("/v1/api/queue"))["data"]]
+        return [read(queue, QueueInfo) for queue in rows(await self._api.get("/v1/api/queue"))]
 
     async def queue(self, name: str) -> QueueInfo:
         """A queue, and the first jobs that wait in it."""
@@ -159,7 +159,7 @@ class Client:
 
     async def runners(self) -> list[RunnerInfo]:
         """The runners that reported within a day and did not leave in order: those that are alive first."""
-        return [read(runner, RunnerInfo) for runner in (await self._api.get("/v1/api/runner"))["data"]]
+        return [read(runner, RunnerInfo) for runner in rows(await self._api.get("/v1/api/runner"))]
 
     async def drain(self, runner: str) -> None:
         """Ask a runner to take no more jobs, and to end after those that it has."""
@@ -196,7 +196,7 @@ class Client:
 
     async def _each(self, path: str, shape: type[T], *, page: int, **wanted: Any) -> AsyncGenerator[T, None]:
         async for part in self._api.pages(path, **wanted, limit=page):
-            for fields in part["data"]:
+            for fields in rows(part):
                 yield read(fields, shape)
 
     def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:

@@ -135,7 +135,8 @@ async def changes(api: Api, **wanted: str | None) -> AsyncGenerator[JobChange, N
                             job = read(event.data, JobInfo)
                             yield JobChange(kind="job", id=job.id, queue=job.queue, job=job)
                         case "gone":
-                            yield JobChange(kind="gone", id=event.data["_id"], queue=event.data.get("qname", ""))
+                            gone, queue = (read(event.data.get(name, ""), str) for name in ("_id", "qname"))
+                            yield JobChange(kind="gone", id=gone, queue=queue)
                         case "refused":  # the answer to the next request says why, and whether that passes
                             break
                     position = event.position or position

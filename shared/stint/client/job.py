@@ -95,7 +95,7 @@ class JobHandle:
 
     async def release(self) -> str:
         """Give up the lost runner of a held job, so that its queue continues; returns the job's previous status."""
-        return str((await self._api.repeat("POST", f"{self._path}/release"))["status"])
+        return read((await self._api.repeat("POST", f"{self._path}/release")).get("status"), str)
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"

@@ -216,14 +216,23 @@ JobEvent = Fact | Phase | Output | JobResult
 """What a job's stream consists of: the last one is its result."""
 
 
-def read(fields: Mapping[str, Any], shape: type[T]) -> T:
-    """An answer's fields as a struct.
+def read(fields: Any, shape: type[T]) -> T:
+    """An answer's fields as a struct, or one of its fields.
 
     Raises:
         UnexpectedAnswerError: a field is missing, or has another type.
     """
-    known = {name: value for name, value in fields.items() if value != NEVER}
+    known = {name: value for name, value in fields.items() if value != NEVER} if isinstance(fields, Mapping) else fields
     try:
         return msgspec.convert(known, shape, str_keys=True)
     except msgspec.ValidationError as error:
         raise UnexpectedAnswerError(f"Stint's answer is not a {shape.__name__}: {error}.") from None
+
+
+def rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a list, or of a page of it.
+
+    Raises:
+        UnexpectedAnswerError: it has none, not even an empty list.
+    """
+    return read(page.get("data"), list[dict[str, Any]])

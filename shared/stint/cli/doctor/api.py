@@ -1,6 +1,7 @@
 """Looks at Stint's API, and at what it knows of runners and queues."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import httpx
 
@@ -9,9 +10,11 @@ from stint.cli.settings import without_login
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
 from stint.client.options import Endpoints
+from stint.client.rest.answers import parsed
 from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError, StintError
 
+MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
 _MOST: Final = 10
 """Queues that are told of at most."""
 
@@ -26,19 +29,19 @@ async def look(where: Endpoints) -> list[Finding]:
     except ConfigError as error:
         return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
     except httpx.HTTPError as error:
-        mend = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
-        return [bad("api", f"{url} is not reachable: {words(error)}.", mend)]
+        return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
     if not answer.is_success:
         return [bad("api", f"{url} is not ready: {answer.text.strip()}", "Mend what it names; its log says more.")]
-    return [ok("api", f"{url} is ready"), *clock("api", answer.headers), *_runners(health), *await _queues(where)]
+    if (figures := parsed(health.content)) is None:
+        return [bad("api", f"{url} does not answer as Stint does", MEND)]
+    return [ok("api", f"{url} is ready"), *clock("api", answer.headers), *_runners(figures), *await _queues(where)]
 
 
-def _runners(health: httpx.Response) -> list[Finding]:
-    figures = health.json() if health.is_success else {}
+def _runners(figures: Mapping[str, Any]) -> list[Finding]:
     if figures.get("operating_system"):
         containers = figures.get("containers_running", "?")
         return [ok("runners", f"at least one is alive; containers that run on their engines: {containers}")]
-    what = f"none is alive; jobs that wait: {int(figures.get('queued_jobs') or 0)}"
+    what = f"none is alive; jobs that wait: {figures.get('queued_jobs') or 0}"
     return [bad("runners", what, "Start `stint runner` on a machine with Docker.")]
 
 

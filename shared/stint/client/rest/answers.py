@@ -1,6 +1,5 @@
 """What the API's answers say, and what it means if there is none."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,6 +7,8 @@ from typing import Any, Final
 import httpx
 
 from stint.client.errors import ApiRefusedError, ApiUnreachableError
+from stint.core.codec import decode
+from stint.core.errors import UndecodableError
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -17,13 +18,17 @@ _OWN_TOKEN: Final = "/v1/auth/token/lookup-self"
 """The API answers what Vault said, as GoStint did. Vault says this only of the caller's own token."""
 
 
-def parsed(text: str) -> dict[str, Any] | None:
+def parsed(text: bytes) -> dict[str, Any] | None:
     """A JSON object, None if the text is anything else."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        return decode(text, dict)
+    except UndecodableError:
         return None
-    return value if isinstance(value, dict) else None
+
+
+def is_ours(answer: httpx.Response) -> bool:
+    """Whether the answer is what was asked for: no error, and no page of a proxy to sign in, which can be a 200."""
+    return answer.is_success and not answer.headers.get("content-type", "").startswith("text/html")
 
 
 def body_of(answer: httpx.Response) -> Mapping[str, Any]:
@@ -32,7 +37,7 @@ def body_of(answer: httpx.Response) -> Mapping[str, Any]:
     Raises:
         ApiRefusedError: the answer is an error, or no object.
     """
-    body = parsed(answer.text)
+    body = parsed(answer.content)
     if not answer.is_success or body is None:
         raise refusal(answer)
     return body
@@ -40,10 +45,10 @@ def body_of(answer: httpx.Response) -> Mapping[str, Any]:
 
 def refusal(answer: httpx.Response) -> ApiRefusedError:
     """The error that an answer stands for."""
-    body = parsed(answer.text) or {}
+    body = parsed(answer.content) or {}
     if body and answer.status_code == httpx.codes.NOT_FOUND and (of_job := _OF_JOB.search(answer.request.url.path)):
         return ApiRefusedError(f"Stint has no job {of_job[1]}.", answer.status_code)
-    error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
+    error = str(body.get("error") or "") or f"{answer.request.url.host} does not answer as Stint does"
     job_id = str(body.get("_id", ""))
     if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
         sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."

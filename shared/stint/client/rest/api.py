@@ -10,11 +10,12 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
-from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.answers import after_doubt, body_of, parsed, refusal, unreachable
+from stint.client.rest.answers import after_doubt, body_of, is_ours, parsed, refusal, unreachable
 from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError
+from stint.core.names.ids import is_job_id
 
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
@@ -111,7 +112,10 @@ class Api:
         return await self._submit(path, fields, headers)
 
     async def _submit(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        return str(body_of(await self._request("POST", path, json=fields, headers=headers))["_id"])
+        job_id = str(body_of(await self._request("POST", path, json=fields, headers=headers)).get("_id"))
+        if not is_job_id(job_id):
+            raise UnexpectedAnswerError("Stint's answer to the submission names no job.", doubtful=True)
+        return job_id
 
     async def get(self, path: str, **params: Any) -> Mapping[str, Any]:
         """An answer; parameters that are None are left out."""
@@ -138,7 +142,7 @@ class Api:
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
         answer = await self._repeated("GET", path, params=_given(params))
-        if not answer.is_success:
+        if not is_ours(answer):
             raise refusal(answer)
         return answer.content
 
@@ -150,14 +154,14 @@ class Api:
             yield body_of(answer)
             if "next" not in answer.links:
                 return
-            url = url.join(answer.links["next"]["url"])
+            url = _next(url, answer.links["next"]["url"])
 
     async def events(self, path: str, *, after: str = "", **params: Any) -> AsyncGenerator[LiveEvent, None]:
         """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
             async with self._http.stream("GET", _address(path, params), headers=headers) as answer:
-                if answer.is_error:
+                if not is_ours(answer):
                     await answer.aread()
                     raise refusal(answer)
                 async for event in parse_events(answer.aiter_lines()):
@@ -195,7 +199,7 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, N
         if not line:
             if set(fields) == {"id"}:
                 fields |= {"event": "", "data": "{}"}
-            data = parsed(fields.get("data", ""))
+            data = parsed(fields.get("data", "").encode())
             if data is not None:
                 yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
             fields = {}
@@ -207,6 +211,21 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, N
 def _address(path: str, params: Mapping[str, Any]) -> httpx.URL:
     with _of_text():
         return httpx.URL(path, params=_given(params) or None)
+
+
+def _next(page: httpx.URL, link: str) -> httpx.URL:
+    """The address of the page that a page names. It is the same server's, because it gets the token.
+
+    Raises:
+        UnexpectedAnswerError: it is another server's, or no other page's.
+    """
+    try:
+        url = page.join(link)
+    except httpx.InvalidURL:
+        url = page
+    if url == page or url.is_absolute_url:
+        raise UnexpectedAnswerError("Stint's answer names no next page of its own.")
+    return url
 
 
 @contextmanager

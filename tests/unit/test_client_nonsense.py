@@ -1,0 +1,121 @@
+"""Whatever another server answers in the place of Stint, or a proxy in between: the client says so in a sentence."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import pytest
+
+from stint.cli.doctor import api as doctor
+from stint.client import Client, Endpoints, Sealed
+from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
+from stint.core.errors import StintError
+
+JOB: Final = "b" * 24
+STREAM: Final = "Content-Type: text/event-stream"
+DEEP: Final = b"[" * 100_000 + b"]" * 100_000
+
+ANSWERS: Final[dict[str, tuple[int, str, bytes]]] = {
+    "a page to sign in": (200, "Content-Type: text/html; charset=utf-8", b"<html>Sign in</html>"),
+    "nothing": (200, "", b""),
+    "no content": (204, "", b""),
+    "a list": (200, "", b"[]"),
+    "an empty object": (200, "", b"{}"),
+    "nulls": (200, "", b'{"data":null,"counts":null,"keys":null,"status":null,"_id":null,"ended":null}'),
+    "numbers": (200, "", b'{"data":1,"counts":1,"keys":1,"status":1,"_id":1}'),
+    "lists of numbers": (200, "", b'{"data":[1],"counts":[1],"keys":[1],"status":[1],"_id":[1]}'),
+    "too many levels": (200, "", b'{"data":' + DEEP + b"}"),
+    "many levels": (200, "", b'{"data":[' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]}"),
+    "too many digits": (200, "", b'{"data":[' + b"9" * 6000 + b"]}"),
+    "half a character": (200, "", b'{"data":[{"_id":"\\ud800","qname":"\\ud800","runner":"\\ud800","status":"x"}]}'),
+    "no UTF-8": (200, "Content-Type: application/json; charset=none", b'{"data":"\xff"}'),
+    "another address": (302, "Location: http://127.0.0.1:1/", b""),
+    "no gzip": (200, "Content-Encoding: gzip", b"{}"),
+    "a lot": (200, "Content-Encoding: gzip", gzip.compress(b'{"data":"' + b"x" * 5_000_000 + b'"}', 1)),
+    "a next page that is no address": (200, 'Link: <http://[::1>; rel="next"', b'{"data":[]}'),
+    "a next page elsewhere": (200, 'Link: <http://127.0.0.1:1/>; rel="next"', b'{"data":[]}'),
+    "the same page as the next": (200, 'Link: <>; rel="next"', b'{"data":[]}'),
+    "an error that is a number": (403, "", b'{"error":1,"_id":2}'),
+    "an error that is an object": (500, "", b'{"error":{"a":1},"_id":[]}'),
+    "an error of a proxy": (502, "", b"<h1>Bad gateway</h1>"),
+    "an event without fields": (200, STREAM, b"event: gone\nid: 1\ndata: {}\n\n"),
+    "an event with others": (200, STREAM, b'event: gone\nid: 1\ndata: {"_id":[1],"qname":{}}\n\n'),
+    "a fact that is none": (200, STREAM, b'event: fact\nid: 1-1-1\ndata: {"kind":1}\n\n'),
+    "an output that is none": (200, STREAM, b'event: output\nid: 1-1-1\ndata: {"data":"%%%","at":1}\n\n'),
+    "half an event": (200, STREAM, b'event: end\nid: 1-1-1\ndata: {"_id"'),
+    "an event of too many levels": (200, STREAM, b"event: fact\ndata: " + DEEP + b"\n\n"),
+}
+
+
+async def _all(items: AsyncIterator[object]) -> list[object]:
+    return [item async for item in items]
+
+
+QUESTIONS: Final[dict[str, Callable[[Client], Awaitable[Any]]]] = {
+    "jobs": lambda stint: _all(stint.jobs()),
+    "counts": lambda stint: stint.counts(),
+    "audit": lambda stint: _all(stint.audit()),
+    "lineage": lambda stint: _all(stint.lineage("kv/a.b")),
+    "queues": lambda stint: stint.queues(),
+    "queue": lambda stint: stint.queue("q"),
+    "runners": lambda stint: stint.runners(),
+    "keys": lambda stint: stint.receipt_keys(),
+    "events": lambda stint: _all(stint.events()),
+    "send": lambda stint: stint.send(Sealed("q", {"qname": "q"})),
+    "info": lambda stint: stint.job(JOB).info(),
+    "stream": lambda stint: _all(stint.job(JOB).stream()),
+    "output": lambda stint: stint.job(JOB).output(),
+    "receipt": lambda stint: stint.job(JOB).receipt(),
+    "release": lambda stint: stint.job(JOB).release(),
+    "kill": lambda stint: stint.job(JOB).kill(),
+}
+
+
+@asynccontextmanager
+async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoints]:
+    """Answers the same to everything."""
+    lines = filter(None, (f"HTTP/1.1 {status} x", header, "Connection: close"))
+    head = "\r\n".join(lines) + "\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    async with server:
+        yield Endpoints(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", vault_addr="", token="t")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that breaks is not tried again, nor a submission."""
+    for module in ("stream", "fleet"):
+        monkeypatch.setattr(f"stint.client.{module}.PATIENCE", 0.0)
+    monkeypatch.setattr("stint.client.rest.api.PAUSES", ())
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_no_answer_is_more_than_an_error(name: str) -> None:
+    async with _server(*ANSWERS[name]) as where, Client.connect(where, patience=0) as stint:
+        for ask in QUESTIONS.values():
+            with suppress(StintError):
+                await ask(stint)
+        assert all(finding.what for finding in await doctor.look(where))
+
+
+@pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])
+@pytest.mark.parametrize("name", ["a page to sign in", "another address"])
+async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
+    async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:
+        with pytest.raises(ApiRefusedError, match="does not answer as Stint does"):
+            await QUESTIONS[question](stint)
+
+
+@pytest.mark.parametrize("name", [name for name in ANSWERS if "next page" in name])
+async def test_no_other_server_gets_the_token(name: str) -> None:
+    async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:
+        with pytest.raises(UnexpectedAnswerError, match="names no next page of its own"):
+            await _all(stint.jobs())
