@@ -1,17 +1,26 @@
 """What commands show: tables, times and timelines, without a server."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 from rich.cells import cell_len
+from rich.console import Console
 
 from stint.cli.completing import _completed
+from stint.cli.errors import reported
 from stint.cli.fleet.events import MISSED, tell
+from stint.cli.fleet.top import Board, lines
 from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
+from stint.cli.jobs.interrupts import Interrupts
+from stint.cli.jobs.run_job import Narrator
+from stint.cli.show.form import as_json, show, show_change
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment
 from stint.client import Client, Fact, JobChange, JobEvent, JobHandle, JobInfo, JobResult
@@ -111,6 +120,47 @@ def test_names_of_changes_are_ids_and_nothing_else(capsys: pytest.CaptureFixture
     tell(JobChange(kind="gone", id="a" * 24, queue="q"), "name")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("a" * 24 + "\n", f"stint: {MISSED}\n")
+
+
+def _told_by_the_narrator(text: str) -> None:
+    console = Console(stderr=True)
+    Narrator(console, quiet=False).end(JobResult(id=text, status=text, reason=text, error=text))
+    Interrupts(console).say(text)
+
+
+def _reported(text: str) -> None:
+    with pytest.raises(typer.Exit), reported("stint"):
+        raise ConfigError(text)
+
+
+SHOWN: Sequence[Callable[[str], None]] = (
+    _reported,
+    _told_by_the_narrator,
+    lambda text: tell(
+        JobChange(kind="job", id="", queue=text, job=JobInfo(id="", status="failed", reason=text)), "table"
+    ),
+    lambda text: show_change("text", "", text=f"Job {text}.", fields=None),
+    *(partial(lambda form, text: show(Fact(kind=text, at=NOW), form, name=str), form) for form in ("table", "json")),
+    lambda text: show_change("json", "", text="", fields={"a": text}),
+    lambda text: tell(JobChange(kind="gone", queue=text), "json"),
+    lambda text: typer.echo("\n".join(lines(Board((), (), (), {text: 1}), width=None, height=None))),
+)
+
+
+@pytest.mark.parametrize("tell_of", SHOWN)
+def test_nothing_that_somebody_wrote_reaches_a_terminal_as_a_command(
+    tell_of: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_of("a\x07\x9b31m\r\u202eb \U000e0001\nc")
+    said = capsys.readouterr()
+    assert "b " in said.out + said.err
+    assert all(line.isprintable() for line in (said.out + said.err).split("\n"))
+
+
+def test_json_says_the_same_although_it_is_escaped() -> None:
+    text = "a\x07\x9b31m\u202eb\n\U000e0001\\u0007 円"
+    assert json.loads(as_json({"a": text})) == {"a": text}
+    assert "円" in as_json(text).decode()
 
 
 def test_a_shell_gets_only_names_that_it_takes_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Self
 
 import typer
 
+from stint.cli.show.terminal import sentences
 from stint.core.errors import ConfigError, StintError
 
 NOT_SO: Final = 1
@@ -31,7 +32,7 @@ def reported(command: str, *, usage: Errors = ConfigError, code: int = UNREACHAB
     try:
         yield
     except StintError as error:
-        typer.echo(f"{command}: {error.sentence}", err=True)
+        typer.echo(f"{command}: {sentences(error.sentence)}", err=True)
         raise typer.Exit(USAGE if isinstance(error, usage) else code) from None
 
 

@@ -4,14 +4,13 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from stint.cli.calling import asking
 from stint.cli.completing import queues
 from stint.cli.jobs.ls import StatusName, outcome
 from stint.cli.listing import filtered
-from stint.cli.show.form import Form, FormName
+from stint.cli.show.form import Form, FormName, as_json
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client.client import Client
 from stint.client.fleet import JobChange
@@ -46,7 +45,7 @@ async def events(
 def tell(change: JobChange, form: FormName) -> None:
     """Print a change."""
     if form == "json":
-        typer.echo(msgspec.json.encode(change))
+        typer.echo(as_json(change))
     elif form == "name" and change.kind == "missed":
         typer.echo(f"stint: {MISSED}", err=True)
     elif form == "name":
@@ -59,6 +58,6 @@ def line(change: JobChange, now: datetime) -> str:
     """A change for people."""
     if change.kind == "missed":
         return f"{now:%H:%M:%S}  {MISSED}"
-    what = painted(change.job.status, outcome(change.job)) if change.job else change.kind
+    what = painted(change.job.status, printable(outcome(change.job))) if change.job else change.kind
     error = f"  {printable(change.job.error)}" if change.job and change.job.error else ""
     return f"{now:%H:%M:%S}  {change.id}  {printable(change.queue)}  {what}{error}"

@@ -17,6 +17,7 @@ from stint.cli.fleet.runners import COLUMNS as RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.listing import first
 from stint.cli.show.table import table
+from stint.cli.show.terminal import printable
 from stint.client.client import Client
 from stint.client.errors import ApiError
 from stint.client.fleet import QueueInfo, RunnerInfo
@@ -128,4 +129,4 @@ def lines(board: Board, *, width: int | None, height: int | None) -> list[str]:
         table(board.runners[:room], [column for column in RUNNERS if not column.wide], width=width),
         table(board.jobs[:room], [column for column in JOBS if not column.wide], width=width),
     )
-    return [counts or "no jobs", *(line for part in tables for line in ("", *part))]
+    return [printable(counts) or "no jobs", *(line for part in tables for line in ("", *part))]

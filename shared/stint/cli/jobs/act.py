@@ -8,6 +8,7 @@ import typer
 from stint.cli.calling import JobId, JobIds, asking, exact
 from stint.cli.errors import UNREACHABLE
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
+from stint.cli.show.terminal import sentences
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
 from stint.client.job import JobHandle
@@ -81,7 +82,7 @@ async def _each(
             await action(job)
         except ApiRefusedError as error:
             about = "" if job.id in error.sentence else f"{job.id}: "
-            typer.echo(f"stint: {about}{error.sentence}", err=True)
+            typer.echo(f"stint: {about}{sentences(error.sentence)}", err=True)
             refused = True
         else:
             show_job_id(form, job.id)

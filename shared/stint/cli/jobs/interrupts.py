@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from stint.cli.show.terminal import sentences
 from stint.core.errors import StintError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -131,7 +132,7 @@ class Interrupts:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(f"stint: {text}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"stint: {sentences(text)}", markup=False, highlight=False, soft_wrap=True)
 
 
 class _Question:

@@ -11,6 +11,7 @@ from stint.cli.errors import UNREACHABLE, USAGE
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.writing import Write, to_terminal
+from stint.cli.show.terminal import printable, sentences
 from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
 from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
@@ -65,7 +66,7 @@ class Narrator:
     def say(self, text: str) -> None:
         """Print a line, unless `quiet`."""
         if not self._quiet:
-            self._console.print(f"stint: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"stint: {printable(text)}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def fact(self, fact: Fact) -> None:
         """Report an event of the job."""
@@ -85,7 +86,7 @@ class Narrator:
         """Report the job's end. Errors are printed even if `quiet`."""
         for sentence in (job.error, "" if job.output_complete else INCOMPLETE):
             if sentence:
-                self._console.print(f"stint: {sentence}", markup=False, highlight=False, soft_wrap=True)
+                self._console.print(f"stint: {sentences(sentence)}", markup=False, highlight=False, soft_wrap=True)
         code = f" with {job.return_code}" if job.return_code else ""
         reason = f" ({job.reason})" if job.reason else ""
         self.say(f"{job.status}{code}{reason}")

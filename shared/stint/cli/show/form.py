@@ -1,5 +1,6 @@
 """The forms of an answer, which every command that shows something takes with `-o`."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
@@ -8,7 +9,7 @@ import msgspec
 import typer
 
 from stint.cli.show.table import Column, table
-from stint.cli.show.terminal import coloured, printable, width
+from stint.cli.show.terminal import coloured, printable, sentences, width
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -25,15 +26,21 @@ ChangeForm = Annotated[
 ]
 
 
+def as_json(value: object) -> bytes:
+    """A line of JSON, in which what could deceive on a terminal is escaped: only texts contain it."""
+    text = msgspec.json.encode(value).decode()
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text).encode()
+
+
 def show_change(form: ChangeFormName, name: str, *, text: str, fields: object) -> None:
     """Print one thing that was changed: for people, as JSON with its fields, or its id or name."""
     match form:
         case "json":
-            typer.echo(msgspec.json.encode(fields))
+            typer.echo(as_json(fields))
         case "name":
             typer.echo(name)
         case "text" | "wide":
-            typer.echo(text)
+            typer.echo(sentences(text))
 
 
 def show_job_id(form: ChangeFormName, job_id: str) -> None:
@@ -45,7 +52,7 @@ def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *,
     """Print these rows. JSON has the fields of the API; times that have not come are null."""
     if form in {"json", "name"}:
         for row in rows:
-            typer.echo(msgspec.json.encode(row) if form == "json" else name(row))
+            typer.echo(as_json(row) if form == "json" else name(row))
         return
     shown = [column for column in columns if form == "wide" or not column.wide]
     for line in table(rows, shown, width=width()):
@@ -55,7 +62,7 @@ def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *,
 def show(row: S, form: FormName, *, name: Callable[[S], str]) -> None:
     """Print one thing: as a table it has a line for each field that says something, with `wide` for each field."""
     if form in {"json", "name"}:
-        typer.echo(msgspec.json.encode(row) if form == "json" else name(row))
+        typer.echo(as_json(row) if form == "json" else name(row))
         return
     fields = [(field.encode_name.removeprefix("_"), getattr(row, field.name)) for field in msgspec.structs.fields(row)]
     for title, value in fields:

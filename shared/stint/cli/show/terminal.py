@@ -38,6 +38,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
 
 
+def sentences(text: str) -> str:
+    """The same of a text that may have several lines, such as an error."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def painted(word: str, shown: str) -> str:
     """Text in the colour of a status."""
     return typer.style(shown, fg=_COLOURS[word]) if word in _COLOURS and coloured() else shown
