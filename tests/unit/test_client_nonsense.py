@@ -114,6 +114,12 @@ async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
             await QUESTIONS[question](stint)
 
 
+async def test_a_command_that_is_advised_can_be_copied_whatever_the_queues_name() -> None:
+    queue = b'{"qname":"a; $(reboot)","depth":1,"paused":{"who":"ops"}}'
+    async with _server(200, "", b'{"data":[' + queue + b"]}") as where:
+        assert "stint resume 'a; $(reboot)'" in (await doctor.look(where))[-1].mend
+
+
 @pytest.mark.parametrize("name", [name for name in ANSWERS if "next page" in name])
 async def test_no_other_server_gets_the_token(name: str) -> None:
     async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:

@@ -1,6 +1,7 @@
 """Looks at Stint's API, and at what it knows of runners and queues."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, Final
 
 import httpx
@@ -62,7 +63,7 @@ async def _queues(where: Endpoints) -> list[Finding]:
             found.append(warn(name, f"waits for the lost runner of job {queue.running}", mend))
         elif queue.paused and queue.depth:
             what = f"was paused by {queue.paused.who}; jobs that wait: {queue.depth}"
-            found.append(warn(name, what, f"When it may continue: stint resume {queue.name}"))
+            found.append(warn(name, what, f"When it may continue: stint resume {quote(queue.name)}"))
         elif queue.depth and not queue.served:
             what = f"no runner serves it; jobs that wait: {queue.depth}"
             found.append(bad(name, what, "Start a runner that takes its jobs."))
