@@ -58,6 +58,14 @@ def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams
     assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
 
 
+def test_a_character_that_the_terminal_lacks_ends_no_command() -> None:
+    environment = _ENVIRONMENT | {"PYTHONIOENCODING": "latin-1", "STINT_ROLE": "Größe…"}
+    found = subprocess.run(
+        [sys.executable, "-c", _MAIN, "config"], env=environment, capture_output=True, encoding="latin-1", check=False
+    )
+    assert (found.returncode, "Größe?" in found.stdout) == (0, True), found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -1,10 +1,11 @@
-"""Standard input, output and error, as a shell may leave them: closed, or on a disk that is full."""
+"""Standard input, output and error, as a shell may leave them: closed, on a disk that is full, or not in UTF-8."""
 
 import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -18,10 +19,15 @@ _FAILURES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
 
 
 def open_streams() -> None:
-    """Open those that the shell closed (`>&-`) as /dev/null. Python has None for them, which nobody expects."""
+    """Open those that the shell closed (`>&-`) as /dev/null. Python has None for them, which nobody expects.
+
+    Standard output has `?` for a character that its encoding lacks, such as the `…` of a table.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the program runs
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def give_up(target: IO[Any]) -> None:
