@@ -10,7 +10,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import PAUSES_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.pause import UNREADABLE, Pause
-from stint.core.view import view
+from stint.core.view import NEVER, view
 from stint.jetstream import JetStreamPauses, JetStreamWorkQueues
 from stint.ports import Outcome
 from stint.process.environment import load
@@ -68,7 +68,7 @@ async def test_what_cannot_be_read_is_a_pause(bench: Bench) -> None:
     qname = queue()
     await bench.broker.publish(kv_subject(PAUSES_BUCKET, queue_token(qname)), b"\xff{")
     shown = (await bench.http.get(f"/v1/api/queue/{qname}")).json()
-    assert shown["paused"] == {"who": "", "at": "", "reason": UNREADABLE}
+    assert shown["paused"] == {"who": "", "at": NEVER, "reason": UNREADABLE}
     assert (await bench.http.post(f"/v1/api/queue/{qname}/resume")).json()["paused"] is None
 
 

@@ -6,13 +6,20 @@ The fields are those of the structs, so that a new one is tried as well.
 # ruff: noqa: SLF001 - what draws a view of the page needs no services for that
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pytest
 
+from stint.cli.fleet import events, queues, runners
+from stint.cli.jobs import ls
+from stint.cli.jobs.history import timeline
+from stint.cli.show.table import Column, table
+from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
+from stint.client.rest.answers import parsed
+from stint.client.results import Fact, JobInfo, JobResult, read
 from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.audit.receipt import KeyName, canonical, document, statement
 from stint.core.audit.signature import KeyOwner
@@ -26,7 +33,7 @@ from stint.core.output.chain import Chain
 from stint.core.pause import Pause, read_pause
 from stint.core.phase import JobPhase
 from stint.core.schema import examples
-from stint.core.view import JobView, read_view, view
+from stint.core.view import NEVER, JobView, read_view, view
 from stint.ports import StoredView
 from stint_api.audit.secrets import SecretTable, WantedSecret
 from stint_api.audit.table import EntryTable, WantedEntries
@@ -44,6 +51,8 @@ from stint_api.routes import documents
 from stint_api.routes.runners import _body
 from tests.support.events import TOKEN, record, submitted
 from tests.support.views import job_view
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 JOB: Final = "b" * 24
 TIME: Final = "2026-01-02T03:04:05.678Z"
@@ -109,7 +118,8 @@ class Lists:
         found = table.find(Page(wanted=Wanted(), limit=10, counted=True))
         assert self._good.job_id in {job.job_id for job in found.jobs}
         for job in found.jobs:
-            read_by_the_page(job)
+            if job.job_id != self._good.job_id:
+                read_by_the_page(job)
         table.ahead("deploys", sorted(job.submission for job in found.jobs))
         table.last_hour("deploys", NOW)
         (row,) = [row for row in table.queue_rows(NOW - timedelta(hours=1)) if row.qname == "deploys"]
@@ -118,8 +128,17 @@ class Lists:
         table.expire(NOW)
 
 
+def read_by_the_client(answer: object, shape: type[S], columns: Sequence[Column[S]]) -> S:
+    """A row of a table of the command line, which nothing can break."""
+    one = read(parsed(documents.whole(answer)), shape)
+    assert all(map(str.isprintable, table([one], columns, width=None)))
+    return one
+
+
 def read_by_the_page(job: JobView) -> None:
     fields = documents.fields(job, Standing(back_since=None))
+    info = read_by_the_client(fields, JobInfo, ls.COLUMNS)
+    assert events.line(JobChange(kind="job", id=JOB, queue=info.queue, job=info), NOW).isprintable()
     documents.whole(documents.changed(job))
     Row.of(fields, NOW.timestamp())
     words.sentence(fields, NOW.timestamp())
@@ -131,8 +150,9 @@ def read_by_the_page(job: JobView) -> None:
 def read_by_one(job: Job) -> None:
     """A job's own page, the live stream and the receipt."""
     story = [fact(told, job.state) for told in job.facts.values()]
-    documents.whole(story)
     fields = documents.last_seen(job, Chain(), None)
+    facts = [read(parsed(documents.whole(told)), Fact) for told in story]
+    assert all(map(str.isprintable, timeline(facts, read(parsed(documents.whole(fields)), JobResult))))
     drawn_job._verdict(fields, story)
     list(drawn_job._phases(fields, job, NOW.timestamp()))
     assert all(map(drawn_job._told, story))
@@ -185,7 +205,9 @@ def test_a_pause() -> None:
     for body in (b"junk", *forged(whole(Pause(who="ops", at=TIME, reason="why")))):
         described = _described(QueueRow("deploys"), read_pause(body), Fleet([]), NOW)
         assert fleet._queue(described, NOW.timestamp()).paused
-        documents.whole(described)
+        pause = read_by_the_client(described, QueueInfo, queues.COLUMNS).paused
+        assert pause
+        assert (pause.at is None) == (described["paused"]["at"] == NEVER)
 
 
 def test_a_report() -> None:
@@ -204,8 +226,8 @@ def test_a_report() -> None:
         report |= {"runner": "r", "alive": True, "last_seen": TIME}
         summary([report, report])
         Fleet([report]).serves("deploys")
-        drawn = fleet._runner(_body(report, []), NOW.timestamp(), differ=False)
-        documents.whole(drawn)
+        fleet._runner(_body(report, []), NOW.timestamp(), differ=False)
+        read_by_the_client(_body(report, []).model_dump(), RunnerInfo, runners.COLUMNS)
 
 
 @pytest.mark.parametrize("meant", [JobPhase(phase="pulling", progress=0.5), KeyOwner(owner="o", who="w", at=1)])

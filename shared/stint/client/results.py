@@ -222,11 +222,17 @@ def read(fields: Any, shape: type[T]) -> T:
     Raises:
         UnexpectedAnswerError: a field is missing, or has another type.
     """
-    known = {name: value for name, value in fields.items() if value != NEVER} if isinstance(fields, Mapping) else fields
     try:
-        return msgspec.convert(known, shape, str_keys=True)
+        return msgspec.convert(_come(fields, levels=2), shape, str_keys=True)
     except msgspec.ValidationError as error:
         raise UnexpectedAnswerError(f"Stint's answer is not a {shape.__name__}: {error}.") from None
+
+
+def _come(value: Any, levels: int) -> Any:
+    """Without the times that have not come, which a queue's pause can have, too."""
+    if not (levels and isinstance(value, Mapping)):
+        return value
+    return {name: _come(part, levels - 1) for name, part in value.items() if part != NEVER}
 
 
 def rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:

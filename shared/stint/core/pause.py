@@ -6,7 +6,7 @@ import msgspec
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
-from stint.core.view import parse_time
+from stint.core.view import NEVER, check_time
 
 UNREADABLE: Final = "What is stored about this pause cannot be read."
 """The reason of such a pause. Nobody knows what was meant, so the queue waits."""
@@ -17,7 +17,7 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         who: Vault's display name of the operator's token, which need not be unique.
-        at: when, RFC 3339 in UTC, according to the API.
+        at: when, RFC 3339 in UTC, according to the API; `NEVER` if that cannot be read.
         entity: id of the identity behind that token, "" if there is none.
         accessor: that token's accessor, "" if it has none.
     """
@@ -33,7 +33,7 @@ def read_pause(stored: bytes) -> Pause:
     """The stored pause; one that cannot be read says so."""
     try:
         pause = decode(stored, Pause)
-        parse_time(pause.at)
+        check_time(pause.at)
     except (UndecodableError, ValueError):
-        return Pause(who="", at="", reason=UNREADABLE)
+        return Pause(who="", at=NEVER, reason=UNREADABLE)
     return pause

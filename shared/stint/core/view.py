@@ -13,6 +13,8 @@ from stint.core.events import Ended, Held, Int64, KillRequested, Launched, Recor
 from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name, queue_token
 
+_Zoned = Annotated[datetime, Meta(tz=True)]
+
 NEVER: Final = "0001-01-01T00:00:00Z"
 """How GoStint writes the time of something that has not happened yet."""
 
@@ -71,7 +73,7 @@ def read_view(job_id: str, stored: bytes) -> JobView:
     shown = decode(stored, JobView)
     try:
         for moment in (shown.submitted, shown.started, shown.ended, shown.held_since, shown.kill_requested_at):
-            parse_time(moment)
+            check_time(moment)
         _check_queue_name(shown.qname)
         own_id = check_job_id(shown.job_id)
     except (ValueError, InvalidQueueNameError, InvalidJobIdError):
@@ -166,6 +168,21 @@ def parse_time(text: str) -> datetime:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
         raise ValueError("not a time") from None
+
+
+@lru_cache(1024)
+def check_time(text: str) -> str:
+    """The same time, if every client can read it: RFC 3339 with a zone.
+
+    Raises:
+        ValueError: it is not, or as with `parse_time`.
+    """
+    try:
+        msgspec.convert(text, _Zoned)
+    except msgspec.ValidationError:
+        raise ValueError("not a time") from None
+    parse_time(text)
+    return text
 
 
 def rfc3339(moment: datetime) -> str:
