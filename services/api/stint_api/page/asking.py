@@ -10,7 +10,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from stint.core.errors import InvalidQueueNameError, StintError
+from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, StintError
+from stint.core.names.ids import check_job_id
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
@@ -157,10 +158,13 @@ async def _ask(
     services: Services, request: Request, question: Question, kind: str, name: str, refusal: RefusalError | None = None
 ) -> Response:
     shown = words.short(name) if kind == "jobs" else name
-    if kind == "queues":
-        try:
+    try:
+        if kind == "queues":
             shown = await queue_named(name) or "the unnamed queue"
-        except InvalidQueueNameError as error:
-            refusal = refusal or refusal_of(error)
+        elif kind == "jobs":
+            check_job_id(name)
+    except (InvalidQueueNameError, InvalidJobIdError) as error:
+        refusal = refusal or refusal_of(error)
+        name = name if kind == "queues" else ""  # it would be part of a command to be copied
     frame: dict[str, Any] = {"question": question, "shown": shown, "back": _back(kind, name), "name": name}
     return await show(services, request, "ask", refusal=refusal, **frame)
