@@ -12,7 +12,7 @@ import structlog
 def configure() -> None:
     """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors."""
     renderer = (
-        structlog.dev.ConsoleRenderer()
+        structlog.dev.ConsoleRenderer(repr_native_str=True)  # what others wrote moves no cursor
         if sys.stderr.isatty()
         # A traceback must not show local variables, which may contain a token.
         else structlog.processors.JSONRenderer()
