@@ -9,9 +9,11 @@ from typing import Any, Final
 import pytest
 
 from stint.cli.doctor import api as doctor
+from stint.cli.doctor import vault as doctor_of_vault
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
 from stint.core.errors import StintError
+from stint.core.submission.payload import JobPayload
 
 JOB: Final = "b" * 24
 STREAM: Final = "Content-Type: text/event-stream"
@@ -44,6 +46,12 @@ ANSWERS: Final[dict[str, tuple[int, str, bytes]]] = {
     "an event with others": (200, STREAM, b'event: gone\nid: 1\ndata: {"_id":[1],"qname":{}}\n\n'),
     "a fact that is none": (200, STREAM, b'event: fact\nid: 1-1-1\ndata: {"kind":1}\n\n'),
     "an output that is none": (200, STREAM, b'event: output\nid: 1-1-1\ndata: {"data":"%%%","at":1}\n\n'),
+    "a time without a zone": (200, "Date: Mon, 01 Jan 2024 00:00:00 -0000", b'{"data":{}}'),
+    "policies that are numbers": (
+        200,
+        "",
+        b'{"data":{"display_name":"x","ttl":1,"num_uses":0,"policies":[1,2]},"auth":{"client_token":5}}',
+    ),
     "half an event": (200, STREAM, b'event: end\nid: 1-1-1\ndata: {"_id"'),
     "an event of too many levels": (200, STREAM, b"event: fact\ndata: " + DEEP + b"\n\n"),
 }
@@ -86,7 +94,8 @@ async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoi
 
     server = await asyncio.start_server(answer, "127.0.0.1")
     async with server:
-        yield Endpoints(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", vault_addr="", token="t")
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield Endpoints(url=url, vault_addr=url, token="t")
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +113,9 @@ async def test_no_answer_is_more_than_an_error(name: str) -> None:
             with suppress(StintError):
                 await ask(stint)
         assert all(finding.what for finding in await doctor.look(where))
+        assert all(finding.what for finding in await doctor_of_vault.look(where, "q"))
+        with suppress(StintError):
+            await stint.seal(JobPayload(qname="q", container_image="busybox"))
 
 
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])

@@ -35,10 +35,10 @@ def words(error: Exception) -> str:
 def clock(about: str, headers: Mapping[str, str]) -> list[Finding]:
     """How far a server's clock is from this machine's, by the `Date` of its answer."""
     try:
-        theirs = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError):
+        ahead = parsedate_to_datetime(headers["date"]) - datetime.now(UTC)
+    except (KeyError, ValueError, TypeError):  # the last one if it has no zone
         return []
-    return [skew(about, (theirs - datetime.now(UTC)).total_seconds())]
+    return [skew(about, ahead.total_seconds())]
 
 
 def skew(about: str, seconds: float) -> Finding:
