@@ -240,4 +240,5 @@ def test_what_else_is_stored(meant: msgspec.Struct) -> None:
             continue
         if isinstance(read, JobPhase):
             words.sentence(fields | msgspec.to_builtins(read))
+            assert 0 <= (read.progress or 0) <= 1
         documents.whole(read)

@@ -1,8 +1,9 @@
 """What is done for a running job at this moment. It is shown, and nothing depends on it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Phase = Literal["opening", "pulling", "creating", "running"]
 """In their order. An image is pulled only if it is missing, or if the job asks for that."""
@@ -16,4 +17,4 @@ class JobPhase(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     phase: Phase
-    progress: float | None = None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None

@@ -224,7 +224,7 @@ class PullProgress:
     @staticmethod
     def _share(status: str, detail: Mapping[str, Any]) -> float | None:
         """How much of one layer is done; None for what is no layer's status."""
-        part = detail.get("current", 0) / (detail.get("total") or math.inf)
+        part = min(1.0, detail.get("current", 0) / (detail.get("total") or math.inf))
         shares = {
             "Pulling fs layer": 0.0,
             "Waiting": 0.0,

@@ -99,7 +99,7 @@ function stopping(job, now) {
 function running(job) {
   const phase = PHASES[job.phase];
   if (!phase) return job.container_id ? "Its command runs" : "It is being prepared";
-  return job.progress ? `${phase}, ${Math.floor(100 * Math.max(0, Math.min(1, job.progress)))} %` : phase;
+  return job.progress ? `${phase}, ${Math.floor(100 * job.progress)} %` : phase;
 }
 
 function wrote(job) {

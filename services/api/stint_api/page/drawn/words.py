@@ -171,8 +171,7 @@ def _running(job: Fields) -> str:
     phase = _PHASES.get(job["phase"])
     if not phase:
         return "Its command runs" if job["container_id"] else "It is being prepared"
-    # What a runner reports, a stranger may have written, such as 1e308.
-    return f"{phase}, {floor(100 * max(0.0, min(1.0, job['progress'])))} %" if job["progress"] else phase
+    return f"{phase}, {floor(100 * job['progress'])} %" if job["progress"] else phase
 
 
 def _wrote(job: Fields) -> str:
