@@ -3,6 +3,7 @@
 import gzip
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "services" / "api" / "stint_api" / "page"
 TEXT = "a" * 43
 HTML_OF_TEXT = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(")
+SIGN_IN = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "oidc": "<u>", "theme": ""}
 OURS = {"host": "localhost:3232", "origin": "http://localhost:3232", "sec-fetch-site": "same-origin"}
 
 
@@ -117,9 +119,15 @@ def test_what_a_script_imports_is_loaded_with_it() -> None:
     assert len(modules) == len(set(modules))
 
 
+def test_a_page_brings_the_icon_of_its_tab() -> None:
+    text = bytes(document("sign-in", SIGN_IN).body).decode()
+    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml,([^"]*)">', text)
+    assert icon
+    assert unquote(icon[1]).encode() == assets().named["icon.svg"].plain
+
+
 def test_text_is_escaped_and_nothing_comes_from_elsewhere() -> None:
-    values = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "oidc": "<u>", "theme": ""}
-    answer = document("sign-in", values)
+    answer = document("sign-in", SIGN_IN)
     text = bytes(answer.body).decode()
     assert "<b>" not in text
     assert "<u>" not in text

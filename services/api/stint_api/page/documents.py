@@ -70,9 +70,9 @@ def document(
     That gives nobody the session's proof by its length: requests of other sites get no page of a session.
     """
     found = assets()
-    icon = quote(found.named["icon.svg"].plain)
+    favicon = quote(found.named["icon.svg"].plain)
     sheets = [f"{name}.css" for name in ("base", *_SHEETS.get(view, [view]))]
-    shared = {"assets": found, "icon": icon, "sheets": sheets, "release": stint.__version__}
+    shared = {"assets": found, "favicon": favicon, "sheets": sheets, "release": stint.__version__}
     text = _templates().get_template(f"{view}.html").render(values, **shared)
     answer = HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
     return zipped(answer, encodings)
