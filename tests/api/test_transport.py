@@ -1,5 +1,6 @@
 """Contract, section 1: transport and error bodies."""
 
+import asyncio
 import json
 
 import httpx
@@ -71,6 +72,17 @@ async def test_the_token_comes_first_then_the_id_then_the_body(api: Api) -> None
             assert refused(answer, 400, "Invalid request.") == "Missing X-Auth-Token"
     assert "Invalid job ID" in bad_request(await api.http.post(f"{JOB}/kill/junk", content=b"{"))
     assert bad_request(await api.post(b"{"))
+
+
+async def test_white_space_around_a_header_is_not_part_of_it(api: Api) -> None:
+    url = httpx.URL(api.env["STINT_URL"])
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = (
+        f"GET {JOB} HTTP/1.1\r\nHost: {url.host}\r\nX-Auth-Token: \t{api.vault.client} \t\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode())
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.close()
 
 
 async def test_a_kill_needs_no_body_and_ignores_one(api: Api) -> None:
