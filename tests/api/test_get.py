@@ -89,7 +89,14 @@ async def test_the_image_is_shown_as_given_once_the_payload_is_open(api: Api) ->
 
 @pytest.mark.parametrize("job_id", ["junk", "0" * 23, "0" * 25, "g" * 24, "0" * 23 + "%20", "\u0660" * 24, UNKNOWN_ID])
 async def test_what_is_no_id_and_an_unknown_one(api: Api, job_id: str) -> None:
-    places = [("GET", ""), ("DELETE", ""), ("GET", "/output"), ("GET", "/events"), ("POST", "/release")]
+    places = [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/output"),
+        ("GET", "/events"),
+        ("POST", "/release"),
+        ("POST", "/rerun"),
+    ]
     urls = [(method, f"{JOB}/{job_id}{path}") for method, path in places]
     for method, url in (*urls, ("POST", f"{JOB}/kill/{job_id}")):
         answer = await api.http.request(method, url)

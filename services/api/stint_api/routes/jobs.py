@@ -125,9 +125,9 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
 )
 async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
     """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""
+    job = await services.jobs.find(caller, job_id)
     with services.request_bytes.share(caller.caller) as share:
         wanted = parse_rerun(await read_body(request, share))
-        job = await services.jobs.find(caller, job_id)
         qname = queue_name(job.token)
         await services.auth.require(caller, SUBMIT, qname)
         submission = again(job, wanted, services.kept)
