@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import fields
 from scripts.references.__main__ import documents, fill
 from scripts.references.api import application, errors
 from scripts.references.bus import diagram, events, states
@@ -18,6 +20,8 @@ from typer.main import get_group
 
 import stint.client
 from stint.cli.app import app
+from stint.cli.doctor.finding import Finding
+from stint.client import AuditEntry, Fact, JobChange, JobInfo, QueueInfo, RunnerInfo
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
 from stint.core.submission.payload import JobPayload
@@ -44,6 +48,17 @@ GUIDES = sorted([README, OPERATIONS, *ROOT.glob("docs/guides/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
+SHOWN: dict[str, type[Struct]] = {
+    "ls": JobInfo,
+    "show": JobInfo,
+    "history": Fact,
+    "events": JobChange,
+    "queues": QueueInfo,
+    "runners": RunnerInfo,
+    "audit": AuditEntry,
+    "doctor": Finding,
+}
+"""What a command shows with `-o json`."""
 NAMES = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -247,6 +262,12 @@ def test_commands_and_options_exist() -> None:
             options = re.findall(r"(?<!\S)--[a-z-]+", rest.partition(" -- ")[0])
             assert set(options) <= known[name], line
     assert named == set(known), "each command is mentioned"
+
+
+def test_the_help_picks_fields_that_are_shown() -> None:
+    for command, program in re.findall(r"stint (\w+) .*-o json \| jq (.*)", text_of(ROOT / "docs/reference/cli.md")):
+        names = {field.encode_name for field in fields(SHOWN[command])}
+        assert set(re.findall(r"(?<!\w)\.(\w+)", program)) <= names, command
 
 
 def test_options_on_their_own_exist() -> None:

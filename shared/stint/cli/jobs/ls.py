@@ -80,7 +80,7 @@ async def ls(
 async def show(stint: Client, job: PartOfJobId, form: Form = "table") -> None:
     """Show a job: its status, its times, and why it ended.
 
-    Example: `stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner`
+    Example: `stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .node_uuid`
     """
     found = await find(stint, job)
     show_form(await found.info(), form, name=lambda job: job.id)
