@@ -47,7 +47,7 @@ class JobInfo(
         phase: what its runner does for it: `opening`, `pulling`, `creating` or `running`; "" if nobody says.
         progress: how much of its image is pulled, from 0 to 1, if that is known.
         reason: why it did not succeed, in one word; the API's reference lists them.
-        error: the reason in words; "" if the command ran.
+        error: the reason in words; "" if the command ran, unless it timed out or its end is not known.
         submitted_by: Vault's display name of the token that submitted it.
         rerun_of: the id of the job that it runs again, "" if none.
         output_bytes: size of its output so far, as it was stored.

@@ -122,7 +122,8 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
         status: `success`, `failed`, `notauthorised` or `unknown`.
         reason: one word: `exit_code`, `killed`, `timeout`, `oom`, `image`, `content`, `secrets`, `payload`,
             `container`, `lost`, `internal`; "" on success.
-        error: a sentence for the person who submitted it, "" if the command ran. Never a secret.
+        error: a sentence for the person who submitted it, "" if the command ran, unless it timed out or its end is not
+            known. Never a secret.
         return_code: the command's exit status, 0 if none ran.
         container_image: the image as the payload named it, if it was known.
         chunks: number of output chunks in LOGS.

@@ -41,7 +41,13 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
         float, Meta(description="Seconds from SIGTERM to SIGKILL after a kill; 0 if it is not known.")
     ] = 0.0
     reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
-    error: Annotated[str, Meta(description='The reason in words; "" if the command ran. Never a secret.')]
+    error: Annotated[
+        str,
+        Meta(
+            description='The reason in words; "" if the command ran, unless it timed out or its end is not known. '
+            "Never a secret."
+        ),
+    ]
     submitted_by: Annotated[str, Meta(description="Vault's display name of the token that submitted it.")]
     output_bytes: Annotated[Int64, Meta(description="Size of its output so far, as it was stored.")]
     output_complete: Annotated[

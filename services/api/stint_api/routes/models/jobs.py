@@ -111,7 +111,7 @@ class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_L
     """The first sign, since it was held, that its lost runner is back: output, its container or its end. Null if there
     is none, and in lists, which do not say it."""
     output: str
-    """Both output streams, in the order in which they were written; the error, if nothing ran."""
+    """Both output streams, in the order in which they were written; the error, if there is one and no output."""
     stdout: str
     """What it wrote to standard output."""
     stderr: str
