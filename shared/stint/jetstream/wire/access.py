@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client, RawCredentials
+from nats.aio.transport import TcpTransport
 
 from stint.core.errors import ConfigError
 from stint.core.names.subjects import publisher_inbox
@@ -48,6 +49,17 @@ class AnyBytesClient(Client):
             return await super()._process_headers(headers)
         except (UnicodeDecodeError, IndexError):
             return self._parse_header_lines(headers.partition(b"\r\n")[2])
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Leave a server that is lost, and with it what it has not taken: nats-py would wait until it does."""
+        if self.is_connected:
+            self.abort()
+        await super()._process_op_err(e)
+
+    def abort(self) -> None:
+        """Drop the connection, and what was not sent."""
+        if isinstance(self._transport, TcpTransport) and (writer := self._transport._io_writer):  # noqa: SLF001 - nats-py has no public way
+            writer.transport.abort()
 
 
 class TlsClient(AnyBytesClient):
@@ -141,7 +153,7 @@ class Access:
         """Whether TLS is required."""
         return bool(self._schemes & _SECURE or self.cacert or self.cert)
 
-    def client(self) -> Client:
+    def client(self) -> AnyBytesClient:
         """A client that is not connected yet; it connects to `servers` with `options`."""
         return TlsClient() if self.secure else AnyBytesClient()
 

@@ -26,6 +26,8 @@ apart, and several servers may fail in turns, each for its own reason."""
 
 ANSWERS_WAIT: Final = 1.0
 """Seconds for which answers are awaited before a connection is replaced, and then the new one."""
+CLOSE_WAIT: Final = 2.0
+"""Seconds that a server has to take what was sent before the connection is closed."""
 
 T = TypeVar("T")
 
@@ -135,10 +137,15 @@ class Connection:
         if self._connecting and not self._connecting.done():
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        try:
-            await self.client.close()
-        except OSError as error:  # it flushes first, and NATS may be gone
-            log.debug("nats unavailable while closing the connection", error=type(error).__name__)
+        # In a task: it fails if NATS is gone, waits until a frozen one takes what was sent, and says that it was
+        # cancelled if it comes while the client leaves a server.
+        closing = asyncio.create_task(self.client.close())
+        await asyncio.wait({closing}, timeout=CLOSE_WAIT)
+        if not closing.done():
+            self.client.abort()
+        (failure,) = await asyncio.gather(closing, return_exceptions=True)
+        if failure and not isinstance(failure, OSError | asyncio.CancelledError):
+            raise failure
 
     async def connected_within(self, seconds: float) -> bool:
         """Whether there is a connection, now or within so many seconds."""
