@@ -155,6 +155,23 @@ async def test_a_key_lives_as_long_as_its_payload(
         assert unknown.name in names
 
 
+async def test_a_key_with_a_name_that_no_payload_gives_keeps_no_other_key_alive(
+    nats_url: str, openbao: OpenBao
+) -> None:
+    """Publishers may make keys of any name. In Vault's list this one comes before those of the other job."""
+    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
+        first, second = sorted([await bench.submitted(**JOB), await bench.submitted(**JOB)])
+        for job_id in (first, second):
+            job = await bench.load(job_id)
+            await bench.parts.log.append(job.token, job_id, ended())
+            await bench.parts.payloads.purge(job.token, job_id)
+        publisher = await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,))
+        path = f"/v1/{KEYS}/{first}-a..b"
+        await bench.vault.call(publisher, lambda client: client.adapter.post(path, json={"key": ""}))
+        await KeySweeper(keys=stint.keys, payloads=bench.parts.payloads, log=bench.parts.log).sweep()
+        assert not [name for name in await stint.keys.names() if name.startswith(second)]
+
+
 @pytest.mark.parametrize("erasure", ["on", "off"])
 async def test_an_api_destroys_the_keys_that_became_due_while_none_ran(
     erasure: str, nats_url: str, openbao: OpenBao

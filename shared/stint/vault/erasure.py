@@ -24,7 +24,8 @@ from stint.vault.hvac_adapter import check_path
 from stint.vault.policies import KEYS
 from stint.vault.session import AppRoleSession
 
-_HEAD: Final = re.compile(rb"stint-erasable-1 ([0-9a-f]{24}-[A-Za-z0-9_-]{1,64})\n")
+_NAME: Final = re.compile(r"[0-9a-f]{24}-[A-Za-z0-9_-]{1,64}")
+_HEAD: Final = re.compile(rb"stint-erasable-1 (%s)\n" % _NAME.pattern.encode())
 _NONCE: Final = bytes(Aead.NONCE_SIZE)
 """The same for all, because a key encrypts one payload only. So a repeated attempt stores the same bytes."""
 
@@ -106,12 +107,12 @@ class PayloadKeys:
         await self._call(lambda client: client.adapter.delete(_path(name)))
 
     async def names(self) -> Collection[str]:
-        """The names of all keys."""
+        """The names of all keys, without those that no payload can give: a publisher may make a key of any name."""
         try:
             answer = await self._call(lambda client: client.adapter.list(f"/v1/{KEYS}"))
         except VaultNotFoundError:  # there is none
             return ()
-        return [name for name in data_of(answer).get("keys") or () if isinstance(name, str)]
+        return [name for name in data_of(answer).get("keys") or () if isinstance(name, str) and _NAME.fullmatch(name)]
 
     async def _call(self, request: Callable[[Any], Awaitable[dict[str, Any]]]) -> Mapping[str, Any]:
         return await self._session.call(lambda own: self._vault.call(own, request, repeatable=True))

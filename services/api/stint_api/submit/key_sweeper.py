@@ -5,7 +5,6 @@ from typing import Final
 
 import structlog
 
-from stint.core.names.ids import is_job_id
 from stint.ports import EventLog, PayloadStore
 from stint.process.waiting import for_each, repeat
 from stint.vault.erasure import PayloadKeys
@@ -38,8 +37,7 @@ class KeySweeper:
 
     async def sweep(self) -> None:
         """Look at all keys once."""
-        # A publisher may make a key of any name: only those that can be a job's are looked up.
-        names = [name for name in await self.keys.names() if is_job_id(name[:JOB_ID])]
+        names = await self.keys.names()
         stored = {place.job_id for place in await self.payloads.places()} if names else set()
         await for_each((name for name in names if name[:JOB_ID] not in stored), self._look_at, at_once=CONCURRENCY)
 
