@@ -154,6 +154,32 @@ async def test_a_job_whose_container_cannot_be_watched_ends_once_the_container_i
     assert (end.chunks, end.output_bytes) == (1, 3)
 
 
+async def test_a_leftover_that_cannot_be_removed_keeps_no_others(bench: Bench, engine: DockerEngine) -> None:
+    stuck = ""
+
+    class Refusing(DockerEngine):
+        async def remove(self, container_id: str) -> None:
+            nonlocal stuck
+            stuck = stuck or container_id
+            if container_id == stuck:
+                raise EngineError("The device is busy.")
+            await super().remove(container_id)
+
+    async with bench.runner():
+        job_ids = [await bench.submit(queue=queue) for queue in ("one", "two", "three")]
+        await bench.ends_well(*job_ids)
+        await bench.settled()
+    left = [await bench.container(engine, job_id) for job_id in job_ids]
+    try:
+        async with bench.runner(engine=Refusing()):
+            await bench.leftovers("runner-1").remove()
+        found = await engine.find({LABEL_JOB: ""})
+        assert [container.container_id for container in found if container.container_id in left] == [stuck]
+    finally:
+        for container in left:
+            await engine.remove(container)
+
+
 async def test_a_runner_that_fails_at_the_end_of_a_job_holds_the_queue_until_the_container_is_gone(
     bench: Bench,
 ) -> None:

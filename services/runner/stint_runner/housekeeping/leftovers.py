@@ -7,13 +7,15 @@ import structlog
 from stint.core.names.headers import LABEL_JOB
 from stint.process.waiting import repeat
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.engine.removal import remove_containers
+from stint_runner.engine.removal import cleared
 from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
 INTERVAL: Final = 30.0
 """Seconds between two sweeps."""
+WITHIN: Final = 1.0
+"""Seconds for the removal of a job's containers. One that the engine does not remove holds up no others."""
 
 
 class Leftovers:
@@ -33,6 +35,6 @@ class Leftovers:
         processed = {address.job_id for address in self._dispatcher.jobs}
         for job_id in {container.labels[LABEL_JOB] for container in found} - processed:
             job = await self._runner.log.load(job_id)
-            if job is not None and job.terminal and await remove_containers(self._runner.engine, job_id):
+            if job is not None and job.terminal and await cleared(self._runner.engine, job_id, within=WITHIN):
                 log.info("leftover container removed", job=job_id)
                 self._runner.deadlines.drop(job_id)
