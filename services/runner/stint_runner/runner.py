@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from stint.core.errors import BrokerRefusedError, UnfitError
 from stint.core.events import Event, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
@@ -62,8 +63,15 @@ class Runner:
         return QueuePatterns.parse(self.settings.hold_queues).match(queue_name(job.token))
 
     async def is_paused(self, token: str) -> bool:
-        """Whether this queue must start no job."""
-        return await retry(lambda: self.pauses.find(token)) is not None
+        """Whether this queue must start no job.
+
+        Raises:
+            UnfitError: NATS refuses to say so, which is no fault of the job.
+        """
+        try:
+            return await retry(lambda: self.pauses.find(token)) is not None
+        except BrokerRefusedError as error:
+            raise UnfitError(f"Nobody knows whether the queue is paused. {error.sentence}") from None
 
     def fact(self, shape: type[E], **fields: Any) -> E:
         """An event that this runner is about to append."""

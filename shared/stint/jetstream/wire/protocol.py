@@ -36,6 +36,7 @@ class NoAnswerError(BrokerUnavailableError):
 class ErrorCode(IntEnum):
     """JetStream's error numbers that Stint distinguishes. The HTTP-like code beside them is too coarse."""
 
+    ACCOUNT_FULL = 10002  # it has no room on disk or in memory; a server that has none says so with a 503
     CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
     CONSUMER_NOT_FOUND = 10014
     NO_MESSAGE = 10037
@@ -49,7 +50,7 @@ class ErrorCode(IntEnum):
     BATCH_INCOMPLETE = 10176  # the leader has changed, or messages were dropped: none of the batch is stored
 
 
-_AGAIN: Final = frozenset({ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
+_AGAIN: Final = frozenset({ErrorCode.ACCOUNT_FULL, ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
 
 NOT_FIRST: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN})
 """Refusals of a publish because of a message that came first, which may be an earlier attempt."""
