@@ -107,7 +107,7 @@ class JetStreamKept:
             subject = kept_subject(token, job_id, digest, number)
             answer = await self._broker.publish(subject, chunk, lifetime(seconds))
             # By an earlier attempt with the same bytes: their digest is in the subject, and is checked on reading.
-            if error_code(answer) not in NOT_FIRST:
+            if error_code(answer) not in NOT_FIRST or await self._kept.last(subject) is None:  # it may also be full
                 check(answer)
 
     async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:

@@ -136,7 +136,8 @@ class PublishedJob:
         )
         subject, body = self._address(KillRequested.kind).subject, encode(event)
         answer = await self._broker.publish(subject, body, self._signer.headers(subject, body))
-        if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # a kill was requested before
+        taken = error_code(answer) == ErrorCode.SUBJECT_TAKEN  # a kill was requested before, unless the stream is full
+        if not taken or await self._broker.direct_last(EVENTS, subject) is None:
             check(answer)
 
     def _address(self, kind: str) -> EventAddress:

@@ -40,7 +40,8 @@ class JetStreamOperations:
             return await self._broker.publish(address.subject, encode(event), headers, wait=ANSWER)
 
         answer = await across_elections(self._broker, once)
-        if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # by an earlier attempt
+        taken = error_code(answer) == ErrorCode.SUBJECT_TAKEN  # by an earlier attempt, unless the stream is full
+        if not taken or await self._events.last(address.subject, ANSWER) is None:
             check(answer)
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, OperationRecord]:

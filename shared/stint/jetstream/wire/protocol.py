@@ -43,7 +43,7 @@ class ErrorCode(IntEnum):
     DELETE_FAILED = 10057  # there is no such message any more
     STREAM_NOT_FOUND = 10059
     WRONG_LAST_SEQUENCE = 10071
-    SUBJECT_TAKEN = 10077  # the subject already has its one message
+    SUBJECT_TAKEN = 10077  # the subject already has its one message; or the stream has all that it may have
     CONSUMER_EXISTS = 10148  # with other settings
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
     IN_PROGRESS = 10164  # a message on this subject is being replicated, and may or may not be stored
