@@ -31,6 +31,13 @@ async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
             await broker.wait_connected()
 
 
+async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker, stuck(broker, nats_process):
+        lost = broker.lost
+        await broker.replace()
+        assert lost.is_set()
+
+
 async def test_a_connection_to_a_frozen_server_is_closed_with_what_it_has_not_taken(nats_process: NatsProcess) -> None:
     async with started(nats_process.url) as broker, stuck(broker, nats_process), asyncio.timeout(10):
         await broker.close()

@@ -167,7 +167,8 @@ class Connection:
             await any_of(self.requests.idle, within=ANSWERS_WAIT)
             if not lost.is_set():
                 await self.client.force_reconnect()
-                await any_of(lost, within=ANSWERS_WAIT)
+                if not await any_of(lost, within=ANSWERS_WAIT):
+                    self.client.abort()  # it waits until a frozen NATS takes what was sent
                 await self.connected_within(ANSWERS_WAIT)
         finally:
             self.usable.set()
