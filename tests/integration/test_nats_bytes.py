@@ -6,13 +6,18 @@ A header of a single byte is not among them: NATS 2.15.1 itself dies of it.
 import asyncio
 import secrets
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
 
 from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, PAYLOADS
+from stint.core.names.subjects import event_filter
 from stint.core.phase import JobPhase
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamFacts, JetStreamHistory, JetStreamPhases
+from stint.jetstream.streams.stream import Stream
+from stint.jetstream.wire.protocol import sequence_of
 from stint.ports import PhaseReport, Place
 from stint_projector.folder import job_of
 from tests.support.brokers import happen
@@ -85,6 +90,25 @@ async def test_subjects_that_are_no_text(broker: Broker, nats_url: str, job_id: 
     for kind in (b"submitted", b"ended"):
         await send(nats_url, b"ev.%s.%s.%s" % (job_id, TOKEN.encode(), kind))
     await read_by_all(broker)
+
+
+async def test_what_no_filter_can_name_goes_once_it_is_old_and_first(broker: Broker, nats_url: str) -> None:
+    """Only then: a stream of events lets nobody remove a single message, and what is older is of a job that waits."""
+    history, later = JetStreamHistory(broker), datetime.now(UTC) + timedelta(days=1)
+    events, payloads = Stream(broker, EVENTS), Stream(broker, PAYLOADS)
+    for subject in (b"ev.\xff.me.submitted", b"ev.%s.\xff.ended" % JOB.encode(), b"pl.me.\xff.0"):
+        await send(nats_url, subject)
+    await broker.publish(event_filter("submitted", "me", "*"), b"")
+    await happen(broker, JOB, submitted())
+    await send(nats_url, b"ev.\xfe.me.submitted")
+    await history.forget_unnamed(datetime.now(UTC) - timedelta(days=1))
+    assert [(await stream.state()).first for stream in (events, payloads)] == [1, 1]
+    await history.forget_unnamed(later)
+    assert [(await stream.state()).first for stream in (events, payloads)] == [4, 2]
+    assert [sequence_of(message) async for page in events.pages() for message in page] == [4, 5]
+    await history.forget(JOB, before=later)
+    await history.forget_unnamed(later)
+    assert [message async for page in events.pages() for message in page] == []
 
 
 @pytest.mark.parametrize(

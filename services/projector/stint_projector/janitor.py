@@ -125,8 +125,8 @@ class EventJanitor:
     async def forget(self) -> None:
         """Remove everything that is old enough."""
         self._pause = RETRY_PAUSE.total_seconds()
-        await self._history.forget_barriers()
         before = self._projector.now() - self._keep
+        await self._history.forget_unnamed(before)
         async for job_id in self._history.older_than(before):
             await tried(self._forget(job_id, before), job_id, failed="removal of a job's events failed")
         self._pause = interval(self._keep, 100).total_seconds()

@@ -138,8 +138,11 @@ class History(Protocol):
         The events may be removed with `forget` during the iteration.
         """
 
-    async def forget_barriers(self) -> None:
-        """Remove the empty messages by which absences were proven. Safe at any time."""
+    async def forget_unnamed(self, before: datetime) -> None:
+        """Remove the empty messages by which absences were proven, and old ones whose subjects no filter can name.
+
+        Of the latter only those that are a stream's first messages: behind older ones they wait. Safe at any time.
+        """
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         """Remove all events under this id, in every queue. False, and nothing is removed, if one is not that old.

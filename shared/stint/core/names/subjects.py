@@ -210,9 +210,10 @@ def kv_subject(bucket: str, key: str) -> str:
 
 
 def is_literal(*tokens: str) -> bool:
-    """Whether none of these tokens is a wildcard.
+    """Whether a filter with these tokens matches the subject that they were read from, and no other.
 
     NATS stores a message that somebody publishes on the subject `log.*.*`. Used as a filter, this subject matches all
-    others, so that a purge with it would empty the stream.
+    others, so that a purge with it would empty the stream. What is not UTF-8 is read as U+FFFD, and no filter matches
+    it.
     """
-    return not any(token in {"*", ">"} for token in tokens)
+    return not any(token in {"*", ">"} or "\ufffd" in token for token in tokens)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -26,7 +26,7 @@ from stint.core.view import parse_time
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.removals import remove_acknowledged
 from stint.jetstream.streams.sourcing import SILENCE, silence
-from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.stream import ALL, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
 from stint.jetstream.wire.requests import DeniedError
@@ -149,8 +149,10 @@ class JetStreamHistory:
             if len(old) < len(messages):
                 return
 
-    async def forget_barriers(self) -> None:
+    async def forget_unnamed(self, before: datetime) -> None:
         await self._events.purge(barrier_subject("*"))
+        for stream in (self._events, self._payloads):
+            await _purge_unnamed(stream, before)
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         messages = await self._last_of_each([event_filter("*", "*", job_id)])
@@ -160,6 +162,20 @@ class JetStreamHistory:
         for token in _own_queue_last(messages):
             await self._events.purge(event_filter("*", token, job_id), through=through)
         return True
+
+
+async def _purge_unnamed(stream: Stream, before: datetime) -> None:
+    """Remove the stream's first messages while they are old and no filter names them. It denies to delete just one."""
+    async for messages in stream.pages():
+        first = list(takewhile(lambda message: time_of(message) < before and _is_unnamed(message), messages))
+        if first:
+            await stream.purge(ALL, through=sequence_of(first[-1]))
+        if len(first) < len(messages):
+            return
+
+
+def _is_unnamed(message: Msg) -> bool:
+    return not is_literal(*subject_of(message).split(".")[1:3])
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:

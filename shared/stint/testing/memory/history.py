@@ -72,8 +72,8 @@ class MemoryHistory:
             if datetime.fromisoformat(record.time) < moment:
                 yield record.job_id
 
-    async def forget_barriers(self) -> None:
-        """A log in memory needs none."""
+    async def forget_unnamed(self, before: datetime) -> None:
+        """A log in memory has nothing of the kind."""
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         mine = [record for record in self._log.records if record.job_id == job_id]
