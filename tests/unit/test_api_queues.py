@@ -148,6 +148,7 @@ def test_minutes_of_which_nothing_is_kept_are_not_known() -> None:
         ([{"capacity": 1, "queues": ["a"], "draining": True}], "", ""),
         ([{"capacity": 1, "busy": 1, "queues": ["a"]}, {"capacity": 1, "queues": ["a"]}], "a", "a"),
         ([{"capacity": 1, "queues": ["a" + "[" * 60_000]}, {"queues": ["*a" * 100_000]}], "", ""),
+        ([{"capacity": 1, "queues": ["*" * 2000]}], "", ""),
         ([{"capacity": "many", "busy": None, "queues": "a"}, {"queues": [1, None]}], "ab", ""),
     ],
 )
