@@ -10,9 +10,10 @@ import httpx
 import msgspec
 import pytest
 
+from stint.core.audit.operations import DrainRequested
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
-from stint.core.names.ids import queue_token
+from stint.core.names.ids import new_job_id, queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import event_filter, kv_subject
 from stint.jetstream import JetStreamHistory, JetStreamOperations
@@ -144,6 +145,19 @@ async def test_a_pause_is_shown_to_who_may_read_the_queue_and_a_drain_to_who_may
         async with bench.client({"X-Auth-Token": await bench.token_with(rule)}) as http:
             shown[name] = {(one["action"], one["qname"] or one["runner"]) for one in (await answered(http))["data"]}
     assert shown == {"reads": {("paused", mine), ("resumed", mine)}, "drains": {("drain_requested", my_runner)}}
+
+
+@pytest.mark.parametrize("runner", ["", "x" * 500_000, "a b", "a\n"])
+async def test_a_drain_of_what_no_runner_is_called_leaves_the_audit_readable(bench: Bench, runner: str) -> None:
+    """Only the API may write it, where accounts of NATS hold; Vault was asked about each of these names."""
+    drain = DrainRequested(event_id="d", at="", by="ops", runner=runner)
+    await JetStreamOperations(bench.broker).record(drain, new_job_id(0, secrets.token_bytes(6)))
+    queue = some_queue()
+    job = await bench.submitted(qname=queue)
+    await of_jobs(bench.http, 1, qname=queue)
+    found = (await answered(bench.http))["data"]
+    assert found[0]["job"] == job
+    assert runner not in {one["runner"] for one in found if one["action"] == "drain_requested"}
 
 
 async def test_nothing_is_done_that_is_not_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

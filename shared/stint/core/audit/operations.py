@@ -4,7 +4,9 @@ They are in the same log as the events of jobs, under an id of their own in the 
 Nothing decides by them: the bucket `pauses` says whether a queue is paused, the runner itself whether it drains.
 """
 
-from typing import ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
+
+import msgspec
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
@@ -35,12 +37,12 @@ class DrainRequested(Event, frozen=True, kw_only=True, tag="drain_requested"):
     """A runner was to be asked to take no more jobs.
 
     Attributes:
-        runner: the runner's name.
+        runner: the runner's name. Vault is asked about it: a name with a line's end made each audit an error.
     """
 
     kind: ClassVar[str] = "drain_requested"
 
-    runner: str
+    runner: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,128}$(?!\n)")]
 
 
 AnyOperation = Paused | Resumed | DrainRequested
