@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Final, TypeVar
 
 import structlog
@@ -27,6 +28,7 @@ class AppRoleSession:
         self._lock = asyncio.Lock()
         self._login: Login | None = None
         self._renew_at = float("inf")
+        self._failure: VaultError | None = None
 
     async def token(self) -> str:
         """A token that stays valid for a while.
@@ -35,8 +37,9 @@ class AppRoleSession:
             VaultRefusedError: Vault does not know the role id or the secret id.
         """
         if (login := self._good()) is None:
+            known = self._failure
             async with self._lock:
-                login = self._good() or await self._log_in()
+                login = self._good() or await self._log_in(known)
         return login.token
 
     async def call(self, method: Callable[[str], Awaitable[T]]) -> T:
@@ -69,10 +72,20 @@ class AppRoleSession:
         """The login, unless it has to be renewed."""
         return self._login if asyncio.get_running_loop().time() < self._renew_at else None
 
-    async def _log_in(self) -> Login:
-        """Log in. The caller holds the lock, so that many callers can wait for this one login."""
+    async def _log_in(self, known: VaultError | None) -> Login:
+        """Log in. The caller holds the lock, so that many callers can wait for this one login.
+
+        They share its failure too: if the last one is not the one `known` to a caller that came before, it raises that.
+        With a Vault that hangs, each would wait for the time-outs of all who came before it otherwise.
+        """
+        if self._failure is not None and self._failure is not known:
+            raise copy(self._failure)
         started = asyncio.get_running_loop().time()
-        login = await self._vault.login(self._role_id, self._secret_id)
+        try:
+            login = await self._vault.login(self._role_id, self._secret_id)
+        except VaultError as error:
+            self._failure = copy(error)  # the error itself would keep the frames that it passed
+            raise
         self._renew_at = started + login.ttl * _USED_FRACTION if login.ttl else float("inf")
         self._login = login
         return login
