@@ -335,6 +335,18 @@ def contents(folder: Path) -> dict[Path, str]:
     return {path: path.read_text() for path in folder.rglob("STINT_*")}
 
 
+async def test_logins_that_cannot_be_read_are_named(bao_process: BaoProcess, tmp_path: Path) -> None:
+    login = tmp_path / "api" / "STINT_API_ROLE_ID"
+    said = f"stint vault-setup: {login} cannot be read.\n"
+    login.mkdir(parents=True)
+    code, _, error = await command(bao_process, "--files", tmp_path)
+    assert (code, error) == (2, said)
+    login.rmdir()
+    login.write_bytes(b"\xff")
+    code, _, error = await command(bao_process, "--files", tmp_path)
+    assert (code, error) == (2, said)
+
+
 async def test_the_containers_logins_are_kept_while_they_are_good(bao_process: BaoProcess, tmp_path: Path) -> None:
     for service in FILES:
         (tmp_path / service).mkdir()

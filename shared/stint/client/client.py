@@ -17,6 +17,7 @@ from stint.client.rest.api import Api
 from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
+from stint.core.errors import ConfigError
 from stint.core.submission.payload import JobPayload
 
 T = TypeVar("T")
@@ -162,7 +163,13 @@ class Client:
         return [read(runner, RunnerInfo) for runner in rows(await self._api.get("/v1/api/runner"))]
 
     async def drain(self, runner: str) -> None:
-        """Ask a runner to take no more jobs, and to end after those that it has."""
+        """Ask a runner to take no more jobs, and to end after those that it has.
+
+        Raises:
+            ConfigError: no runner can be called this, and no path can contain it.
+        """
+        if runner in {"", ".", ".."}:
+            raise ConfigError(f"No runner is called {runner!r}.")
         await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='', errors='replace')}/drain")
 
     def audit(

@@ -152,7 +152,21 @@ async def _write_logins(server: _Server, role: str, registries: str, env_file: P
 
 def _read_files(folder: Path) -> dict[str, str]:
     paths = [folder / service / name for service, names in FILES.items() for name in names]
-    return {path.name: path.read_text(encoding="utf-8") for path in paths if path.exists()}
+    return {path.name: text for path in paths if (text := _read_file(path))}
+
+
+def _read_file(path: Path) -> str:
+    """Its text, "" if there is no such file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read.") from None
 
 
 def _write_files(folder: Path, settings: Mapping[str, str]) -> None:
