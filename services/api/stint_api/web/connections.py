@@ -212,7 +212,7 @@ class _LimitedProtocol(TrackedProtocol):
     def _unread(self) -> int:
         """Bytes that the client has not acknowledged: those in the kernel too, which asks for more in large steps."""
         queued = bytearray(4)
-        with suppress(OSError):  # not every system tells
+        with suppress(OSError, AttributeError):  # not every system tells, and a TLS connection just lost has no socket
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
         waiting = sum(transport.get_write_buffer_size() for transport in self._transports)
         return waiting + int.from_bytes(queued, sys.byteorder)
