@@ -6,15 +6,17 @@ from pydantic import AliasChoices
 
 from stint.core.errors import ConfigError
 from stint.process.environment import load, setting_names
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
+from stint.process.settings import ApiSettings, NatsAuthSettings, ProjectorSettings, RunnerSettings, Settings
 
-SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings)
+SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings, NatsAuthSettings)
 GIVEN = {
     "STINT_API_ROLE_ID": "a",
     "STINT_API_SECRET_ID": "b",
     "STINT_RUNNER_ROLE_ID": "c",
     "STINT_RUNNER_SECRET_ID": "d",
     "STINT_ROLE_ID": "e",
+    "STINT_NATS_AUTH_ISSUER": "f",
+    "STINT_NATS_AUTH_XKEY": "g",
 }
 
 
@@ -34,6 +36,13 @@ def test_no_number_is_beyond_what_can_be_counted(shape: type[Settings], name: st
     for value in ("nan", "inf", "-inf", "-1", "1e20", "1e400", "9" * 30):
         with pytest.raises(ConfigError, match=name.removesuffix("_MAX")):
             load(shape, GIVEN | {name: value})
+
+
+@pytest.mark.parametrize("shape", [RunnerSettings, ProjectorSettings])
+def test_a_lease_that_no_runner_could_keep_is_refused(shape: type[Settings]) -> None:
+    """With a billionth of a second it claimed the same job a thousand times a second, and never ran it."""
+    with pytest.raises(ConfigError, match="STINT_LEASE"):
+        load(shape, GIVEN | {"STINT_LEASE": "1e-9"})
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -37,7 +37,7 @@ class NatsAuthSettings(HistorySettings):
     """Seconds that a publisher may stay connected before Vault is asked again, and a right taken away still counts."""
     nats_auth_logins: Annotated[int, Field(ge=1, le=10**6)] = 200
     """Logins of one identity of Vault that this process lets be good at a time; each is good for the seconds above."""
-    nats_auth_rate: Annotated[float, Field(gt=0)] = 500.0
+    nats_auth_rate: Annotated[float, Field(gt=0, le=10**9)] = 500.0
     """Messages a second that a publisher of NATS may send, or 64 KiB each; with more it is kept out for a minute."""
 
 

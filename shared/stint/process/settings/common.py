@@ -66,7 +66,7 @@ class HistorySettings(Settings):
 class LeaseSettings(Settings):
     """Settings that must be the same for runners and projectors."""
 
-    lease: Seconds = 30.0
+    lease: Annotated[float, Field(ge=0.5, le=10**9)] = 30.0
     """Seconds for which a delivery is leased."""
     takeover: Seconds = 15.0
     """Seconds for which a runner waits after it has taken over another runner's lost job."""
