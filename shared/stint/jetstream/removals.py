@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import StintError
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import is_literal, removal_subject, removal_token, work_subject
+from stint.core.names.subjects import is_literal, removal_subject, token_of, work_subject
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
@@ -79,7 +79,7 @@ class Removals:
 
     async def _on_request(self, message: Msg) -> None:
         if len(self._tokens) < MOST_REQUESTS:
-            self._tokens[removal_token(message.subject)] = None
+            self._tokens[token_of(message.subject)] = None
             self._asked.set()
 
     async def _remove(self, token: str) -> None:

@@ -156,11 +156,6 @@ def work_subject(token: str) -> str:
     return f"work.{token}"
 
 
-def work_token(subject: str) -> str:
-    """The queue token of a subject of WORK."""
-    return subject.partition(".")[2]
-
-
 def removal_subject(token: str) -> str:
     """The subject on which a projector is asked to remove from WORK what a queue's runners have acknowledged.
 
@@ -169,17 +164,17 @@ def removal_subject(token: str) -> str:
     return f"removal.{token}"
 
 
-def removal_token(subject: str) -> str:
-    """The queue token of such a request. Anybody may have sent it."""
-    return subject.partition(".")[2]
-
-
 def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}"
 
 
 HINTS: Final = "hint.*"
+
+
+def token_of(subject: str) -> str:
+    """The queue token of a subject of WORK, of a hint, or of a request to remove. Anybody may have sent the message."""
+    return subject.partition(".")[2]
 
 
 def hint_group(patterns: Collection[str]) -> str:
@@ -197,11 +192,6 @@ def bar_kind(name: str) -> str:
     A bar is a message that says nothing. It is there to be the job's last one, see `stint.ports.EventLog.bar`.
     """
     return f"bar-{name}"
-
-
-def hinted_token(subject: str) -> str:
-    """The queue token of a hint."""
-    return subject.split(".")[1]
 
 
 def kv_subject(bucket: str, key: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import is_literal, work_subject, work_token
+from stint.core.names.subjects import is_literal, token_of, work_subject
 from stint.core.view import parse_time
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
@@ -132,7 +132,7 @@ async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
     seen = 0
     while page := check(await broker.api(f"CONSUMER.LIST.{WORK}", {"offset": seen}))["consumers"]:
         for one in page:  # anybody's: an operator can have made one without a filter, or with several
-            found[work_token(one["config"].get("filter_subject", ""))] = one["num_ack_pending"] > 0
+            found[token_of(one["config"].get("filter_subject", ""))] = one["num_ack_pending"] > 0
         seen += len(page)
     return found
 
@@ -140,7 +140,7 @@ async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
 async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, int]:
     """How many jobs each of these queues has that are not acknowledged, by the queue's token; only those that have."""
     jobs = Stream(broker, WORK).counts(work_subject("*"))
-    found = {work_token(subject): count async for subject, count in jobs}
+    found = {token_of(subject): count async for subject, count in jobs}
     return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
 
 

@@ -16,7 +16,7 @@ from stint.core.errors import StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, work_subject, work_token
+from stint.core.names.subjects import HINTS, hint_group, hint_subject, token_of, work_subject
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,
@@ -188,7 +188,7 @@ class JetStreamWorkQueues:
     def _give_back_later(self, message: Msg) -> None:
         """Give back a delivery that nobody waits for any more; otherwise it would block its queue for a lease."""
         if not status_of(message):
-            token = work_token(message.subject)
+            token = token_of(message.subject)
             task = asyncio.create_task(self._give_back_if_last(token, message, self._last_pull(message)))
             self._given_back.add(task)
             task.add_done_callback(self._given_back.discard)
@@ -241,7 +241,7 @@ class JetStreamWorkQueues:
         # The end of a pause: whoever found the queue paused has given its next job back.
         resumed = OPERATION in (message.headers or {})
         returned, ours = RETURNED in marks or resumed, sender == self._inbox
-        return Hint(hinted_token(message.subject), marks.count(_PASSED), returned=returned, ours=ours)
+        return Hint(token_of(message.subject), marks.count(_PASSED), returned=returned, ours=ours)
 
     async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
         marks = _PASSED * passed + RETURNED * returned
