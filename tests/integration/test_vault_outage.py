@@ -9,7 +9,7 @@ from weakref import ReferenceType, ref
 import pytest
 
 from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
-from stint.vault import SecretData, Vault, error_text
+from stint.vault import SecretData, Vault, client, error_text
 from tests.support.ports import free_port
 
 TOKEN = "s.secret-token"
@@ -97,6 +97,12 @@ async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -
     async with scripted("") as script, asyncio.timeout(5):
         with pytest.raises(VaultUnavailableError, match="SocketTimeoutError"):
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
+
+
+async def test_whoever_asks_for_its_health_does_not_wait_for_all_of_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "HEALTH_WITHIN", 0.1)
+    async with scripted("") as script, asyncio.timeout(5):
+        assert not await Vault(script.address).health()
 
 
 @pytest.mark.soak

@@ -1,5 +1,6 @@
 """The requests that Stint makes to Vault."""
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 CONNECTIONS: Final = 32
 """Calls at a time, each on a connection of its own."""
+HEALTH_WITHIN: Final = 5.0
+"""Seconds for an answer: who asks whether a service is ready does not wait for a Vault that hangs."""
 
 
 class Vault:
@@ -65,8 +68,9 @@ class Vault:
     async def health(self) -> bool:
         """Whether the server is reachable, initialised and unsealed. Never raises a Vault error."""
         try:
-            status = await self.call("", lambda client: client.sys.read_seal_status(), repeatable=True)
-        except VaultError:
+            async with asyncio.timeout(HEALTH_WITHIN):
+                status = await self.call("", lambda client: client.sys.read_seal_status(), repeatable=True)
+        except (VaultError, TimeoutError):
             return False
         return bool(status.get("initialized")) and status.get("sealed") is False
 
