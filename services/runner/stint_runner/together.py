@@ -24,10 +24,8 @@ async def side_by_side(*work: Awaitable[Any]) -> tuple[Any, ...]:
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return tuple(map(asyncio.Future.result, tasks))
     finally:
         await cancel(*tasks)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return tuple(results)
+        del tasks  # one may hold the error, whose frames hold this one's variables, and the job's payload
