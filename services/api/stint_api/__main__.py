@@ -1,6 +1,5 @@
 """The API's composition root."""
 
-import gc
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -46,9 +45,6 @@ from stint_api.web.server import listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
 
-GARBAGE: Final = 5000
-"""New objects from which on the collector looks at them. With Python's 700 it came at every fourth submission, took 3 %
-of this process's CPU, and found nothing: reference counts free what a request leaves behind, also one that fails."""
 LOOKUPS: Final = 16
 """Tokens that Vault is asked about at a time."""
 
@@ -58,7 +54,6 @@ def main() -> int:
 
     On uvloop a connection's first bytes can be read before `LimitedProtocol` begins TLS, and are lost then.
     """
-    gc.set_threshold(GARBAGE)
     return service.run(ApiSettings, _serve, on_asyncio=lambda settings: bool(settings.tls_cert))
 
 

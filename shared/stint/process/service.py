@@ -21,6 +21,10 @@ S = TypeVar("S", bound=Settings)
 USAGE_ERROR: Final = 2
 BROKER_CLOSED: Final = 69
 """Exit code if the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
+GARBAGE: Final = 5000
+"""New objects from which on the collector looks at them. With Python's 700 it took 3 % of the CPU of the API, and of a
+runner 2 % with 8 jobs at a time and 8 % with 64, for next to nothing: reference counts free what a request or a job
+leaves behind, also one that fails."""
 THREADS: Final = 32
 """For content and masking. The default on a small machine is a handful, which a few jobs with large content would
 fill."""
@@ -41,6 +45,7 @@ def run(
     try:
         settings = load(shape, os.environ)
         gc.freeze()  # what was imported is never garbage: the collector need not look at it again and again
+        gc.set_threshold(GARBAGE)
         loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_with_threads(serve(settings)))
