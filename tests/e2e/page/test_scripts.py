@@ -310,10 +310,7 @@ MORE: list[dict[str, Any]] = [
     *({"position": place, "waits_for": "turn"} for place in (1, 2, 3, 4, 11, 12, 13, 21, 101, 111, 1002)),
     *({"position": 2, "waits_for": why} for why in ("", "held", "paused", "unserved", "capacity")),
     *({"status": "running", "phase": phase} for phase in ("", "opening", "pulling", "creating", "running", "new")),
-    *(
-        {"status": "running", "phase": "pulling", "progress": part}
-        for part in (0, 0.001, 0.29, 0.999, 1, 1e308, -1e308)
-    ),
+    *({"status": "running", "phase": "pulling", "progress": part} for part in (0, 0.001, 0.29, 0.999, 1)),
     *({"status": "running", "held": held, "container_id": "c"} for held in (True, False)),
     *({"status": "failed", "reason": why, "error": said} for why in REASONS for said in ("", "It said <b>so</b>.")),
     *({"status": "unknown", "reason": "lost", "node_uuid": name} for name in ("", "k3")),
