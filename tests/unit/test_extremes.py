@@ -55,6 +55,7 @@ from tests.support.views import job_view
 S = TypeVar("S", bound=msgspec.Struct)
 
 JOB: Final = "b" * 24
+GOOD: Final = "a" * 24
 TIME: Final = "2026-01-02T03:04:05.678Z"
 NOW: Final = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
 KEY: Final = KeyName("key", 1, "ab" * 32)
@@ -167,7 +168,7 @@ def test_an_event(kind: str) -> None:
     for body in forged(bodies[kind]):
         for kinds in ([kind], order, [*order[::-1], kind, kind]):
             records = [stored(name, body if name == kind else bodies[name], at := at + 1) for name in kinds]
-            good = record(submitted(), at := at + 1, job_id="a" * 24)
+            good = record(submitted(), at := at + 1, job_id=GOOD)
             audit.apply([*records, good], {})
             secrets.apply([*records, good])
             if (job := fold(records)) and kind != "deleted":  # such a job is not shown
@@ -177,7 +178,7 @@ def test_an_event(kind: str) -> None:
                 if kinds is order:
                     read_by_one(job)
                     lists.read(shown)
-        assert audit.find(WantedEntries(), 50)[0].job == good.job_id
+        assert audit.find(WantedEntries(), 50)[0].job == GOOD
         secrets.find(WantedSecret(secret="kv/data/demo"), 1, [TOKEN], 10)
 
 
