@@ -11,6 +11,10 @@ from stint_runner import readiness
 from stint_runner.readiness import Readiness, check_runtime
 
 
+async def away() -> None:
+    raise EngineUnavailableError
+
+
 async def missing(info: Any, *, vault: bool = True) -> str:
     """What is missing with this answer of the engine, while NATS is there."""
 
@@ -28,9 +32,6 @@ async def test_it_is_ready_once_all_parts_answer() -> None:
 
 
 async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away() -> None:
-        raise EngineUnavailableError
-
     monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
     for info in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):
@@ -38,9 +39,6 @@ async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch
 
 
 async def test_a_runtime_that_cannot_be_looked_up_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away() -> None:
-        raise EngineUnavailableError
-
     monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
     for runtimes in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):

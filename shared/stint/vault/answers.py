@@ -40,7 +40,7 @@ class Caller:
                 display_name=str(data["display_name"]),
                 num_uses=int(data["num_uses"]),
                 ttl=float(data["ttl"]),
-                policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+                policies=tuple(map(str, (*(data.get("policies") or ()), *(data.get("identity_policies") or ())))),
                 entity_id=str(data.get("entity_id") or ""),
                 accessor=str(data.get("accessor") or ""),
             )

@@ -45,7 +45,7 @@ async def look(where: Endpoints, queue: str | None) -> list[Finding]:
 
 async def _token(vault: Vault, token: str) -> Finding:
     caller = await vault.lookup_self(token)
-    who = f"{caller.display_name}, with the policies {', '.join(map(str, caller.policies))}"
+    who = f"{caller.display_name}, with the policies {', '.join(caller.policies)}"
     if 0 < caller.ttl < _SHORT:
         return warn("token", f"{who}; it ends in {caller.ttl:.0f} s", "vault token renew, or stint login")
     if caller.num_uses:
