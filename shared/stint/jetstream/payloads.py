@@ -13,7 +13,9 @@ from stint.jetstream.streams.consistency import ANSWER, across_elections
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
+    EXPECTED_SEQUENCE,
     NOT_FIRST,
+    ErrorCode,
     NoAnswerError,
     check,
     error_code,
@@ -105,9 +107,9 @@ class JetStreamKept:
     async def keep(self, token: str, job_id: str, digest: str, sealed: bytes, *, seconds: float) -> None:
         for number, chunk in enumerate(_chunks(sealed)):
             subject = kept_subject(token, job_id, digest, number)
-            answer = await self._broker.publish(subject, chunk, lifetime(seconds))
+            answer = await self._broker.publish(subject, chunk, {EXPECTED_SEQUENCE: "0", **lifetime(seconds)})
             # By an earlier attempt with the same bytes: their digest is in the subject, and is checked on reading.
-            if error_code(answer) not in NOT_FIRST or await self._kept.last(subject) is None:  # it may also be full
+            if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:
                 check(answer)
 
     async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:

@@ -24,7 +24,7 @@ from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker, EventSigner
 from stint.jetstream.output import chunk_in
-from stint.jetstream.wire.protocol import ErrorCode, check, error_code, sequence_of
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, check, error_code, sequence_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader
@@ -135,9 +135,9 @@ class PublishedJob:
             by_nats_user=self._signer.nkey,
         )
         subject, body = self._address(KillRequested.kind).subject, encode(event)
-        answer = await self._broker.publish(subject, body, self._signer.headers(subject, body))
-        taken = error_code(answer) == ErrorCode.SUBJECT_TAKEN  # a kill was requested before, unless the stream is full
-        if not taken or await self._broker.direct_last(EVENTS, subject) is None:
+        headers = {**self._signer.headers(subject, body), EXPECTED_SEQUENCE: "0"}
+        answer = await self._broker.publish(subject, body, headers)
+        if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:  # a kill was requested before
             check(answer)
 
     def _address(self, kind: str) -> EventAddress:

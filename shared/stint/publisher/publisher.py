@@ -20,7 +20,7 @@ from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
 from stint.jetstream.payloads import CHUNK_BYTES
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, NOT_FIRST, NoAnswerError, check, error_code
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
@@ -148,7 +148,7 @@ async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str
             doubtful = True
             await broker.connected_within(ANSWER)
             continue
-        if not (doubtful and error_code(answer) in NOT_FIRST):
+        if not (doubtful and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE):
             check(answer)
         return
     raise BrokerUnavailableError("NATS did not acknowledge the message.")

@@ -13,7 +13,15 @@ from stint.core.names.subjects import EventAddress, event_address
 from stint.jetstream.streams.consistency import ANSWER, across_elections
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import ErrorCode, Stored, check, error_code, sequence_of, subject_of
+from stint.jetstream.wire.protocol import (
+    EXPECTED_SEQUENCE,
+    ErrorCode,
+    Stored,
+    check,
+    error_code,
+    sequence_of,
+    subject_of,
+)
 
 
 class JetStreamOperations:
@@ -34,14 +42,13 @@ class JetStreamOperations:
             BrokerUnavailableError: it is not known whether it is stored.
         """
         address = address_of(event, token, operation_id)
-        headers = cloudevents(address, event) if self._as_cloudevents else None
+        headers = {EXPECTED_SEQUENCE: "0", **(cloudevents(address, event) if self._as_cloudevents else {})}
 
         async def once() -> dict[str, Any]:
             return await self._broker.publish(address.subject, encode(event), headers, wait=ANSWER)
 
         answer = await across_elections(self._broker, once)
-        taken = error_code(answer) == ErrorCode.SUBJECT_TAKEN  # by an earlier attempt, unless the stream is full
-        if not taken or await self._events.last(address.subject, ANSWER) is None:
+        if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:  # an earlier attempt has stored it
             check(answer)
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, OperationRecord]:

@@ -42,7 +42,7 @@ class ErrorCode(IntEnum):
     NO_MESSAGE = 10037
     DELETE_FAILED = 10057  # there is no such message any more
     STREAM_NOT_FOUND = 10059
-    WRONG_LAST_SEQUENCE = 10071
+    WRONG_LAST_SEQUENCE = 10071  # the subject has a message already, if `EXPECTED_SEQUENCE` is 0
     SUBJECT_TAKEN = 10077  # the subject already has its one message; or the stream has all that it may have
     CONSUMER_EXISTS = 10148  # with other settings
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
