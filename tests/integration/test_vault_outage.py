@@ -9,7 +9,7 @@ from weakref import ReferenceType, ref
 import pytest
 
 from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
-from stint.vault import SecretData, Vault, client, error_text
+from stint.vault import SecretData, Vault, client, connections, error_text
 from tests.support.ports import free_port
 
 TOKEN = "s.secret-token"
@@ -185,6 +185,17 @@ async def test_an_answer_cut_short_is_unavailable() -> None:
     async with scripted("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{") as script:
         with pytest.raises(VaultUnavailableError):
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
+
+
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = len(CALLER) + 2**20
+    monkeypatch.setattr(connections, "LONGEST", longest)
+    endless = answer(200, CALLER.ljust(longest + 1)).replace(f"Length: {longest + 1}", f"Length: {10 * longest}")
+    async with scripted(answer(200, CALLER.ljust(longest)), endless) as server:
+        vault = Vault(server.address)
+        assert (await vault.lookup_self(TOKEN)).display_name == "someone"
+        with pytest.raises(VaultUnavailableError, match=r"answers with more than 1 MiB\.$"):
+            await vault.lookup_self(TOKEN)
 
 
 async def test_a_token_does_not_follow_a_redirect() -> None:

@@ -18,6 +18,9 @@ KEEP: Final = 15.0
 """Seconds for which an idle connection is kept: less than any server or proxy would, so that none closes it in use."""
 LARGE: Final = 256 * 1024
 """Bytes of a request that are sent at a time; others have their turn in between."""
+LONGEST: Final = 64 * 1024 * 1024
+"""Bytes of an answer. Vault accepts requests of 32 MiB, and what it returns of one is hardly longer; the names of a
+million keys of payloads are 60 MB."""
 _TURNS: Final = 3
 """Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
 _UNUSED: Final = ("Accept", "Accept-Encoding", "User-Agent")
@@ -99,7 +102,7 @@ class Connections:
 
         Raises:
             ConnectionLostError: the connection was lost before Vault answered.
-            VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP.
+            VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP or longer than `LONGEST`.
         """
         if self._kept is not None:
             return await self._exchange(self._kept, request)
@@ -109,7 +112,7 @@ class Connections:
     async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Answer:
         # Raised outside the except block: the driver's error holds the request with its token and body. What is raised
         # is in no variable: it would hold that variable's frame.
-        why = ""
+        failure = ""
         try:
             async with session.request(
                 request.method,
@@ -119,15 +122,17 @@ class Connections:
                 headers=request.headers,
                 allow_redirects=False,
             ) as answer:
-                return Answer(answer.status, await answer.read())
+                if (body := await _whole(answer.content)) is not None:
+                    return Answer(answer.status, body)
+                failure = f"answers with more than {LONGEST >> 20} MiB"
         except _LostError as error:
             _let_go(error)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-            why = type(error).__name__
+            failure = f"is not reachable ({type(error).__name__})"
             _let_go(error)
-        if not why:
+        if not failure:
             raise ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
-        raise VaultUnavailableError(f"Vault at {self.address} is not reachable ({why}).")
+        raise VaultUnavailableError(f"Vault at {self.address} {failure}.")
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -137,6 +142,17 @@ class Connections:
             timeout=self._timeout,
             middlewares=(_once,),
         )
+
+
+async def _whole(body: aiohttp.StreamReader) -> bytes | None:
+    """All of it, None if it is longer than `LONGEST`."""
+    blocks, left = list[bytes](), LONGEST
+    async for block in body.iter_any():
+        blocks.append(block)
+        left -= len(block)
+        if left < 0:
+            return None
+    return b"".join(blocks)
 
 
 def _let_go(error: BaseException | None) -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 HELPER_TIMEOUT: Final = 10.0
 """Seconds that a credential helper may take."""
+LONGEST: Final = 1024 * 1024
+"""Bytes of its answer from which on it is refused. The longest tokens have a few thousand."""
 
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
 """The name of Docker Hub by which Docker's client asks a credential helper."""
@@ -190,17 +192,31 @@ class DockerConfigLogins:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            limit=LONGEST,
             env=environment,
             start_new_session=True,
         )
         try:
             async with asyncio.timeout(self._timeout):
-                answer, _ = await process.communicate(server.encode())
+                answer = await _conversation(process, server.encode())
+                if len(answer) == LONGEST:
+                    raise LoginError(f"{program} answered with {LONGEST >> 20} MiB or more.")
+                await process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):  # with its children
                 os.killpg(process.pid, signal.SIGKILL)
             code = await process.wait()
         return code, answer
+
+
+async def _conversation(process: asyncio.subprocess.Process, question: bytes) -> bytes:
+    """The answer, up to `LONGEST` bytes of it. Unlike here, `communicate` has no bound."""
+    process.stdin.write(question)  # type: ignore[union-attr] # both are pipes
+    process.stdin.close()  # type: ignore[union-attr]
+    try:
+        return await process.stdout.readexactly(LONGEST)  # type: ignore[union-attr]
+    except asyncio.IncompleteReadError as error:
+        return error.partial
 
 
 def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
