@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
@@ -295,5 +296,6 @@ async def test_an_answer_that_is_none_is_the_engines_error(
 async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[bytes]], line: bytes) -> None:
     engine, said = babbling
     said[:] = [b"null", b"[]", line]
-    with pytest.raises(EngineError, match="cannot be read"):
+    with pytest.raises(EngineError, match="cannot be read"), capture_logs() as logs:
         await engine.ensure_image("app", always=True)
+    assert [isinstance(entry["exc_info"], Exception) for entry in logs] == [True], "it may be a fault of Stint's own"

@@ -9,10 +9,13 @@ from ssl import VERIFY_X509_STRICT, SSLContext, create_default_context
 from typing import Final
 
 import aiohttp
+import structlog
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
+
+log = structlog.get_logger()
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 
@@ -154,6 +157,7 @@ def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = En
             f"The connection to the container engine failed: {type(error).__name__}."
         ) from None
     except _NONSENSE as error:
+        log.warning("the container engine's answer cannot be read", exc_info=error)  # or it is a fault of Stint's
         raise EngineError(f"The container engine's answer cannot be read ({type(error).__name__}).") from None
 
 
