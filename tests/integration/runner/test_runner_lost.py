@@ -20,7 +20,7 @@ from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerInfo
+from stint_runner.engine.port import ContainerInfo, ContainerSpec
 from stint_runner.job import run
 from stint_runner.job.prepare import Preparation
 from stint_runner.job.run import JobRun
@@ -158,6 +158,21 @@ async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
     job, ended = await bench.end(job_id)
     assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
     await _check_output(bench, job)
+
+
+async def test_a_container_with_the_labels_of_an_adopted_job_is_not_taken_for_the_jobs(
+    bench: Bench, adopter: RunnerProcess, engine: DockerEngine, busybox: str
+) -> None:
+    """Somebody has looked into the job by means of a commit of its container."""
+    job_id = await bench.running("echo one; sleep 2; echo two; exit 3")
+    await adopter.kill()
+    (container,) = await engine.find({LABEL_JOB: job_id})
+    spec = ContainerSpec(image=busybox, command=("sh", "-c", "exit 5"), labels=container.labels)
+    await engine.start(await engine.create(spec))  # the engine lists the newest first
+    await adopter.start()
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
+    await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
 
 
 async def _killed_once_adopted(

@@ -198,9 +198,11 @@ class JobRun:
     async def _resume(self, job: Job) -> Verdict:
         """Continue an adopted job. Its queue waits until the engine says what became of the container."""
         engine, labels = self._runner.engine, {LABEL_RUNNER: self._runner.id, LABEL_JOB: job.job_id}
-        found = await retry(lambda: engine.find(labels), on=EngineError)
-        if container := next((container for container in found if container.started), None):
-            return await self._run(job, container)
+        found, own = await retry(lambda: engine.find(labels), on=EngineError), self._deadline.container_id
+        # A container that somebody made from a commit of the job's has its labels, too.
+        started = [one for one in found if one.started and own in {"", one.container_id}]
+        if started:
+            return await self._run(job, started[0])
         self._deadline.drop()
         return await take_over_own(self._runner, job)
 

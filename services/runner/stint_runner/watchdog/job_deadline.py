@@ -25,6 +25,11 @@ class JobDeadline:
         return self._deadline is not None
 
     @property
+    def container_id(self) -> str:
+        """The engine's id of its container, "" if that is not known."""
+        return self._deadline.container_id if self._deadline else ""
+
+    @property
     def secrets_digest(self) -> str:
         """Identifies the job's secrets file (see `Seal`), "" if it is not known."""
         return self._deadline.secrets_digest if self._deadline else ""
