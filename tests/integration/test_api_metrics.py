@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from stint.core.names.streams import RUNNERS_BUCKET, kv_stream
+from stint.jetstream.streams import topology
 from stint_api.app import create_app
 from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
@@ -167,11 +168,14 @@ async def test_it_answers_while_nats_is_away(nats_process: NatsProcess, openbao:
 
 
 async def test_it_and_a_waiting_job_are_shown_while_the_runners_are_not_known(
-    nats_process: NatsProcess, openbao: OpenBao
+    nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(topology, "CHECK_INTERVAL", 1000.0)  # or the bucket would be there again
     async with api(nats_process.url, openbao) as bench:
         job_id = await bench.submitted()
         await bench.broker.api(f"STREAM.DELETE.{kv_stream(RUNNERS_BUCKET)}")
+        listed = await bench.http.get("/v1/api/runner")
+        assert (listed.status_code, listed.json()["error"]) == (503, "NATS: stream not found (10059).")
         text = await scraped(bench)
         assert "stint_jobs{" in text
         assert "stint_unserved_jobs" not in text

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
-from stint.core.errors import BrokerClosedError, BrokerUnavailableError, OtherLayoutError, TooLargeError
+from stint.core.errors import (
+    BrokerClosedError,
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    OtherLayoutError,
+    TooLargeError,
+)
 from stint.core.events import Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
-from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, kv_stream
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
 from stint.core.names.subjects import EventAddress, barrier_subject, log_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.jetstream import (
@@ -23,6 +30,7 @@ from stint.jetstream import (
     JetStreamHistory,
     JetStreamOutput,
     JetStreamViews,
+    Streams,
     declare,
     declare_when_possible,
     following,
@@ -32,6 +40,8 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
 from stint.ports import Outcome, StoredView
+from stint_runner.retry import retry
+from tests.support.brokers import declare_anew
 from tests.support.events import TOKEN, started, submitted
 from tests.support.views import followed
 
@@ -49,6 +59,22 @@ async def test_declaring_twice_changes_nothing(broker: Broker) -> None:
     after = [await broker.api(f"STREAM.INFO.{config['name']}") for config in stream_configs(1)]
     assert [info["config"] for info in before] == [info["config"] for info in after]
     assert [info["created"] for info in before] == [info["created"] for info in after]
+
+
+async def test_a_deleted_stream_is_created_again_unless_jobs_would_run_that_must_not(broker: Broker) -> None:
+    names = [PAYLOADS, EVENTS, kv_stream(PAUSES_BUCKET)]
+    streams = Streams(broker)
+    for name in names:
+        await broker.api(f"STREAM.DELETE.{name}")
+    with capture_logs() as logs:
+        await retry(streams.look, on=BrokerRefusedError)  # just deleted, NATS can refuse it
+    assert {entry["stream"] for entry in logs if entry["log_level"] == "error"} == set(names)
+    assert not streams.whole
+    answers = {name: await broker.api(f"STREAM.INFO.{name}") for name in names}
+    assert [name for name, answer in answers.items() if "error" not in answer] == [PAYLOADS]
+    await declare_anew(broker)
+    await streams.look()
+    assert streams.whole
 
 
 async def test_other_settings_are_left_alone_and_said(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,19 @@ from typing import NoReturn
 import httpx
 import pytest
 
-from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, RUNNERS_BUCKET, WORK, kv_stream
+from stint.core.errors import BrokerUnavailableError
+from stint.core.names.streams import (
+    EVENTS,
+    JOBS_BUCKET,
+    PAUSES_BUCKET,
+    PROJECTOR_DURABLE,
+    RUNNERS_BUCKET,
+    WORK,
+    kv_stream,
+)
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
+from stint.jetstream.streams import topology
 from stint.process import background
 from stint_runner.dispatch import finder
 from tests.support.api_bench import Bench, api, starting_api
@@ -42,17 +52,31 @@ async def port_says(port: int, words: str) -> None:
 @pytest.fixture
 async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(background, "STEADY", 0.5)
+    monkeypatch.setattr(topology, "CHECK_INTERVAL", 0.5)
     async with api(nats_process.url, openbao) as bench:
         await becomes(bench.http, "ready")
         yield bench
 
 
-async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench) -> None:
+async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its views are gone, while NATS and Vault are well."""
-    await bench.broker.api(f"STREAM.DELETE.{kv_stream(JOBS_BUCKET)}")
-    await becomes(bench.http, "The list of jobs is not up to date.")
-    await declare(bench.broker)
+
+    async def refuse(*_arguments: object) -> NoReturn:
+        raise BrokerUnavailableError
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(topology, "_create", refuse)
+        await bench.broker.api(f"STREAM.DELETE.{kv_stream(JOBS_BUCKET)}")
+        await becomes(bench.http, "The list of jobs is not up to date.")
     await becomes(bench.http, "ready")
+
+
+async def test_an_api_is_not_ready_without_the_log_and_without_the_pauses(bench: Bench) -> None:
+    for name in (EVENTS, kv_stream(PAUSES_BUCKET)):
+        await bench.broker.api(f"STREAM.DELETE.{name}")
+        await becomes(bench.http, "Streams or buckets are missing in NATS.")
+        await declare(bench.broker)
+        await becomes(bench.http, "ready")
 
 
 async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +97,7 @@ async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: Ope
         url = f"nats://me:p@127.0.0.1:{nats.port}"
         async with starting_api(url, openbao) as bench:
             bench.broker.timeout = 0.5
-            await becomes(bench.http, "The streams are not declared yet.")
+            await becomes(bench.http, "Streams or buckets are missing in NATS.")
             async with connected(url.replace("me:", "test:")):
                 await becomes(bench.http, "ready")
 

@@ -24,7 +24,7 @@ from stint.jetstream import (
     JetStreamSignatures,
     JetStreamViews,
     OutputRequests,
-    declare_when_possible,
+    Streams,
 )
 from stint.jetstream.key_owners import KEPT, RENEWED
 from stint.process import service
@@ -125,12 +125,9 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
 
 
 def _declaring(broker: Broker, settings: ApiSettings) -> BackgroundTask:
-    return BackgroundTask(
-        name="declaration",
-        run=lambda: declare_when_possible(broker, settings.replicas),
-        missing="The streams are not declared yet.",
-        once=True,
-    )
+    streams = Streams(broker, settings.replicas)
+    missing = "Streams or buckets are missing in NATS."
+    return BackgroundTask(name="streams", run=streams.run, missing=missing, works=lambda: streams.whole)
 
 
 def _answering(broker: Broker) -> BackgroundTask:

@@ -13,6 +13,7 @@ from stint.core.errors import (
     InvalidJobIdError,
     InvalidQueueNameError,
     StintError,
+    StreamMissingError,
     TooLargeError,
     UndecodableError,
     VaultError,
@@ -41,6 +42,7 @@ _STATUSES: Final[Mapping[type[StintError], HTTPStatus]] = {
     IllegalCommandError: HTTPStatus.BAD_REQUEST,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    StreamMissingError: HTTPStatus.SERVICE_UNAVAILABLE,
     VaultUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -54,6 +54,10 @@ class BrokerRefusedError(StintError):
     """NATS refused the request; a repeat will be refused too."""
 
 
+class StreamMissingError(BrokerRefusedError):
+    """A stream or bucket is missing in NATS: somebody has deleted it."""
+
+
 class TooLargeError(StintError):
     """The message is larger than NATS accepts."""
 

@@ -19,7 +19,7 @@ from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.removals import Removals
 from stint.jetstream.streams.sourcing import Sourcing
 from stint.jetstream.streams.stream import Bucket
-from stint.jetstream.streams.topology import declare, declare_when_possible
+from stint.jetstream.streams.topology import Streams, declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.wire.access import Access
 from stint.jetstream.wire.broker import Broker
@@ -49,6 +49,7 @@ __all__ = [
     "Removals",
     "Signed",
     "Sourcing",
+    "Streams",
     "declare",
     "declare_when_possible",
     "make_subscription",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -37,6 +37,7 @@ from stint.jetstream.streams.sourcing import as_declared, source
 from stint.jetstream.streams.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
+from stint.process.waiting import repeat
 
 log = structlog.get_logger()
 
@@ -48,6 +49,11 @@ LAYOUT: Final = {"stint.layout": "2"}
 """Metadata of every stream: the version of the subjects. Layout 1 had `ev.<event>.<queue>.<job>`."""
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
+CHECK_INTERVAL: Final = 10.0
+"""Seconds between two looks for streams that were deleted."""
+LEFT: Final = frozenset({EVENTS, kv_stream(PAUSES_BUCKET)})
+"""A person decides whether these are created again: with an empty log, or without pauses, jobs would run that must not.
+Without them none is claimed."""
 
 _WILDCARDS: Final = ("{{wildcard(1)}}", "{{wildcard(2)}}", "{{wildcard(3)}}")
 """The parts of a subject that are copied when a message is republished."""
@@ -149,11 +155,11 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
         OtherLayoutError: a stream has the subjects of another version of Stint. Nothing was written to it.
     """
     for config in stream_configs(replicas):
-        answer = await broker.api(f"STREAM.INFO.{config['name']}")
-        if error_code(answer) == ErrorCode.STREAM_NOT_FOUND:
-            check(await broker.api(f"STREAM.CREATE.{config['name']}", config))
+        info = await _info(broker, config)
+        if info is None:
+            await _create(broker, config)
             continue
-        found = check(answer)["config"]
+        found = info["config"]
         if not LAYOUT.items() <= found.get("metadata", {}).items():
             raise OtherLayoutError(f"The stream {config['name']} was made by another version of Stint, or by hand.")
         differing = _differences(config, as_declared(found))
@@ -180,6 +186,51 @@ async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
                 log.warning("the streams cannot be declared yet, retrying", error=error.sentence)
             said = error.sentence
         await asyncio.sleep(DECLARE_PAUSE)
+
+
+class Streams:
+    """Declares the streams, and creates again what somebody deletes while services run.
+
+    Attributes:
+        whole: whether all are there, as far as is known.
+    """
+
+    def __init__(self, broker: Broker, replicas: int = 1) -> None:
+        self.whole = False
+        self._broker = broker
+        self._replicas = replicas
+
+    async def run(self) -> NoReturn:
+        """Run until cancelled, through any outage.
+
+        Raises:
+            OtherLayoutError: see `declare_when_possible`.
+        """
+        await declare_when_possible(self._broker, self._replicas)
+        self.whole = True
+        await repeat(self.look, lambda: CHECK_INTERVAL, failed="check of the streams failed")
+
+    async def look(self) -> None:
+        """Look once for deleted streams. Each is logged as an error, because what it held is lost."""
+        deleted = [config for config in stream_configs(self._replicas) if await _info(self._broker, config) is None]
+        self.whole = not any(config["name"] in LEFT for config in deleted)
+        for config in deleted:
+            name = config["name"]
+            if name in LEFT:
+                log.error("stream was deleted: restore it, or restart a service to have it empty", stream=name)
+            else:
+                await _create(self._broker, config)
+                log.error("stream was deleted, created it again without what it held", stream=name)
+
+
+async def _info(broker: Broker, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What NATS says of this stream, None if there is none."""
+    answer = await broker.api(f"STREAM.INFO.{config['name']}")
+    return None if error_code(answer) == ErrorCode.STREAM_NOT_FOUND else check(answer)
+
+
+async def _create(broker: Broker, config: Mapping[str, Any]) -> None:
+    check(await broker.api(f"STREAM.CREATE.{config['name']}", config))
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,13 @@ from nats.js.api import Header
 
 from stint.core.audit.signature import named_signer
 from stint.core.codec import to_record
-from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
+from stint.core.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    InvalidJobIdError,
+    InvalidTokenError,
+    StreamMissingError,
+)
 from stint.core.events import Record
 from stint.core.names.headers import SEQUENCE, SIGNATURE, SOURCE, SUBJECT, TIME
 from stint.core.names.subjects import parse_event_subject
@@ -67,12 +73,14 @@ def check(answer: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         BrokerUnavailableError: the server cannot carry out the request now.
+        StreamMissingError: there is no such stream.
         BrokerRefusedError: the server refuses the request.
     """
     if error := answer.get("error"):
-        sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
-        later = error.get("code") in _LATER or error_code(answer) in _AGAIN
-        raise (BrokerUnavailableError if later else BrokerRefusedError)(sentence)
+        sentence, code = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)}).", error_code(answer)
+        if error.get("code") in _LATER or code in _AGAIN:
+            raise BrokerUnavailableError(sentence)
+        raise (StreamMissingError if code == ErrorCode.STREAM_NOT_FOUND else BrokerRefusedError)(sentence)
     return answer
 
 
