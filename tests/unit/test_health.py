@@ -1,10 +1,13 @@
 import asyncio
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
-from stint.process.health import readyz
+from stint.process import health
+from stint.process.health import readyz, watched
 
 
 class Look:
@@ -34,3 +37,24 @@ async def test_those_who_ask_at_the_same_time_share_one_look() -> None:
         answers = await asyncio.gather(*asking)
         assert {answer.text for answer in answers} == {"missing 1\n"}
         assert (await http.get("/readyz")).text == "missing 2\n"
+
+
+async def test_a_change_of_the_readiness_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
+    answers, asked_all = iter(["", "No NATS.", "No NATS.", "No Vault.", "", ""]), asyncio.Event()
+
+    async def missing() -> str:
+        try:
+            return next(answers)
+        except StopIteration:
+            asked_all.set()
+            return ""
+
+    with capture_logs() as logs:
+        async with watched(missing):
+            await asked_all.wait()
+    assert [(entry["event"], entry.get("missing")) for entry in logs] == [
+        ("not ready", "No NATS."),
+        ("not ready", "No Vault."),
+        ("ready again", None),
+    ]

@@ -29,6 +29,7 @@ from stint.jetstream import (
 from stint.jetstream.key_owners import KEPT, RENEWED
 from stint.process import service
 from stint.process.background import Background, BackgroundTask
+from stint.process.health import watched
 from stint.process.settings import ApiSettings
 from stint.process.waiting import repeat
 from stint.vault import AppRoleSession, Vault
@@ -74,7 +75,8 @@ async def _serve(settings: ApiSettings) -> None:
         broker.start()
         async with vault, services.lookup_vault:
             try:
-                await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
+                async with watched(services.missing):
+                    await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
                 broker.check_open()
             finally:
                 await broker.close()

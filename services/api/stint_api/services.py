@@ -232,10 +232,10 @@ class Services:
     @cached_property
     def readyz(self) -> Callable[[Request], Awaitable[Response]]:
         """Answers whether the API can do its work."""
-        return readyz(self._missing)
+        return readyz(self.missing)
 
-    async def _missing(self) -> str:
-        """What is missing for that, "" if nothing is."""
+    async def missing(self) -> str:
+        """What is missing for the API's work, "" if nothing is."""
         if not self.broker_up():
             return "NATS is not reachable."
         if not await self.vault.health():

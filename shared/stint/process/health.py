@@ -4,7 +4,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,6 +14,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stint.core.errors import ConfigError
+from stint.process.background import cancel
+from stint.process.waiting import repeat
+
+log = structlog.get_logger()
+
+WATCH_INTERVAL: Final = 10.0
+"""Seconds between two looks at a service's readiness, and from its start to the first."""
 
 Readiness = Callable[[], Awaitable[str]]
 """Returns "" if the service can work, otherwise a sentence that says what is missing."""
@@ -49,14 +58,37 @@ def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
 
 
 @asynccontextmanager
+async def watched(readiness: Readiness) -> AsyncIterator[None]:
+    """Log during the block when the service is no longer ready, and why, and when it is again."""
+    said = ""
+
+    async def look() -> None:
+        nonlocal said
+        if (missing := await readiness()) != said:
+            log.warning("not ready", missing=missing) if missing else log.info("ready again")
+        said = missing
+
+    async def watch() -> None:
+        await asyncio.sleep(WATCH_INTERVAL)
+        await repeat(look, lambda: WATCH_INTERVAL, failed="readiness cannot be told")
+
+    watching = asyncio.create_task(watch(), name="readiness")
+    try:
+        yield
+    finally:
+        await cancel(watching)
+
+
+@asynccontextmanager
 async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
-    """Serve on a loopback port during the block; with None serve nothing.
+    """Serve on a loopback port during the block; with None serve nothing. Changes of the readiness are logged.
 
     Raises:
         ConfigError: the port is not available.
     """
     if port is None:
-        yield
+        async with watched(readiness):
+            yield
         return
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
@@ -64,7 +96,8 @@ async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
     with _listen(port) as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]), name="health")
         try:
-            yield
+            async with watched(readiness):
+                yield
         finally:
             server.should_exit = True
             await task
