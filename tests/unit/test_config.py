@@ -58,6 +58,14 @@ def test_the_port_may_stand_in_a_file(tmp_path: Path) -> None:
         assert load(ApiSettings, GIVEN | {f"{name}_FILE": str(tmp_path / "port")}).port == 3233
 
 
+def test_an_empty_file_is_no_value(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    given = GIVEN | {"STINT_PORT_FILE": str(tmp_path / "empty")}
+    assert load(ApiSettings, given).port == 3232
+    with pytest.raises(ConfigError, match="STINT_API_SECRET_ID: Field required"):
+        load(ApiSettings, given | {"STINT_API_SECRET_ID_FILE": str(tmp_path / "empty")})
+
+
 @pytest.mark.parametrize("text", [",", " , ", "a\x00b", "x" * 1001])
 def test_patterns_that_mean_no_queue_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="STINT_QUEUES"):

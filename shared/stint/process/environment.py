@@ -43,17 +43,17 @@ class Shape(BaseModel):
 
 
 def load(shape: type[S], environ: Mapping[str, str]) -> S:
-    """Read settings. Empty values count as not set.
+    """Read settings. Empty values, and empty files, count as not set.
 
     Raises:
         ConfigError: names each setting that is missing or wrong, never its value.
     """
-    values = {name: value for name, value in environ.items() if value}
+    values = dict(environ)
     for name in setting_names(shape):
         if path := values.get(f"{name}_FILE"):
             values[name] = _read(f"{name}_FILE", path)
     try:
-        return shape.model_validate(values)
+        return shape.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
         told = (": ".join([*map(str, detail["loc"][:1]), detail["msg"]]) for detail in error.errors())
         raise ConfigError("; ".join(told)) from None
