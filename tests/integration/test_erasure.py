@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.core.errors import JobFailedError, StintError, VaultDeniedError, VaultRefusedError
+from stint.core.errors import JobFailedError, StintError, UndecodableError, VaultDeniedError, VaultRefusedError
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads
@@ -196,6 +196,17 @@ async def test_who_may_do_what_with_keys(nats_url: str, openbao: OpenBao) -> Non
         assert await of_runner.load(key.name) == key
         publisher = await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,))
         paths = [f"{KEYS}/{secrets.token_hex(12)}-x", f"{KEYS}/{key.name}"]
+
+        async def kept(value: object) -> str:
+            """A publisher may store anything."""
+            name, body = f"{secrets.token_hex(12)}-x", {"key": value}
+            await bench.vault.call(publisher, lambda c: c.adapter.post(f"/v1/{KEYS}/{name}", json=body))
+            return name
+
+        for value in ("", "!", "YQ==", "\u00fc", None, 5):
+            name = await kept(value)
+            with pytest.raises(UndecodableError):
+                await of_runner.load(name)
         await bench.vault.call(publisher, lambda c: c.adapter.post(f"/v1/{paths[0]}", json={"key": ""}))
         forbidden = [
             stint.keys.load(key.name),

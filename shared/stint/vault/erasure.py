@@ -7,7 +7,6 @@ Needs pynacl, which clients do not have.
 """
 
 import base64
-import binascii
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -96,7 +95,7 @@ class PayloadKeys:
             value = base64.b64decode(data_of(answer)["key"], validate=True)
         except VaultNotFoundError:
             return None
-        except (KeyError, TypeError, binascii.Error):
+        except (KeyError, TypeError, ValueError):
             value = b""
         if len(value) != Aead.KEY_SIZE:
             raise UndecodableError("The payload's key is malformed.")
