@@ -2,6 +2,9 @@
 
 import secrets
 from contextlib import nullcontext
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,18 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.streams import EVENTS, KEPT
 from stint.core.names.subjects import EventAddress
-from stint.jetstream import Broker, EventSigner, JetStreamKept, JetStreamOperations
+from stint.jetstream import Broker, EventSigner, JetStreamKept, JetStreamOperations, JetStreamOutput
 from stint.jetstream.wire.protocol import NoAnswerError
+from stint.process.settings import ProjectorSettings
 from stint.publisher import PublishedJob
 from stint.publisher.publisher import _store
-from tests.support.events import AT, TOKEN
+from stint_projector.__main__ import build
+from tests.support import full_nats
+from tests.support.brokers import connected, happen
+from tests.support.events import AT, TOKEN, ended, submitted
+from tests.support.outputs import Writer, places_of
+from tests.support.servers import NatsProcess, running
+from tests.support.views import all_views
 
 JOB = "a" * 24
 
@@ -65,6 +75,21 @@ async def test_a_submission_that_nobody_answered_and_that_has_no_room_is_not_tak
         unanswered = iter([True])
         with nullcontext() if subject == stored else pytest.raises(BrokerUnavailableError, match="maximum bytes"):
             await _store(broker, subject, b"{}")
+
+
+async def test_a_full_nats_has_room_again_once_a_job_is_no_longer_kept(tmp_path: Path) -> None:
+    """The removal of a view needs room; that of the output makes it."""
+    nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
+    async with running(nats), connected(nats.url) as broker:
+        projector, output = build(ProjectorSettings(), broker), JetStreamOutput(broker)
+        await happen(broker, JOB, submitted())
+        await Writer(output, TOKEN, JOB).write(b"line\n")
+        await happen(broker, JOB, ended("failed"))
+        await projector.project(JOB)
+        await full_nats.fill(broker)
+        await replace(projector, retention=timedelta(0)).clean_up(JOB)
+        assert not await places_of(output)
+        assert not await all_views(broker)
 
 
 async def fill(broker: Broker, stream: str) -> None:

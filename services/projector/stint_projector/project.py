@@ -93,8 +93,8 @@ class Projector:
         if job.terminal:
             await self.payloads.purge(job.token, job.job_id)
         if self._is_over(job):
+            await self.output.purge(job.token, job.job_id)  # first: to remove a view takes room, which NATS may lack
             await self._remove_view(job.job_id)
-            await self.output.purge(job.token, job.job_id)
 
     async def clean_up(self, job_id: str) -> None:
         """Remove what is no longer needed of a job, or the view of a job that does not exist."""

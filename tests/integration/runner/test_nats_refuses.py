@@ -12,15 +12,10 @@ from stint.core.names.streams import PAUSES_BUCKET, kv_stream
 from stint.jetstream import Broker
 from stint_runner.dispatch import worker
 from tests.support.brokers import connected
+from tests.support.full_nats import FILL, SMALL, fill
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until_true
-
-SMALL = """
-accounts: { small: { jetstream: { max_file: 6000000, max_memory: 1000000 }, users: [ { user: a, password: a } ] } }
-no_auth_user: a
-"""
-FILL = "FILL"
 
 
 class Noted:
@@ -58,14 +53,6 @@ async def test_a_job_that_ends_while_its_account_is_full_succeeds_once_there_is_
             await filling.api(f"STREAM.DELETE.{FILL}")
             job, end = await bench.end(job_id)
         assert (end.status, end.output_complete, await bench.text(job)) == ("success", True, "up\ndown\n")
-
-
-async def fill(broker: Broker) -> None:
-    """Until there is no room for the smallest message."""
-    await broker.api(f"STREAM.CREATE.{FILL}", {"name": FILL, "subjects": [FILL], "storage": "file"})
-    for size in (512 * 1024, 16 * 1024, 512, 0):
-        while "error" not in await broker.publish(FILL, b"x" * size):
-            pass
 
 
 async def test_a_job_waits_while_nobody_knows_whether_its_queue_is_paused(
