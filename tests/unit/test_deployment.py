@@ -60,8 +60,7 @@ def test_it_starts_a_service_and_sets_what_that_reads(path: Path) -> None:
     group = get_command(app)
     assert service in group.list_commands(Context(group))  # type: ignore[attr-defined] # a group
     assert environment(unit).keys() <= set(setting_names(SHAPES[path.stem]))
-    files = ["common.env"] if service == "projector" else ["common.env", f"{service}.env"]
-    assert [Path(file).name for file in unit["EnvironmentFile"]] == files
+    assert [Path(file).name for file in unit["EnvironmentFile"]] == ["common.env", f"{service}.env"]
 
 
 @by_unit
