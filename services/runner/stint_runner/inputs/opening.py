@@ -33,7 +33,9 @@ T = TypeVar("T")
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."
-DESTROYED: Final = "The key of the payload was destroyed: the job was deleted, or was over before."
+DESTROYED: Final = (
+    "The payload's key is not in Vault: the job was deleted or over before, or Vault was restored from a backup."
+)
 
 
 class RejectedError(StintError):
