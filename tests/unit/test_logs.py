@@ -1,8 +1,10 @@
-"""How a service's log looks on a terminal."""
+"""How a service's log looks on a terminal, and what becomes of it where nobody reads it."""
 
 import os
 import subprocess
 import sys
+
+from tests.support.pipes import fill
 
 _CODE = r"""
 import structlog
@@ -20,3 +22,34 @@ def test_what_others_wrote_cannot_move_a_terminals_cursor() -> None:
         shown = terminal.read1().decode()
     assert r"'a\x1b[2J\x9b31m\u202e\nb'" in shown
     assert "\x1b[2J" not in shown
+
+
+_TWICE = """
+import sys
+import structlog
+from stint.process.logs import configure
+configure()
+for event in ("unread", "unread"):
+    structlog.get_logger().info(event)
+print("continues", flush=True)
+sys.stdin.read()
+structlog.get_logger().info("x" * 9000)
+"""
+
+
+def test_a_reader_that_stands_still_stops_nothing_and_learns_what_it_has_missed() -> None:
+    reading, writing = os.pipe()
+    fill(writing)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", _TWICE], stdin=pipe, stdout=pipe, stderr=writing) as service:
+        os.close(writing)
+        assert service.stdin
+        assert service.stdout
+        assert service.stdout.readline() == b"continues\n"
+        assert set(os.read(reading, 1 << 20)) == set(b".")
+        service.stdin.close()
+        with os.fdopen(reading, encoding="utf-8") as log:
+            said = log.read()
+    assert "stint: 2 lines of the log are missing here" in said
+    assert '"event": "' + "x" * 9000 in said
+    assert "unread" not in said

@@ -20,6 +20,7 @@ from stint_runner.linux import boot_id, boot_time, incarnation
 from stint_runner.watchdog import watchdog
 from stint_runner.watchdog.deadlines import Deadline, Deadlines
 from stint_runner.watchdog.watchdog import Watchdog
+from tests.support.pipes import fill
 
 JOBS = [letter * 24 for letter in "abcd"]
 
@@ -97,11 +98,19 @@ async def test_a_runner_that_is_reaped_meanwhile_stops_nothing(
     assert not any(engine.left.values())
 
 
+@pytest.mark.parametrize("reader", ["gone", "standing still"])
 async def test_a_broken_standard_error_stops_nothing(
-    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    deadlines: Deadlines,
+    engine: FakeEngine,
+    runner: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    reader: str,
 ) -> None:
+    """The runner's is the same, so it may well be why the runner did not end its jobs."""
     reading, writing = os.pipe()
-    os.close(reading)
+    fill(writing)
+    if reader == "gone":
+        os.close(reading)
     before = structlog.get_config()
     with os.fdopen(writing, "w", buffering=1) as broken:
         monkeypatch.setattr(sys, "stderr", broken)
@@ -111,6 +120,8 @@ async def test_a_broken_standard_error_stops_nothing(
         finally:
             structlog.configure(**before)
             os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # what is buffered goes nowhere
+    if reader != "gone":
+        os.close(reading)
     assert not any(engine.left.values())
 
 

@@ -2,15 +2,22 @@
 
 import contextlib
 import logging
+import select
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 import stamina.instrumentation
 import structlog
 
+PIECE: Final = 1024
+"""Characters that are written at a time: at most 4096 bytes, which a pipe that takes any takes without waiting."""
+PATIENCE_MS: Final = 100
+"""Milliseconds that a reader may take to make room, before what is logged is dropped until there is some."""
+
 
 def configure() -> None:
     """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors."""
+    stream = _NeverHinders(sys.stderr)
     renderer = (
         structlog.dev.ConsoleRenderer(repr_native_str=True)  # what others wrote moves no cursor
         if sys.stderr.isatty()
@@ -26,30 +33,49 @@ def configure() -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),  # type: ignore[arg-type] # it only writes and flushes
+        logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type] # it only writes and flushes
         cache_logger_on_first_use=True,
     )
     stamina.instrumentation.set_on_retry_hooks([_log_first_retry])
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
-class _NeverRaises:
-    """A stream that ignores write errors: a log line that cannot be written must not stop the work that it reports.
+class _NeverHinders:
+    """A stream on which writing neither fails nor waits: a log line must not stop the work that it reports.
+
+    A pipe whose reader stands still, as a terminal does after Ctrl-S, would stop a runner and its watchdog at once.
 
     Not an `io.TextIOBase`: Python would flush that once more at exit, when this module's imports may already be gone.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._dropped = 0
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            if self._dropped and self._has_room():
+                dropped, self._dropped = self._dropped, 0
+                self._write(f"\nstint: {dropped} lines of the log are missing here: nobody read them.\n")
+            self._write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        """Everything is written already."""
+
+    def _write(self, text: str) -> None:
+        for start in range(0, len(text), PIECE):
+            if not self._has_room():
+                self._dropped += 1
+                return
+            self._stream.write(text[start : start + PIECE])
             self._stream.flush()
+
+    def _has_room(self) -> bool:
+        """Whether a piece can be written, or fails at once."""
+        poll = select.poll()
+        poll.register(self._stream.fileno(), select.POLLOUT)
+        return bool(poll.poll(0 if self._dropped else PATIENCE_MS))
 
 
 def _log_first_retry(details: stamina.instrumentation.RetryDetails) -> None:

@@ -87,8 +87,8 @@ class Watchdog:
         """
         own = [found.deadline.job_id for found in overdue if found.deadline.process == self._runner]
         if own:
-            log.error("killing the runner: leases are over and their jobs were not ended", jobs=own)
             self._signal_runner(signal.SIGSTOP)
+            log.error("killing the runner: leases are over and their jobs were not ended", jobs=own)
         outcomes = await asyncio.gather(*(self._end_job(found.deadline) for found in overdue), return_exceptions=True)
         for found, outcome in zip(overdue, outcomes, strict=True):
             if isinstance(outcome, Exception):
