@@ -1,10 +1,12 @@
 """The watchdog's last resort: every overdue job is ended, whatever happens to another one."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import msgspec
 import pytest
 import structlog
 
+from stint.core.errors import EngineUnavailableError
 from stint.core.names.headers import LABEL_JOB
 from stint.process import logs
 from stint_runner.engine.docker import DockerEngine
@@ -80,6 +83,35 @@ async def test_all_overdue_jobs_are_ended_although_one_removal_fails(
     assert not any(engine.left.values())
     assert list(deadlines.all()) == []
     assert runner.wait(10) == -signal.SIGKILL
+
+
+async def test_a_disk_that_keeps_the_deadlines_is_told_of_once_a_job_and_holds_nothing_up(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(path: Path, *, missing_ok: bool) -> None:
+        raise OSError(errno.EROFS, f"{path} {missing_ok}")
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with structlog.testing.capture_logs() as said:
+        await _watch(deadlines, engine, runner)
+    assert not any(engine.left.values())
+    assert len([line for line in said if line["event"] == "deadline not removed"]) == len(JOBS)
+    assert runner.wait(10) == -signal.SIGKILL
+
+
+async def test_an_engine_that_is_away_is_told_of_once_a_job(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes]
+) -> None:
+    engine.faults = {job_id: [EngineUnavailableError("away")] * 3 for job_id in JOBS}
+    with structlog.testing.capture_logs() as said:
+        await _watch(deadlines, engine, runner)
+    assert not any(engine.left.values())
+    events = Counter(line["event"].partition(":")[0] for line in said)
+    assert events == {
+        "killing the runner": 1,
+        "the engine does not remove a container, retrying": len(JOBS),
+        "job's containers ended": len(JOBS),
+    }
 
 
 async def test_a_runner_that_is_reaped_meanwhile_stops_nothing(

@@ -51,6 +51,10 @@ class Watchdog:
         self._handle = os.pidfd_open(runner)
         self._runner = incarnation(runner)
         self._dead = asyncio.Event()
+        self._ended: set[str] = set()
+        """Jobs whose deadlines count no more, also if the disk keeps them."""
+        self._tried: set[str] = set()
+        """Jobs that were overdue. What is left of them is tried again after the longest pause."""
         if os.getppid() != runner:
             self._dead.set()
 
@@ -59,11 +63,14 @@ class Watchdog:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._handle, self._on_death, loop)
         while True:
-            deadlines = list(self._deadlines.all())
+            deadlines = self._kept()
             await self._end([found for found in deadlines if self._is_overdue(found)])
             if self._dead.is_set() and not any(self._is_left(found) for found in deadlines):
                 return
             await asyncio.sleep(self._pause())
+
+    def _kept(self) -> Sequence[StoredDeadline]:
+        return [found for found in self._deadlines.all() if found.deadline.job_id not in self._ended]
 
     def _on_death(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._handle)
@@ -76,7 +83,8 @@ class Watchdog:
         return not found.deadline.hold and found.due <= boot_time()
 
     def _pause(self) -> float:
-        due = (found.due for found in self._deadlines.all() if not found.deadline.hold)
+        fresh = (found for found in self._kept() if found.deadline.job_id not in self._tried)
+        due = (found.due for found in fresh if not found.deadline.hold)
         return min(TICK, max(RETRY, min(due, default=boot_time() + TICK) - boot_time()))
 
     async def _end(self, overdue: Sequence[StoredDeadline]) -> None:
@@ -86,10 +94,11 @@ class Watchdog:
         and so does this process.
         """
         own = [found.deadline.job_id for found in overdue if found.deadline.process == self._runner]
-        if own:
+        if own and not self._dead.is_set():
             self._signal_runner(signal.SIGSTOP)
             log.error("killing the runner: leases are over and their jobs were not ended", jobs=own)
         outcomes = await asyncio.gather(*(self._end_job(found.deadline) for found in overdue), return_exceptions=True)
+        self._tried.update(found.deadline.job_id for found in overdue)
         for found, outcome in zip(overdue, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 log.error("job's containers not ended, retrying", job=found.deadline.job_id, exc_info=outcome)
@@ -103,11 +112,11 @@ class Watchdog:
     async def _end_job(self, deadline: Deadline) -> None:
         job_id = deadline.job_id
         if await self._removed(job_id):
+            self._ended.add(job_id)
             self._deadlines.drop(job_id)
             log.warning("job's containers ended", job=job_id)
-        elif deadline.container_id:
+        elif deadline.container_id and (killed := kill_container(deadline.container_id)):
             # Kill at least the processes; the removal of the container is retried.
-            killed = kill_container(deadline.container_id)
             log.warning("processes of a container killed", job=job_id, processes=killed)
 
     async def _removed(self, job_id: str) -> bool:
@@ -118,7 +127,8 @@ class Watchdog:
                     continue
                 return True
         except (EngineError, TimeoutError) as error:
-            log.warning("the engine does not remove a container", job=job_id, error=type(error).__name__)
+            if job_id not in self._tried:
+                log.warning("the engine does not remove a container, retrying", job=job_id, error=type(error).__name__)
             return False
 
 
