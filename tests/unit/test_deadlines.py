@@ -1,5 +1,6 @@
 """What a runner leaves on disk for its watchdog and for its own next start."""
 
+import asyncio
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -8,13 +9,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
+from stint.process.background import cancel
 from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
+from stint_runner.watchdog import guard
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import environment, guarded
+from stint_runner.watchdog.job_deadline import JobDeadline
 from stint_runner.watchdog.watchdog import Access
+from tests.unit.test_lease import FakeDelivery, leased_job
 
 JOB = "a" * 24
 DEADLINE = Deadline(
@@ -67,6 +73,21 @@ def test_a_confirmation_needs_no_room_on_the_disk(deadlines: Deadlines) -> None:
         with pytest.raises(StateError):
             deadlines.put(msgspec.structs.replace(DEADLINE, container_id="c"), 3.0)
     assert [noted.confirmed for noted in deadlines.all()] == [2.0], "what was there stays"
+
+
+def test_a_job_whose_deadline_cannot_be_written_anew_lives_as_long_as_its_lease(deadlines: Deadlines) -> None:
+    """The disk was full when the job's container was started, and has room again later."""
+    leased = leased_job(FakeDelivery())
+    deadline = JobDeadline(deadlines, leased)
+    deadline.begin()
+    with no_room(), structlog.testing.capture_logs():
+        deadline.add_container("c" * 64, "")
+        leased.lease.take_delivery(FakeDelivery(), 2.0)
+        assert [(kept.confirmed, kept.deadline.container_id) for kept in deadlines.all()] == [(2.0, "")]
+        leased.lease.take_delivery(FakeDelivery(lease=0.1), 3.0)
+        assert [kept.confirmed for kept in deadlines.all()] == [2.0], "a shorter lease needs a deadline of its own"
+    leased.lease.take_delivery(FakeDelivery(), 4.0)
+    assert [(kept.confirmed, kept.deadline.container_id) for kept in deadlines.all()] == [(4.0, "c" * 64)]
 
 
 def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) -> None:
@@ -132,6 +153,40 @@ async def test_no_password_is_in_a_watchdogs_environment(deadlines: Deadlines, m
     assert b"PATH=" in told
     assert b"correct-horse" not in told
     assert list(_told(deadlines.folder)) == []
+
+
+async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried_on(
+    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one for which the system has no process left."""
+    tries, watching = iter([True, True, False]), asyncio.Event()
+
+    class Process:
+        def __init__(self, *_args: object) -> None:
+            if next(tries):
+                raise BlockingIOError
+            watching.set()
+
+        async def ready(self) -> bool:
+            return True
+
+        async def wait(self) -> int:
+            return await asyncio.Event().wait() if watching.is_set() else -9
+
+        def leave(self) -> None:
+            pass
+
+    dead = Process.__new__(Process)
+    monkeypatch.setattr(guard, "_Process", Process)
+    monkeypatch.setattr(guard, "RESTART_PAUSE", 0)
+    with structlog.testing.capture_logs() as said:
+        keeping = asyncio.create_task(guard.Guard(dead, deadlines, "").keep())  # type: ignore[arg-type] # it does as much
+        await watching.wait()
+        await cancel(keeping)
+    assert [line["event"] for line in said] == [
+        "watchdog died, starting another",
+        "the watchdog does not start, retrying",
+    ]
 
 
 def _told(folder: Path) -> Iterator[bytes]:

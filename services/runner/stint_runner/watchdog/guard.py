@@ -126,13 +126,16 @@ class Guard:
             self._watching = False
             log.error("watchdog died, starting another", code=code)
             self._process.leave()
+            failed = False
             while not self._watching:
                 await asyncio.sleep(RESTART_PAUSE)
                 try:
                     self._process = await _start(self._deadlines.folder, self._module)
                     self._watching = True
                 except Exception:  # a runner must not be without one for good
-                    log.exception("the watchdog does not start, retrying")
+                    if not failed:
+                        log.exception("the watchdog does not start, retrying")
+                    failed = True
 
     async def end(self) -> None:
         """Stop it, or leave it if a job may still run."""

@@ -17,7 +17,7 @@ class JobDeadline:
         self._deadlines = deadlines
         self._leased = leased
         self._deadline: Deadline | None = None
-        self._written = False
+        self._written: Deadline | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -63,7 +63,7 @@ class JobDeadline:
             started=earlier.started if earlier else 0,
         )
         self._deadlines.put(deadline, lease.confirmed)
-        self._deadline, self._written = deadline, True
+        self._deadline = self._written = deadline
         lease.on_confirmed = self._confirm
 
     def add_container(self, container_id: str, secrets_digest: str) -> None:
@@ -78,18 +78,21 @@ class JobDeadline:
 
     def _confirm(self, confirmed: float) -> None:
         delivery = self._leased.lease.delivery
-        if self._deadline and delivery.ack_subject == self._deadline.ack_subject and self._written:
+        if self._deadline and delivery.ack_subject == self._deadline.ack_subject and self._written is self._deadline:
             self._deadlines.confirm(self._deadline.job_id, confirmed)
         else:
             self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
 
     def _change(self, **fields: str | float) -> None:
-        if self._deadline is None:
+        """If it cannot be written, this is tried again with each renewal. Until then the old one is extended."""
+        if self._deadline is None or self._written is None:
             return
+        confirmed = self._leased.lease.confirmed
         self._deadline = msgspec.structs.replace(self._deadline, **fields)
         try:
-            self._deadlines.put(self._deadline, self._leased.lease.confirmed)
-            self._written = True
-        except StateError as error:  # tried again with each renewal; until then the old one counts, and ends the job
-            self._written = False
+            self._deadlines.put(self._deadline, confirmed)
+            self._written = self._deadline
+        except StateError as error:
             log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
+            if self._written.seconds <= self._deadline.seconds:  # otherwise it would let the job live too long
+                self._deadlines.confirm(self._deadline.job_id, confirmed)
