@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
@@ -56,6 +57,20 @@ def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams
         check=False,
     )
     assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_a_disk_that_takes_only_a_part_is_told_of(tmp_path: Path, environment: dict[str, str]) -> None:
+    limited = 'ulimit -f 1; exec "$0" -c "$1" schema >"$2"'
+    found = subprocess.run(
+        ["/bin/sh", "-c", limited, sys.executable, _MAIN, tmp_path / "schema"],
+        env=_ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (tmp_path / "schema").stat().st_size
+    assert (found.returncode, found.stderr) == (125, "stint: The output cannot be written: File too large.\n")
 
 
 def test_a_character_that_the_terminal_lacks_ends_no_command() -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -21,11 +21,17 @@ _FAILURES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
 def open_streams() -> None:
     """Open those that the shell closed (`>&-`) as /dev/null. Python has None for them, which nobody expects.
 
-    Standard output has `?` for a character that its encoding lacks, such as the `…` of a table.
+    With `PYTHONUNBUFFERED`, which images often set, Python would drop what a full disk takes no more of, without an
+    error. Standard output has `?` for a character that its encoding lacks, such as the `…` of a table.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the program runs
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(getattr(stream, "buffer", None), RawIOBase):
+            coding = {"encoding": stream.encoding, "errors": stream.errors}
+            setattr(sys, name, open(stream.fileno(), "w", buffering=1, closefd=False, **coding))  # noqa: SIM115 - as long as the program runs
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
