@@ -1,13 +1,15 @@
+import resource
 import socket
 
 import httpx
 import pytest
 
+from stint.core.errors import ConfigError
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
 from stint_api.errors import RefusalError
 from stint_api.web.bounds import SMALL, RequestBytes
-from stint_api.web.server import KEEP_ALIVE, listen
+from stint_api.web.server import KEEP_ALIVE, allow_connections, listen
 
 
 def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_part() -> None:
@@ -33,3 +35,24 @@ def test_large_requests_leave_room_for_small_ones() -> None:
             small.take(1)
     with held.share("large") as large:
         large.take(10 * SMALL)
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised"),
+    [((1024, 4096), (2050, 4096)), ((1024, -1), (2050, -1)), ((4096, 4096), None), ((-1, -1), None)],
+)
+def test_as_many_files_as_the_connections_need_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int] | None
+) -> None:
+    """Beyond the soft limit, which systemd sets to 1024, uvloop closes connections without a word."""
+    settings, found = ApiSettings.model_construct(connections=2000), list[tuple[int, int]]()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: found.append(wanted))
+    allow_connections(settings)
+    assert found == ([raised] if raised else [])
+
+
+def test_fewer_files_than_the_connections_need_are_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 2049))
+    with pytest.raises(ConfigError, match=r"STINT_CONNECTIONS: 2000 connections need 2050 open files, .* have 2049"):
+        allow_connections(ApiSettings.model_construct(connections=2000))

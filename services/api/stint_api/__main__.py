@@ -42,7 +42,7 @@ from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.services import Services, utc_now
 from stint_api.session.store import Sessions
 from stint_api.submit.key_sweeper import KeySweeper
-from stint_api.web.server import listen, serve, tls_context, write_port
+from stint_api.web.server import allow_connections, listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
 
@@ -60,6 +60,7 @@ def main() -> int:
 
 async def _serve(settings: ApiSettings) -> None:
     tls_context(settings)  # a wrong certificate is told before anything else
+    allow_connections(settings)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="stint-api")

@@ -1,6 +1,7 @@
 """Serving an app until a signal comes."""
 
 import asyncio
+import resource
 import socket
 import ssl
 from pathlib import Path
@@ -23,11 +24,30 @@ BACKLOG: Final = 1024
 """Connections that the kernel keeps for us until they are accepted."""
 ACCEPTED_AT_A_TIME: Final = 32
 """Connections that are accepted before those beyond `STINT_CONNECTIONS` are closed; each takes a file descriptor."""
+DESCRIPTORS: Final = 50
+"""File descriptors that the process needs besides those of `STINT_CONNECTIONS`."""
 KEEP_ALIVE: Final = 75
 """Seconds without a request until a kept connection is closed, as in nginx. Clients must give it up first: one that
 sends a request while the server closes gets no answer, and httpx and Node keep theirs for 5 s."""
 GRACE: Final = 10
 """Seconds that requests have to finish in once the server is about to end."""
+
+
+def allow_connections(settings: ApiSettings) -> None:
+    """Raise the soft limit of open files as far as the connections need it.
+
+    Beyond the limit the event loop closes connections without a word.
+
+    Raises:
+        ConfigError: the hard limit is too low.
+    """
+    needed = settings.connections + DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < needed:
+        few = f"this process may have {hard} (`ulimit -Hn`)"
+        raise ConfigError(f"STINT_CONNECTIONS: {settings.connections} connections need {needed} open files, and {few}.")
+    if resource.RLIM_INFINITY != soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def listen(settings: ApiSettings) -> socket.socket:
