@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from stint.process.service import BROKER_CLOSED
 from tests.support.pipes import fill
 
 _CODE = r"""
@@ -50,6 +51,16 @@ def test_a_reader_that_stands_still_stops_nothing_and_learns_what_it_has_missed(
         service.stdin.close()
         with os.fdopen(reading, encoding="utf-8") as log:
             said = log.read()
-    assert "stint: 2 lines of the log are missing here" in said
+    assert "stint: lines missing from the log here, because nobody read it: 2\n" in said
     assert '"event": "' + "x" * 9000 in said
     assert "unread" not in said
+
+
+def test_a_reader_that_stands_still_keeps_no_process_from_its_end() -> None:
+    reading, writing = os.pipe()
+    fill(writing)
+    code = "from stint.process import service; service.abandon(service.BrokerClosedError())"
+    ended = subprocess.run([sys.executable, "-c", code], stderr=writing, check=False)
+    os.close(reading)
+    os.close(writing)
+    assert ended.returncode == BROKER_CLOSED

@@ -40,6 +40,11 @@ def configure() -> None:
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
+def tell(sentence: str) -> None:
+    """Say why this process ends."""
+    _NeverHinders(sys.stderr).write(f"stint: {sentence}\n")
+
+
 class _NeverHinders:
     """A stream on which writing neither fails nor waits: a log line must not stop the work that it reports.
 
@@ -56,7 +61,7 @@ class _NeverHinders:
         with contextlib.suppress(OSError, ValueError):
             if self._dropped and self._has_room():
                 dropped, self._dropped = self._dropped, 0
-                self._write(f"\nstint: {dropped} lines of the log are missing here: nobody read them.\n")
+                self._write(f"\nstint: lines missing from the log here, because nobody read it: {dropped}\n")
             self._write(text)
         return len(text)
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, TypeVar
@@ -50,18 +49,17 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_with_threads(serve(settings)))
     except ConfigError as error:
-        sys.stderr.write(f"stint: {error.sentence}\n")
+        logs.tell(error.sentence)
         return USAGE_ERROR
     except BrokerClosedError as error:
-        sys.stderr.write(f"stint: {error.sentence}\n")
+        logs.tell(error.sentence)
         return BROKER_CLOSED
     return 0
 
 
 def abandon(error: BrokerClosedError) -> NoReturn:
     """Exit at once, like `kill -9`: nothing is cancelled, and no clean-up runs."""
-    sys.stderr.write(f"stint: {error.sentence}\n")
-    sys.stderr.flush()
+    logs.tell(error.sentence)
     os._exit(BROKER_CLOSED)
 
 
