@@ -21,7 +21,7 @@ from benchmarks.stack import Stack, opened, stack
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import event_filter
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamWorkQueues
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamWorkQueues, ServerClock
 from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build, build_sweeper
@@ -136,8 +136,9 @@ async def _load(broker: Broker, ids: Sequence[str]) -> list[Row]:
 async def _looks(stint: Stack, broker: Broker) -> list[Measured]:
     """What the projector does now and then, done here."""
     settings = load(ProjectorSettings, stint.env)
-    janitor = Janitor(build(settings, broker), JetStreamHistory(broker))
-    sweeper = build_sweeper(settings, broker)
+    clock = ServerClock(broker)
+    janitor = Janitor(build(settings, broker, clock), JetStreamHistory(broker))
+    sweeper = build_sweeper(settings, broker, clock)
     found = []
     for name, look in {"sweeper": sweeper.sweep, "janitor": janitor.expire}.items():
         first, *later = [await timed(look) for _ in range(1 + LOOKS)]

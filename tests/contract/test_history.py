@@ -75,13 +75,6 @@ async def test_the_events_of_a_kind_are_read_in_order_and_from_a_time_on(ports: 
     assert list(await ports.history.facts("ended", after=0, since=everything())) == []
 
 
-async def test_the_clock_is_that_of_the_events(ports: Ports) -> None:
-    before = await ports.history.now()
-    await ports.log.append(TOKEN, JOB, submitted())
-    (fact,) = await ports.history.facts("submitted", after=0, since=before)
-    assert before <= fact.time <= await ports.history.now()
-
-
 async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None:
     assert list(await ports.history.in_work()) == []
     assert not await ports.history.is_in_work(Place(TOKEN, JOB))

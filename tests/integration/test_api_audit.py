@@ -16,7 +16,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import new_job_id, queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import event_filter, kv_subject
-from stint.jetstream import JetStreamHistory, JetStreamOperations
+from stint.jetstream import JetStreamHistory, JetStreamOperations, ServerClock
 from stint.jetstream.streams.stream import Stream
 from stint.ports import Outcome
 from stint.process.environment import load
@@ -181,7 +181,8 @@ async def test_operations_survive_a_restart_and_go_when_events_do(nats_process: 
         assert {one["from"] for one in found} == {"127.0.0.1"}
         settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
         keep = timedelta(days=1)
-        projector, history = build_projector(settings, bench.broker), JetStreamHistory(bench.broker)
+        projector = build_projector(settings, bench.broker, ServerClock(bench.broker))
+        history = JetStreamHistory(bench.broker)
         await EventJanitor(projector, history, keep).forget()
         assert len((await answered(bench.http))["data"]) == 3, "they are not old yet"
         projector = replace(projector, now=lambda: datetime.now(UTC) + keep * 2)

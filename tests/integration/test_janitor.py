@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
 from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
@@ -32,12 +34,15 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamViews,
     JetStreamWorkQueues,
+    ServerClock,
 )
+from stint.jetstream.streams import clock
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import time_of
 from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
-from stint_projector.__main__ import build_background
+from stint_projector import project
+from stint_projector.__main__ import build, build_background
 from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
@@ -59,7 +64,7 @@ ADVISORIES = "$JS.EVENT.ADVISORY.API"
 
 def working(broker: Broker, **settings: str) -> AbstractAsyncContextManager[None]:
     """A projector with these settings, as its process runs it."""
-    return meanwhile(build_background(ProjectorSettings.model_validate(settings), broker).run())
+    return meanwhile(build_background(ProjectorSettings.model_validate(settings), broker, ServerClock(broker)).run())
 
 
 async def store(broker: Broker, job_id: str) -> None:
@@ -235,17 +240,31 @@ class House:
         await self.events.forget()
 
 
-async def test_output_goes_although_the_clock_was_ahead_for_a_moment(broker: Broker) -> None:
-    """What ended in the time by which it was ahead was never looked at."""
-    house = House(broker, timedelta(hours=1))
-    house.now += timedelta(hours=2)
-    await house.janitor.expire()
+class Ahead(datetime):
+    """The clock of a machine that is a year ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=365)
+
+
+async def test_a_clock_that_is_ahead_removes_nothing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of the log are the server's, and so is the clock that judges them."""
+    for module in (project, clock):
+        monkeypatch.setattr(module, "datetime", Ahead)
+    server = ServerClock(broker)
+    with capture_logs() as said:
+        await server.known()
+    assert [line["event"] for line in said] == ["this machine's clock differs from that of NATS, which counts"]
+    house = House(broker, timedelta(hours=6))
+    house.projector.now = build(ProjectorSettings.model_validate({}), broker, server).now
     await happen(broker, JOBS[0], submitted(), started())
     await store(broker, JOBS[0])
     await happen(broker, JOBS[0], ended())
-    house.now += timedelta(hours=1)
-    await house.janitor.expire()
-    assert await held(broker, LOGS) == 0
+    assert await house.projector.project(JOBS[0])
+    await house.clean()
+    assert (await held(broker, EVENTS), await held(broker, LOGS)) == (3, 3)
+    assert await all_views(broker) == await folded(broker, JOBS[:1])
 
 
 async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:

@@ -11,7 +11,7 @@ from stint.core.names.streams import PAUSES_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.pause import UNREADABLE, Pause
 from stint.core.view import NEVER, view
-from stint.jetstream import JetStreamPauses, JetStreamWorkQueues
+from stint.jetstream import JetStreamPauses, JetStreamWorkQueues, ServerClock
 from stint.ports import Outcome
 from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
@@ -46,7 +46,7 @@ async def test_a_pause_survives_its_server_and_a_rebuild(nats_process: NatsProce
         await nats_process.restart()
         await broker.wait_connected()
         settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
-        await rebuild(build_projector(settings, broker))
+        await rebuild(build_projector(settings, broker, ServerClock(broker)))
         pauses = JetStreamPauses(broker)
         assert await pauses.find("me") == PAUSE
         assert await pauses.all() == {"me": PAUSE}

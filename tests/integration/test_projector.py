@@ -13,7 +13,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.core.names.subjects import EventAddress
 from stint.core.view import JobView
-from stint.jetstream import Broker, EventFeed, JetStreamViews
+from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint_api.read.listing.index import ListIndex
@@ -32,7 +32,7 @@ JOBS = [f"{number:024x}" for number in range(30)]
 
 
 def projector(broker: Broker) -> Projector:
-    return build(ProjectorSettings.model_validate({}), broker)
+    return build(ProjectorSettings.model_validate({}), broker, ServerClock(broker))
 
 
 def following(broker: Broker) -> AbstractAsyncContextManager[None]:

@@ -17,6 +17,7 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamViews,
     JetStreamWorkQueues,
+    ServerClock,
 )
 from stint.jetstream.streams.stream import Stream
 from stint.ports import Place
@@ -151,7 +152,7 @@ async def test_a_work_stream_that_was_made_anew_has_all_its_jobs(nats_process: N
     """It is filled again from EVENTS: nothing is missing, and what has ended stays as it is."""
     async with connected(nats_process.url) as broker:
         await prepare(broker)
-        sweeper = build_sweeper(ProjectorSettings.model_validate(SHORT), broker)
+        sweeper = build_sweeper(ProjectorSettings.model_validate(SHORT), broker, ServerClock(broker))
         await broker.api(f"STREAM.DELETE.{WORK}")
     async with connected(nats_process.url) as broker:
         history = JetStreamHistory(broker)

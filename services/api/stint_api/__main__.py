@@ -24,6 +24,7 @@ from stint.jetstream import (
     JetStreamSignatures,
     JetStreamViews,
     OutputRequests,
+    ServerClock,
     Streams,
 )
 from stint.jetstream.key_owners import KEPT, RENEWED
@@ -39,7 +40,7 @@ from stint_api.audit.index import AuditIndex
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
 from stint_api.read.runners import Drains, JetStreamRunnerReports
-from stint_api.services import Services, utc_now
+from stint_api.services import Services
 from stint_api.session.store import Sessions
 from stint_api.submit.key_sweeper import KeySweeper
 from stint_api.web.server import allow_connections, listen, serve, tls_context, write_port
@@ -87,13 +88,14 @@ async def _serve(settings: ApiSettings) -> None:
 def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Services:
     """The parts, on real servers. Nothing is sent yet."""
     retention = timedelta(seconds=settings.retention)
-    sessions = Sessions(broker, vault, session, now=utc_now)
-    index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
+    clock = ServerClock(broker)
+    sessions = Sessions(broker, vault, session, now=clock.now)
+    index = ListIndex(JetStreamViews(broker), connected=clock.known, retention=retention, now=clock.now)
     accounts = settings.js_prefix == JS_PREFIX
     signer = EventSigner(seed=Access.of(settings).seed if accounts else "")
     owners = JetStreamKeyOwners(broker, signer.nkey)
     audit_index = AuditIndex(
-        JetStreamFacts(broker), owners, connected=broker.wait_connected, span=settings.audit_events, now=utc_now
+        JetStreamFacts(broker), owners, connected=broker.wait_connected, span=settings.audit_events, now=clock.now
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events = JetStreamEventLog(broker, signer, as_cloudevents=settings.as_cloudevents)
@@ -109,7 +111,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         signatures=JetStreamSignatures(broker, owners) if accounts else None,
         index=index,
         audit_index=audit_index,
-        runners=JetStreamRunnerReports(broker),
+        runners=JetStreamRunnerReports(broker, now=clock.now),
         phases=phases,
         drains=Drains(broker),
         sessions=sessions,
@@ -117,8 +119,10 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
+        now=clock.now,
         background=Background(
             _declaring(broker, settings),
+            BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
             *_following(index, audit_index, phases, sessions),
             _answering(broker),
             *([_sweeping(vault, session, payloads, events)] if settings.erasure == "on" else []),

@@ -18,6 +18,7 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamViews,
     Removals,
+    ServerClock,
     Sourcing,
     declare_when_possible,
 )
@@ -35,28 +36,29 @@ from stint_projector.sweeper import Sweeper
 log = structlog.get_logger()
 
 
-def build(settings: ProjectorSettings, broker: Broker) -> Projector:
-    """A projector on this connection."""
+def build(settings: ProjectorSettings, broker: Broker, clock: ServerClock) -> Projector:
+    """A projector on this connection. What it removes is gone, so let the clock be read before it works."""
     return Projector(
         log=JetStreamEventLog(broker, as_cloudevents=settings.as_cloudevents),
         views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
         retention=timedelta(seconds=settings.retention),
+        now=clock.now,
     )
 
 
-def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
+def build_sweeper(settings: ProjectorSettings, broker: Broker, clock: ServerClock) -> Sweeper:
     """Ends lost jobs."""
     astray_for = timedelta(seconds=2 * (settings.lease + settings.takeover))
-    return Sweeper(build(settings, broker), JetStreamHistory(broker), astray_for)
+    return Sweeper(build(settings, broker, clock), JetStreamHistory(broker), astray_for)
 
 
-def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
+def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerClock) -> Background:
     """The tasks that update the view and the work queues, end lost jobs, and remove what is no longer kept."""
-    projector, history = build(settings, broker), JetStreamHistory(broker)
+    projector, history = build(settings, broker, clock), JetStreamHistory(broker)
     follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
-    sweeper = build_sweeper(settings, broker)
+    sweeper = build_sweeper(settings, broker, clock)
     janitor, auditor = Janitor(projector, history), Auditor(projector, history, sweeper.suspect)
     events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
 
@@ -76,6 +78,7 @@ def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
         BackgroundTask(name="removals", run=Removals(broker).run, missing="Some work queues keep jobs that are over."),
+        BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
         BackgroundTask(
             name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."
         ),
@@ -89,14 +92,19 @@ async def serve(settings: ProjectorSettings) -> None:
         BrokerClosedError: the connection to NATS was closed for good.
     """
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="projector")
-    background = build_background(settings, broker)
+    clock, background = ServerClock(broker), Background()
     stopping = asyncio.Event()
 
     async def readiness() -> str:
+        if not clock.is_known:
+            return "The clock of NATS is not known yet."
         return background.missing() if broker.client.is_connected else "NATS is not reachable."
 
     async def work() -> None:
+        nonlocal background
         await declare_when_possible(broker, settings.replicas)
+        await clock.known()
+        background = build_background(settings, broker, clock)
         log.info("projector ready")
         await background.run()
 

@@ -84,11 +84,10 @@ class _Ends:
     async def until(self, moment: datetime, now: datetime) -> list[Fact]:
         """The next events that are not younger than `moment`, until they are done."""
         if not self._page and now >= self._look_at:
-            begun = await self._history.now()  # this clock may be ahead of the log's, or have been
             await self._read()
             if not self._page:  # an event that comes now is as old as that when the time has come
                 self._look_at = now + min(SWEEP_INTERVAL, now - moment)
-                self._since = min(now, begun) - SWEEP_INTERVAL
+                self._since = now - SWEEP_INTERVAL
         return [fact for fact in self._page if fact.time <= moment]
 
     async def _read(self) -> None:

@@ -4,7 +4,7 @@ import sys
 from typing import Final
 
 from stint.core.names.ids import is_job_id
-from stint.jetstream import Access, Broker, declare
+from stint.jetstream import Access, Broker, ServerClock, declare
 from stint.process import service
 from stint.process.settings import ProjectorSettings
 from stint.process.waiting import for_each
@@ -35,7 +35,9 @@ async def serve(settings: ProjectorSettings) -> None:
     async def work() -> int:
         await broker.wait_connected()
         await declare(broker, settings.replicas)
-        return await rebuild(build(settings, broker))
+        clock = ServerClock(broker)
+        await clock.known()
+        return await rebuild(build(settings, broker, clock))
 
     broker.start()
     try:

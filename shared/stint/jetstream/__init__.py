@@ -17,6 +17,7 @@ from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.removals import Removals
+from stint.jetstream.streams.clock import ServerClock
 from stint.jetstream.streams.sourcing import Sourcing
 from stint.jetstream.streams.stream import Bucket
 from stint.jetstream.streams.topology import Streams, declare, declare_when_possible
@@ -47,6 +48,7 @@ __all__ = [
     "JetStreamWorkQueues",
     "OutputRequests",
     "Removals",
+    "ServerClock",
     "Signed",
     "Sourcing",
     "Streams",

@@ -108,9 +108,6 @@ class History(Protocol):
         If `after` is 0, they begin with the first one that is not older than `since`.
         """
 
-    async def now(self) -> datetime:
-        """The time by the log's own clock, which the times of its events are of."""
-
     async def in_work(self) -> Collection[Place]:
         """The places whose submission is in a work queue or with a runner."""
 

@@ -36,8 +36,15 @@ Report = Mapping[str, Any]
 class JetStreamRunnerReports:
     """Reads them. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
 
-    def __init__(self, broker: Broker, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
+        self._now = now
         self._monotonic = monotonic
         self._asking: asyncio.Task[Sequence[Report]] | None = None
         self._good_until = 0.0
@@ -53,7 +60,7 @@ class JetStreamRunnerReports:
     async def all(self) -> Sequence[Report]:
         """The last report of each runner that did not leave in order, for a day.
 
-        To what the runner says, `alive` and `last_seen` (RFC 3339, by the API's clock) are added.
+        To what the runner says, `alive` and `last_seen` (RFC 3339, by the clock of NATS) are added.
 
         Raises:
             BrokerUnavailableError: NATS cannot be reached.
@@ -71,7 +78,7 @@ class JetStreamRunnerReports:
             found = await self._bucket.ages()
         finally:
             self._good_until = self._monotonic() + REMEMBERED
-        now = datetime.now(UTC)
+        now = self._now()
         return [
             report | {"runner": entry.key, "alive": age <= ALIVE, "last_seen": rfc3339(now - age)}
             for entry, age in found

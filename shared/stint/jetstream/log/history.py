@@ -22,7 +22,6 @@ from stint.core.names.subjects import (
     is_literal,
     work_subject,
 )
-from stint.core.view import parse_time
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.removals import remove_acknowledged
 from stint.jetstream.streams.sourcing import SILENCE, silence
@@ -75,9 +74,6 @@ class JetStreamHistory:
     async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
         messages = await self._events.page(event_filter(kind), after=after, since=None if after else since)
         return [Fact(_address(message).job_id, sequence_of(message), time_of(message)) for message in messages]
-
-    async def now(self) -> datetime:
-        return parse_time((await self._events.info())["ts"])
 
     async def in_work(self) -> set[Place]:
         pages = self._work.pages()

@@ -41,9 +41,6 @@ class MemoryHistory:
         facts = [Fact(record.job_id, record.sequence, datetime.fromisoformat(record.time)) for record in records]
         return [fact for fact in facts if after or fact.time >= since]
 
-    async def now(self) -> datetime:
-        return self._log.now()
-
     async def in_work(self) -> set[Place]:
         records = self._log.records
         submitted = {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
