@@ -172,6 +172,21 @@ async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refus
     assert token not in auth.log + server.log
 
 
+async def test_a_clock_that_is_behind_shortens_no_login(
+    server: NatsProcess, accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """The server judges when a login ends, so that counts from the time at which the server asked."""
+    await set_up(openbao)
+    behind = "import time\nown = time.time\ntime.time = lambda: own() - 86400\n"
+    (tmp_path / "sitecustomize.py").write_text(behind)
+    token = await token_for(openbao, {"own": ALL}, ttl="1h")
+    async with (
+        nats_auth(accounts, server, openbao, tmp_path / "state", PYTHONPATH=str(tmp_path)),
+        connected(server, "own", token) as (client, denied),
+    ):
+        assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
+
+
 @pytest.mark.soak
 async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
     server: NatsProcess, callout: Start, openbao: OpenBao

@@ -20,6 +20,7 @@ class Login:
     Attributes:
         server: the id of the server that asks, an nkey.
         user_key: the nkey that the server has made up for the connection.
+        at: when the server asked, in Unix seconds by its own clock, which judges when a login ends.
         listed: the queues, as the client lists them in place of a user's name.
         token: its Vault token, which it gives as the password.
         asks: names of consumers, separated by spaces, whose queues a runner needs; it gives them as a token.
@@ -30,6 +31,7 @@ class Login:
 
     server: str
     user_key: str
+    at: int
     listed: str = field(repr=False)  # whoever confuses the two has put a token there
     token: str = field(repr=False)
     host: str
@@ -54,6 +56,7 @@ class Login:
             return cls(
                 server=server,
                 user_key=str(asked["user_nkey"]),
+                at=int(claims["iat"]),
                 listed=str(options.get("user") or ""),
                 token=str(options.get("pass") or ""),
                 host=str(asked["client_info"].get("host", "")),
@@ -62,7 +65,7 @@ class Login:
                 nonce=str(asked["client_info"].get("nonce", "")),
                 signature=str(options.get("sig") or ""),
             )
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise UndecodableError("The request for an authorization is incomplete.") from None
 
 

@@ -56,9 +56,9 @@ class Grant:
         """Names the owner where others read it: for a batch token `owner` is an inbox that only it may know."""
         return hashlib.sha256(self.owner.encode()).hexdigest()
 
-    def key_owner(self, at: float) -> KeyOwner:
+    def key_owner(self, at: int) -> KeyOwner:
         """Whose the client's key is, for a login at this time in Unix seconds."""
-        return KeyOwner(owner=self.owner_hash, who=self.name, entity=self.entity, accessor=self.accessor, at=int(at))
+        return KeyOwner(owner=self.owner_hash, who=self.name, entity=self.entity, accessor=self.accessor, at=at)
 
 
 async def decide(vault: Vault, listed: str, token: str) -> Grant:

@@ -1,7 +1,6 @@
 """Answers the server's requests about logins."""
 
 import asyncio
-import time
 from typing import Final
 
 import structlog
@@ -120,7 +119,7 @@ class Callout:
             raise LoginRefusedError(TOO_MUCH)
         seconds = 0 if login.nkey else self._seconds(grant)
         if grant.signer:
-            await self._claim(grant)
+            await self._claim(grant, at=login.at)
         log.info(
             "login accepted",
             name=grant.name,
@@ -130,7 +129,7 @@ class Callout:
             seconds=seconds,
             signs_with=grant.signer,
         )
-        expires_at = int(time.time()) + seconds if seconds else None
+        expires_at = login.at + seconds if seconds else None
         return claims.allowed(login, grant, expires_at=expires_at, seed=self._issuer)
 
     def _seconds(self, grant: Grant) -> int:
@@ -141,7 +140,7 @@ class Callout:
         self._logins.count(grant.owner, seconds)
         return seconds
 
-    async def _claim(self, grant: Grant) -> None:
+    async def _claim(self, grant: Grant, *, at: int) -> None:
         """Write down whose the client's key is. It may connect although NATS does not store that: a later login does.
 
         Raises:
@@ -149,7 +148,7 @@ class Callout:
         """
         try:
             async with asyncio.timeout(STORED_WITHIN):
-                own = await self._owners.claim(grant.signer, grant.key_owner(time.time()), ttl=self._kept)
+                own = await self._owners.claim(grant.signer, grant.key_owner(at), ttl=self._kept)
         except (TimeoutError, BrokerUnavailableError, BrokerRefusedError) as error:
             reason = error.sentence if isinstance(error, StintError) else "NATS does not answer in time."
             log.warning("whose a publisher's key is could not be stored", accessor=grant.accessor, error=reason)
