@@ -102,6 +102,12 @@ def test_a_job_that_ended_when_the_first_minute_began_is_in_it() -> None:
     assert filled(job).last_hour("a", LATER).ended[0] == 1
 
 
+def test_a_clock_that_was_set_back_makes_no_depth_negative() -> None:
+    job = msgspec.structs.replace(job_view(0, qname="a", status="running"), submitted=rfc3339(LATER))
+    job = msgspec.structs.replace(job, started=rfc3339(LATER - timedelta(minutes=10)))
+    assert filled(job).last_hour("a", LATER).depth == [0] * MINUTES
+
+
 @given(histories())
 def test_a_queues_last_hour_is_what_its_jobs_say(jobs: list[JobView]) -> None:
     shown = filled(*jobs).last_hour("a", LATER)

@@ -76,10 +76,12 @@ def stays(db: sqlite3.Connection, qname: str, expires_from: int) -> list[Stay]:
 
 
 def _stay(submitted: str, started: str, ended: str, status: int) -> Stay:
+    came = parse_time(submitted)
     claimed = None if started == NEVER else parse_time(started)
     over = None if ended == NEVER else parse_time(ended)
     failed = over is not None and status != _SUCCESS
-    return Stay(parse_time(submitted), claimed or over or parse_time(submitted), over, claimed is not None, failed)
+    left = max(came, claimed or over or came)  # a clock that was set back may say that it left before it came
+    return Stay(came, left, over, claimed is not None, failed)
 
 
 def minutes(
