@@ -43,6 +43,12 @@ async def test_a_stack_without_runners(healthy: dict[str, str]) -> None:
     assert await bad(healthy, "--queue", "deploys") == {"runners": "none is alive; jobs that wait: 0"}
 
 
+async def test_all_clocks_are_compared(healthy: dict[str, str]) -> None:
+    """That of NATS too, which says nothing of it before somebody logs in: the API knows it."""
+    ended = await command({"PATH": os.defpath, **healthy}, "doctor", "-o", "name")
+    assert {"api clock", "nats clock", "vault clock"} <= {*ended.out.splitlines()}
+
+
 async def test_servers_that_are_not_there(healthy: dict[str, str], tmp_path: Path) -> None:
     nowhere = f"http://u:sEcReT@127.0.0.1:{free_port()}"
     (tmp_path / "no.sock").touch()

@@ -46,5 +46,7 @@ def skew(about: str, seconds: float) -> Finding:
     if abs(seconds) <= SKEW:
         return ok(f"{about} clock", "within 2 s of this machine's")
     side = "ahead of" if seconds > 0 else "behind"
-    mend = "Synchronise the clocks of all machines (chrony, systemd-timesyncd): tokens and leases have times."
+    mend = (
+        "Synchronise the clocks of all machines (chrony, systemd-timesyncd): tokens, certificates and lists have times."
+    )
     return warn(f"{about} clock", f"{abs(seconds):.0f} s {side} this machine's", mend)
