@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +210,11 @@ class Bench:
         await queues.start()
         engine = options.pop("engine", None) or DockerEngine()
         settings = dict(self.role_settings)
+        limits, now = options.pop("limits", LimitPolicy()), options.pop("now", lambda: datetime.now(UTC))
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
-        opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"])
+        opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"], now=now)
         deadlines = Deadlines(self.state / name)
         assert deadlines.open(), "another runner of this name"
-        limits = options.pop("limits", LimitPolicy())
         given = RunnerSettings.model_construct(runner_id=name, vault_addr=self.openbao.address, **options)
         runner = Runner(
             settings=given,
@@ -229,6 +230,7 @@ class Bench:
             memory=MemoryBudget(given.prepare_memory),
             images=ImageLibrary(engine),
             phases=Phases(JetStreamPhases(self.broker)),
+            now=now,
         )
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)

@@ -17,6 +17,7 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamPhases,
     JetStreamWorkQueues,
+    ServerClock,
     declare_when_possible,
 )
 from stint.ports import WorkQueues
@@ -72,7 +73,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
     queues = JetStreamWorkQueues(broker, lease=settings.lease, served=settings.served)
     engine = (make_engine or docker_engine)(settings, vault, session)
-    stopping = asyncio.Event()
+    clock, stopping = ServerClock(broker), asyncio.Event()
     readiness = Readiness(broker, vault, engine)
     async with on_signals(stopping.set), health.serve(settings.health_port, readiness.missing), vault:
         broker.start()
@@ -81,8 +82,8 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
             deadlines = await unless(stopping, _deadlines(settings))
             try:
                 async with guarded(deadlines, watchdog) as guard:
-                    runner = _runner(settings, broker, vault, session, engine, deadlines, queues)
-                    await _work(runner, queues, broker, readiness, guard, stopping)
+                    runner = _runner(settings, broker, vault, session, engine, deadlines, queues, clock)
+                    await _work(runner, queues, broker, clock, readiness, guard, stopping)
             finally:
                 deadlines.close()
         except InterruptedByEventError:
@@ -123,9 +124,15 @@ def _runner(
     engine: Engine,
     deadlines: Deadlines,
     queues: WorkQueues,
+    clock: ServerClock,
 ) -> Runner:
     opener = Opener(
-        vault=vault, session=session, role=settings.role, role_id=settings.role_id, compat=bool(settings.compat)
+        vault=vault,
+        session=session,
+        role=settings.role,
+        role_id=settings.role_id,
+        compat=bool(settings.compat),
+        now=clock.now,
     )
     return Runner(
         settings=settings,
@@ -141,6 +148,7 @@ def _runner(
         memory=MemoryBudget(settings.prepare_memory),
         images=ImageLibrary(engine),
         phases=Phases(JetStreamPhases(broker)),
+        now=clock.now,
     )
 
 
@@ -148,6 +156,7 @@ async def _work(
     runner: Runner,
     queues: JetStreamWorkQueues,
     broker: Broker,
+    clock: ServerClock,
     readiness: Readiness,
     guard: Guard,
     stopping: asyncio.Event,
@@ -155,11 +164,12 @@ async def _work(
     settings = runner.settings
     await unless(stopping, check_runtime(runner.engine, settings.job_runtime))
     await unless(stopping, declare_when_possible(broker, settings.replicas))
+    await unless(stopping, clock.known())
     await queues.start()
     dispatcher = Dispatcher(runner)
     worker = Worker(queues, dispatcher, capacity=settings.capacity)
     presence = Presence(broker, runner, worker)
-    background = _background(runner, broker, presence, Leftovers(runner, dispatcher))
+    background = _background(runner, broker, clock, presence, Leftovers(runner, dispatcher))
     adoption = Adoption(runner, dispatcher)
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity, queues=settings.queues or "all")
@@ -176,7 +186,9 @@ async def _work(
     log.info("runner stopped")
 
 
-def _background(runner: Runner, broker: Broker, presence: Presence, leftovers: Leftovers) -> Background:
+def _background(
+    runner: Runner, broker: Broker, clock: ServerClock, presence: Presence, leftovers: Leftovers
+) -> Background:
     """What a runner does besides its jobs."""
     settings, engine = runner.settings, runner.engine
     parts = [
@@ -188,6 +200,7 @@ def _background(runner: Runner, broker: Broker, presence: Presence, leftovers: L
         ),
         BackgroundTask(name="drains", run=presence.heed_drains, missing="The runner cannot be asked to drain."),
         BackgroundTask(name="phases", run=runner.phases.run, missing="The phases of its jobs are not reported."),
+        BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
         BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftover containers are not removed."),
     ]
     if settings.image_retention:

@@ -1,6 +1,7 @@
 """A runner's settings and ports. The composition root makes one, and passes it to everything else."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ class Runner:
         limits: what jobs get and may ask for, including their network.
         images: the files of the engine's images.
         phases: what is done for its jobs now.
+        now: the clock of NATS, from which the log has its times.
         memory: for payloads and content of all jobs while their containers are prepared.
     """
 
@@ -49,6 +51,7 @@ class Runner:
     memory: MemoryBudget
     images: ImageLibrary
     phases: Phases
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def id(self) -> str:
@@ -75,4 +78,4 @@ class Runner:
 
     def fact(self, shape: type[E], **fields: Any) -> E:
         """An event that this runner is about to append."""
-        return shape(event_id=secrets.token_hex(16), at=datetime.now(UTC).isoformat(), by=self.id, **fields)
+        return shape(event_id=secrets.token_hex(16), at=self.now().isoformat(), by=self.id, **fields)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +34,16 @@ LEASE, TAKEOVER = 3.0, 7.0
 
 def _time(job: Job, kind: str) -> datetime:
     return datetime.fromisoformat(job.facts[kind].time[:26].rstrip("Z")).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("expired", [True, False])
+async def test_an_expired_wrapping_token_is_no_alert(bench: Bench, expired: bool) -> None:
+    """By the clock that the runner is given, which is not its machine's."""
+    now = datetime(2100, 2, 28, 23, 59, tzinfo=UTC)
+    until = now + timedelta(minutes=-1 if expired else 1)
+    async with bench.runner(now=lambda: now):
+        _, end = await bench.end(await bench.submit(wrap_secret_id="s.spent", wrap_expires_at=until.isoformat()))
+    assert ("TAMPERED" in end.error, "expired at 2100-02-28" in end.error) == (not expired, expired)
 
 
 async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:

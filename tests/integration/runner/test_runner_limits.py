@@ -5,7 +5,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
-from stint_runner.job import container as job_container
 from tests.api.archive import targz
 from tests.support.events import TOKEN, started
 from tests.support.outputs import written
@@ -161,21 +159,18 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
     assert [float(each.labels[LABEL_TIMEOUT]) for each in own] == [0.9]
 
 
-@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
-async def test_a_time_out_goes_on_after_an_adoption_whatever_the_clock_says(
-    bench: Bench, adopter: RunnerProcess, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    class Wrong(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # it is no `Wrong`
-            return datetime.now(tz) + timedelta(hours=hours)
-
+@pytest.mark.parametrize("state", ["kept", "lost"])
+async def test_a_time_out_goes_on_after_an_adoption(bench: Bench, adopter: RunnerProcess, state: str) -> None:
+    """Without the runner's state it counts from the launch in the log, by the clock of the log."""
     long, short = await asyncio.gather(
         bench.running("echo up; sleep 3", queue="long", payload={"timeout": 600}),
         bench.running("echo up; sleep 600", queue="short", payload={"timeout": 5}),
     )
     await adopter.kill()
-    monkeypatch.setattr(job_container, "datetime", Wrong)
+    if state == "lost":
+        adopter.kill_watchdogs()
+        for job_id in (long, short):
+            (adopter.state / f"{job_id}.json").unlink()
     async with bench.runner(kill_grace=0.1):
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
     assert [end.reason for end in ends] == ["", "timeout"]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -44,7 +43,7 @@ class Presence:
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._runner = runner
         self._worker = worker
-        self._started = datetime.now(UTC).isoformat()
+        self._started = runner.now().isoformat()
         self._drained_by = ""
         self._changed = asyncio.Event()
         self.listed = False

@@ -48,6 +48,7 @@ class Opener:
 
     Attributes:
         role: the jobs' AppRole and transit key.
+        now: the clock that says why a wrapping token is unusable: expired, or else perhaps spent by a stranger.
         compat: fill what a payload leaves unset from the job fields that stood beside it in the request.
     """
 
@@ -56,6 +57,7 @@ class Opener:
     role: str
     role_id: str
     compat: bool = False
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def ticket(self, sealed: str, job: Job) -> Ticket:
         """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
@@ -96,9 +98,8 @@ class Opener:
         if found.creation_path != f"auth/approle/role/{self.role}/secret-id":
             raise _not_authorised(f"{_ALERT}: The wrapping token was not made by the role of these jobs.")
 
-    @staticmethod
-    def _why_unusable(ticket: Ticket, error: VaultError) -> str:
-        if ticket.wrap_expires_at and parse_time(ticket.wrap_expires_at) <= datetime.now(UTC):
+    def _why_unusable(self, ticket: Ticket, error: VaultError) -> str:
+        if ticket.wrap_expires_at and parse_time(ticket.wrap_expires_at) <= self.now():
             return f"The wrapping token expired at {ticket.wrap_expires_at}, before the job's turn came."
         return (
             f"Request failed to unwrap the token to retrieve the SecretID - {_ALERT}: "

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
@@ -67,6 +66,7 @@ class JobContainer:
         self.state = ContainerState.NOT_STARTED
         self.timeout = 0.0
         self._engine = runner.engine
+        self._now = runner.now
         self._kill_grace = runner.settings.kill_grace
         self._job_id = job_id
         self._container_id = ""
@@ -99,7 +99,7 @@ class JobContainer:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
         Its labels tell its time-out and whether its output is masked. The time-out counts from `started`, by
-        `boot_time`. If that is 0, it counts from `since`, a time of NATS, and the two machines' clocks should agree.
+        `boot_time`. If that is 0, it counts from `since`, a time of NATS.
         `secrets_digest` is that of its secrets file (see `Seal`), "" if it is not known.
 
         Raises:
@@ -107,7 +107,7 @@ class JobContainer:
         """
         self._container_id, self.state = container.container_id, ContainerState.RUNNING
         self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)
-        ran = boot_time() - started if started else (datetime.now(UTC) - parse_time(since)).total_seconds()
+        ran = boot_time() - started if started else (self._now() - parse_time(since)).total_seconds()
         concealed = False
         if key := container.labels.get(LABEL_MASKED):
             seal = Seal(key, secrets_digest)
