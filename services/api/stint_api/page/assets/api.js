@@ -13,7 +13,7 @@ export const serverTime = (local = Date.now()) => local + skew;
  */
 function compare(told, asked, answered) {
   const off = told - (asked + answered) / 2, doubt = 2000 + (answered - asked) / 2;
-  if (!told || Math.abs(off - skew) < doubt) return;
+  if (Number.isNaN(told) || Math.abs(off - skew) < doubt) return;
   skew = Math.abs(off) < doubt ? 0 : off;
   document.dispatchEvent(new CustomEvent("clock-off"));
 }
@@ -31,14 +31,14 @@ export class Refused extends Error {
 
 /** The JSON that a path answers with. Rejects with `Refused`. */
 export async function call(path, { body, ...rest } = {}) {
-  const answer = await send(path, { ...rest, body: body && JSON.stringify(body) });
-  return answer.json();
+  const asked = Date.now(), answer = await send(path, { ...rest, body: body && JSON.stringify(body) }), found = await answer.json();
+  compare(Date.parse(found?.now), asked, Date.now()); // by the clock of the times that it tells, as the header `Date` need not be
+  return found;
 }
 
 /** A successful answer, whatever it contains. Rejects with `Refused`. */
 export async function send(path, { method = "GET", ...rest } = {}) {
   const headers = { ...rest.headers, ...(method === "GET" ? {} : { "X-Stint-Csrf": meta("csrf") }) };
-  const asked = Date.now();
   let answer;
   try {
     answer = await fetch(path, { ...rest, method, headers, cache: "no-store" });
@@ -46,7 +46,6 @@ export async function send(path, { method = "GET", ...rest } = {}) {
     if (rest.signal?.aborted) throw error;
     throw new Refused(0, "The API cannot be reached.");
   }
-  compare(Date.parse(answer.headers.get("date")) + 500, asked, Date.now()); // it is told in whole seconds
   if (!answer.ok) throw await refusal(answer);
   return answer;
 }
