@@ -14,7 +14,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.streams import EVENTS, KEPT
 from stint.core.names.subjects import EventAddress
-from stint.jetstream import Broker, EventSigner, JetStreamKept, JetStreamOperations, JetStreamOutput
+from stint.jetstream import Broker, EventSigner, JetStreamKept, JetStreamOperations, JetStreamOutput, ServerClock
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.process.settings import ProjectorSettings
 from stint.publisher import PublishedJob
@@ -81,7 +81,7 @@ async def test_a_full_nats_has_room_again_once_a_job_is_no_longer_kept(tmp_path:
     """The removal of a view needs room; that of the output makes it."""
     nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
     async with running(nats), connected(nats.url) as broker:
-        projector, output = build(ProjectorSettings(), broker), JetStreamOutput(broker)
+        projector, output = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamOutput(broker)
         await happen(broker, JOB, submitted())
         await Writer(output, TOKEN, JOB).write(b"line\n")
         await happen(broker, JOB, ended("failed"))
