@@ -49,16 +49,16 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *
             group.create_task(some())
 
 
-async def both(work: Awaitable[T], beside: Coroutine[Any, Any, U]) -> tuple[T, U]:
+async def both(work: Coroutine[Any, Any, T], beside: Coroutine[Any, Any, U]) -> tuple[T, U]:
     """The results of both, which are done at the same time. An error of one cancels the other, and is raised."""
-    second: asyncio.Task[U] | None = None
+    tasks: tuple[asyncio.Task[T], asyncio.Task[U]] | None = None
     try:
         async with _task_group() as group:
-            second = group.create_task(beside)
-            first = await work
-        return first, second.result()
+            # Neither is awaited here: since Python 3.12 its cancellation would hold this frame, and what that holds.
+            tasks = group.create_task(work), group.create_task(beside)
+        return tasks[0].result(), tasks[1].result()
     finally:
-        del second  # it may hold the error, whose frames hold it
+        del tasks  # one may hold the error, whose frames hold it
 
 
 @asynccontextmanager
