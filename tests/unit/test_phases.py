@@ -85,6 +85,10 @@ async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatc
     assert known.of(Place("another", "a")) is None, "the report was of a job in another queue"
     now = heard.GOOD
     assert known.of(a) is None
+    with known.watch(b) as news:
+        await channel.tell(b, JobPhase(phase="running"))
+        await news.wait()
+    assert [*known._heard] == [b], "what does not count any more is forgotten"  # noqa: SLF001 - nothing else tells it
     await cancel(listening)
 
 

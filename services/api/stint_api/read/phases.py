@@ -13,7 +13,7 @@ from stint.ports import PhaseChannel, Place
 GOOD: Final = 30.0
 """Seconds for which a report counts. A runner repeats it each 10 seconds."""
 SIZE: Final = 20_000
-"""Jobs of which a phase is remembered; the oldest report makes room."""
+"""Reports that are remembered at most, if so many count; the oldest makes room."""
 
 
 class Phases:
@@ -38,9 +38,10 @@ class Phases:
         await self._connected()
         async with self._channel.hear() as reports:
             async for place, phase in reports:
+                now = self._monotonic()
                 self._heard.pop(place, None)
-                self._heard[place] = (self._monotonic() + GOOD, phase)
-                if len(self._heard) > SIZE:
+                self._heard[place] = (now + GOOD, phase)
+                while len(self._heard) > SIZE or next(iter(self._heard.values()))[0] <= now:
                     self._heard.popitem(last=False)
                 for news in self._watching.get(place, ()):
                     news.set()
