@@ -1,9 +1,10 @@
 """How commands start: what they import, and that sparing conversions changes no value."""
 
+import pwd
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, Never, get_args
 
 import pytest
 from typer.main import get_group
@@ -94,6 +95,29 @@ def test_files_that_this_user_may_not_even_look_for_are_not_there(arguments: str
     """As in another user's home, which root may enter: here by a name that is too long."""
     unfit = f"/{'x' * 5000}"
     result = CliRunner().invoke(app, arguments.format(unfit).split(), env={"HOME": unfit, "STINT_TOKEN": ""})
+    assert (result.exit_code, said in result.output) == (code, True), result.output[-500:]
+
+
+def test_without_docstrings_nothing_starts() -> None:
+    found = subprocess.run([sys.executable, "-OO", "-m", "stint", "ls"], capture_output=True, text=True, check=False)
+    assert (found.returncode, "does not run with -OO" in found.stderr) == (1, True), found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"), [("config", 0, "config.toml (none)"), ("ls", 2, "Set STINT_TOKEN")]
+)
+def test_a_user_whom_the_system_does_not_know_has_no_files(
+    monkeypatch: pytest.MonkeyPatch, arguments: str, code: int, said: str
+) -> None:
+    """As in a container that runs with a number alone."""
+
+    def unknown(uid: int) -> Never:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME", "STINT_TOKEN", "VAULT_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(app, [arguments])
     assert (result.exit_code, said in result.output) == (code, True), result.output[-500:]
 
 

@@ -81,12 +81,17 @@ def settings_file() -> Path:
     if given := os.environ.get("STINT_CONFIG"):
         return Path(given)
     folder = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(folder) if folder else Path.home() / ".config") / "stint" / "config.toml"
+    return (Path(folder) if folder else _home() / ".config") / "stint" / "config.toml"
 
 
 def token_file() -> Path:
     """Where `vault login` and `stint login` put the token."""
-    return Path(os.environ.get("HOME") or Path.home()) / ".vault-token"
+    return _home() / ".vault-token"
+
+
+def _home() -> Path:
+    """The user's folder; one that is not there if the system knows no such user and HOME is not set."""
+    return Path(os.environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - the other form raises then
 
 
 def is_there(path: Path) -> bool:
