@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -84,6 +86,13 @@ def test_a_proof_is_of_one_session() -> None:
 )
 def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
     assert own(given) == leads
+
+
+def test_files_are_the_same_in_any_locale() -> None:
+    code = "from stint_api.page.assets import assets; print(assets().digest)"
+    env = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as one of Latin-1, which is rarely there
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == assets().digest, found.stderr
 
 
 def test_every_file_has_the_digest_in_its_address_and_is_compressed() -> None:

@@ -71,7 +71,7 @@ def assets() -> Assets:
     paths = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: path.name)
     whole, named = hashlib.sha256(), {}
     for path in paths:
-        plain = _lean(path.name, path.read_text()).encode()
+        plain = _lean(path.name, path.read_text(encoding="utf-8")).encode()
         whole.update(f"{path.name}\0{len(plain)}\0".encode() + plain)
         named[path.name] = Asset(TYPES[path.name[path.name.rindex(".") :]], plain, gzip.compress(plain, mtime=0))
     return Assets(whole.hexdigest()[:16], named)
