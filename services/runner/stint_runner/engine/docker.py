@@ -149,12 +149,7 @@ class DockerEngine(Engine):
         return frozen.id
 
     async def discard(self, labels: Mapping[str, str]) -> None:
-        images = self._client().images
-        with engine_errors():
-            found = [image["Id"] for image in await images.list(filters=wire.frozen_images(labels))]
-        for image_id in found:
-            with engine_errors(done={HTTPStatus.NOT_FOUND}):  # somebody else's removal was first
-                await images.delete(image_id, force=True, noprune=True)  # its parents are others'
+        await self._images.discard(labels)
 
     async def start(self, container_id: str) -> None:
         with engine_errors():
