@@ -15,12 +15,14 @@ import msgspec
 
 from stint.core.errors import EngineError, EngineUnavailableError
 from stint_runner.engine.port import (
+    LOG_DRIVER,
     ContainerInfo,
     ContainerSpec,
     Engine,
     EngineAccess,
     Exit,
     ImageUse,
+    Offers,
     OutputPiece,
     Progress,
     unheard,
@@ -156,8 +158,8 @@ class ScriptedEngine(Engine):
         engine_id = f"scripted:{self._folder.name}"
         return {**counts, "operating_system": "scripted", "architecture": platform.machine(), "engine_id": engine_id}
 
-    async def runtimes(self) -> Collection[str]:
-        return ("scripted",)
+    async def offers(self) -> Offers:
+        return Offers(runtimes=("scripted",), log_drivers=(LOG_DRIVER,))
 
     async def close(self) -> None:
         """Each request has a connection of its own."""

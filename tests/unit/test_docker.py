@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiodocker import DockerError
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -17,7 +18,7 @@ from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
+from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
@@ -225,6 +226,11 @@ async def test_a_peer_that_is_gone_is_noticed(port: int, scheme: str) -> None:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNHEARD
     finally:
         await client.close()
+
+
+def test_a_call_that_is_forbidden_is_told_from_the_jobs_fault() -> None:
+    with pytest.raises(EngineError, match="forbids this runner a call: denied by plugin"), engine_errors():
+        raise DockerError(403, "denied by plugin")
 
 
 # --- what is not Docker's ------------------------------------------------------------------------------------------

@@ -6,13 +6,18 @@ from typing import Any, cast
 
 import pytest
 
-from stint.core.errors import EngineUnavailableError
+from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint_runner import readiness
-from stint_runner.readiness import Readiness, check_runtime
+from stint_runner.engine.port import Offers
+from stint_runner.readiness import Readiness, check_engine
 
 
 async def away() -> None:
     raise EngineUnavailableError
+
+
+async def refuses() -> None:
+    raise EngineError("No.")
 
 
 async def missing(info: Any, *, vault: bool = True) -> str:
@@ -38,8 +43,20 @@ async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch
             assert await missing(info) == "The container engine is not reachable."
 
 
-async def test_a_runtime_that_cannot_be_looked_up_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_refuses_to_answer_is_there() -> None:
+    assert await missing(refuses) == "The container engine refuses to tell its state: No."
+
+
+async def test_an_engine_that_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
-    for runtimes in (asyncio.Event().wait, away):
+    for offers in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):
-            await check_runtime(cast("Any", SimpleNamespace(runtimes=runtimes)), "crun")
+            await check_engine(cast("Any", SimpleNamespace(offers=offers)), "crun")
+
+
+async def test_an_engine_with_other_log_drivers_than_docker_is_refused() -> None:
+    async def offers() -> Offers:
+        return Offers(runtimes={"crun"}, log_drivers={"k8s-file", "none", "passthrough", "journald"})
+
+    with pytest.raises(ConfigError, match="DOCKER_HOST: the engine has no log driver local"):
+        await check_engine(cast("Any", SimpleNamespace(offers=offers)), "")

@@ -41,7 +41,7 @@ from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
 from stint_runner.linux import return_large_memory
 from stint_runner.phases import Phases
-from stint_runner.readiness import Readiness, check_runtime
+from stint_runner.readiness import Readiness, check_engine
 from stint_runner.registry.logins import DockerConfigLogins, FirstOf
 from stint_runner.registry.vault_logins import VaultLogins
 from stint_runner.runner import Runner
@@ -162,7 +162,7 @@ async def _work(
     stopping: asyncio.Event,
 ) -> None:
     settings = runner.settings
-    await unless(stopping, check_runtime(runner.engine, settings.job_runtime))
+    await unless(stopping, check_engine(runner.engine, settings.job_runtime))
     await unless(stopping, declare_when_possible(broker, settings.replicas))
     await unless(stopping, clock.known())
     await queues.start()

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from stint.core.errors import ConfigError, EngineError
+from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.jetstream import Broker
 from stint.vault import Vault
-from stint_runner.engine.port import Engine
+from stint_runner.engine.port import LOG_DRIVER, Engine
 
 STARTING: Final = "The runner is starting."
 ENGINE_WITHIN: Final = 5.0
@@ -37,26 +37,29 @@ class Readiness:
         try:
             async with asyncio.timeout(ENGINE_WITHIN):
                 await self.engine.info()
-        except (EngineError, TimeoutError):
+        except (EngineUnavailableError, TimeoutError):
             return "The container engine is not reachable."
+        except EngineError as error:
+            return f"The container engine refuses to tell its state: {error.sentence}"
         return next((missing for part in self.parts if (missing := part())), "")
 
 
-async def check_runtime(engine: Engine, runtime: str) -> None:
-    """Refuse to start with an OCI runtime that the engine does not have: every job would fail.
+async def check_engine(engine: Engine, runtime: str) -> None:
+    """Refuse to start with an engine on which every job would fail: it lacks the log driver or the OCI runtime.
 
     Runtimes of containerd's own (`io.containerd.…`) are not among those that an engine names. Nor is an engine waited
     for that does not answer.
 
     Raises:
-        ConfigError: names those that it has.
+        ConfigError: names what is missing.
     """
-    if not runtime or runtime.startswith("io.containerd."):
-        return
     try:
         async with asyncio.timeout(ENGINE_WITHIN):
-            offered = await engine.runtimes()
+            offers = await engine.offers()
     except (EngineError, TimeoutError):
         return
-    if runtime not in offered:
-        raise ConfigError(f"STINT_JOB_RUNTIME: the engine has no runtime {runtime}, only {', '.join(sorted(offered))}")
+    if LOG_DRIVER not in offers.log_drivers:
+        raise ConfigError(f"DOCKER_HOST: the engine has no log driver {LOG_DRIVER}, as Podman: it must be Docker's")
+    if runtime and not runtime.startswith("io.containerd.") and runtime not in offers.runtimes:
+        named = ", ".join(sorted(offers.runtimes))
+        raise ConfigError(f"STINT_JOB_RUNTIME: the engine has no runtime {runtime}, only {named}")

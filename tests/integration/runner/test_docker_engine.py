@@ -19,7 +19,7 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
-from stint_runner.readiness import check_runtime
+from stint_runner.readiness import check_engine
 from tests.support.memory_kills import until_told
 from tests.support.ports import free_port
 from tests.support.relay import Relay
@@ -265,9 +265,9 @@ async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, lab
 
 async def test_runtimes_that_the_engine_has_and_has_not(engine: DockerEngine) -> None:
     for runtime in ("", "runc", "io.containerd.any.v1"):
-        await check_runtime(engine, runtime)
+        await check_engine(engine, runtime)
     with pytest.raises(ConfigError, match=r"STINT_JOB_RUNTIME: the engine has no runtime none-such, only .*\brunc"):
-        await check_runtime(engine, "none-such")
+        await check_engine(engine, "none-such")
 
 
 async def test_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:

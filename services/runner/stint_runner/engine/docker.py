@@ -34,6 +34,7 @@ from stint_runner.engine.port import (
     EngineAccess,
     Exit,
     ImageUse,
+    Offers,
     OutputPiece,
     Progress,
     unheard,
@@ -226,9 +227,10 @@ class DockerEngine(Engine):
         with engine_errors():
             return wire.figures(await self._client().system.info())
 
-    async def runtimes(self) -> Collection[str]:
+    async def offers(self) -> Offers:
         with engine_errors():
-            return frozenset((await self._client().system.info())["Runtimes"])
+            info = await self._client().system.info()
+            return Offers(runtimes=frozenset(info["Runtimes"]), log_drivers=frozenset(info["Plugins"]["Log"]))
 
     async def close(self) -> None:
         """A further call would connect again."""

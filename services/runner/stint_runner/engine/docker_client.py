@@ -166,4 +166,6 @@ def _refusal(error: DockerError, missing: type[EngineError]) -> EngineError:
         return EngineUnavailableError(f"The container engine is not available: {error.message}")
     if error.status == HTTPStatus.NOT_FOUND:
         return missing(error.message)
+    if error.status == HTTPStatus.FORBIDDEN:  # Docker's plugins for authorization answer it, and proxies
+        return EngineError(f"The container engine, or a proxy before it, forbids this runner a call: {error.message}")
     return EngineError(error.message)

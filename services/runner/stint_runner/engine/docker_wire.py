@@ -10,7 +10,7 @@ from typing import Any, Final
 from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
 from stint.core.view import parse_time
-from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
+from stint_runner.engine.port import LOG_DRIVER, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
 from stint_runner.registry.references import parse_reference
 
 MAX_FILE: Final = 2**20
@@ -32,7 +32,7 @@ _CPU_PERIOD: Final = 100_000
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.
-    "Type": "local",
+    "Type": LOG_DRIVER,
     "Config": {"max-size": f"{LOG_FILE}", "max-file": "2", "compress": "false"},
 }
 _NO_CORE_DUMPS: Final = {"Name": "core", "Soft": 0, "Hard": 0}

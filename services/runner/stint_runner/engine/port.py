@@ -9,6 +9,8 @@ from stint.core.submission.limits import Limits
 
 USER_ID: Final = 2001
 """User and group of every job's process."""
+LOG_DRIVER: Final = "local"
+"""The engine's log driver of every job's container."""
 
 Progress = Callable[[float], object]
 """Called with how much is done, from 0 to 1."""
@@ -86,6 +88,13 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     is_new: bool = False
     is_new_name: bool = False
+
+
+class Offers(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is configured with: the names of its OCI runtimes and of its log drivers."""
+
+    runtimes: Collection[str]
+    log_drivers: Collection[str]
 
 
 class EngineAccess(Protocol):
@@ -208,8 +217,8 @@ class Engine(Protocol):
         `architecture`, `operating_system` and `engine_id`, which is the same for all who use it, and after a restart.
         """
 
-    async def runtimes(self) -> Collection[str]:
-        """The names of the OCI runtimes that the engine is configured with."""
+    async def offers(self) -> Offers:
+        """What the engine is configured with."""
 
     async def close(self) -> None:
         """Close the connection."""
