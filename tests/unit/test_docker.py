@@ -19,6 +19,7 @@ from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors
+from stint_runner.engine.docker_images import pull_error
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
@@ -117,8 +118,8 @@ def test_the_filter_for_a_job_s_image_finds_nobody_else_s() -> None:
     ],
 )
 def test_progress_of_a_pull(line: dict[str, Any], error: str) -> None:
-    assert wire.pull_error(json.dumps(line).encode() + b"\r\n") == error
-    assert wire.pull_error(json.dumps(line).encode()[:-1])
+    assert pull_error(json.dumps(line).encode() + b"\r\n") == error
+    assert pull_error(json.dumps(line).encode()[:-1])
 
 
 def test_listing() -> None:
@@ -194,6 +195,13 @@ def test_short_lines_take_more_of_the_log_than_their_bytes() -> None:
     assert not meter.may_have_rotated
     meter.terminal(b"\r\n" * (lines // 10))
     assert meter.may_have_rotated
+
+
+def test_limits_that_an_engine_without_control_groups_ignores() -> None:
+    info = {"Runtimes": {"runc": {}}, "Plugins": {"Log": ["local"]}}
+    assert wire.offers(info).limits == {"memory", "cpus", "pids"}
+    rootless = {"MemoryLimit": False, "PidsLimit": False, "CpuCfsQuota": False}
+    assert wire.offers({**info, **rootless}).limits == set()
 
 
 # --- the connection to an engine on the network ----------------------------------------------------------------------

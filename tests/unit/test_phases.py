@@ -14,7 +14,7 @@ from stint.process.background import cancel
 from stint.testing import MemoryPhases
 from stint_api.read import phases as heard
 from stint_runner import phases
-from stint_runner.engine.docker_wire import PullProgress
+from stint_runner.engine.docker_images import PullProgress
 
 PLACE = Place("q", "0" * 24)
 

@@ -5,12 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.jetstream import Broker
 from stint.vault import Vault
 from stint_runner.engine.port import LOG_DRIVER, Engine
 
+log = structlog.get_logger()
+
 STARTING: Final = "The runner is starting."
+LIMITS: Final = ("memory", "cpus", "pids")
 ENGINE_WITHIN: Final = 5.0
 """Seconds for the engine's answer: who asks whether the runner is ready does not wait for one that hangs."""
 
@@ -47,6 +52,8 @@ class Readiness:
 async def check_engine(engine: Engine, runtime: str) -> None:
     """Refuse to start with an engine on which every job would fail: it lacks the log driver or the OCI runtime.
 
+    Limits that it cannot enforce are only a warning in the log.
+
     Runtimes of containerd's own (`io.containerd.…`) are not among those that an engine names. Nor is an engine waited
     for that does not answer.
 
@@ -63,3 +70,5 @@ async def check_engine(engine: Engine, runtime: str) -> None:
     if runtime and not runtime.startswith("io.containerd.") and runtime not in offers.runtimes:
         named = ", ".join(sorted(offers.runtimes))
         raise ConfigError(f"STINT_JOB_RUNTIME: the engine has no runtime {runtime}, only {named}")
+    if ignored := [limit for limit in LIMITS if limit not in offers.limits]:
+        log.warning("the engine cannot enforce limits of jobs", ignored=ignored)

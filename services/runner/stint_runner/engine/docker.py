@@ -229,8 +229,7 @@ class DockerEngine(Engine):
 
     async def offers(self) -> Offers:
         with engine_errors():
-            info = await self._client().system.info()
-            return Offers(runtimes=frozenset(info["Runtimes"]), log_drivers=frozenset(info["Plugins"]["Log"]))
+            return wire.offers(await self._client().system.info())
 
     async def close(self) -> None:
         """A further call would connect again."""

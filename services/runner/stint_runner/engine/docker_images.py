@@ -1,5 +1,7 @@
 """The images of a Docker engine: pulled, and removed."""
 
+import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -141,9 +143,9 @@ class DockerImages:
                 async with self._client().stream(
                     "POST", "images/create", parameters, limits=PULL, headers=headers
                 ) as body:
-                    pull = wire.PullProgress()
+                    pull = PullProgress()
                     async for line in body:
-                        if error := wire.pull_error(line):
+                        if error := pull_error(line):
                             raise EngineError(error)
                         progress(pull.after(line))
             except aiohttp.SocketTimeoutError:
@@ -152,3 +154,52 @@ class DockerImages:
 
 def _worth_another_try(error: Exception) -> bool:
     return isinstance(error, _PullError) and is_transient(str(error))
+
+
+def pull_error(line: bytes) -> str:
+    """The error in a line of a pull's progress, "" if there is none."""
+    try:
+        progress = json.loads(line)
+    except ValueError:
+        return "the engine's progress is not JSON"
+    detail = progress.get("errorDetail") or {}
+    return str(detail.get("message") or progress.get("error") or "")
+
+
+class PullProgress:
+    """How much of a pull is done: half of a layer's work is its download, half is its unpacking.
+
+    A layer's size is known once its download has begun. Until then the average of the known ones is taken.
+    """
+
+    def __init__(self) -> None:
+        self._done: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+
+    def after(self, line: bytes) -> float:
+        """How much is done, from 0 to 1, after this line of the engine's."""
+        progress = json.loads(line)
+        layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
+        if layer and (share := self._share(status, progress.get("progressDetail") or {})) is not None:
+            self._done[layer] = share
+            if total := (progress.get("progressDetail") or {}).get("total"):
+                self._sizes[layer] = int(total)
+        average = sum(self._sizes.values()) / max(1, len(self._sizes)) or 1.0
+        weights = {layer: self._sizes.get(layer, average) for layer in self._done}
+        return sum(self._done[layer] * weight for layer, weight in weights.items()) / max(1.0, sum(weights.values()))
+
+    @staticmethod
+    def _share(status: str, detail: Mapping[str, Any]) -> float | None:
+        """How much of one layer is done; None for what is no layer's status."""
+        part = min(1.0, detail.get("current", 0) / (detail.get("total") or math.inf))
+        shares = {
+            "Pulling fs layer": 0.0,
+            "Waiting": 0.0,
+            "Downloading": part / 2,
+            "Verifying Checksum": 0.5,
+            "Download complete": 0.5,
+            "Extracting": 0.5 + part / 2,
+            "Pull complete": 1.0,
+            "Already exists": 1.0,
+        }
+        return shares.get(status)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import tarfile
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
 from stint.core.view import parse_time
-from stint_runner.engine.port import LOG_DRIVER, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
+from stint_runner.engine.port import LOG_DRIVER, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse, Offers
 from stint_runner.registry.references import parse_reference
 
 MAX_FILE: Final = 2**20
@@ -48,6 +47,8 @@ _FIGURES: Final = {
     "architecture": "Architecture",
     "operating_system": "OperatingSystem",
 }
+_ENFORCED: Final = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
+"""Limits, and what says whether the engine can enforce them."""
 
 
 def create_config(spec: ContainerSpec) -> dict[str, Any]:
@@ -149,6 +150,15 @@ def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
     return {ours: info[theirs] for ours, theirs in _FIGURES.items() if theirs in info}
 
 
+def offers(info: Mapping[str, Any]) -> Offers:
+    """From `GET /info`."""
+    return Offers(
+        runtimes=frozenset(info["Runtimes"]),
+        log_drivers=frozenset(info["Plugins"]["Log"]),
+        limits=frozenset(ours for ours, theirs in _ENFORCED.items() if info.get(theirs, True)),
+    )
+
+
 def image_use(inspected: Mapping[str, Any]) -> ImageUse:
     """The image of a container, from an `inspect` of the container."""
     name = parse_reference(inspected["Config"]["Image"]).listed
@@ -187,55 +197,6 @@ def oom_filter(container_id: str, inspected: Mapping[str, Any]) -> dict[str, str
     start, end = (parse_time(state[name]).timestamp() for name in ("StartedAt", "FinishedAt"))
     filters = {"container": [container_id], "event": ["oom"]}
     return {"since": f"{start:.6f}", "until": f"{end + OOM_DELAY:.6f}", "filters": json.dumps(filters)}
-
-
-def pull_error(line: bytes) -> str:
-    """The error in a line of a pull's progress, "" if there is none."""
-    try:
-        progress = json.loads(line)
-    except ValueError:
-        return "the engine's progress is not JSON"
-    detail = progress.get("errorDetail") or {}
-    return str(detail.get("message") or progress.get("error") or "")
-
-
-class PullProgress:
-    """How much of a pull is done: half of a layer's work is its download, half is its unpacking.
-
-    A layer's size is known once its download has begun. Until then the average of the known ones is taken.
-    """
-
-    def __init__(self) -> None:
-        self._done: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}
-
-    def after(self, line: bytes) -> float:
-        """How much is done, from 0 to 1, after this line of the engine's."""
-        progress = json.loads(line)
-        layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
-        if layer and (share := self._share(status, progress.get("progressDetail") or {})) is not None:
-            self._done[layer] = share
-            if total := (progress.get("progressDetail") or {}).get("total"):
-                self._sizes[layer] = int(total)
-        average = sum(self._sizes.values()) / max(1, len(self._sizes)) or 1.0
-        weights = {layer: self._sizes.get(layer, average) for layer in self._done}
-        return sum(self._done[layer] * weight for layer, weight in weights.items()) / max(1.0, sum(weights.values()))
-
-    @staticmethod
-    def _share(status: str, detail: Mapping[str, Any]) -> float | None:
-        """How much of one layer is done; None for what is no layer's status."""
-        part = min(1.0, detail.get("current", 0) / (detail.get("total") or math.inf))
-        shares = {
-            "Pulling fs layer": 0.0,
-            "Waiting": 0.0,
-            "Downloading": part / 2,
-            "Verifying Checksum": 0.5,
-            "Download complete": 0.5,
-            "Extracting": 0.5 + part / 2,
-            "Pull complete": 1.0,
-            "Already exists": 1.0,
-        }
-        return shares.get(status)
 
 
 def regular_file(archive: bytes) -> bytes | None:

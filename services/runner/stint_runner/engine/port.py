@@ -91,10 +91,16 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offers(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is configured with: the names of its OCI runtimes and of its log drivers."""
+    """What an engine is configured with.
+
+    Attributes:
+        runtimes, log_drivers: the names of its OCI runtimes and of its log drivers.
+        limits: those that it can enforce, of `memory`, `cpus` and `pids`. It ignores the others.
+    """
 
     runtimes: Collection[str]
     log_drivers: Collection[str]
+    limits: Collection[str]
 
 
 class EngineAccess(Protocol):
