@@ -173,7 +173,7 @@ async def _work(
     adoption = Adoption(runner, dispatcher)
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity, queues=settings.queues or "all")
-    readiness.parts = (worker.missing, guard.missing, background.missing)
+    readiness.parts = (worker.missing, guard.missing, background.missing, runner.space.missing)
     working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
     try:
         async with background.running():

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from stint.core.submission.limits import HOLD, ON_LOST, LimitPolicy
 from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine
+from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
@@ -35,6 +36,7 @@ class Runner:
         images: the files of the engine's images.
         phases: what is done for its jobs now.
         now: the clock of NATS, from which the log has its times.
+        space: whether the engine's disk has room.
         memory: for payloads and content of all jobs while their containers are prepared.
     """
 
@@ -51,6 +53,7 @@ class Runner:
     memory: MemoryBudget
     images: ImageLibrary
     phases: Phases
+    space: EngineSpace = field(default_factory=EngineSpace)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property

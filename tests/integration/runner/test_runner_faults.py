@@ -22,6 +22,7 @@ from stint_projector.rebuild import rebuild
 from stint_runner.dispatch import adopt
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.space import FULL
 from stint_runner.job import examine
 from stint_runner.output import copying
 from tests.integration.test_projector import projector
@@ -39,6 +40,21 @@ async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench
         bench.role_settings.update(good)
         async with bench.runner("good"):
             job, _ = await bench.end(job_id)
+    assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
+async def test_a_runner_whose_engine_has_no_room_fails_one_job_and_leaves_the_others_to_others(bench: Bench) -> None:
+    class Full(DockerEngine):
+        async def create(self, _spec: ContainerSpec) -> str:
+            raise EngineError("write /var/lib/docker/x: no space left on device")
+
+    async with bench.runner("full", engine=Full()):
+        job_ids = [await bench.submit("true") for _ in range(2)]
+        _, end = await bench.end(job_ids[0])
+        assert (end.status, end.reason) == ("failed", "container")
+        assert bench.runners["full"].space.missing() == FULL
+        async with bench.runner("good"):
+            job, _ = await bench.end(job_ids[1])
     assert (job.state, job.runner) == (State.SUCCESS, "good")
 
 

@@ -52,6 +52,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     submitted = job.fact(Submitted)
     if submitted is None:
         raise RejectedError("What was submitted is not a submission.")
+    runner.space.check()
     await share.take(_memory(submitted))
     ticket, sealed, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),

@@ -1,0 +1,31 @@
+"""When jobs are claimed while the engine's disk is full."""
+
+import pytest
+
+from stint.core.errors import UnfitError
+from stint_runner.engine import space
+from stint_runner.engine.space import FULL, PAUSE, EngineSpace
+
+NO_ROOM = "Run container failed: write /x: no space left on device"
+
+
+def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(space, "boot_time", lambda: now)
+    disk = EngineSpace()
+    disk.missed("The image cannot be pulled.")
+    disk.check()
+    assert not disk.missing()
+    disk.missed(NO_ROOM)
+    for _ in range(2):
+        assert disk.missing() == FULL
+        with pytest.raises(UnfitError, match=FULL):
+            disk.check()
+        now += PAUSE
+        disk.check()  # the next one tries
+    disk.missed("job killed")
+    with pytest.raises(UnfitError):
+        disk.check()
+    disk.found()
+    disk.check()
+    assert not disk.missing()
