@@ -16,7 +16,7 @@ from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
 from stint_runner.watchdog import guard
-from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
+from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import environment, guarded
 from stint_runner.watchdog.job_deadline import JobDeadline
 from stint_runner.watchdog.watchdog import Access
@@ -90,6 +90,16 @@ def test_a_job_whose_deadline_cannot_be_written_anew_lives_as_long_as_its_lease(
     assert [(kept.confirmed, kept.deadline.container_id) for kept in deadlines.all()] == [(4.0, "c" * 64)]
 
 
+def test_no_job_is_claimed_while_no_watchdog_runs(deadlines: Deadlines) -> None:
+    deadlines.watched = False
+    deadline = JobDeadline(deadlines, leased_job(FakeDelivery()))
+    with pytest.raises(StateError, match=UNWATCHED):
+        deadline.begin()
+    assert not deadline.is_kept
+    deadline.begin(DEADLINE)  # one that is adopted runs already
+    assert deadline.is_kept
+
+
 def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) -> None:
     deadlines.put(DEADLINE, 1.0)
     for _ in range(2):
@@ -159,10 +169,11 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
     deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one for which the system has no process left."""
-    tries, watching = iter([True, True, False]), asyncio.Event()
+    tries, watching, watched = iter([True, True, False]), asyncio.Event(), list[bool]()
 
     class Process:
         def __init__(self, *_args: object) -> None:
+            watched.append(deadlines.watched)
             if next(tries):
                 raise BlockingIOError
             watching.set()
@@ -187,6 +198,7 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
         "watchdog died, starting another",
         "the watchdog does not start, retrying",
     ]
+    assert (watched, deadlines.watched) == ([False] * 3, True)
 
 
 def _told(folder: Path) -> Iterator[bytes]:

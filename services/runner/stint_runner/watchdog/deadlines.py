@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ from stint_runner.linux import boot_id
 log = structlog.get_logger()
 
 _NANOSECONDS = 10**9
+
+UNWATCHED: Final = "The watchdog does not run."
 
 
 class StateError(UnfitError):
@@ -68,10 +71,15 @@ class StoredDeadline(msgspec.Struct, frozen=True):
 
 
 class Deadlines:
-    """The deadlines of one runner, in a folder that it has for itself."""
+    """The deadlines of one runner, in a folder that it has for itself.
+
+    Attributes:
+        watched: whether a watchdog reads them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.watched = True
         self._boot = boot_id()
         self._lock: int | None = None
 

@@ -15,7 +15,7 @@ import structlog
 from stint.core.errors import StintError
 from stint.process.environment import load
 from stint.process.settings import EngineSettings
-from stint_runner.watchdog.deadlines import Deadlines
+from stint_runner.watchdog.deadlines import UNWATCHED, Deadlines
 from stint_runner.watchdog.watchdog import READY
 
 log = structlog.get_logger()
@@ -113,25 +113,24 @@ class Guard:
         self._process = process
         self._deadlines = deadlines
         self._module = module
-        self._watching = True
 
     def missing(self) -> str:
         """A sentence while no watchdog watches."""
-        return "" if self._watching else "The watchdog does not run."
+        return "" if self._deadlines.watched else UNWATCHED
 
     async def keep(self) -> None:
         """Start another whenever it dies."""
         while True:
             code = await self._process.wait()
-            self._watching = False
+            self._deadlines.watched = False
             log.error("watchdog died, starting another", code=code)
             self._process.leave()
             failed = False
-            while not self._watching:
+            while not self._deadlines.watched:
                 await asyncio.sleep(RESTART_PAUSE)
                 try:
                     self._process = await _start(self._deadlines.folder, self._module)
-                    self._watching = True
+                    self._deadlines.watched = True
                 except Exception:  # a runner must not be without one for good
                     if not failed:
                         log.exception("the watchdog does not start, retrying")

@@ -5,7 +5,7 @@ import structlog
 
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.linux import boot_id, boot_time, this_process
-from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError
+from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, StateError
 
 log = structlog.get_logger()
 
@@ -46,8 +46,10 @@ class JobDeadline:
             earlier: as an earlier process of this runner left it.
 
         Raises:
-            StateError: it cannot be written.
+            StateError: it cannot be written; or no watchdog runs, and the job can wait.
         """
+        if earlier is None and not self._deadlines.watched:
+            raise StateError(UNWATCHED)
         address, lease = self._leased.address, self._leased.lease
         deadline = Deadline(
             job_id=address.job_id,
