@@ -24,6 +24,7 @@ from stint_runner.watchdog import watchdog
 from stint_runner.watchdog.deadlines import Deadline, Deadlines
 from stint_runner.watchdog.watchdog import Watchdog
 from tests.support.pipes import fill
+from tests.support.waiting import until_true
 
 JOBS = [letter * 24 for letter in "abcd"]
 
@@ -112,6 +113,22 @@ async def test_an_engine_that_is_away_is_told_of_once_a_job(
         "the engine does not remove a container, retrying": len(JOBS),
         "job's containers ended": len(JOBS),
     }
+
+
+async def test_a_job_that_is_claimed_again_after_its_first_deadline_is_watched(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes]
+) -> None:
+    """The runner was killed between the deadline and the claim, and the job came to the next process of it."""
+    earlier = list(deadlines.all())
+    for found in earlier:
+        deadlines.put(msgspec.structs.replace(found.deadline, process="an earlier one"), found.confirmed)
+    watching = asyncio.create_task(_watch(deadlines, engine, runner))
+    await until_true(lambda: not any(deadlines.all()))
+    engine.left[JOBS[0]] = True
+    deadlines.put(earlier[0].deadline, earlier[0].confirmed)
+    await watching
+    assert not engine.left[JOBS[0]]
+    assert runner.wait(10) == -signal.SIGKILL
 
 
 async def test_a_runner_that_is_reaped_meanwhile_stops_nothing(

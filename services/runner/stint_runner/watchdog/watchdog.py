@@ -51,10 +51,10 @@ class Watchdog:
         self._handle = os.pidfd_open(runner)
         self._runner = incarnation(runner)
         self._dead = asyncio.Event()
-        self._ended: set[str] = set()
-        """Jobs whose deadlines count no more, also if the disk keeps them."""
-        self._tried: set[str] = set()
-        """Jobs that were overdue. What is left of them is tried again after the longest pause."""
+        self._ended: set[Deadline] = set()
+        """Those that count no more, also if the disk keeps them. A runner may claim, or adopt, the job anew."""
+        self._tried: set[Deadline] = set()
+        """Those that were overdue. What is left of their jobs is tried again after the longest pause."""
         if os.getppid() != runner:
             self._dead.set()
 
@@ -70,7 +70,7 @@ class Watchdog:
             await asyncio.sleep(self._pause())
 
     def _kept(self) -> Sequence[StoredDeadline]:
-        return [found for found in self._deadlines.all() if found.deadline.job_id not in self._ended]
+        return [found for found in self._deadlines.all() if found.deadline not in self._ended]
 
     def _on_death(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._handle)
@@ -83,7 +83,7 @@ class Watchdog:
         return not found.deadline.hold and found.due <= boot_time()
 
     def _pause(self) -> float:
-        fresh = (found for found in self._kept() if found.deadline.job_id not in self._tried)
+        fresh = (found for found in self._kept() if found.deadline not in self._tried)
         due = (found.due for found in fresh if not found.deadline.hold)
         return min(TICK, max(RETRY, min(due, default=boot_time() + TICK) - boot_time()))
 
@@ -98,7 +98,7 @@ class Watchdog:
             self._signal_runner(signal.SIGSTOP)
             log.error("killing the runner: leases are over and their jobs were not ended", jobs=own)
         outcomes = await asyncio.gather(*(self._end_job(found.deadline) for found in overdue), return_exceptions=True)
-        self._tried.update(found.deadline.job_id for found in overdue)
+        self._tried.update(found.deadline for found in overdue)
         for found, outcome in zip(overdue, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 log.error("job's containers not ended, retrying", job=found.deadline.job_id, exc_info=outcome)
@@ -111,24 +111,25 @@ class Watchdog:
 
     async def _end_job(self, deadline: Deadline) -> None:
         job_id = deadline.job_id
-        if await self._removed(job_id):
-            self._ended.add(job_id)
+        if await self._removed(deadline):
+            self._ended.add(deadline)
             self._deadlines.drop(job_id)
             log.warning("job's containers ended", job=job_id)
         elif deadline.container_id and (killed := kill_container(deadline.container_id)):
             # Kill at least the processes; the removal of the container is retried.
             log.warning("processes of a container killed", job=job_id, processes=killed)
 
-    async def _removed(self, job_id: str) -> bool:
+    async def _removed(self, deadline: Deadline) -> bool:
         """Whether the engine confirms that the job has no containers any more."""
         try:
             async with asyncio.timeout(ENGINE_WITHIN):
-                while await remove_containers(self._engine, job_id):
+                while await remove_containers(self._engine, deadline.job_id):
                     continue
                 return True
         except (EngineError, TimeoutError) as error:
-            if job_id not in self._tried:
-                log.warning("the engine does not remove a container, retrying", job=job_id, error=type(error).__name__)
+            if deadline not in self._tried:
+                job_id, kind = deadline.job_id, type(error).__name__
+                log.warning("the engine does not remove a container, retrying", job=job_id, error=kind)
             return False
 
 
