@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from nats.aio.msg import Msg
@@ -35,7 +36,7 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
-from stint.jetstream.streams import consistency
+from stint.jetstream.streams import consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
@@ -75,6 +76,22 @@ async def test_a_deleted_stream_is_created_again_unless_jobs_would_run_that_must
     await declare_anew(broker)
     await streams.look()
     assert streams.whole
+
+
+async def test_a_deleted_stream_that_cannot_be_created_again_is_missing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_arguments: object) -> NoReturn:
+        raise BrokerUnavailableError
+
+    streams = Streams(broker)
+    await streams.look()
+    assert streams.whole
+    await broker.api(f"STREAM.DELETE.{PAYLOADS}")
+    monkeypatch.setattr(topology, "_create", refuse)
+    with pytest.raises(BrokerUnavailableError):
+        await streams.look()
+    assert not streams.whole
 
 
 async def test_other_settings_are_left_alone_and_said(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, readyz, running
 from tests.support.stack import finished, program
-from tests.support.waiting import until, until_true
+from tests.support.waiting import meanwhile, until, until_true
 
 pytestmark = pytest.mark.soak
 
@@ -65,7 +65,7 @@ async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench, monkeyp
         raise BrokerUnavailableError
 
     with monkeypatch.context() as refusing:
-        refusing.setattr(topology, "_create", refuse)
+        refusing.setattr(topology, "_info", refuse)
         await bench.broker.api(f"STREAM.DELETE.{kv_stream(JOBS_BUCKET)}")
         await becomes(bench.http, "The list of jobs is not up to date.")
     await becomes(bench.http, "ready")
@@ -115,6 +115,12 @@ async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsPro
         await port_says(projector.port, "The log is not followed.")
         await declare(broker)
         await port_says(projector.port, "ready")
+
+
+async def test_a_projector_that_starts_without_nats_says_so(tmp_path: Path) -> None:
+    projector = ProjectorProcess(tmp_path, port=free_port(), environ={"NATS_URL": f"nats://127.0.0.1:{free_port()}"})
+    async with meanwhile(projector.start()):
+        await port_says(projector.port, "NATS is not reachable.")
 
 
 async def _without_events(broker: Broker) -> None:

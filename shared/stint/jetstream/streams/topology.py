@@ -213,7 +213,7 @@ class Streams:
     async def look(self) -> None:
         """Look once for deleted streams. Each is logged as an error, because what it held is lost."""
         deleted = [config for config in stream_configs(self._replicas) if await _info(self._broker, config) is None]
-        self.whole = not any(config["name"] in LEFT for config in deleted)
+        self.whole = not deleted
         for config in deleted:
             name = config["name"]
             if name in LEFT:
@@ -221,6 +221,7 @@ class Streams:
             else:
                 await _create(self._broker, config)
                 log.error("stream was deleted, created it again without what it held", stream=name)
+        self.whole = not any(config["name"] in LEFT for config in deleted)
 
 
 async def _info(broker: Broker, config: Mapping[str, Any]) -> dict[str, Any] | None:
