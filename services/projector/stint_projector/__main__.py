@@ -96,9 +96,9 @@ async def serve(settings: ProjectorSettings) -> None:
     stopping = asyncio.Event()
 
     async def readiness() -> str:
-        if not clock.is_known:
-            return "The clock of NATS is not known yet."
-        return background.missing() if broker.client.is_connected else "NATS is not reachable."
+        if not broker.client.is_connected:
+            return "NATS is not reachable."
+        return background.missing() if clock.is_known else "The clock of NATS is not known yet."
 
     async def work() -> None:
         nonlocal background
