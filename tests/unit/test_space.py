@@ -9,14 +9,17 @@ from stint_runner.engine.space import FULL, PAUSE, EngineSpace
 NO_ROOM = "Run container failed: write /x: no space left on device"
 
 
-def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("no_room", [NO_ROOM, f"{NO_ROOM}: unknown"])  # the latter is containerd's
+def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(
+    monkeypatch: pytest.MonkeyPatch, no_room: str
+) -> None:
     now = 100.0
     monkeypatch.setattr(space, "boot_time", lambda: now)
     disk = EngineSpace()
     disk.missed("The image cannot be pulled.")
     disk.check()
     assert not disk.missing()
-    disk.missed(NO_ROOM)
+    disk.missed(no_room)
     for _ in range(2):
         assert disk.missing() == FULL
         with pytest.raises(UnfitError, match=FULL):

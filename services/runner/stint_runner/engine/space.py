@@ -8,8 +8,9 @@ from stint_runner.linux import boot_time
 FULL: Final = "The container engine's disk is full."
 PAUSE: Final = 30.0
 """Seconds without a claim after a job that found no room. The next one then shows whether there is some."""
-_NO_SPACE: Final = "no space left on device"
-"""The end of Docker's sentences about it: Go's text for ENOSPC. Nothing that a job names stands there."""
+_NO_SPACE: Final = ("no space left on device", "no space left on device: unknown")
+"""The ends of Docker's sentences about it: Go's text for ENOSPC, to which containerd adds that it has no code for it.
+Nothing that a job names stands there, but a registry can say the same."""
 
 
 class EngineSpace:
