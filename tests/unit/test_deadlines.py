@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
 from stint_runner.watchdog import guard
 from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, StateError, state_folder
-from stint_runner.watchdog.guard import environment, guarded
+from stint_runner.watchdog.guard import WatchdogError, environment, guarded
 from stint_runner.watchdog.job_deadline import JobDeadline
 from stint_runner.watchdog.watchdog import Access
 from tests.unit.test_lease import FakeDelivery, leased_job
@@ -201,12 +202,36 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
     assert (watched, deadlines.watched) == ([False] * 3, True)
 
 
+async def test_a_frozen_watchdog_keeps_no_runner_from_its_end(deadlines: Deadlines) -> None:
+    async with asyncio.timeout(20), guarded(deadlines):
+        for process in _watchdogs(deadlines.folder):
+            os.kill(int(process.name), signal.SIGSTOP)
+    assert list(_watchdogs(deadlines.folder)) == []
+
+
+async def test_a_watchdog_that_freezes_at_its_start_is_given_up(
+    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (deadlines.folder / "freezes.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n")
+    monkeypatch.setenv("PYTHONPATH", str(deadlines.folder))
+    monkeypatch.setattr(guard, "READY_WITHIN", 0.5)
+    with pytest.raises(WatchdogError):
+        async with asyncio.timeout(20), guarded(deadlines, "freezes"):
+            pass
+
+
 def _told(folder: Path) -> Iterator[bytes]:
     """The environments of the watchdogs over a folder."""
+    for process in _watchdogs(folder):
+        yield (process / "environ").read_bytes()
+
+
+def _watchdogs(folder: Path) -> Iterator[Path]:
+    """Those over a folder."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if bytes(folder) in (process / "cmdline").read_bytes().split(b"\0"):
-                yield (process / "environ").read_bytes()
+                yield process
 
 
 def _of_another(folder: Path) -> None:

@@ -73,8 +73,8 @@ class _Process:
         return self._popen.returncode
 
     async def stop(self) -> None:
-        """SIGTERM, and wait."""
-        self._popen.terminate()
+        """SIGKILL, as it may be frozen and has nothing to finish, and wait."""
+        self._popen.kill()
         await self._ended.wait()
         self.leave()
 
