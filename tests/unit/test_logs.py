@@ -1,5 +1,6 @@
 """How a service's log looks on a terminal, and what becomes of it where nobody reads it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,3 +65,22 @@ def test_a_reader_that_stands_still_keeps_no_process_from_its_end() -> None:
     os.close(reading)
     os.close(writing)
     assert ended.returncode == BROKER_CLOSED
+
+
+_LONG = """
+import structlog
+from stint.process.logs import configure
+configure()
+for _ in range(200):
+    structlog.get_logger().info("\N{LATIN SMALL LETTER E WITH ACUTE}" * 600)
+"""
+
+
+def test_lines_of_processes_that_share_a_log_stay_whole() -> None:
+    reading, writing = os.pipe()
+    services = [subprocess.Popen([sys.executable, "-c", _LONG], stderr=writing) for _ in range(2)]
+    os.close(writing)
+    with os.fdopen(reading, "rb") as log:
+        lines = [json.loads(line) for line in log]
+    assert [service.wait() for service in services] == [0, 0]
+    assert len(lines) == 400

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import select
 import sys
 from typing import Final, TextIO
@@ -9,8 +10,8 @@ from typing import Final, TextIO
 import stamina.instrumentation
 import structlog
 
-PIECE: Final = 1024
-"""Characters that are written at a time: at most 4096 bytes, which a pipe that takes any takes without waiting."""
+PIECE: Final = select.PIPE_BUF
+"""Bytes that are written at a time: a pipe that takes any takes so many without waiting, and none of others between."""
 PATIENCE_MS: Final = 100
 """Milliseconds that a reader may take to make room, before what is logged is dropped until there is some."""
 
@@ -69,12 +70,12 @@ class _NeverHinders:
         """Everything is written already."""
 
     def _write(self, text: str) -> None:
-        for start in range(0, len(text), PIECE):
+        left = memoryview(text.encode(self._stream.encoding, "backslashreplace"))
+        while left:
             if not self._has_room():
                 self._dropped += 1
                 return
-            self._stream.write(text[start : start + PIECE])
-            self._stream.flush()
+            left = left[os.write(self._stream.fileno(), left[:PIECE]) :]
 
     def _has_room(self) -> bool:
         """Whether a piece can be written, or fails at once."""
