@@ -14,12 +14,22 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.streams import EVENTS, KEPT
 from stint.core.names.subjects import EventAddress
-from stint.jetstream import Broker, EventSigner, JetStreamKept, JetStreamOperations, JetStreamOutput, ServerClock
+from stint.jetstream import (
+    Broker,
+    EventSigner,
+    JetStreamHistory,
+    JetStreamKept,
+    JetStreamOperations,
+    JetStreamOutput,
+    ServerClock,
+)
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.process.settings import ProjectorSettings
 from stint.publisher import PublishedJob
 from stint.publisher.publisher import _store
 from stint_projector.__main__ import build
+from stint_projector.auditor import Auditor
+from stint_projector.janitor import CONCURRENCY, Janitor
 from tests.support import full_nats
 from tests.support.brokers import connected, happen
 from tests.support.events import AT, TOKEN, ended, submitted
@@ -77,17 +87,21 @@ async def test_a_submission_that_nobody_answered_and_that_has_no_room_is_not_tak
             await _store(broker, subject, b"{}")
 
 
-async def test_a_full_nats_has_room_again_once_a_job_is_no_longer_kept(tmp_path: Path) -> None:
-    """The removal of a view needs room; that of the output makes it."""
+async def test_a_full_nats_has_room_again_once_jobs_are_no_longer_kept(tmp_path: Path) -> None:
+    """The removal of a view needs room; that of the output makes it, though the jobs before have none."""
+    jobs = [f"{number:024x}" for number in range(3 * CONCURRENCY)]
     nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
     async with running(nats), connected(nats.url) as broker:
         projector, output = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamOutput(broker)
-        await happen(broker, JOB, submitted())
-        await Writer(output, TOKEN, JOB).write(b"line\n")
-        await happen(broker, JOB, ended("failed"))
-        await projector.project(JOB)
+        shorter = replace(projector, retention=timedelta(0))
+        janitor = Janitor(shorter, JetStreamHistory(broker))
+        await Writer(output, TOKEN, jobs[-1]).write(b"line\n")
+        for job in jobs:
+            await happen(broker, job, submitted(), ended("failed"))
+            await projector.project(job)
         await full_nats.fill(broker)
-        await replace(projector, retention=timedelta(0)).clean_up(JOB)
+        await janitor.expire()
+        await Auditor(shorter, JetStreamHistory(broker), lambda _place: None).sweep()
         assert not await places_of(output)
         assert not await all_views(broker)
 

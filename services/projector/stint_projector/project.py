@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError, UndecodableError
+from stint.core.errors import BrokerUnavailableError, NoRoomError, UndecodableError
 from stint.core.job import Job, State
 from stint.core.names.ids import queue_name
 from stint.core.view import JobView, expiry, read_view, view
@@ -163,6 +163,8 @@ async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-u
     """
     try:
         await removal
+    except NoRoomError as error:  # those of other jobs may make some
+        log.debug(failed, job=job_id, error=error.sentence)
     except BrokerUnavailableError:
         raise
     except Exception:

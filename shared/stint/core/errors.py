@@ -38,6 +38,10 @@ class BrokerUnavailableError(StintError):
     """NATS is not reachable or does not answer."""
 
 
+class NoRoomError(BrokerUnavailableError):
+    """NATS has no room left."""
+
+
 class ConsumerGoneError(BrokerUnavailableError):
     """The consumer that made this delivery is gone: pull its queue again."""
 

@@ -19,6 +19,7 @@ from stint.core.errors import (
     BrokerUnavailableError,
     InvalidJobIdError,
     InvalidTokenError,
+    NoRoomError,
     StreamMissingError,
 )
 from stint.core.events import Record
@@ -42,9 +43,10 @@ class NoAnswerError(BrokerUnavailableError):
 class ErrorCode(IntEnum):
     """JetStream's error numbers that Stint distinguishes. The HTTP-like code beside them is too coarse."""
 
-    ACCOUNT_FULL = 10002  # it has no room on disk or in memory; a server that has none says so with a 503
+    ACCOUNT_FULL = 10002  # it has no room on disk or in memory
     CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
     CONSUMER_NOT_FOUND = 10014
+    SERVER_FULL = 10023
     NO_MESSAGE = 10037
     DELETE_FAILED = 10057  # there is no such message any more
     STREAM_NOT_FOUND = 10059
@@ -56,7 +58,8 @@ class ErrorCode(IntEnum):
     BATCH_INCOMPLETE = 10176  # the leader has changed, or messages were dropped: none of the batch is stored
 
 
-_AGAIN: Final = frozenset({ErrorCode.ACCOUNT_FULL, ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
+_AGAIN: Final = frozenset({ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
+_FULL: Final = frozenset({ErrorCode.ACCOUNT_FULL, ErrorCode.SERVER_FULL})
 
 NOT_FIRST: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN})
 """Refusals of a publish because of a message that came first, which may be an earlier attempt."""
@@ -72,12 +75,14 @@ def check(answer: dict[str, Any]) -> dict[str, Any]:
     """Return the answer if it is not an error.
 
     Raises:
-        BrokerUnavailableError: the server cannot carry out the request now.
+        BrokerUnavailableError: the server cannot carry out the request now; a `NoRoomError` if it has no room.
         StreamMissingError: there is no such stream.
         BrokerRefusedError: the server refuses the request.
     """
     if error := answer.get("error"):
         sentence, code = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)}).", error_code(answer)
+        if code in _FULL:
+            raise NoRoomError(sentence)
         if error.get("code") in _LATER or code in _AGAIN:
             raise BrokerUnavailableError(sentence)
         raise (StreamMissingError if code == ErrorCode.STREAM_NOT_FOUND else BrokerRefusedError)(sentence)
