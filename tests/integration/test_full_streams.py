@@ -29,7 +29,7 @@ from stint.publisher import PublishedJob
 from stint.publisher.publisher import _store
 from stint_projector.__main__ import build
 from stint_projector.auditor import Auditor
-from stint_projector.janitor import CONCURRENCY, Janitor
+from stint_projector.janitor import CONCURRENCY, EventJanitor, Janitor
 from tests.support import full_nats
 from tests.support.brokers import connected, happen
 from tests.support.events import AT, TOKEN, ended, submitted
@@ -103,6 +103,20 @@ async def test_a_full_nats_has_room_again_once_jobs_are_no_longer_kept(tmp_path:
         await janitor.expire()
         await Auditor(shorter, JetStreamHistory(broker), lambda _place: None).sweep()
         assert not await places_of(output)
+        assert not await all_views(broker)
+
+
+async def test_a_full_nats_has_room_again_once_events_are_no_longer_kept(tmp_path: Path) -> None:
+    nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
+    async with running(nats), connected(nats.url) as broker:
+        projector, history = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamHistory(broker)
+        shorter = replace(projector, retention=timedelta(0))
+        await happen(broker, JOB, submitted(), ended("failed"))
+        await projector.project(JOB)
+        await full_nats.fill(broker)
+        await EventJanitor(shorter, history, timedelta(0)).forget()
+        assert await projector.log.load(JOB) is None
+        await Auditor(shorter, history, lambda _place: None).sweep()
         assert not await all_views(broker)
 
 

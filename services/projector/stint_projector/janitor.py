@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
+from stint.core.errors import NoRoomError
 from stint.core.events import Deleted, Ended, Rejected
 from stint.ports import Fact, History
 from stint.process.waiting import for_each, repeat
@@ -135,5 +137,6 @@ class EventJanitor:
         if (job is not None and not job.terminal) or await self._history.is_waiting(job_id):
             return
         if job is not None:
-            await self._projector.tidy(job)  # its other data could not be found without its events
+            with suppress(NoRoomError):  # the removal of its view needs some, that of its events makes it
+                await self._projector.tidy(job)  # its other data could not be found without its events
         await self._history.forget(job_id, before=before)
