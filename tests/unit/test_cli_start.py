@@ -107,14 +107,18 @@ def test_without_docstrings_nothing_starts() -> None:
     ("arguments", "code", "said"), [("config", 0, "config.toml (none)"), ("ls", 2, "Set STINT_TOKEN")]
 )
 def test_a_user_whom_the_system_does_not_know_has_no_files(
-    monkeypatch: pytest.MonkeyPatch, arguments: str, code: int, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: str, code: int, said: str
 ) -> None:
-    """As in a container that runs with a number alone."""
+    """As in a container that runs with a number alone; also where somebody has put a folder called `~`."""
 
     def unknown(uid: int) -> Never:
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~" / ".config" / "stint").mkdir(parents=True)
+    (tmp_path / "~" / ".config" / "stint" / "config.toml").write_text("")
+    (tmp_path / "~" / ".vault-token").write_text("theirs")
     for name in ("HOME", "XDG_CONFIG_HOME", "STINT_TOKEN", "VAULT_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     result = CliRunner().invoke(app, [arguments])

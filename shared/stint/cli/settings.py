@@ -91,7 +91,8 @@ def token_file() -> Path:
 
 def _home() -> Path:
     """The user's folder; one that is not there if the system knows no such user and HOME is not set."""
-    return Path(os.environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - the other form raises then
+    home = os.environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - the other form raises then
+    return Path("/nonexistent" if home == "~" else home)  # the current folder may have one of that name
 
 
 def is_there(path: Path) -> bool:
