@@ -7,9 +7,11 @@ import pytest
 from stint.core.errors import ConfigError
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
+from stint.vault.client import CONNECTIONS
+from stint_api.__main__ import LOOKUPS
 from stint_api.errors import RefusalError
 from stint_api.web.bounds import SMALL, RequestBytes
-from stint_api.web.server import KEEP_ALIVE, allow_connections, listen
+from stint_api.web.server import ACCEPTED_AT_A_TIME, DESCRIPTORS, KEEP_ALIVE, allow_connections, listen
 
 
 def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_part() -> None:
@@ -39,7 +41,7 @@ def test_large_requests_leave_room_for_small_ones() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "raised"),
-    [((1024, 4096), (2050, 4096)), ((1024, -1), (2050, -1)), ((4096, 4096), None), ((-1, -1), None)],
+    [((1024, 4096), (2100, 4096)), ((1024, -1), (2100, -1)), ((4096, 4096), None), ((-1, -1), None)],
 )
 def test_as_many_files_as_the_connections_need_may_be_open(
     monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int] | None
@@ -52,7 +54,11 @@ def test_as_many_files_as_the_connections_need_may_be_open(
     assert found == ([raised] if raised else [])
 
 
+def test_there_are_files_for_connections_to_a_slow_vault_too() -> None:
+    assert DESCRIPTORS >= CONNECTIONS + LOOKUPS + ACCEPTED_AT_A_TIME + 16
+
+
 def test_fewer_files_than_the_connections_need_are_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 2049))
-    with pytest.raises(ConfigError, match=r"STINT_CONNECTIONS: 2000 connections need 2050 open files, .* have 2049"):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 2099))
+    with pytest.raises(ConfigError, match=r"STINT_CONNECTIONS: 2000 connections need 2100 open files, .* have 2099"):
         allow_connections(ApiSettings.model_construct(connections=2000))

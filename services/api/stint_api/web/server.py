@@ -24,8 +24,9 @@ BACKLOG: Final = 1024
 """Connections that the kernel keeps for us until they are accepted."""
 ACCEPTED_AT_A_TIME: Final = 32
 """Connections that are accepted before those beyond `STINT_CONNECTIONS` are closed; each takes a file descriptor."""
-DESCRIPTORS: Final = 50
-"""File descriptors that the process needs besides those of `STINT_CONNECTIONS`."""
+DESCRIPTORS: Final = 100
+"""File descriptors that the process needs besides those of `STINT_CONNECTIONS`: 48 for connections to Vault, if it is
+slow, `ACCEPTED_AT_A_TIME`, and 16 of its own."""
 KEEP_ALIVE: Final = 75
 """Seconds without a request until a kept connection is closed, as in nginx. Clients must give it up first: one that
 sends a request while the server closes gets no answer, and httpx and Node keep theirs for 5 s."""

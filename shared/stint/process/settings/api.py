@@ -40,7 +40,7 @@ class ApiSettings(HistorySettings):
     body_rate: Annotated[float, Field(ge=0, le=10**9)] = 1000.0
     """Bytes a second with which a request's body must arrive at least; a slower request gets a 408. 0 is no limit."""
     connections: Annotated[int, Field(ge=1, le=10**6)] = 512
-    """Connections at a time; more get a 503, or with TLS are closed. 50 more open files are needed (`ulimit -Hn`)."""
+    """Connections at a time; more get a 503, or with TLS are closed. 100 more open files are needed (`ulimit -Hn`)."""
     audit_events: Annotated[int, Field(ge=1, le=10**8)] = 500_000
     """Newest events of the log that the audit covers: some 100 bytes of memory for each."""
     keep_payloads: Annotated[float, Field(ge=0, le=10**9)] = 0
