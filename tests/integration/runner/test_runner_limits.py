@@ -270,6 +270,18 @@ async def test_the_parents_of_a_job_s_image_stay(docker: DockerClient, engine: D
     await docker.images.delete(nameless, force=True, noprune=True)
 
 
+async def test_an_image_named_by_its_id_stays(docker: DockerClient, engine: DockerEngine, busybox: str) -> None:
+    model = await docker.containers.create({"Image": busybox, "Cmd": ["true"]})
+    image = (await model.commit(pause=False))["Id"]
+    await model.delete(force=True)
+    labels = {LABEL_JOB: uuid.uuid4().hex}
+    made = await docker.containers.create({"Image": image, "Cmd": ["true"], "Labels": labels})
+    await engine.discard(labels)
+    assert await docker.images.inspect(image)
+    await made.delete(force=True)
+    await docker.images.delete(image, force=True, noprune=True)
+
+
 # --- kills ------------------------------------------------------------------------------------------------------
 
 

@@ -82,7 +82,7 @@ class DockerImages:
         for container in containers:
             with engine_errors(done={HTTPStatus.NOT_FOUND}):
                 shown = await container.show()
-                if shown["Config"]["Image"] == shown["Image"]:  # created from an id, which no job can name
+                if shown["HostConfig"]["VolumesFrom"]:  # see `frozen_config`; a job can name an image by its id, too
                     found.add(str(shown["Image"]))
         for image_id in found:
             with engine_errors(done={HTTPStatus.NOT_FOUND}):  # somebody else's removal was first
