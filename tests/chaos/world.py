@@ -21,6 +21,7 @@ from tests.chaos.supervised import Supervised
 from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
 from tests.support.brokers import declare_anew
+from tests.support.events import utc_now
 from tests.support.ports import free_port
 from tests.support.servers import READY, BaoProcess, NatsProcess, ready, running, servers_of_cluster
 from tests.support.waiting import until
@@ -166,7 +167,7 @@ async def _all_ready(made: World) -> None:
 
     A runner is on the list when it is ready, and streams are declared before.
     """
-    reports, names = JetStreamRunnerReports(made.broker), set(made.runner_ids)
+    reports, names = JetStreamRunnerReports(made.broker, now=utc_now), set(made.runner_ids)
     await until(reports.all, lambda found: names <= {report["runner"] for report in found}, seconds=STARTED)
     for url in made.api_urls:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=READY) as http:

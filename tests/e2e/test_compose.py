@@ -17,6 +17,7 @@ from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, run, sweep
 from tests.support.brokers import connected
+from tests.support.events import utc_now
 from tests.support.scripts import lasting
 from tests.support.stack import program
 from tests.support.waiting import until
@@ -90,7 +91,7 @@ async def test_three_runners(stack: Compose) -> None:
     (nats,) = await stack.containers("nats")
     key = await docker("exec", nats["Id"], "cat", "/etc/nats/operator/STINT_NATS_NKEY")
     async with asyncio.timeout(30), connected(Access(url=stack.nats_url, nkey=key.strip())) as broker:
-        reports = JetStreamRunnerReports(broker)
+        reports = JetStreamRunnerReports(broker, now=utc_now)
         await until(reports.read, lambda found: names <= {report["runner"] for report in found})
 
 

@@ -17,11 +17,11 @@ from stint.core.names.streams import PAYLOADS
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint_api.auth import Identity
-from stint_api.services import utc_now
 from stint_api.submit.body import parse_submission
 from stint_api.submit.submitter import mark
 from tests.support import events
 from tests.support.api_bench import SEALED, Bench, secret
+from tests.support.events import utc_now
 from tests.support.submissions import Client, UnsureLog, in_cubbyhole, messages, stored, submitted
 
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox", "run": ["true"]}

@@ -16,6 +16,7 @@ from stint.core.submission.payload import JobPayload
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, api
+from tests.support.events import utc_now
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.submissions import Client, in_cubbyhole, opened, stored, submitted
 from tests.support.vault_bench import ROLE, wrapped_secret_id
@@ -113,7 +114,7 @@ async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
             assert (await one.submit(payload=bad)).status_code == 400
             assert (await one.submit(**await in_cubbyhole(one, bad))).status_code == 400
     three = "\n".join([await sealed(compat, qname="deploys")] * 3).encode()
-    opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True)
+    opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True, now=utc_now)
     with pytest.raises(JobFailedError):
         await opener.payload(three, "deploys")
 

@@ -21,7 +21,7 @@ from stint_api.submit.key_sweeper import KeySweeper
 from stint_runner.inputs.opening import DESTROYED, Opener
 from tests.support.api_bench import Bench, api, secret, service_environ
 from tests.support.brokers import connected
-from tests.support.events import ended
+from tests.support.events import ended, utc_now
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
@@ -47,7 +47,7 @@ class Services:
         job = await JetStreamEventLog(broker).load(job_id)
         assert job
         stored = await _payload(broker, job)
-        opener = Opener(vault=self.vault, session=self.runner, role=ROLE, role_id="")
+        opener = Opener(vault=self.vault, session=self.runner, role=ROLE, role_id="", now=utc_now)
         ticket = await opener.ticket(_submitted(job).ticket, job)
         sealed = await opener.sealed(stored)
         opener.check_payload(sealed, ticket)

@@ -1,5 +1,6 @@
 """Facts for tests, with ids that tell them apart."""
 
+from datetime import UTC, datetime
 from itertools import count
 
 from stint.core.events import (
@@ -22,6 +23,11 @@ _ids = count(1)
 AT = "2026-01-02T03:04:05Z"
 QUEUE = "deploys"
 TOKEN = queue_token(QUEUE)
+
+
+def utc_now() -> datetime:
+    """The clock of services whose machine's is right."""
+    return datetime.now(UTC)
 
 
 def event_id() -> str:

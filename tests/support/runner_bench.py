@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew, delivered
-from tests.support.events import AT, QUEUE, kill_requested
+from tests.support.events import AT, QUEUE, kill_requested, utc_now
 from tests.support.outputs import written
 from tests.support.scripts import lasting
 from tests.support.servers import OpenBao
@@ -210,7 +209,7 @@ class Bench:
         await queues.start()
         engine = options.pop("engine", None) or DockerEngine()
         settings = dict(self.role_settings)
-        limits, now = options.pop("limits", LimitPolicy()), options.pop("now", lambda: datetime.now(UTC))
+        limits, now = options.pop("limits", LimitPolicy()), options.pop("now", utc_now)
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
         opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"], now=now)
         deadlines = Deadlines(self.state / name)

@@ -20,6 +20,7 @@ from stint.vault.policies import KEYS
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, secret, service_environ
+from tests.support.events import utc_now
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE
 
@@ -104,7 +105,7 @@ async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> 
     """As a runner does."""
     environ = await service_environ("", OpenBao(bench.vault.address, bench.root))
     session = AppRoleSession(bench.vault, environ["STINT_RUNNER_ROLE_ID"], environ["STINT_RUNNER_SECRET_ID"])
-    opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat)
+    opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat, now=utc_now)
     payload, ticket = await _as_stored(bench, job)
     try:
         sealed = await opener.sealed(payload)

@@ -272,7 +272,7 @@ class Counted(MemoryViews):
 
 
 async def test_changes_that_come_one_after_another_are_applied_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stint_api.read.listing.index.TOGETHER", 0.5)
+    monkeypatch.setattr("stint_api.read.listing.index.TOGETHER", 1.0)
     views = Counted()
     async with indexed(views) as index:
         for number in (1, 2, 3):

@@ -27,6 +27,7 @@ from stint_api.routes import documents
 from stint_api.web.bounds import OpenStreams
 from stint_api.web.streaming import PIECE, WHOLE, Stream, answer
 from tests.support import events
+from tests.support.events import utc_now
 from tests.support.views import job_view
 
 ID = "0" * 24
@@ -455,7 +456,7 @@ class RunnersOnly(Broker):
 
 async def test_runners_are_asked_for_once_a_second_however_many_ask() -> None:
     broker, now = RunnersOnly(), 1.0
-    reports = JetStreamRunnerReports(broker, monotonic=lambda: now)
+    reports = JetStreamRunnerReports(broker, now=utc_now, monotonic=lambda: now)
     found = await asyncio.gather(*(reports.read() for _ in range(9)), reports.read())
     assert {(len(told), told[0]["runner"], told[0]["images"]) for told in found} == {(1, "one", 1)}
     now += REMEMBERED
@@ -483,7 +484,7 @@ async def test_a_row_of_a_list_has_the_fields_of_a_job() -> None:
 async def test_a_kept_refusal_holds_no_request() -> None:
     broker = RunnersOnly()
     broker.refused = BrokerRefusedError("No.")
-    reports = JetStreamRunnerReports(broker, monotonic=lambda: 1.0)
+    reports = JetStreamRunnerReports(broker, now=utc_now, monotonic=lambda: 1.0)
     raised = await asyncio.gather(*(reports.read() for _ in range(9)), return_exceptions=True)
     assert {(type(error), str(error)) for error in raised} == {(BrokerRefusedError, "No.")}
     assert broker.asked == 1

@@ -16,19 +16,19 @@ def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(
     now = 100.0
     monkeypatch.setattr(space, "boot_time", lambda: now)
     disk = EngineSpace()
-    disk.missed("The image cannot be pulled.")
+    disk.not_made("The image cannot be pulled.")
     disk.check()
     assert not disk.missing()
-    disk.missed(no_room)
+    disk.not_made(no_room)
     for _ in range(2):
         assert disk.missing() == FULL
         with pytest.raises(UnfitError, match=FULL):
             disk.check()
         now += PAUSE
         disk.check()  # the next one tries
-    disk.missed("job killed")
+    disk.not_made("job killed")
     with pytest.raises(UnfitError):
         disk.check()
-    disk.found()
+    disk.made()
     disk.check()
     assert not disk.missing()

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from starlette.requests import Request
@@ -44,11 +44,6 @@ from stint_api.submit.submitter import Submitter
 from stint_api.web.bounds import OpenStreams, RequestBytes
 
 
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """The parts of one application: those that it is given, and those that it makes of them when they are first used.
@@ -82,9 +77,9 @@ class Services:
     session: AppRoleSession
     broker_up: Callable[[], bool]
     background: Background
+    now: Callable[[], datetime]
     patience: float = PATIENCE
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
     new_job_id: Callable[[], str] = lambda: new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
 

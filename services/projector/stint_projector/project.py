@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import structlog
@@ -43,7 +43,7 @@ class Projector:
     payloads: PayloadStore
     output: OutputLog
     retention: timedelta
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime]
 
     async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
         """Update the view of a job from the log. None if the job has no view, or one that is newer than the log read.

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from stint.core.errors import BrokerRefusedError, UnfitError
@@ -54,7 +54,7 @@ class Runner:
     images: ImageLibrary
     phases: Phases
     space: EngineSpace = field(default_factory=EngineSpace)
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime]
 
     @property
     def id(self) -> str:

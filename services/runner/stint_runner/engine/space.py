@@ -31,11 +31,11 @@ class EngineSpace:
             raise UnfitError(FULL)
         self._full_until = boot_time() + PAUSE
 
-    def found(self) -> None:
+    def made(self) -> None:
         """A job's container was made."""
         self._full_until = 0.0
 
-    def missed(self, error: str) -> None:
+    def not_made(self, error: str) -> None:
         """A job's container was not made or not started, with this error of the job."""
         if error.endswith(_NO_SPACE):
             self._full_until = boot_time() + PAUSE

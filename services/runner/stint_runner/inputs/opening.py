@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from stint.core.errors import (
@@ -57,7 +57,7 @@ class Opener:
     role: str
     role_id: str
     compat: bool = False
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime]
 
     async def ticket(self, sealed: str, job: Job) -> Ticket:
         """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.

@@ -165,7 +165,7 @@ class JobRun:
         except Exception as error:  # noqa: BLE001 - whatever it is becomes the job's end, and is logged there
             ended = verdict.failed(self._runner, self._container, self._image(job), error)
             if not self._container.ran:
-                self._runner.space.missed(ended.error)
+                self._runner.space.not_made(ended.error)
         await self._container.contain()
         self._deadline.drop()
         self.leased.ending = True
@@ -182,7 +182,7 @@ class JobRun:
                     prepared = await unless(killed, what.run(report))
                 except InterruptedByEventError:
                     raise JobFailedError("job killed", reason="killed") from None
-                self._runner.space.found()
+                self._runner.space.made()
                 report("running")
                 return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
             report("running")

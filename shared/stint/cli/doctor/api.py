@@ -1,13 +1,12 @@
 """Looks at Stint's API, and at what it knows of runners and queues."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from shlex import quote
 from typing import Any, Final
 
 import httpx
 
-from stint.cli.doctor.finding import Finding, bad, clock, ok, skew, warn, words
+from stint.cli.doctor.finding import Finding, bad, clock, clock_at, ok, warn, words
 from stint.cli.settings import without_login
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
@@ -15,7 +14,6 @@ from stint.client.options import Endpoints
 from stint.client.rest.answers import parsed
 from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError, StintError
-from stint.core.view import parse_time
 
 MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
 _MOST: Final = 10
@@ -38,15 +36,8 @@ async def look(where: Endpoints) -> list[Finding]:
         return [bad("api", f"{url} is not ready: {answer.text.strip()}", "Mend what it names; its log says more.")]
     if (figures := parsed(health.content)) is None:
         return [bad("api", f"{url} does not answer as Stint does", MEND)]
-    clocks = [*clock("api", answer.headers), *_nats_clock(parsed(listed.content) or {})]
+    clocks = [*clock("api", answer.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
     return [ok("api", f"{url} is ready"), *clocks, *_runners(figures), *await _queues(where)]
-
-
-def _nats_clock(listed: Mapping[str, Any]) -> list[Finding]:
-    """A list says what time it is by the clock of NATS."""
-    if "now" not in listed:
-        return []
-    return [skew("nats", (parse_time(listed["now"]) - datetime.now(UTC)).total_seconds())]
 
 
 def _runners(figures: Mapping[str, Any]) -> list[Finding]:

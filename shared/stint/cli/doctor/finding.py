@@ -8,6 +8,8 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from stint.core.view import parse_time
+
 Verdict = Literal["ok", "warn", "bad", "skipped"]
 """Works; works, but not for long or not as it should; does not work; there was nothing to look at."""
 
@@ -37,6 +39,15 @@ def clock(about: str, headers: Mapping[str, str]) -> list[Finding]:
     try:
         ahead = parsedate_to_datetime(headers["date"]) - datetime.now(UTC)
     except (KeyError, ValueError, TypeError):  # the last one if it has no zone
+        return []
+    return [skew(about, ahead.total_seconds())]
+
+
+def clock_at(about: str, moment: object) -> list[Finding]:
+    """The same by a time (RFC 3339) in its answer; nothing if that is none."""
+    try:
+        ahead = parse_time(str(moment)) - datetime.now(UTC)
+    except ValueError:
         return []
     return [skew(about, ahead.total_seconds())]
 

@@ -4,16 +4,14 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from stint.cli.doctor.finding import Finding, bad, ok, skew, skipped, warn, words
+from stint.cli.doctor.finding import Finding, bad, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
-from stint.core.view import parse_time
 
 WITHIN: Final = 5.0
 """Seconds for an answer."""
@@ -64,8 +62,7 @@ async def look_at_docker() -> list[Finding]:
             return [bad("docker", f"this user may not use {socket}", "Add the runner's user to the socket's group.")]
         return [bad("docker", f"{socket} does not answer: {words(error)}.", "Start the Docker engine.")]
     found = [ok("docker", f"version {info.get('ServerVersion')}, {info.get('OperatingSystem')}")]
-    if moment := info.get("SystemTime"):
-        found.append(skew("docker", (parse_time(moment) - datetime.now(UTC)).total_seconds()))
+    found += clock_at("docker", info.get("SystemTime"))
     if not info.get("LiveRestoreEnabled"):
         mend = 'Set "live-restore": true in /etc/docker/daemon.json.'
         found.append(warn("docker", "a restart of the engine ends all jobs", mend))

@@ -37,7 +37,7 @@ class ServerClock:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._events = Stream(broker, EVENTS)
-        self._booted = _own() - _running()
+        self._booted = datetime.now(UTC) - _running()
         self._warned = timedelta()
         self.is_known = False
 
@@ -62,11 +62,11 @@ class ServerClock:
         Raises:
             BrokerUnavailableError: NATS cannot be reached; the last reading counts.
         """
-        asked = _own()
+        asked = datetime.now(UTC)
         there = parse_time((await self._events.info())["ts"])
         self._booted = there - _running()
         self.is_known = True
-        self._tell(min(asked - there, _own() - there, key=abs))
+        self._tell(min(asked - there, datetime.now(UTC) - there, key=abs))
 
     def _tell(self, ahead: timedelta) -> None:
         ahead = ahead if abs(ahead) > SKEW else timedelta()
@@ -84,10 +84,6 @@ class ServerClock:
         """Read it again and again until cancelled, through any outage."""
         await self.known()
         await repeat(self.read, lambda: READ_EVERY, failed="the clock of NATS cannot be read, retrying")
-
-
-def _own() -> datetime:
-    return datetime.now(UTC)
 
 
 def _running() -> timedelta:

@@ -51,7 +51,7 @@ DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 CHECK_INTERVAL: Final = 10.0
 """Seconds between two looks for streams that were deleted."""
-LEFT: Final = frozenset({EVENTS, kv_stream(PAUSES_BUCKET)})
+NOT_MADE_AGAIN: Final = frozenset({EVENTS, kv_stream(PAUSES_BUCKET)})
 """A person decides whether these are created again: with an empty log, or without pauses, jobs would run that must not.
 Without them none is claimed."""
 
@@ -216,12 +216,12 @@ class Streams:
         self.whole = not deleted
         for config in deleted:
             name = config["name"]
-            if name in LEFT:
+            if name in NOT_MADE_AGAIN:
                 log.error("stream was deleted: restore it, or restart a service to have it empty", stream=name)
             else:
                 await _create(self._broker, config)
                 log.error("stream was deleted, created it again without what it held", stream=name)
-        self.whole = not any(config["name"] in LEFT for config in deleted)
+        self.whole = not any(config["name"] in NOT_MADE_AGAIN for config in deleted)
 
 
 async def _info(broker: Broker, config: Mapping[str, Any]) -> dict[str, Any] | None:
