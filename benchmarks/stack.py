@@ -69,8 +69,12 @@ class Stack:
         job = {"qname": queue, "container_image": IMAGE, "run": run, "wrap_secret_id": ticket, **fields}
         return str((await self.call("POST", "/v1/api/job", job))["_id"])
 
-    async def end(self, job_id: str) -> dict[str, Any]:
-        """Wait for a job's end on its event stream; what that says of it."""
+    async def end(self, job_id: str) -> None:
+        """Wait for a job's success on its event stream.
+
+        Raises:
+            RuntimeError: it ended otherwise: how long that takes says nothing.
+        """
         url = f"{self.env['STINT_URL']}/v1/api/job/{job_id}/events"
         async with self.http.get(url) as answer:
             name = b""
@@ -78,7 +82,9 @@ class Stack:
                 if line.startswith(b"event: "):
                     name = line[7:].strip()
                 elif line.startswith(b"data: ") and name == b"end":
-                    return dict(msgspec.json.decode(line[6:]))
+                    if (status := msgspec.json.decode(line[6:])["status"]) != "success":
+                        raise RuntimeError(f"job {job_id} is {status}")
+                    return
         raise RuntimeError(f"the stream of job {job_id} ended before the job")
 
 
