@@ -18,8 +18,8 @@ RUNNERS: Final = (1, 2, 4, 8)
 CORES: Final = os.cpu_count() or 1
 BUSY: Final = tuple(int(n) for n in os.environ.get("BENCH_BUSY", "100,300").split(","))
 FREE: Final = (4, 1)
-NEW: Final = 100
-"""New queues whose first job's start is timed."""
+NEW: Final = 300
+"""New queues whose first job's start is timed: enough for a 99th percentile."""
 IDLE: Final = (1, 16)
 """Runners of a fleet that has almost nothing to do."""
 FEW: Final = 100
@@ -185,12 +185,12 @@ async def _beside(fleet: Fleet, busy: int, alone: Sequence[float]) -> list[Row]:
         ]
         await asyncio.gather(*(fleet.started(job_id) for job_id in fresh[: len(queues)]))
         running += fresh
-        values = await fleet.start_times(f"beside-{busy}-{free}", NEW)
+        starts = Measured("Stint", "ms", await fleet.start_times(f"beside-{busy}-{free}", NEW))
         name = f"a new queue's job starts, {busy} other queues busy, {free} slots free"
-        worst = Measured("Stint", "ms", [max(values)])
+        late = Measured("Stint", "ms", [starts.percentile(99)])
         found += [
-            Row(name, Measured("Stint", "ms", values), Measured("no other queue", "ms", alone)),
-            Row(f"{name}, slowest of {NEW}", worst, None, [Goal(30, unit="ms")]),
+            Row(name, starts, Measured("no other queue", "ms", alone)),
+            Row(f"{name}, 99th percentile", late, None, [Goal(30, unit="ms")]),
         ]
     for job_id in reversed(running):
         await stint.call("POST", f"/v1/api/job/kill/{job_id}")
