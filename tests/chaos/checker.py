@@ -8,7 +8,7 @@ I9 every fact is legal, and nothing runs that should not.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -25,25 +25,13 @@ ENDS: Final = frozenset({Ended.kind, Rejected.kind, Deleted.kind})
 
 @dataclass(frozen=True)
 class Case:
-    """The evidence, and what several invariants need of it.
-
-    Attributes:
-        jobs: as their facts tell them, by id.
-        illegal: facts that moved nothing.
-        by_key: submissions, by key.
-        by_id: submissions whose id is known.
-    """
+    """The evidence, and what several invariants need of it. `illegal` are the facts that moved nothing."""
 
     evidence: Evidence
     jobs: Mapping[str, Job]
     illegal: Sequence[Record]
-    by_key: Mapping[str, Submission] = field(init=False)
-    by_id: Mapping[str, Submission] = field(init=False)
-
-    def __post_init__(self) -> None:
-        submissions = self.evidence.submissions
-        object.__setattr__(self, "by_key", {item.key: item for item in submissions})
-        object.__setattr__(self, "by_id", {item.job_id: item for item in submissions if item.job_id})
+    by_key: Mapping[str, Submission]
+    by_id: Mapping[str, Submission]
 
 
 def check(evidence: Evidence) -> list[Violation]:
@@ -65,7 +53,8 @@ def _case(evidence: Evidence) -> Case:
             illegal.append(record)
         if after is not None:
             jobs[record.job_id] = after
-    return Case(evidence, jobs, illegal)
+    by_key = {item.key: item for item in evidence.submissions}
+    return Case(evidence, jobs, illegal, by_key, {item.job_id: item for item in evidence.submissions if item.job_id})
 
 
 # --- I1, I3, I4: what the jobs themselves saw ----------------------------------------------------------------------

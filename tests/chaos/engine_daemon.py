@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,11 +32,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 @dataclass
 class Container:
-    """One container: its folder holds its output and the archives put into it.
-
-    Attributes:
-        exited: the exit status, once it has one.
-    """
+    """One container: its folder holds its output and the archives put into it."""
 
     container_id: str
     folder: Path
@@ -112,18 +107,7 @@ class Daemon:
         self._containers: dict[str, Container] = {}
 
     async def answer(self, request: dict[str, Any]) -> Any:
-        operations: dict[str, Callable[..., Awaitable[Any]]] = {
-            "create": self.create,
-            "start": self.start,
-            "wait": self.wait,
-            "stop": self.stop,
-            "kill": self.kill,
-            "remove": self.remove,
-            "show": self.show,
-            "find": self.find,
-            "count": self.count,
-        }
-        return await operations[request.pop("do")](**request)
+        return await getattr(self, request.pop("do"))(**request)
 
     async def create(self, command: list[str], env: list[str], labels: dict[str, str], *, tty: bool) -> str:
         container_id = secrets.token_hex(32)

@@ -23,15 +23,10 @@ class Answer(StrEnum):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """One job as the load sent it.
+    """One job as the load sent it. `job_id` is "" where no answer told it.
 
-    Attributes:
-        key: stands in the job's command, so that what runs can be told apart whatever its id.
-        queue: its name.
-        job_id: "" where no answer told it.
-        answer: what its submitter was told.
-        lines: of its output, each `key number`, on standard output and every fifth on standard error.
-        hold: it was submitted with `on_lost` `hold`.
+    Its key stands in its command, so that what runs can be told apart whatever its id. It writes so many lines, each
+    `key number`, every fifth on standard error.
     """
 
     key: str
@@ -52,13 +47,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """One line that a job's own process appended to its queue's file.
-
-    Attributes:
-        key: the job's.
-        what: `begin`, `tick`, `end`, or `overlap` when another process held the queue's lock.
-        process: which run of the command it was.
-    """
+    """What a job's process appended to its queue's file: `begin`, `tick`, `end`, or `overlap` with another process."""
 
     key: str
     what: str
@@ -75,17 +64,12 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the checker looks at.
+    """Everything that the checker looks at, in the order in which it happened.
 
     Attributes:
-        submissions: in the order in which they were sent.
-        truth: what the jobs of a queue saw, by the queue's name, in the order in which it happened.
-        records: all of EVENTS, in order.
-        views: the view's values, by job id, once everything had settled.
-        rebuilt: the same, after the view was made again.
-        output: the chunks of LOGS, by job id.
+        truth: what the jobs of a queue saw, by the queue's name.
+        views: by job id, once everything had settled; `rebuilt` after they were made again.
         left: what should be gone: a kind (`container`, `payload`, `work`, `consumer`, `token`) and its name.
-        faults: as they were injected.
         patience: seconds that a queue with work may pass without a job's end when no fault is about.
     """
 
@@ -101,13 +85,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Violation(msgspec.Struct, frozen=True, order=True):
-    """Something that must not be.
-
-    Attributes:
-        invariant: `I1` to `I9`.
-        subject: the job's id or key, or the queue.
-        sentence: what is wrong with it.
-    """
+    """An invariant (`I1` to `I9`) that does not hold of a subject: a job's id or key, or a queue."""
 
     invariant: str
     subject: str

@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,6 +11,7 @@ import msgspec
 
 from stint.core.names.streams import WORK
 from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
+from stint.process.background import cancel
 from stint_runner.retry import retry
 from tests.chaos.evidence import Pause
 from tests.chaos.schedule import Fault
@@ -21,6 +22,8 @@ from tests.support.outputs import places_of
 
 LOOK: Final = 0.2
 """Seconds between two looks for a job in a certain state."""
+Kind = Callable[[World, Fault, AsyncExitStack], Awaitable[None]]
+"""Begins a fault, and pushes what lifts it."""
 
 
 async def inject(world: World, faults: Sequence[Fault]) -> list[Pause]:
@@ -37,7 +40,8 @@ async def _inject(world: World, fault: Fault, start: float) -> Pause:
     if fault.target < 0:
         fault = msgspec.structs.replace(fault, target=await _busy_runner(world))
     begin = datetime.now(UTC)
-    async with _KINDS[fault.kind](world, fault):
+    async with AsyncExitStack() as lifting:
+        await _KINDS[fault.kind](world, fault, lifting)
         await asyncio.sleep(fault.length)
     return Pause(fault.kind, fault.place, begin, datetime.now(UTC))
 
@@ -53,67 +57,44 @@ async def _busy_runner(world: World) -> int:
         await asyncio.sleep(LOOK)
 
 
-def _kill(services: Callable[[World], list[Supervised]]) -> Callable[[World, Fault], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def kill(world: World, fault: Fault) -> AsyncIterator[None]:
+def _kill(services: Callable[[World], list[Supervised]]) -> Kind:
+    async def kill(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
         service = services(world)[fault.target]
         service.kill()
-        try:
-            yield
-        finally:
-            service.resume()
+        lifting.callback(service.resume)
 
     return kill
 
 
-@asynccontextmanager
-async def _pause(world: World, fault: Fault) -> AsyncIterator[None]:
+async def _pause(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     service = world.runners[fault.target]
     service.pause()
-    try:
-        yield
-    finally:
-        service.resume()
+    lifting.callback(service.resume)
 
 
-@asynccontextmanager
-async def _partition(world: World, fault: Fault) -> AsyncIterator[None]:
-    proxies = world.proxies[fault.target]
-    for proxy in proxies:
+async def _partition(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
+    for proxy in world.proxies[fault.target]:
+        lifting.callback(proxy.heal)
         if fault.kind == "partition drop":
             proxy.drop()
         else:
             proxy.stall()
-    try:
-        yield
-    finally:
-        for proxy in proxies:
-            proxy.heal()
 
 
-@asynccontextmanager
-async def _nats(world: World, fault: Fault) -> AsyncIterator[None]:
+async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """Of a cluster, target 0 is whoever leads the stream of events."""
     leads = await retry(world.leader) if len(world.nats) > 1 else 0
     server = world.nats[(leads + fault.target) % len(world.nats)]
     await server.kill()
-    try:
-        yield
-    finally:
-        await server.start()
+    lifting.push_async_callback(server.start)
 
 
-@asynccontextmanager
-async def _vault(world: World, _fault: Fault) -> AsyncIterator[None]:
+async def _vault(world: World, _fault: Fault, lifting: AsyncExitStack) -> None:
     await world.seal()
-    try:
-        yield
-    finally:
-        await world.unseal()
+    lifting.push_async_callback(world.unseal)
 
 
-@asynccontextmanager
-async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
+async def _consumer(world: World, fault: Fault, _lifting: AsyncExitStack) -> None:
     """What holds a queue's lease is gone, and the job is delivered again while it runs."""
     listed = await retry(lambda: world.broker.api(f"CONSUMER.LIST.{WORK}", {"offset": 0}))
     consumers = listed.get("consumers") or ()
@@ -121,18 +102,11 @@ async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
     if busy:
         chosen = busy[fault.target % len(busy)]
         await retry(lambda: world.broker.api(f"CONSUMER.DELETE.{WORK}.{chosen}"))
-    yield
 
 
-@asynccontextmanager
-async def _consumers_come_and_go(world: World, _fault: Fault) -> AsyncIterator[None]:
+async def _consumers_come_and_go(world: World, _fault: Fault, lifting: AsyncExitStack) -> None:
     """Consumers go at any moment: one that holds a job, is just delivering one, or has just been made."""
-    deleting = asyncio.create_task(_delete_consumers(world))
-    try:
-        yield
-    finally:
-        deleting.cancel()
-        await asyncio.gather(deleting, return_exceptions=True)
+    lifting.push_async_callback(cancel, asyncio.create_task(_delete_consumers(world)))
 
 
 async def _delete_consumers(world: World) -> None:
@@ -143,25 +117,20 @@ async def _delete_consumers(world: World) -> None:
         await asyncio.sleep(LOOK)
 
 
-@asynccontextmanager
-async def _consumer_broken(world: World, fault: Fault) -> AsyncIterator[None]:
+async def _consumer_broken(world: World, fault: Fault, _lifting: AsyncExitStack) -> None:
     """What a race between a consumer's deletion and its making leaves on one server: it serves on without its files."""
     folders = sorted(world.nats[0].data_dir.glob(f"store/**/{WORK}/obs/*")) if len(world.nats) == 1 else []
     if folders:
         await asyncio.to_thread(shutil.rmtree, folders[fault.target % len(folders)], ignore_errors=True)
-    yield
 
 
-@asynccontextmanager
-async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
+async def _work(world: World, _fault: Fault, _lifting: AsyncExitStack) -> None:
     """The stream of pending jobs is lost, and made again from the events."""
     await retry(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
     await declare_anew(world.broker, world.plan.servers)
-    yield
 
 
-@asynccontextmanager
-async def _work_renumbered(world: World, fault: Fault) -> AsyncIterator[None]:
+async def _work_renumbered(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """The same, while a job has ended and is not acknowledged yet, and with the first job forgotten before.
 
     The number of the ended job in the new stream is that of the job behind it.
@@ -169,8 +138,7 @@ async def _work_renumbered(world: World, fault: Fault) -> AsyncIterator[None]:
     history = JetStreamHistory(world.broker)
     first = await _acknowledged_before_one_that_is_over(history)
     await history.forget(first, before=datetime.now(UTC))
-    async with _work(world, fault):
-        yield
+    await _work(world, fault, lifting)
 
 
 async def _acknowledged_before_one_that_is_over(history: JetStreamHistory) -> str:
@@ -184,7 +152,7 @@ async def _acknowledged_before_one_that_is_over(history: JetStreamHistory) -> st
         await asyncio.sleep(LOOK)
 
 
-_KINDS: dict[str, Callable[[World, Fault], AbstractAsyncContextManager[None]]] = {
+_KINDS: dict[str, Kind] = {
     "runner kill": _kill(lambda world: world.runners),
     "projector kill": _kill(lambda world: world.projectors),
     "api kill": _kill(lambda world: world.apis),

@@ -25,7 +25,6 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One job to be.
 
     Attributes:
-        number: from 0.
         via: `publish`, `rest` or `key` (REST with an Idempotency-Key).
         fate: "", `kill`, `delete` (at once) or `delete late`.
         doubt: leave an outcome unknown that a second try would tell.

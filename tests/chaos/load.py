@@ -28,11 +28,7 @@ TRIES: Final = 40
 
 
 class Load:
-    """A plan's jobs.
-
-    Attributes:
-        submissions: what was sent, and what came of it.
-    """
+    """Sends a plan's jobs, and keeps what came of them."""
 
     def __init__(self, world: World) -> None:
         self.submissions: list[Submission] = []

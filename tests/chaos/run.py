@@ -5,8 +5,7 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from tests.chaos.load import Load
 from tests.chaos.plan import Plan
 from tests.chaos.schedule import Fault, schedule
 from tests.chaos.world import World, world
+from tests.support.waiting import meanwhile
 
 SHOWN: Final = 40
 """Violations that a report spells out."""
@@ -104,7 +104,7 @@ def _folder(plan: Plan) -> Iterator[Path]:
 
 async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:
     plan, load, follower = made.plan, Load(made), Follower(made.broker)
-    async with _following(follower, load):
+    async with meanwhile(follower.run(load)):
         async with asyncio.TaskGroup() as group:
             injecting = group.create_task(inject(made, faults))
             group.create_task(load.run())
@@ -129,13 +129,3 @@ async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:
         faults=injected,
         patience=plan.patience,
     )
-
-
-@asynccontextmanager
-async def _following(follower: Follower, load: Load) -> AsyncIterator[None]:
-    following = asyncio.create_task(follower.run(load))
-    try:
-        yield
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)

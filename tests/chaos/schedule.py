@@ -33,15 +33,11 @@ _GLOBAL: Final = frozenset({"nats kill", "vault seal", "work recreate", "work re
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault.
+    """A fault of one of the kinds in `WEIGHTS`, `at` seconds from the run's start, for `length` seconds.
 
-    Attributes:
-        at: seconds from the run's start.
-        kind: one of `WEIGHTS`.
-        target: which runner, projector, API or NATS server; of a cluster's servers 0 is the stream's leader. Of a
-            consumer's it is how many running jobs' queues to pass over. -1 waits for a job to run, and hits its
-            runner, or its queue's consumer.
-        length: seconds until it is lifted.
+    Its target is a runner, projector, API or NATS server; of a cluster's servers 0 is the stream's leader. Of a
+    consumer's it is how many running jobs' queues to pass over. -1 waits for a job to run, and hits its runner, or its
+    queue's consumer.
     """
 
     at: float
@@ -61,15 +57,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 def schedule(
     seed: int, *, seconds: float, faults: int, lease: float, sizes: Mapping[str, int], kinds: Sequence[str] = ()
 ) -> list[Fault]:
-    """Faults in order of time, spread over `seconds`, the last one lifted by then.
+    """Faults in order of time, spread over `seconds`, the last one lifted by then; the same for the same seed.
 
-    Args:
-        seed: the same seed gives the same faults.
-        seconds: the time that there is.
-        faults: how many.
-        lease: L: lengths are shorter and longer than that.
-        sizes: how many there are of `runner`, `projector`, `api` and `nats`.
-        kinds: only these; () for all.
+    Their lengths are shorter and longer than the lease. `sizes` counts each `runner`, `projector`, `api` and `nats`.
     """
     dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
     chosen = {kind: WEIGHTS[kind] or 1 for kind in kinds} if kinds else WEIGHTS

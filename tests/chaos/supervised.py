@@ -19,11 +19,7 @@ STOP: Final = 60.0
 
 
 class Supervised:
-    """`python -m MODULE`, started again whenever it ends, as an operator's supervisor would.
-
-    Attributes:
-        exits: exit codes of ends that no fault of ours caused.
-    """
+    """`python -m MODULE`, started again whenever it ends. `exits` counts the codes of ends that no fault caused."""
 
     def __init__(self, name: str, module: str, environ: Mapping[str, str], log: Path) -> None:
         self.name = name

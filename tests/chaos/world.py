@@ -32,12 +32,9 @@ STARTED = 60.0
 
 @dataclass
 class World:
-    """Everything that runs.
+    """Everything that runs. `broker` is the harness's own connection, through no proxy; on Docker `engines` is empty.
 
-    Attributes:
-        broker: the harness's own connection, through no proxy.
-        truth: the folder that jobs write into; `truth_for_jobs` is its name where they run.
-        engines: empty on Docker. See `Plan.machines`.
+    Jobs write into `truth`, whose name is `truth_for_jobs` where they run.
     """
 
     plan: Plan
