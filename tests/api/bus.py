@@ -20,10 +20,6 @@ def queue_token(qname: str) -> str:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Attributes:
-    stream: JetStream of the stack.
-    """
-
     api: Api
     stream: JetStreamContext
 

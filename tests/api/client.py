@@ -65,10 +65,7 @@ def shell_job(script: str = "echo it ran", **fields: Any) -> Json:
 
 @dataclass(frozen=True)
 class Api:
-    """Attributes:
-    env: what `--env-file` of a stack says.
-    http: sends the client's token with each request.
-    """
+    """A stack, by what its `--env-file` says. `http` sends the client's token with each request."""
 
     env: Mapping[str, str] = field(repr=False)
     http: httpx.AsyncClient

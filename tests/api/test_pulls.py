@@ -4,7 +4,6 @@ import pytest
 
 from tests.api.client import Api, Json
 from tests.api.conftest import Own
-from tests.api.logins import login
 
 
 async def ran(api: Api, image: str, policy: str = "") -> Json:
@@ -78,7 +77,7 @@ async def test_an_image_that_no_registry_has(own: Own) -> None:
 @pytest.mark.parametrize("which", ["by_config", "by_vault"])
 async def test_a_registry_that_wants_a_login(own: Own, which: str) -> None:
     wanted = getattr(own.registries, which)
-    image = await wanted.push_new("busybox", "team/private:1", auth=login(wanted))
+    image = await wanted.push_new("busybox", "team/private:1")
     job = await ran(own.api, image)
     assert "a pass:word" not in str(job)
 
@@ -86,7 +85,7 @@ async def test_a_registry_that_wants_a_login(own: Own, which: str) -> None:
 async def test_a_registry_that_nobody_has_a_login_for_or_a_wrong_one(own: Own) -> None:
     """Vault's word wins over the docker config's."""
     closed, vault = own.registries.closed, own.api.vault
-    image = await closed.push_new("busybox", "team/other:1", auth=login(closed))
+    image = await closed.push_new("busybox", "team/other:1")
     refused(await own.api.run(container_image=image))
     found = await vault.call(vault.admin, "GET", "kv/data/registries")
     wrong = {"username": "someone", "password": "quite-wrong-word"}
@@ -95,7 +94,7 @@ async def test_a_registry_that_nobody_has_a_login_for_or_a_wrong_one(own: Own) -
         job = await own.api.run(container_image=image)
         refused(job)
         assert "quite-wrong-word" not in str(job)
-        await vault.put_secret("registries", {**found["data"]["data"], closed.host: dict(login(closed))})
+        await vault.put_secret("registries", {**found["data"]["data"], closed.host: closed.login})
         await ran(own.api, image)
     finally:
         await vault.put_secret("registries", found["data"]["data"])

@@ -14,11 +14,7 @@ KV1 = "api-suite-kv1"
 
 @dataclass(frozen=True)
 class Vault:
-    """Attributes:
-    client: a token with the policy `stint-client`.
-    admin: a token that may do everything.
-    role: the jobs' AppRole, and the key that seals payloads.
-    """
+    """A stack's Vault. `role` is the jobs' AppRole, and the key that seals payloads; the others are tokens."""
 
     http: httpx.AsyncClient
     role: str

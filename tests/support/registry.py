@@ -29,9 +29,6 @@ _ACCESS = re.compile(
 )
 """In the line of an answered request (Apache's combined format), the last part being the user agent."""
 
-Auth = Mapping[str, str]
-"""A login as aiodocker takes it: `username` and `password`."""
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -47,7 +44,7 @@ class Asked:
 class Registry(ServerProcess):
     """A registry on loopback. With `users` (name: password) it wants one of these logins for everything.
 
-    It can be stopped and started again; its images and its address stay.
+    It can be stopped and started again; its images and its address stay. Its own methods log in as the first user.
     """
 
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -61,7 +58,12 @@ class Registry(ServerProcess):
     def url(self) -> str:
         return f"http://{self.host}"
 
-    async def push(self, image: str, name: str, *, auth: Auth | None = None) -> str:
+    @property
+    def login(self) -> dict[str, str]:
+        """That of the first user, as aiodocker takes it: `username` and `password`. Empty if none is wanted."""
+        return next(({"username": name, "password": password} for name, password in self.users.items()), {})
+
+    async def push(self, image: str, name: str) -> str:
         """Push an image of this machine's engine as `name` (`team/app:1`); returns the full reference.
 
         The engine has no new name afterwards: it pushes with a tag of its own, which stays in the registry.
@@ -71,15 +73,15 @@ class Registry(ServerProcess):
         async with aiodocker.Docker() as docker:
             await docker.images.tag(image, repository, tag=tag)
             try:
-                async for line in docker.images.push(repository, tag=tag, auth=_login(auth), stream=True):
+                async for line in docker.images.push(repository, tag=tag, auth=self.login or None, stream=True):
                     if "error" in line:
                         raise RuntimeError(f"The push failed: {line['error']}")
             finally:
                 await docker.images.delete(f"{repository}:{tag}")
-        await self._tag(path, tag, wanted or "latest", auth)
+        await self._tag(path, tag, wanted or "latest")
         return f"{repository}:{wanted or 'latest'}"
 
-    async def push_new(self, base: str, name: str, *, auth: Auth | None = None) -> str:
+    async def push_new(self, base: str, name: str) -> str:
         """Push an image that no engine has: `base` with a label of its own. Returns the full reference."""
         made = f"stint-test/{secrets.token_hex(8)}"
         async with aiodocker.Docker() as docker:
@@ -88,26 +90,19 @@ class Registry(ServerProcess):
                 with attempt:
                     await docker.images.build(fileobj=_labelled(base), tag=made, encoding="identity")
             try:
-                return await self.push(made, name, auth=auth)
+                return await self.push(made, name)
             finally:
                 await docker.images.delete(made)
 
-    async def digest(self, name: str, *, auth: Auth | None = None) -> str:
+    async def digest(self, name: str) -> str:
         """The digest of `name` (`team/app:1`), as it stands behind `@`."""
         repository, _, tag = name.partition(":")
-        async with self._client(auth) as client:
+        async with self._client() as client:
             answer = await client.head(f"/v2/{repository}/manifests/{tag or 'latest'}")
         return str(answer.raise_for_status().headers["Docker-Content-Digest"])
 
-    async def delete(self, name: str, *, auth: Auth | None = None) -> None:
-        """Delete the image behind `name`, with all its tags."""
-        digest = await self.digest(name, auth=auth)
-        async with self._client(auth) as client:
-            answer = await client.delete(f"/v2/{name.partition(':')[0]}/manifests/{digest}")
-        answer.raise_for_status()
-
-    async def _tag(self, path: str, tag: str, wanted: str, auth: Auth | None) -> None:
-        async with self._client(auth) as client:
+    async def _tag(self, path: str, tag: str, wanted: str) -> None:
+        async with self._client() as client:
             manifest = (await client.get(f"/v2/{path}/manifests/{tag}")).raise_for_status()
             headers = {"Content-Type": manifest.headers["Content-Type"]}
             answer = await client.put(f"/v2/{path}/manifests/{wanted}", content=manifest.content, headers=headers)
@@ -121,8 +116,8 @@ class Registry(ServerProcess):
         found = (Asked(m["method"], m["name"], m["reference"], int(m["status"])) for m in _ACCESS.finditer(self.log))
         return [asked for asked in found if name in {"", asked.name}]
 
-    def _client(self, auth: Auth | None) -> httpx.AsyncClient:
-        basic = httpx.BasicAuth(auth["username"], auth["password"]) if auth else None
+    def _client(self) -> httpx.AsyncClient:
+        basic = httpx.BasicAuth(*self.login.values()) if self.login else None
         return httpx.AsyncClient(base_url=self.url, auth=basic, headers={"Accept": _MANIFEST_TYPE}, trust_env=False)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
@@ -149,12 +144,11 @@ class Registry(ServerProcess):
         return path
 
     async def _ready(self) -> bool:
-        async with self._client(None) as client:
+        async with self._client() as client:
             try:
-                answer = await client.get("/v2/")
+                return (await client.get("/v2/")).is_success
             except httpx.TransportError:
                 return False
-        return answer.status_code in {httpx.codes.OK, httpx.codes.UNAUTHORIZED}
 
 
 @contextlib.asynccontextmanager
@@ -177,10 +171,6 @@ async def mirrored_engine(folder: Path, mirror: Registry) -> AsyncIterator[str]:
 def _labelled(base: str) -> io.BytesIO:
     """The context of a build."""
     return io.BytesIO(tar_of({"Dockerfile": f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n"}))
-
-
-def _login(auth: Auth | None) -> dict[str, str] | None:
-    return dict(auth) if auth else None
 
 
 def _htpasswd(name: str, password: str) -> str:

@@ -44,7 +44,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reg
 @pytest.fixture(scope="module")
 async def pushed(guarded: Registry, busybox: str) -> str:
     """The name of an image that nobody gets without a login."""
-    return await guarded.push_new(busybox, f"team/{secrets.token_hex(6)}:1", auth=AUTH)
+    return await guarded.push_new(busybox, f"team/{secrets.token_hex(6)}:1")
 
 
 @pytest.fixture
