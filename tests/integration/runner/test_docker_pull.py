@@ -37,7 +37,7 @@ def digest(data: bytes) -> str:
 
 
 class Registry:
-    """One image under any name; the first pulls get the `failures`, one each."""
+    """One image under any name, of which `image` is one; the first pulls get the `failures`, one each."""
 
     def __init__(self) -> None:
         layer = overlay(Member(path="file", data=uuid.uuid4().bytes, mode=0o644, owner=0))
@@ -59,6 +59,7 @@ class Registry:
         self.slow = False
         self.asked, self.dropped = asyncio.Event(), asyncio.Event()
         self.pulls = 0
+        self.image = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "/manifests/" in request.path:
@@ -95,18 +96,17 @@ class Registry:
 
 
 @pytest.fixture
-async def registry() -> AsyncIterator[tuple[Registry, str]]:
-    """The registry, and an image's name in it."""
+async def served() -> AsyncIterator[Registry]:
     registry = Registry()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", registry.answer)
     runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    name = f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
-    yield registry, name
+    registry.image = f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
+    yield registry
     await runner.cleanup()
-    await forget(name, f"{name}@{digest(registry.manifest)}")
+    await forget(registry.image, f"{registry.image}@{digest(registry.manifest)}")
 
 
 @pytest.fixture(autouse=True)
@@ -123,18 +123,16 @@ async def forget(*images: str) -> None:
                 await docker.images.delete(image, force=True)
 
 
-async def test_a_registry_that_is_busy_is_asked_again(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
-    served, image = registry
+async def test_a_registry_that_is_busy_is_asked_again(engine: DockerEngine, served: Registry) -> None:
     served.failures = [(503, ""), (502, "")]
-    await engine.ensure_image(image, always=False)
+    await engine.ensure_image(served.image, always=False)
     assert served.pulls == 3
 
 
-async def test_each_attempt_is_told(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
-    served, image = registry
+async def test_each_attempt_is_told(engine: DockerEngine, served: Registry) -> None:
     served.failures = [(503, "")] * 9
     with pytest.raises(ImageError) as caught:
-        await engine.ensure_image(image, always=False)
+        await engine.ensure_image(served.image, always=False)
     lines = str(caught.value).splitlines()
     assert lines[0] == "All attempts fail:"
     assert [line.partition(":")[0] for line in lines[1:]] == ["#1", "#2", "#3", "#4"]
@@ -144,28 +142,23 @@ async def test_each_attempt_is_told(engine: DockerEngine, registry: tuple[Regist
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "UNAUTHORIZED"), (403, "DENIED"), (404, "NAME_UNKNOWN"), (404, "MANIFEST_UNKNOWN")]
 )
-async def test_a_refusal_is_final(engine: DockerEngine, registry: tuple[Registry, str], status: int, code: str) -> None:
-    served, image = registry
+async def test_a_refusal_is_final(engine: DockerEngine, served: Registry, status: int, code: str) -> None:
     served.failures = [(status, code)]
     with pytest.raises(ImageError, match="All attempts fail:\n#1: ") as caught:
-        await engine.ensure_image(image, always=False)
+        await engine.ensure_image(served.image, always=False)
     assert len(str(caught.value).splitlines()) == 2
     assert served.pulls == 1
 
 
-async def test_an_error_inside_the_progress(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
-    served, image = registry
+async def test_an_error_inside_the_progress(engine: DockerEngine, served: Registry) -> None:
     served.blobs_fail = True
     with pytest.raises(ImageError, match=r"#1: .*blob"):
-        await engine.ensure_image(image, always=False)
+        await engine.ensure_image(served.image, always=False)
 
 
-async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(
-    engine: DockerEngine, registry: tuple[Registry, str]
-) -> None:
-    served, image = registry
+async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(engine: DockerEngine, served: Registry) -> None:
     served.slow = True
-    pulling = asyncio.create_task(engine.ensure_image(image, always=False))
+    pulling = asyncio.create_task(engine.ensure_image(served.image, always=False))
     async with asyncio.timeout(20):
         await served.asked.wait()
         pulling.cancel()
@@ -175,14 +168,13 @@ async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(
     served.slow = False
     served.failures = [(404, "MANIFEST_UNKNOWN")]
     with pytest.raises(ImageError):
-        await engine.ensure_image(image, always=False)
+        await engine.ensure_image(served.image, always=False)
 
 
-async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, registry: tuple[Registry, str]) -> None:
-    served, image = registry
+async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, served: Registry) -> None:
     served.slow = True
     async with bench.runner(), asyncio.timeout(30):
-        job_id = await bench.submit("true", payload={"container_image": image})
+        job_id = await bench.submit("true", payload={"container_image": served.image})
         await served.asked.wait()
         await bench.append_kill(job_id)
         job, end = await bench.end(job_id)
@@ -190,11 +182,8 @@ async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, registry: tuple[Regi
     assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
 
 
-async def test_a_container_is_of_the_image_that_its_name_means_now(
-    engine: DockerEngine, registry: tuple[Registry, str]
-) -> None:
-    _, image = registry
-    spec = ContainerSpec(image=image, command=["/file"])
+async def test_a_container_is_of_the_image_that_its_name_means_now(engine: DockerEngine, served: Registry) -> None:
+    spec = ContainerSpec(image=served.image, command=["/file"])
     with pytest.raises(ImageError):
         await engine.create(spec)
     uses: list[ImageUse] = []
@@ -203,9 +192,9 @@ async def test_a_container_is_of_the_image_that_its_name_means_now(
         uses.append(use)
 
     engine.tell_of_images(used)
-    await engine.ensure_image(image, always=False)
+    await engine.ensure_image(served.image, always=False)
     container = await engine.create(spec)
-    assert await engine.image_of(container) == await image_id(image)
+    assert await engine.image_of(container) == await image_id(served.image)
     await engine.remove(container)
     (pulled, made) = uses
     assert made == ImageUse(image_id=pulled.image_id, name=pulled.name)

@@ -34,7 +34,8 @@ class House:
     """An engine, its keeper with a clock of the test's own, and what the test has to clear away."""
 
     broker: Broker
-    engine: DockerEngine
+    engine: DockerEngine = field(default_factory=lambda: DockerEngine(HOST))
+    docker: Docker = field(default_factory=Docker)
     clock: list[float] = field(default_factory=lambda: [1e9])
     names: list[str] = field(default_factory=list)
 
@@ -56,8 +57,16 @@ class House:
         return await self.id_of(image)
 
     async def id_of(self, image: str) -> str:
-        async with Docker() as client:
-            return str((await client.images.inspect(image))["Id"])
+        return str((await self.docker.images.inspect(image))["Id"])
+
+    async def tags(self) -> set[str]:
+        return {tag for image in await self.docker.images.list() for tag in image["RepoTags"] or ()}
+
+    async def close(self) -> None:
+        for name in set(self.names) & await self.tags():
+            await self.docker.images.delete(name, force=True)
+        await self.docker.close()
+        await self.engine.close()
 
     async def later(self, seconds: float) -> list[str]:
         self.clock[0] += seconds
@@ -72,19 +81,11 @@ async def id_of_engine(engine: DockerEngine) -> str:
     return str((await engine.info())["engine_id"])
 
 
-async def tags() -> set[str]:
-    async with Docker() as client:
-        return {tag for image in await client.images.list() for tag in image["RepoTags"] or ()}
-
-
 @pytest.fixture
 async def house(broker: Broker) -> AsyncIterator[House]:
-    house = House(broker, DockerEngine(HOST))
+    house = House(broker)
     yield house
-    async with Docker() as client:
-        for name in set(house.names) & await tags():
-            await client.images.delete(name, force=True)
-    await house.engine.close()
+    await house.close()
 
 
 @pytest.fixture
@@ -108,13 +109,12 @@ async def test_it_goes_a_day_after_its_last_use(house: House, image: str) -> Non
 
 async def test_what_was_there_before_is_never_removed(house: House, shelf: Registry, busybox: str, image: str) -> None:
     known = await shelf.push(busybox, f"team/{secrets.token_hex(6)}:1")
-    async with Docker() as client:
-        await client.images.pull(image)
+    await house.docker.images.pull(image)
     for name in (busybox, known, image):
         await house.use(name)
         await house.use(name, always=name != busybox)
     assert await house.later(100 * DAY) == []
-    assert {busybox, known, image} <= await tags()
+    assert {busybox, known, image} <= await house.tags()
 
 
 async def test_an_image_in_use_stays_whole(house: House, image: str) -> None:
@@ -122,7 +122,7 @@ async def test_an_image_in_use_stays_whole(house: House, image: str) -> None:
     container = await house.engine.create(ContainerSpec(image=image, network="none"))
     try:
         assert await house.later(3 * DAY) == []
-        assert image in await tags()
+        assert image in await house.tags()
     finally:
         await house.engine.remove(container)
     assert await house.later(DAY - 1) == [], "its use has only just ended"
@@ -145,7 +145,7 @@ async def test_a_container_that_appears_at_the_last_moment(house: House, image: 
     house.clock[0] += DAY
     try:
         assert await keeper.sweep() == []
-        assert image in await tags()
+        assert image in await house.tags()
     finally:
         await engine.remove(container)
         await engine.close()
@@ -154,25 +154,23 @@ async def test_a_container_that_appears_at_the_last_moment(house: House, image: 
 
 async def test_an_image_that_somebody_named_stays_whole(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with Docker() as client:
-        await client.images.tag(image, "stint-test/somebody-elses", tag="1")
-        assert await house.later(DAY) == []
-        assert {image, "stint-test/somebody-elses:1"} <= await tags()
-        await client.images.delete("stint-test/somebody-elses:1")
+    await house.docker.images.tag(image, "stint-test/somebody-elses", tag="1")
+    assert await house.later(DAY) == []
+    assert {image, "stint-test/somebody-elses:1"} <= await house.tags()
+    await house.docker.images.delete("stint-test/somebody-elses:1")
     assert await house.later(DAY) == [image_id]
 
 
 async def test_an_image_with_a_child_stays(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with Docker() as client:
-        container = await client.containers.create({"Image": image, "Cmd": ["true"]})
-        child = await client.images.docker._query_json(  # noqa: SLF001 - aiodocker's commit wants a name
-            "commit", "POST", params={"container": container.id}
-        )
-        await container.delete()
-        assert await house.later(DAY) == []
-        assert image in await tags()
-        await client.images.delete(child["Id"])
+    container = await house.docker.containers.create({"Image": image, "Cmd": ["true"]})
+    child = await house.docker.images.docker._query_json(  # noqa: SLF001 - aiodocker's commit wants a name
+        "commit", "POST", params={"container": container.id}
+    )
+    await container.delete()
+    assert await house.later(DAY) == []
+    assert image in await house.tags()
+    await house.docker.images.delete(child["Id"])
     assert await house.later(DAY) == [image_id]
 
 
@@ -198,21 +196,19 @@ async def test_an_image_whose_tag_has_moved(house: House, shelf: Registry, busyb
     second = await house.use(image, always=True)
     assert first != second
     assert await house.keeper.sweep() == [first]
-    assert image in await tags()
+    assert image in await house.tags()
     assert await house.later(DAY) == [second]
 
 
 async def test_an_image_that_somebody_removed_is_forgotten(house: House, image: str) -> None:
     image_id = await house.use(image)
-    async with Docker() as client:
-        await client.images.delete(image)
+    await house.docker.images.delete(image)
     assert await house.later(0) == []
     assert await house.record(image_id) is None
-    async with Docker() as client:
-        await client.images.pull(image)
+    await house.docker.images.pull(image)
     await house.use(image)
     assert await house.later(10 * DAY) == [], "now it is theirs"
-    assert image in await tags()
+    assert image in await house.tags()
 
 
 async def test_each_engine_has_its_own_images(house: House, image: str, tmp_path: Path) -> None:
@@ -221,13 +217,12 @@ async def test_each_engine_has_its_own_images(house: House, image: str, tmp_path
         second = DockerEngine(host)
         keeper = house.another_keeper(second)
         await second.ensure_image(image, always=False)
-        async with Docker() as client:
-            await client.images.pull(image)
+        await house.docker.images.pull(image)
         image_id = await house.use(image)
         assert await id_of_engine(second) != await id_of_engine(house.engine)
         assert await house.later(DAY) == []
         assert await keeper.sweep() == [image_id]
-        assert image in await tags()
+        assert image in await house.tags()
         await second.close()
 
 
@@ -281,7 +276,7 @@ async def test_a_job_that_comes_while_its_image_goes(
 @pytest.mark.parametrize("known", [False, True])
 async def test_a_use_while_nats_is_away_is_told_later(nats_process: NatsProcess, image: str, known: bool) -> None:
     async with connected(nats_process.url) as broker:
-        house = House(broker, DockerEngine(HOST))
+        house = House(broker)
         if known:
             await house.use(image)
             house.clock[0] += DAY
@@ -291,7 +286,7 @@ async def test_a_use_while_nats_is_away_is_told_later(nats_process: NatsProcess,
         await broker.wait_connected()
         assert await house.later(0) == []
         assert await house.later(DAY) == [image_id]
-        await house.engine.close()
+        await house.close()
 
 
 async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str) -> None:
@@ -313,7 +308,7 @@ async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str)
     engine = Failing(HOST)
     async with meanwhile(ImageKeeper(house.records, engine, retention=0.2).run()), asyncio.timeout(20):
         await gone.wait()
-    assert image not in await tags()
+    assert image not in await house.tags()
     await engine.close()
 
 
@@ -328,7 +323,7 @@ async def test_an_engine_without_an_id_is_left_alone(house: House, image: str) -
     house.names.append(image)
     house.clock[0] += DAY
     assert await keeper.sweep() == []
-    assert image in await tags()
+    assert image in await house.tags()
     await engine.close()
 
 
