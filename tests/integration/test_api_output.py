@@ -20,7 +20,7 @@ from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
 from tests.support import events, memory, outputs
 from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
-from tests.support.brokers import connected
+from tests.support.brokers import connected, loaded
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import as_root
 from tests.support.waiting import until, until_true
@@ -83,8 +83,7 @@ class Writer:
 
     async def listed(self) -> None:
         """Put it on the list, as a projector does."""
-        job = await self._bench.log.load(self.job_id)
-        assert job is not None
+        job = await loaded(self._bench.log, self.job_id)
         assert await JetStreamViews(self._bench.broker).put(self.job_id, encode(view(job)), revision=0, ttl=None)
 
     async def get(self, **params: str) -> dict[str, Any]:

@@ -298,9 +298,7 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
 
 async def job_in(bench: Bench, queue: str) -> str:
     """The id of the queue's job, once it is submitted."""
-    found = await until(lambda: bench.job_of(queue))
-    assert found
-    return found
+    return await until(lambda: bench.job_of(queue))
 
 
 @pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130)])

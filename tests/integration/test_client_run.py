@@ -34,7 +34,7 @@ from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
-from tests.support.brokers import connected, delivered
+from tests.support.brokers import connected, delivered, loaded
 from tests.support.outputs import Writer
 from tests.support.ports import free_port
 from tests.support.relay import Relay
@@ -71,9 +71,7 @@ class Runner:
     async def take(self, queue: str) -> Job:
         delivery = await delivered(self.work, queue_token(queue))
         await delivery.ack()
-        job = await self.log.load(event_address(delivery.subject).job_id)
-        assert job is not None
-        return job
+        return await loaded(self.log, event_address(delivery.subject).job_id)
 
     async def open(self, job: Job) -> tuple[JobPayload, str]:
         """The payload, and the secret id, which this spends."""
@@ -384,8 +382,7 @@ async def test_ctrl_c_and_a_termination_stop_the_job(
             await bench.runner.facts(job, events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
             assert await process.wait() == code
-    after = await bench.runner.log.load(job.job_id)
-    assert after is not None
+    after = await loaded(bench.runner.log, job.job_id)
     assert after.kill_requested
 
 
@@ -506,8 +503,7 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     wanted = JobPayload(qname=secret().lower(), container_image="busybox", run=("x" * 700_000,))
     job_id = await publish.publish(Access(url=bench.nats.url), bench.openbao.address, token, wanted, ROLE)
-    job = await bench.runner.log.load(job_id)
-    assert job is not None
+    job = await loaded(bench.runner.log, job_id)
     assert job.state is State.QUEUED
     taken = await bench.runner.take(wanted.qname)
     assert taken.job_id == job_id

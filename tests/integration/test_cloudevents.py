@@ -15,6 +15,7 @@ from stint.jetstream import Broker, JetStreamEventLog, JetStreamOperations
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import subject_of
 from stint.ports import Outcome
+from tests.support.brokers import loaded
 from tests.support.events import TOKEN, deleted, ended, started, submitted
 
 
@@ -37,8 +38,7 @@ async def test_each_event_has_them_only_with_the_setting(broker: Broker, on: boo
     batch: list[AnyEvent] = [ended("success"), deleted()]
     for event in single:
         assert await log.append(TOKEN, job_id, event) is Outcome.WON
-    job = await log.load(job_id)
-    assert job is not None
+    job = await loaded(log, job_id)
     assert await log.append(TOKEN, job_id, *batch, after=job.sequence) is Outcome.WON
     pause = Paused(event_id="p", at="2026-01-02T03:04:05Z")
     await JetStreamOperations(broker, as_cloudevents=on).record(pause, operation := secrets.token_hex(12), TOKEN)
@@ -46,8 +46,7 @@ async def test_each_event_has_them_only_with_the_setting(broker: Broker, on: boo
     written = {EventAddress(event.kind, TOKEN, name): event for name, event in [*appended, (operation, pause)]}
     found = {**await headers(broker, job_id), **await headers(broker, operation)}
     assert found == {address: cloudevents(address, event) if on else {} for address, event in written.items()}
-    read = await log.load(job_id)
-    assert read is not None
+    read = await loaded(log, job_id)
     assert {kind: read.facts[kind].event for kind in read.facts} == {event.kind: event for _, event in appended}
 
 

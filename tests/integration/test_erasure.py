@@ -20,7 +20,7 @@ from stint.vault.setup import client_token
 from stint_api.submit.key_sweeper import KeySweeper
 from stint_runner.inputs.opening import DESTROYED, Opener
 from tests.support.api_bench import Bench, api, secret, service_environ
-from tests.support.brokers import connected
+from tests.support.brokers import connected, loaded
 from tests.support.events import ended, utc_now
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE
@@ -44,8 +44,7 @@ class Services:
 
     async def read(self, broker: Broker, job_id: str) -> str:
         """A job's command, as a runner would open it from this NATS."""
-        job = await JetStreamEventLog(broker).load(job_id)
-        assert job
+        job = await loaded(JetStreamEventLog(broker), job_id)
         stored = await _payload(broker, job)
         opener = Opener(vault=self.vault, session=self.runner, role=ROLE, role_id="", now=utc_now)
         ticket = await opener.ticket(_submitted(job).ticket, job)
@@ -124,8 +123,7 @@ async def test_a_deleted_job_cannot_be_read_from_a_backup(
                 return
             with pytest.raises(JobFailedError, match=DESTROYED):
                 await stint.read(broker, job_id)
-            job = await JetStreamEventLog(broker).load(job_id)
-            assert job
+            job = await loaded(JetStreamEventLog(broker), job_id)
             stored = await _payload(broker, job)
             assert b"vault:v" not in stored
             assert await stint.force(stored) == 6

@@ -9,14 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from stint.core.names.ids import queue_token
-from stint.core.names.patterns import QueuePatterns
 from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Look
 from stint.process.background import cancel
 from stint_runner.dispatch import finder
 from stint_runner.dispatch.worker import Worker
-from tests.support.brokers import happen
+from tests.support.brokers import happen, work_queues
 from tests.support.events import submitted
 from tests.support.waiting import until, until_true
 
@@ -63,12 +62,6 @@ class Runner:
 
     def end(self, token: str) -> None:
         self.dispatcher.held[token].set()
-
-
-async def work_queues(broker: Broker, served: str = "") -> JetStreamWorkQueues:
-    queues = JetStreamWorkQueues(broker, lease=30, served=QueuePatterns.parse(served))
-    await queues.start()
-    return queues
 
 
 @asynccontextmanager

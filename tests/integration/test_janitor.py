@@ -33,7 +33,6 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
-    JetStreamWorkQueues,
     ServerClock,
 )
 from stint.jetstream.streams import clock
@@ -48,7 +47,7 @@ from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.support.brokers import connected, happen
+from tests.support.brokers import connected, happen, loaded, work_queues
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.outputs import Writer, places_of
 from tests.support.servers import NatsProcess
@@ -76,8 +75,7 @@ async def store(broker: Broker, job_id: str) -> None:
 
 async def take_all(broker: Broker, but: str) -> None:
     """Empty the queue as a runner does, up to this job."""
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
+    queues = await work_queues(broker)
     while delivery := await queues.pull(TOKEN, 10):
         if f".{but}." in delivery.subject:
             return
@@ -150,8 +148,7 @@ async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broke
         assert output_gone is not None
         async with asyncio.timeout(10):
             assert abs(await watching - output_gone) < timedelta(seconds=2)
-        job = await JetStreamEventLog(broker).load(JOBS[0])
-        assert job is not None
+        job = await loaded(JetStreamEventLog(broker), JOBS[0])
         assert output_gone - parse_time(job.time_of("ended")) >= timedelta(seconds=2), "not before its time"
 
 
@@ -357,8 +354,7 @@ async def test_more_facts_than_one_answer_holds_are_forgotten_too(broker: Broker
     for number in range(1100):
         await broker.send(event_filter(f"kind-{number}", TOKEN, JOBS[0]), b"{}")
     await happen(broker, GOES_ON, submitted())
-    job = await JetStreamEventLog(broker).load(JOBS[0])
-    assert job is not None
+    job = await loaded(JetStreamEventLog(broker), JOBS[0])
     assert job.state in TERMINAL
     assert await JetStreamHistory(broker).forget(JOBS[0], before=datetime.now(UTC) + timedelta(minutes=1))
     assert await held(broker, EVENTS) == 1

@@ -42,7 +42,7 @@ from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
-from tests.support.brokers import declare_anew
+from tests.support.brokers import declare_anew, loaded
 from tests.support.events import TOKEN, started, submitted
 from tests.support.views import followed
 
@@ -150,8 +150,7 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
         return []
 
     monkeypatch.setattr(broker, "direct_get", behind)
-    job = await log.load(JOB)
-    assert job is not None
+    job = await loaded(log, JOB)
     assert job.runner == "runner-1"
     assert await log.load(job_id(9)) is None
     monkeypatch.undo()
@@ -180,8 +179,7 @@ async def test_what_is_submitted_while_its_absence_is_proven_is_found(
         return found
 
     monkeypatch.setattr(log, "_first_submission", overtaken)
-    job = await log.load(JOB)
-    assert job is not None
+    job = await loaded(log, JOB)
     assert job.state is State.QUEUED
 
 
@@ -285,8 +283,7 @@ async def test_output_and_events_of_an_earlier_version_are_read_and_unknown_head
     for kind in ("submitted", "started", "ended"):
         fact = (GOLDEN / "events" / "0.1-full" / f"{kind}.json").read_bytes()
         await broker.publish(EventAddress(kind, TOKEN, job).subject, fact, unknown)
-    found = await JetStreamEventLog(broker).load(job)
-    assert found is not None
+    found = await loaded(JetStreamEventLog(broker), job)
     assert found.state is State.FAILED
 
 

@@ -19,6 +19,7 @@ from stint.natsauth.command import BUFFERED
 from stint.ports import Outcome, ViewPut
 from tests.support import events
 from tests.support.accounts import Accounts
+from tests.support.brokers import loaded
 from tests.support.flood import flood
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, until_true
@@ -57,8 +58,7 @@ async def test_what_others_append_waits_for_few_messages_of_a_flood(accounts: Ac
             while (outcome := await log.append(OTHER, job_id, fact)) is Outcome.UNKNOWN:
                 pass  # the disk, or the processor, is busy with the flood
             assert outcome is Outcome.WON
-            job = await log.load(job_id)
-            assert job is not None
+            job = await loaded(log, job_id)
             waited.append(job.sequence - before)
     assert statistics.median(waited) < 10 * BUFFERED, "less than the server itself lets wait"
 

@@ -11,10 +11,9 @@ import pytest
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
-from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import work_subject
-from stint.jetstream import Broker, JetStreamWorkQueues
+from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
 from stint.natsauth.callout.pools import PoolQueues
@@ -22,11 +21,11 @@ from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 from stint.ports import Delivery, Hint, Turn, WorkQueues
 from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth
+from tests.support.brokers import work_queues
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until, until_true
 
 A, B, OTHER = (queue_token(name) for name in ("net-a", "net-b", "deploys"))
-NETS = QueuePatterns.parse("net-*")
 SMALL = 24_000
 """Bytes of the largest message of a server, in which permissions for a few queues fit."""
 
@@ -65,8 +64,7 @@ def pool(accounts: Accounts, server: NatsProcess) -> Pool:
     @asynccontextmanager
     async def connected() -> AsyncIterator[tuple[Broker, WorkQueues, AsyncIterator[Hint]]]:
         async with accounts.connected(server.url, "subnet") as broker:
-            queues = JetStreamWorkQueues(broker, lease=10, served=NETS)
-            await queues.start()
+            queues = await work_queues(broker, "net-*", lease=10)
             async with queues.hints() as hints:
                 yield broker, queues, hints
 
@@ -158,16 +156,12 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_th
     held = tokens[::20]
     await submit(operator, *tokens)
     async with accounts.connected(server.url, "runner") as broker:
-        every = JetStreamWorkQueues(broker, lease=60)
-        await every.start()
+        every = await work_queues(broker, lease=60)
         for token in held:
             assert await every.pull(token, 1, await every.look(token))
     server.settings += f"max_payload: {SMALL}\n"
     server.reload()
-    async with (
-        nats_auth(accounts, server, openbao, tmp_path / "auth"),
-        pool() as (broker, queues, hints),
-    ):
+    async with nats_auth(accounts, server, openbao, tmp_path / "auth"), pool() as (broker, queues, hints):
         lacking = [token for token in tokens if not await is_permitted(broker, token)]
         assert len(held) < len(tokens) - len(lacking) < len(tokens)
         await taken(queues, hints, lacking[-1])
@@ -207,8 +201,7 @@ async def test_a_new_connection_loses_no_delivery(accounts: Accounts, server: Na
     tokens = [queue_token(f"net-{number}") for number in range(4)]
     await submit(operator, *tokens)
     async with accounts.connected(server.url, "subnet") as broker:
-        queues = JetStreamWorkQueues(broker, lease=60, served=NETS)
-        await queues.start()
+        queues = await work_queues(broker, "net-*", lease=60)
         done = asyncio.Event()
         acknowledged = Counter[str]()
 

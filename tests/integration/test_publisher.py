@@ -34,6 +34,7 @@ from stint.vault.setup import client_token
 from stint.vault.ticket import open_ticket
 from tests.support import events
 from tests.support.accounts import Accounts
+from tests.support.brokers import loaded
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE, set_up
@@ -90,8 +91,7 @@ async def collected(job: PublishedJob) -> list[JobEvent]:
 
 async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
     job = await stint.submit(queue="Deploys", image="busybox", run=["true"], on_lost="hold")
-    stored = await JetStreamEventLog(runner).load(job.id)
-    submitted = stored and stored.fact(Submitted)
+    submitted = (await loaded(JetStreamEventLog(runner), job.id)).fact(Submitted)
     assert submitted
     assert (job.queue, submitted.qname, submitted.on_lost) == ("deploys", "deploys", "hold")
     sealed = await JetStreamPayloads(runner).get(QUEUE, job.id, submitted.payload_chunks)
@@ -117,8 +117,8 @@ async def test_a_kill_is_requested_once(runner: Broker, stint: Publisher) -> Non
     await job.kill()
     async with asyncio.timeout(60), aclosing(job.stream()) as items:
         kinds = [item.kind for item in [await anext(items), await anext(items)] if isinstance(item, Fact)]
-    stored = await JetStreamEventLog(runner).load(job.id)
-    assert (kinds, stored and stored.kill_requested) == ([Submitted.kind, KillRequested.kind], True)
+    stored = await loaded(JetStreamEventLog(runner), job.id)
+    assert (kinds, stored.kill_requested) == ([Submitted.kind, KillRequested.kind], True)
 
 
 async def test_a_rejected_job_has_failed(runner: Broker, stint: Publisher) -> None:
@@ -231,8 +231,7 @@ async def test_a_submission_is_stored_once_although_no_answer_came_at_first(
 
     monkeypatch.setattr(stint._broker, "publish", publish)  # noqa: SLF001 - as above
     job = await stint.submit(queue="deploys", image="busybox")
-    stored = await JetStreamEventLog(runner).load(job.id)
-    assert stored
+    await loaded(JetStreamEventLog(runner), job.id)
     assert set(published.values()) == {2}
     lost = publisher.ATTEMPTS
     with pytest.raises(BrokerUnavailableError, match="did not acknowledge"):

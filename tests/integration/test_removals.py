@@ -9,10 +9,9 @@ import pytest
 from nats.aio.msg import Msg
 
 from stint.core.names.ids import queue_token
-from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
-from stint.jetstream import Broker, JetStreamHistory, JetStreamWorkQueues, Removals, declare
+from stint.jetstream import Broker, JetStreamHistory, Removals, declare
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
 from stint.natsauth import config
@@ -20,7 +19,7 @@ from stint.natsauth.requests import Request, Role
 from stint.natsauth.roles import API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
 from tests.support.accounts import Accounts, nats_auth
-from tests.support.brokers import connected
+from tests.support.brokers import connected, work_queues
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import meanwhile, until
 
@@ -46,12 +45,6 @@ async def submit(broker: Broker, token: str) -> int:
     return await until(arrived)
 
 
-async def confined(broker: Broker, served: str = "own", *, lease: float = 30) -> JetStreamWorkQueues:
-    queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served))
-    await queues.start()
-    return queues
-
-
 async def taken(queues: WorkQueues, token: str = OWN) -> Delivery:
     look = await until(lambda: queues.look(token), lambda look: look.turn is not Turn.DENIED)
     delivery = await queues.pull(token, 10, look)
@@ -68,7 +61,7 @@ async def until_left(broker: Broker, *sequences: int) -> None:
 
 
 async def test_what_was_acknowledged_is_removed_with_all_that_was_left_before(broker: Broker) -> None:
-    queues = await confined(broker)
+    queues = await work_queues(broker, "own")
     for _ in range(3):
         await submit(broker, OWN)
     waits, theirs = await submit(broker, OWN), await submit(broker, OTHER)
@@ -79,7 +72,7 @@ async def test_what_was_acknowledged_is_removed_with_all_that_was_left_before(br
 
 
 async def test_who_asks_removes_nothing_that_is_not_acknowledged(broker: Broker) -> None:
-    queues = await confined(broker)
+    queues = await work_queues(broker, "own")
     held, waits, theirs = await submit(broker, OWN), await submit(broker, OWN), await submit(broker, OTHER)
     delivery = await taken(queues)
     for _ in range(3):
@@ -96,14 +89,14 @@ async def test_who_asks_removes_nothing_that_is_not_acknowledged(broker: Broker)
 
 async def test_what_was_asked_before_work_was_lost_removes_nothing_of_the_new_one(broker: Broker) -> None:
     """It counts anew: a sequence that was acknowledged is that of another job."""
-    queues = await confined(broker)
+    queues = await work_queues(broker, "own")
     for _ in range(3):
         await submit(broker, OWN)
         await (await taken(queues)).ack()
     await broker.api(f"STREAM.DELETE.{WORK}")
     await declare(broker)
     await until(lambda: in_work(broker), lambda found: len(found) == 3)
-    delivery = await taken(await confined(broker))
+    delivery = await taken(await work_queues(broker, "own"))
     await broker.send(removal_subject(OWN))
     await submit(broker, OTHER)
     await (await taken(queues, OTHER)).ack()  # asks behind it
@@ -115,7 +108,7 @@ async def test_a_flood_of_requests_ends(broker: Broker) -> None:
     for number in range(20_000):
         await broker.client.publish(removal_subject(f"q{number}"), b"")
     await broker.client.flush()
-    queues = await confined(broker)
+    queues = await work_queues(broker, "own")
     await submit(broker, OWN)
     await (await taken(queues)).ack()
 
@@ -128,7 +121,7 @@ async def test_a_flood_of_requests_ends(broker: Broker) -> None:
 
 
 async def test_after_a_restart_of_nats_it_goes_on(nats_process: NatsProcess, broker: Broker) -> None:
-    queues = await confined(broker, lease=2)
+    queues = await work_queues(broker, "own", lease=2)
     for _ in range(2):
         await submit(broker, OWN)
     await (await taken(queues)).ack()
@@ -167,7 +160,7 @@ async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, 
         for user, served in LOGINS:
             await submit(operator, OWN)
             async with accounts.connected(server.url, user) as runner:
-                await (await taken(await confined(runner, served))).ack()
+                await (await taken(await work_queues(runner, served))).ack()
                 await until_left(operator)
             await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
 
@@ -186,7 +179,7 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
         accounts.connected(server.url, "runner") as runner_broker,
         meanwhile(Removals(projector).run()),
     ):
-        queues = await confined(runner_broker, "")
+        queues = await work_queues(runner_broker)
         for _ in range(2):
             await submit(operator, OWN)
             await (await taken(queues)).ack()

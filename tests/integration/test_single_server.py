@@ -14,7 +14,7 @@ from stint.jetstream.streams.stream import Stream
 from stint.ports import Outcome
 from stint.process.background import cancel
 from tests.support import events
-from tests.support.brokers import connected
+from tests.support.brokers import connected, loaded
 from tests.support.servers import NatsProcess
 from tests.support.waiting import until
 
@@ -87,8 +87,7 @@ async def test_what_is_acknowledged_survives_every_kill(nats_process: NatsProces
 
 async def _check(load: Load, job_id: str) -> None:
     """Each outcome says what the log says."""
-    job = await load.log.load(job_id)
-    assert job is not None
+    job = await loaded(load.log, job_id)
     stored = job.fact(Started)
     for claim, outcome in load.claims[job_id]:
         if outcome is Outcome.WON:

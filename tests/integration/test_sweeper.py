@@ -10,22 +10,14 @@ from nats.aio.msg import Msg
 from stint.core.job import Job, State
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import event_filter
-from stint.jetstream import (
-    Broker,
-    JetStreamEventLog,
-    JetStreamHistory,
-    JetStreamPayloads,
-    JetStreamViews,
-    JetStreamWorkQueues,
-    ServerClock,
-)
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamPayloads, JetStreamViews, ServerClock
 from stint.jetstream.streams.stream import Stream
 from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
 from stint_projector.sweeper import MISSING
 from tests.integration.test_janitor import working
-from tests.support.brokers import connected, happen
+from tests.support.brokers import connected, happen, work_queues
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
 from tests.support.views import followed
@@ -68,8 +60,7 @@ async def prepare(broker: Broker) -> None:
     for job_id in (LOST, HELD, QUEUED, RUNNING):
         await JetStreamPayloads(broker).put(TOKEN, job_id, b"sealed")
     await happen(broker, RUNNING, submitted())
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
+    queues = await work_queues(broker)
     assert await queues.pull(TOKEN, 10) is not None
     await happen(broker, RUNNING, started())
     await happen(broker, LOST, submitted(), started())
@@ -104,8 +95,7 @@ async def test_only_what_is_in_no_queue_is_ended_and_once(broker: Broker) -> Non
 
 
 async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None:
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
+    queues = await work_queues(broker)
     await happen(broker, ENDED, submitted())
     await happen(broker, QUEUED, submitted())
     assert await queues.pull(TOKEN, 10) is not None
@@ -122,8 +112,7 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
 
 async def test_what_was_acknowledged_is_removed_whatever_it_says(broker: Broker) -> None:
     """Also what names no job, for which nothing says that it is over."""
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
+    queues = await work_queues(broker)
     for job_id in ("no-job", "f" * 24):
         await broker.publish(f"ev.{job_id}.{TOKEN}.submitted", b"{}")
         delivery = await queues.pull(TOKEN, 10)

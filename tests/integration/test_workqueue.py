@@ -15,7 +15,7 @@ from stint.jetstream.consuming.consumers import make_consumer
 from stint.jetstream.wire.protocol import error_code
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
-from tests.support.brokers import connected, delivered
+from tests.support.brokers import connected, delivered, work_queues
 from tests.support.events import TOKEN, submitted
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, until
@@ -30,9 +30,7 @@ def job_id(number: int) -> str:
 
 @pytest.fixture
 async def queues(broker: Broker) -> JetStreamWorkQueues:
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
-    return queues
+    return await work_queues(broker)
 
 
 async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: JetStreamWorkQueues) -> None:
@@ -65,7 +63,7 @@ async def test_a_job_that_was_acknowledged_and_not_removed_holds_up_nobody(
     await until(queues.pending, lambda pending: pending == {TOKEN: 1})
     assert (await queues.look(TOKEN)).turn is Turn.EMPTY
     await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}")
-    again = await delivered(await another(broker))
+    again = await delivered(await work_queues(broker))
     assert again.sequence == first.sequence
     await again.ack()
     await until(queues.pending, lambda pending: not pending)
@@ -117,7 +115,7 @@ async def test_hints_name_the_queue_and_reach_one_of_those_who_listen(
 
 
 async def test_hints_say_who_passed_them_on_and_why(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    other = await another(broker)
+    other = await work_queues(broker)
     async with queues.hints() as hints:
         await queues.hint("me")
         await queues.hint("me", passed=1, returned=True)
@@ -127,7 +125,7 @@ async def test_hints_say_who_passed_them_on_and_why(broker: Broker, queues: JetS
 
 
 async def test_a_look_says_what_a_pull_would_bring(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    queues = await another(broker, lease=3)
+    queues = await work_queues(broker, lease=3)
     assert (await queues.look(TOKEN)).turn is Turn.FREE, "never pulled"
     assert await queues.pull(TOKEN, 0.02) is None
     assert (await queues.look(TOKEN)).turn is Turn.EMPTY
@@ -201,13 +199,6 @@ async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWork
 # --- consumers that come and go -----------------------------------------------------------------------------------
 
 
-async def another(broker: Broker, *, lease: float = 30) -> JetStreamWorkQueues:
-    """Work queues as another runner has them."""
-    queues = JetStreamWorkQueues(broker, lease=lease)
-    await queues.start()
-    return queues
-
-
 async def delete_consumer(broker: Broker) -> None:
     assert (await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}"))["success"]
 
@@ -215,7 +206,7 @@ async def delete_consumer(broker: Broker) -> None:
 async def test_an_existing_consumer_keeps_its_lease(broker: Broker, queues: JetStreamWorkQueues) -> None:
     assert await queues.pull(TOKEN, 0.05) is None
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    delivery = await delivered(await another(broker, lease=2))
+    delivery = await delivered(await work_queues(broker, lease=2))
     assert delivery.lease == 30, "a shorter lease would cut those that are being held"
 
 
@@ -227,13 +218,13 @@ async def test_a_lease_is_that_of_the_delivery_whatever_the_consumer_gave_before
     first = await delivered(queues)
     await first.give_back()
     await delete_consumer(broker)
-    shorter = await another(broker, lease=2)
+    shorter = await work_queues(broker, lease=2)
     await (await delivered(shorter)).give_back()
     assert (await delivered(queues)).lease == 2
 
 
 async def test_nothing_is_kept_of_queues_that_came_and_went(broker: Broker) -> None:
-    queues = await another(broker, lease=0.2)
+    queues = await work_queues(broker, lease=0.2)
     for number in range(20):
         await queues.pull(queue_token(f"gone {number}"), 0.02)
     assert len(queues._pulled_at) < 20  # noqa: SLF001 - what grows is inside
@@ -277,7 +268,7 @@ async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_on
 
 @pytest.mark.soak
 async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and_gave_back(broker: Broker) -> None:
-    queues, other = await another(broker, lease=3), await another(broker, lease=3)
+    queues, other = await work_queues(broker, lease=3), await work_queues(broker, lease=3)
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
     holder = await delivered(queues)
     await delete_consumer(broker)
@@ -297,7 +288,7 @@ async def test_a_consumer_that_lost_its_directory_serves_on(
     """What a race between its deletion and its making leaves on one server."""
     async with connected(nats_process.url) as broker:
         await declare(broker)
-        queues = await another(broker)
+        queues = await work_queues(broker)
         assert await queues.pull(TOKEN, 0.05) is None
         (folder,) = nats_process.data_dir.glob(f"**/obs/{CONSUMER}")
         shutil.rmtree(folder)
@@ -313,4 +304,4 @@ async def test_a_consumer_that_lost_its_directory_serves_on(
         await make_consumer(broker, TOKEN, 30)
         assert refusals == [10012]
         await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-        await (await delivered(await another(broker))).ack()
+        await (await delivered(await work_queues(broker))).ack()

@@ -22,21 +22,19 @@ from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running, servers_of_cluster
-from tests.support.vault_bench import as_root
+from tests.support.vault_bench import approle_token, as_root
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """Attributes:
-    folder: of the keys.
-    publishers: the queues of each publisher.
-    subscribers: their names.
-    auth: whether `stint nats-auth` decides the logins of others.
-    tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
-    runners: runners with keys of their own, as `runners/NAME`.
-    pools: the patterns of each pool's queues, comma-separated.
+    """Users of NATS whose keys are in a folder: publishers with their queues, pools with patterns of queues, others.
+
+    Attributes:
+        auth: whether `stint nats-auth` decides the logins of others.
+        tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
+        runners: runners with keys of their own, as `runners/NAME`.
     """
 
     folder: Path
@@ -174,30 +172,19 @@ async def write_policy(openbao: OpenBao | BaoProcess, name: str, rules: Mapping[
 
 @dataclass(frozen=True)
 class VaultIdentity:
-    """An identity of Vault that may do everything in one queue, and seal jobs.
+    """An identity of Vault, by its AppRole, that may do everything in one queue, and seal jobs."""
 
-    Attributes:
-        vault: where it is.
-        root: the root token.
-        role: its AppRole.
-    """
-
-    vault: Vault
-    root: str
+    openbao: OpenBao | BaoProcess
     role: str
 
     @classmethod
     async def new(cls, openbao: OpenBao | BaoProcess, qname: str) -> "VaultIdentity":
-        name = await write_policy(
-            openbao, secrets.token_hex(8), {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
-        )
+        rules = {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
+        name = await write_policy(openbao, secrets.token_hex(8), rules)
         policies = ["default", "stint-publisher", name]
         await as_root(openbao, lambda c: c.auth.approle.create_or_update_approle(name, token_policies=policies))
-        return cls(Vault(openbao.address), openbao.root_token, name)
+        return cls(openbao, name)
 
     async def token(self) -> str:
         """Another token of this identity."""
-        call, role = self.vault.call, self.role
-        role_id = (await call(self.root, lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
-        secret_id = (await call(self.root, lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
-        return (await self.vault.login(role_id, secret_id)).token
+        return await approle_token(Vault(self.openbao.address), self.openbao.root_token, self.role)

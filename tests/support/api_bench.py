@@ -28,9 +28,10 @@ from stint.vault.setup import client_token
 from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.services import Services
+from tests.support.brokers import loaded
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
-from tests.support.vault_bench import set_up
+from tests.support.vault_bench import approle_token, set_up
 from tests.support.waiting import until
 
 SEALED = "vault:v1:c2VhbGVk"
@@ -70,9 +71,7 @@ class Bench:
         return client_of(create_app(replace(self.parts, **parts)), self.http.headers)
 
     async def load(self, job_id: str) -> Job:
-        job = await self.parts.log.load(job_id)
-        assert job is not None
-        return job
+        return await loaded(self.parts.log, job_id)
 
     async def status_with(self, token: str) -> int:
         return (await self.http.get("/v1/api/job", headers={"X-Auth-Token": token})).status_code
@@ -107,9 +106,7 @@ class Bench:
 
     async def logged_in(self, role: str) -> str:
         """Another token of the identity that has this AppRole."""
-        role_id = (await self.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
-        secret_id = (await self.admin(lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
-        return (await self.vault.login(role_id, secret_id)).token
+        return await approle_token(self.vault, self.root, role)
 
     async def cubbyhole(self, fields: Mapping[str, Any] | None, uses: int = 2) -> str:
         """A token with something in its cubbyhole, which leaves it `uses` - 1."""

@@ -6,13 +6,16 @@ from http import HTTPStatus
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
+from stint.core.job import Job
+from stint.core.names.patterns import QueuePatterns
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.streams.topology import stream_configs
+from stint.ports import EventLog
 from stint_runner.retry import retry
 from tests.support.events import TOKEN
 from tests.support.servers import READY
-from tests.support.waiting import until
+from tests.support.waiting import until, until_there
 
 
 @asynccontextmanager
@@ -67,11 +70,23 @@ async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TO
         await JetStreamEventLog(broker).append(token, job_id, event)
 
 
+async def loaded(log: EventLog, job_id: str) -> Job:
+    """A job that is in the log."""
+    job = await log.load(job_id)
+    assert job is not None
+    return job
+
+
+async def work_queues(broker: Broker, served: str = "", *, lease: float = 30) -> JetStreamWorkQueues:
+    """Those of a runner that listens to hints already, and serves the queues of these patterns."""
+    queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served))
+    await queues.start()
+    return queues
+
+
 async def delivered(queues: JetStreamWorkQueues, token: str = TOKEN) -> JetStreamDelivery:
     """The queue's next job. WORK takes it from EVENTS a moment after its submission."""
-    delivery = await until(lambda: queues.pull(token, 1))
-    assert delivery is not None
-    return delivery
+    return await until_there(lambda: queues.pull(token, 1))
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:

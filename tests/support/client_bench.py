@@ -20,7 +20,7 @@ from stint.natsauth.roles import OPERATOR
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.api_bench import ApiProcess, api_process
-from tests.support.brokers import connected
+from tests.support.brokers import connected, loaded
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result
@@ -112,8 +112,7 @@ class Bench:
     async def project(self, *job_ids: str) -> None:
         """Play the projector, as often as wanted."""
         for job_id in job_ids:
-            job, stored = await self.log.load(job_id), await self._views.get(job_id)
-            assert job is not None
+            job, stored = await loaded(self.log, job_id), await self._views.get(job_id)
             await self._views.put(job_id, encode(view(job)), revision=stored.revision if stored else 0, ttl=None)
 
     async def forget(self, job_id: str) -> None:

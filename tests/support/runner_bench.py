@@ -16,7 +16,6 @@ from stint.core.events import Ended, Submitted
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
-from stint.core.names.patterns import QueuePatterns
 from stint.core.submission.limits import LimitPolicy
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import (
@@ -44,7 +43,7 @@ from stint_runner.inputs.spec import labels
 from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
-from tests.support.brokers import declare_anew, delivered
+from tests.support.brokers import declare_anew, delivered, loaded, work_queues
 from tests.support.events import AT, QUEUE, kill_requested, utc_now
 from tests.support.outputs import written
 from tests.support.scripts import lasting
@@ -55,11 +54,7 @@ from tests.support.waiting import until
 
 @dataclass
 class Bench:
-    """Real NATS, Vault and Docker, and what a test asks of them.
-
-    Attributes:
-        state: the folder for the state of its runners.
-    """
+    """Real NATS, Vault and Docker, and what a test asks of them. `state` is the folder for its runners' state."""
 
     broker: Broker
     openbao: OpenBao
@@ -165,9 +160,7 @@ class Bench:
         return b"".join(chunks).decode()
 
     async def loaded(self, job_id: str) -> Job:
-        job = await self.log.load(job_id)
-        assert job is not None
-        return job
+        return await loaded(self.log, job_id)
 
     async def append_kill(self, job_id: str) -> Outcome:
         """Ask for a job's end."""
@@ -188,9 +181,7 @@ class Bench:
 
     async def pulled(self, token: str, lease: float) -> Delivery:
         """A queue's next job, received by nobody who would run it."""
-        queues = JetStreamWorkQueues(self.broker, lease=lease)
-        await queues.start()
-        return await delivered(queues, token)
+        return await delivered(await work_queues(self.broker, lease=lease), token)
 
     def engine(self, runner: str = "runner-1") -> Engine:
         """The engine of a runner of this bench."""
@@ -204,9 +195,7 @@ class Bench:
     @asynccontextmanager
     async def runner(self, name: str = "runner-1", *, capacity: int = 4, **options: Any) -> AsyncIterator[Worker]:
         """A runner for the duration of the block; then it drains."""
-        served = QueuePatterns.parse(options.get("queues", ""))
-        queues = JetStreamWorkQueues(self.broker, lease=options.pop("lease", 30.0), served=served)
-        await queues.start()
+        queues = await work_queues(self.broker, options.get("queues", ""), lease=options.pop("lease", 30.0))
         engine = options.pop("engine", None) or DockerEngine()
         settings = dict(self.role_settings)
         limits, now = options.pop("limits", LimitPolicy()), options.pop("now", utc_now)

@@ -58,6 +58,13 @@ async def wrapped_secret_id(vault: Vault, token: str, role: str = ROLE, ttl: str
     return str(answer["wrap_info"]["token"])
 
 
+async def approle_token(vault: Vault, root: str, role: str) -> str:
+    """Another token of the identity that has this AppRole."""
+    role_id = (await vault.call(root, lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
+    secret_id = (await vault.call(root, lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
+    return (await vault.login(role_id, secret_id)).token
+
+
 async def make_if_absent(vault: Vault, root: str, request: Callable[[Any], Any]) -> None:
     try:
         await vault.call(root, request)

@@ -21,11 +21,7 @@ PATIENCE: Final = 30.0
 async def until(
     look: Callable[[], Awaitable[T]], good: Callable[[T], object] = bool, *, seconds: float = PATIENCE
 ) -> T:
-    """What `look` returns, as soon as it is `good`.
-
-    Raises:
-        AssertionError: it was not within `seconds`; says what was seen last.
-    """
+    """What `look` returns, as soon as it is `good`; an AssertionError says what was seen last."""
     seen: list[T] = []
     try:
         async with asyncio.timeout(seconds):
@@ -37,12 +33,15 @@ async def until(
         raise AssertionError(f"not within {seconds:g} s, at last: {seen}") from None
 
 
-async def until_true(check: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """Return as soon as `check` holds; for what needs no I/O, or only a file's.
+async def until_there(look: Callable[[], Awaitable[T | None]]) -> T:
+    """What `look` returns, as soon as it is something."""
+    found = await until(look)
+    assert found is not None
+    return found
 
-    Raises:
-        AssertionError: it did not within `seconds`.
-    """
+
+async def until_true(check: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """Return as soon as `check` holds; for what needs no I/O, or only a file's."""
 
     async def look() -> object:
         return check()

@@ -20,7 +20,7 @@ from tests.support.accounts import Accounts, nats_auth
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, running
-from tests.support.waiting import meanwhile, until
+from tests.support.waiting import meanwhile, until_there
 
 
 @pytest.mark.soak
@@ -118,6 +118,5 @@ async def test_a_runner_says_which_queues_it_serves_even_if_its_engine_hangs(
         bench.runner("r", engine=Hanging(), queues="net-*,deploys") as worker,
         meanwhile(Presence(bench.broker, bench.runners["r"], worker).announce()),
     ):
-        entry = await until(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
-    assert entry is not None
+        entry = await until_there(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
     assert json.loads(entry.value or b"")["queues"] == ["deploys", "net-*"]
