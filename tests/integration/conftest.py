@@ -14,9 +14,11 @@ from tests.support.accounts import Accounts
 from tests.support.api_bench import Api, Bench, api, api_process, secret
 from tests.support.brokers import connected
 from tests.support.client_bench import Bench as ClientBench
+from tests.support.oidc import Provider, provider
 from tests.support.runner_bench import Bench as RunnerBench
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.vault_bench import set_up
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,13 @@ async def own(
 @pytest.fixture(scope="module")
 def http(own: Api) -> httpx.AsyncClient:
     return own[1]
+
+
+@pytest.fixture(scope="module")
+async def people(openbao: OpenBao) -> Provider:
+    """Who may sign in at OpenBao as a provider, for the page at https://api."""
+    await set_up(openbao)
+    return await provider(openbao.address, openbao.root_token, "https://api")
 
 
 @pytest.fixture

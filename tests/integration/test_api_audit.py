@@ -31,15 +31,15 @@ from tests.support.submissions import submitted
 from tests.support.waiting import until
 
 
-async def answered(http: httpx.AsyncClient, **params: object) -> dict[str, Any]:
-    answer = await asked(http, **params)
+async def answered(http: httpx.AsyncClient, of: str = "audit", /, **params: object) -> dict[str, Any]:
+    answer = await asked(http, of, **params)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
 
 
-async def asked(http: httpx.AsyncClient, **params: object) -> httpx.Response:
-    return await http.get("/v1/api/audit", params={name: str(value) for name, value in params.items()})
+async def asked(http: httpx.AsyncClient, of: str = "audit", /, **params: object) -> httpx.Response:
+    return await http.get(f"/v1/api/{of}", params={name: str(value) for name, value in params.items()})
 
 
 async def of_jobs(http: httpx.AsyncClient, wanted: int, **params: object) -> Sequence[dict[str, Any]]:
@@ -202,13 +202,6 @@ async def test_addresses_are_recorded_only_where_they_may_be(nats: NatsProcess, 
 # --- lineage --------------------------------------------------------------------------------------------------------
 
 
-async def lineage(http: httpx.AsyncClient, secret: str, **params: object) -> dict[str, Any]:
-    answer = await http.get("/v1/api/lineage", params={"secret": secret, **params})  # type: ignore[dict-item] # httpx takes them
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
 async def launched_with(bench: Bench, queue: str, secrets_: dict[str, int | None]) -> str:
     job_id = await bench.submitted(qname=queue)
     launched = msgspec.structs.replace(events.launched(), secrets=secrets_)
@@ -225,7 +218,7 @@ async def test_the_jobs_that_got_a_secret_are_shown_to_who_may_read_their_queue(
     third = await launched_with(bench, other, {f"{path}.user": 8})
     assert await bench.parts.log.append(queue_token(mine), first, events.ended()) is Outcome.WON
     answer = await until(  # it lags by design, as the audit does
-        lambda: bench.http.get("/v1/api/lineage", params={"secret": path}),
+        lambda: asked(bench.http, "lineage", secret=path),
         lambda answer: answer.is_success and len(answer.json()["data"]) == 4,
     )
     body = answer.json()
@@ -238,23 +231,24 @@ async def test_the_jobs_that_got_a_secret_are_shown_to_who_may_read_their_queue(
         (first, f"{path}.password", 6, True, "success"),
     ]
     assert {one["who"] for one in body["data"]} == {"token-stint-client"}
-    one = (await lineage(bench.http, f"{path}.password", version=7))["data"]
+    one = (await answered(bench.http, "lineage", secret=f"{path}.password", version=7))["data"]
     assert [(each["job"], each["qname"]) for each in one] == [(second, mine)]
-    assert [each["job"] for each in (await lineage(bench.http, path, outdated="false"))["data"]] == [third]
-    unversioned = (await lineage(bench.http, "kv1/a.b"))["data"][0]
+    current = await answered(bench.http, "lineage", secret=path, outdated="false")
+    assert [each["job"] for each in current["data"]] == [third]
+    unversioned = (await answered(bench.http, "lineage", secret="kv1/a.b"))["data"][0]
     assert (unversioned["version"], unversioned["outdated"]) == (None, False)
-    answer = await bench.http.get("/v1/api/lineage", params={"secret": path, "limit": "3"})
+    answer = await asked(bench.http, "lineage", secret=path, limit=3)
     rest = await bench.http.get(answer.url.join(answer.links["next"]["url"]))
     assert ([each["job"] for each in rest.json()["data"]], "next" in rest.links) == ([first], False)
 
     token = await bench.token_with(f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}')
     async with bench.client({"X-Auth-Token": token}) as http:
-        seen = await lineage(http, path)
+        seen = await answered(http, "lineage", secret=path)
         # Not even that there is a version 8.
         assert (seen["newest"], [each["job"] for each in seen["data"]]) == (7, [second, second, first])
-        assert (await lineage(http, path, version=8))["data"] == []
+        assert (await answered(http, "lineage", secret=path, version=8))["data"] == []
     async with bench.client() as stranger:
-        assert (await stranger.get("/v1/api/lineage", params={"secret": path})).status_code == 400
+        assert (await asked(stranger, "lineage", secret=path)).status_code == 400
 
 
 async def test_a_job_of_another_queue_is_not_shown_to_have_got_a_secret(bench: Bench) -> None:
@@ -264,7 +258,7 @@ async def test_a_job_of_another_queue_is_not_shown_to_have_got_a_secret(bench: B
     assert await bench.parts.log.append(queue_token(mine), theirs, named) is Outcome.WON
     job_id = await launched_with(bench, mine, {f"{path}.user": 1})
     answer = await until(
-        lambda: bench.http.get("/v1/api/lineage", params={"secret": path}),
+        lambda: asked(bench.http, "lineage", secret=path),
         lambda answer: answer.is_success and job_id in answer.text,
     )
     assert [one["job"] for one in answer.json()["data"]] == [job_id]

@@ -1,6 +1,5 @@
 """What a list shows of views that come, go, expire, or cannot be read. Its parameters are checked in `tests/api`."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,21 +7,19 @@ import msgspec
 import pytest
 
 from stint.core.codec import encode
-from tests.support.api_bench import Bench, api
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.api_bench import Bench
 from tests.support.views import job_view
 from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
-async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats.url, openbao) as bench:
-        for number in range(25):
-            await bench.put_view(job_view(number, qname="ab"[number % 2]))
-        await bench.put_view(job_view(25, qname="b", status="success", ended=datetime.now(UTC).isoformat()))
-        await bench.put_view(job_view(26, status="success", ended="2020-01-01T00:00:00Z"))
-        await _seen(bench, 26)
-        yield bench
+async def bench(bench: Bench) -> Bench:
+    for number in range(25):
+        await bench.put_view(job_view(number, qname="ab"[number % 2]))
+    await bench.put_view(job_view(25, qname="b", status="success", ended=datetime.now(UTC).isoformat()))
+    await bench.put_view(job_view(26, status="success", ended="2020-01-01T00:00:00Z"))
+    await _seen(bench, 26)
+    return bench
 
 
 async def _seen(bench: Bench, total: int) -> None:

@@ -18,10 +18,9 @@ from stint_api.errors import NO_VAULT
 from stint_api.page.oidc import NOT_BEGUN
 from stint_api.session import cookie
 from tests.support.api_bench import Bench, api, api_process
-from tests.support.oidc import ROLE, Provider, provider
+from tests.support.oidc import ROLE, Provider
 from tests.support.ports import free_port
 from tests.support.servers import OpenBao
-from tests.support.vault_bench import set_up
 from tests.support.waiting import until_true
 
 HOST = "api"
@@ -78,12 +77,6 @@ def said(answer: httpx.Response) -> str:
     assert "<title>Sign in" in answer.text
     found = re.search(r'role="alert">.*?<p>(.*?)</p>', answer.text, re.DOTALL)
     return html.unescape(found[1]) if found else ""
-
-
-@pytest.fixture(scope="module")
-async def people(openbao: OpenBao) -> Provider:
-    await set_up(openbao)
-    return await provider(openbao.address, openbao.root_token, f"https://{HOST}")
 
 
 @pytest.fixture

@@ -19,24 +19,14 @@ from tests.support.oidc import Provider, provider
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao
 from tests.support.stack import STINT, Result, finished, program
-from tests.support.vault_bench import as_root, set_up
+from tests.support.vault_bench import as_root
 from tests.support.waiting import until_true
 
 CALLBACK = "/oidc/callback"
 
 
-@pytest.fixture(scope="module")
-async def people(openbao: OpenBao) -> Provider:
-    await set_up(openbao)
-    return await provider(openbao.address, openbao.root_token, "https://api")
-
-
 class Login:
-    """A `stint login` that waits for its answer at `port`.
-
-    Attributes:
-        url: the address that it shows.
-    """
+    """A `stint login` that shows `url`, and waits for its answer at `port`."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process

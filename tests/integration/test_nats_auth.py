@@ -54,8 +54,9 @@ Start = Callable[..., NatsAuth]
 
 
 @pytest.fixture
-def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+async def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
     """A process of the service that is not started yet."""
+    await set_up(openbao)
 
     def made(vault: OpenBao | BaoProcess = openbao, seconds: int = 600) -> NatsAuth:
         folder = tmp_path / secrets.token_hex(4)
@@ -65,8 +66,7 @@ def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path:
 
 
 @pytest.fixture
-async def auth(callout: Start, openbao: OpenBao) -> AsyncIterator[NatsAuth]:
-    await set_up(openbao)
+async def auth(callout: Start) -> AsyncIterator[NatsAuth]:
     async with running(auth := callout()):
         yield auth
 
@@ -191,7 +191,6 @@ async def test_a_clock_that_is_behind_shortens_no_login(
 async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
     server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
-    await set_up(openbao)
     for seconds, ttl in ((SECONDS, "1h"), (600, f"{SECONDS}s")):
         async with running(callout(seconds=seconds)):
             token = await token_for(openbao, {"own": ALL}, ttl=ttl)
@@ -206,7 +205,6 @@ async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
 async def test_a_right_that_is_taken_away_is_gone_with_the_login(
     server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
-    await set_up(openbao)
     name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
     async with running(callout(seconds=2 * SECONDS)):
@@ -221,7 +219,6 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_login(
 async def test_without_the_service_all_others_go_on_and_publishers_are_refused_soon(
     accounts: Accounts, server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
-    await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running(auth := callout()))
@@ -239,7 +236,6 @@ async def test_without_the_service_all_others_go_on_and_publishers_are_refused_s
 
 
 async def test_each_of_two_services_answers(server: NatsProcess, callout: Start, openbao: OpenBao) -> None:
-    await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
     async with running(first := callout()), running(second := callout()):
 
