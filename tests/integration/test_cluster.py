@@ -15,13 +15,7 @@ from stint.core.events import AnyEvent
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.streams import EVENTS, PAYLOADS, WORK
-from stint.jetstream import (
-    Broker,
-    JetStreamEventLog,
-    JetStreamHistory,
-    JetStreamPayloads,
-    Sourcing,
-)
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamPayloads, Sourcing
 from stint.jetstream.streams.consistency import is_absent
 from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream

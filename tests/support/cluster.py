@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from stint.core.errors import StintError
 from stint.jetstream import Broker
 from tests.support.brokers import declare_anew, started
 from tests.support.servers import NatsProcess, servers_of_cluster
-from tests.support.waiting import PAUSE
+from tests.support.waiting import until
 
 NAMES = ("one", "two", "three")
 SIZE = len(NAMES)
@@ -40,24 +40,12 @@ class Cluster:
 
     async def leader(self, broker: Broker, stream: str) -> str:
         """The name of the server that leads the stream, once there is one."""
-        async with asyncio.timeout(ELECTED):
-            while True:
-                found = await _info(broker, stream)
-                if leader := found.get("leader"):
-                    return str(leader)
-                await asyncio.sleep(PAUSE)
+        found = await until(lambda: _info(broker, stream), lambda found: found.get("leader"), seconds=ELECTED)
+        return str(found["leader"])
 
     async def whole(self, broker: Broker, stream: str) -> None:
         """Return once every replica of the stream has all that its leader has."""
-        async with asyncio.timeout(ELECTED):
-            while True:
-                replicas = (await _info(broker, stream)).get("replicas") or []
-                if len(replicas) == SIZE - 1 and all(
-                    replica.get("current") and not replica.get("lag") and not replica.get("offline")
-                    for replica in replicas
-                ):
-                    return
-                await asyncio.sleep(PAUSE)
+        await until(lambda: _info(broker, stream), _is_whole, seconds=ELECTED)
 
 
 async def _info(broker: Broker, stream: str) -> dict[str, Any]:
@@ -69,6 +57,12 @@ async def _info(broker: Broker, stream: str) -> dict[str, Any]:
         answer = {}
     cluster: dict[str, Any] = answer.get("cluster") or {}
     return cluster
+
+
+def _is_whole(info: Mapping[str, Any]) -> bool:
+    replicas = info.get("replicas") or []
+    whole = [one for one in replicas if one.get("current") and not one.get("lag") and not one.get("offline")]
+    return len(whole) == len(replicas) == SIZE - 1
 
 
 @contextlib.asynccontextmanager

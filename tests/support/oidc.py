@@ -27,12 +27,9 @@ _NAME: Final = "people"
 
 @dataclass(frozen=True)
 class Provider:
-    """The provider, and somebody who has an account there.
+    """The provider, at `localhost`: another site than the `127.0.0.1` of everything else.
 
-    Attributes:
-        issuer: its address. The host is `localhost`, another site than the `127.0.0.1` of everything else.
-        who: what Vault calls this person.
-        account: a token of this person, with which OpenBao's own page would ask.
+    Somebody has an account there: `who` for Vault, and a token with which OpenBao's own page would ask.
     """
 
     issuer: str

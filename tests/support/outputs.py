@@ -32,11 +32,7 @@ async def _read(output: OutputLog, token: str, job_id: str, changed: asyncio.Eve
 
 
 class Writer:
-    """Writes a job's output as a runner does.
-
-    Attributes:
-        chain: of what it wrote.
-    """
+    """Writes a job's output as a runner does."""
 
     def __init__(self, output: OutputLog, token: str, job_id: str) -> None:
         self.chain = Chain()

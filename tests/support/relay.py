@@ -10,12 +10,7 @@ _STEP = 64 * 1024
 
 
 class Relay:
-    """In front of a TCP port of loopback, or of a Unix socket.
-
-    Attributes:
-        port: where it listens itself.
-        refusing: whether new connections are reset at once.
-    """
+    """In front of a TCP port of loopback, or of a Unix socket. `refusing` resets new connections at once."""
 
     def __init__(self, target: int | str) -> None:
         self.port = 0

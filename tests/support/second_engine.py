@@ -68,14 +68,8 @@ class EngineProcess(ServerProcess):
             "--containerd-plugins-namespace": f"{self.namespace}-plugins",
         }
         flags = ["--iptables=false", "--ip6tables=false", "--ip-masq=false", *self.options]
-        command = [
-            "setpriv",
-            "--pdeathsig",
-            "TERM",
-            "dockerd",
-            *(str(part) for pair in arguments.items() for part in pair),
-        ]
-        return [*_as_root(), *command, *flags], {"PATH": _PATH}
+        named = [str(part) for pair in arguments.items() for part in pair]
+        return [*_as_root(), "setpriv", "--pdeathsig", "TERM", "dockerd", *named, *flags], {"PATH": _PATH}
 
     async def _ready(self) -> bool:
         transport = httpx.AsyncHTTPTransport(uds=self.host.removeprefix("unix://"))

@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -194,18 +194,8 @@ async def started(folder: Path, *options: str, **env: str) -> AsyncIterator[Stac
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
     if host := os.environ.get("DOCKER_HOST"):
         environment.setdefault("DOCKER_HOST", host)
-    process = await asyncio.create_subprocess_exec(
-        STINT,
-        "dev",
-        "--data-dir",
-        folder / "data",
-        "--env-file",
-        env_file,
-        *options,
-        env=environment,
-        stdout=PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    command: Sequence[str | Path] = (STINT, "dev", "--data-dir", folder / "data", "--env-file", env_file, *options)
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=STDOUT)
     assert process.stdout is not None
     try:
         await _says_ready(process.stdout)

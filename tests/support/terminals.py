@@ -38,11 +38,7 @@ async def command(
 
 
 class Terminal:
-    """The other end of a process's terminal.
-
-    Attributes:
-        shown: all that the process wrote, escape sequences too.
-    """
+    """The other end of a process's terminal. `shown` is all that the process wrote, escape sequences too."""
 
     def __init__(self, process: Process, end: int) -> None:
         self.process, self._end = process, end

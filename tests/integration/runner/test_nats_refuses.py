@@ -19,11 +19,7 @@ from tests.support.waiting import until_true
 
 
 class Noted:
-    """What NATS says to a connection's publishes.
-
-    Attributes:
-        refused: set with each refusal.
-    """
+    """What NATS says to a connection's publishes; `refused` is set with each refusal."""
 
     def __init__(self, broker: Broker) -> None:
         self.refused = asyncio.Event()

@@ -54,8 +54,7 @@ async def test_a_queue_does_not_wait_for_the_clean_up_of_an_ended_job(bench: Ben
     async with bench.runner(engine=slow):
         with slow.told_at_last():
             first, second = await bench.submit("true"), await bench.submit("true")
-            await bench.ends_well(first)
-            await bench.ends_well(second)
+            await bench.ends_well(first, second)
             left = await slow.find({LABEL_JOB: first})
             assert [container.running for container in left] == [False], "it ended, and waits for its removal"
 
@@ -97,8 +96,7 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
             assert not waiting.done()
             assert len(dispatcher.jobs) <= 2
         await waiting
-        for job_id in jobs:
-            await bench.ends_well(job_id)
+        await bench.ends_well(*jobs)
 
 
 @pytest.mark.soak

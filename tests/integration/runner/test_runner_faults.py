@@ -394,6 +394,5 @@ async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_o
         job, ended = await bench.end(poison_id)
         assert (job.state, ended.reason) == (State.FAILED, "internal")
         assert ended.error == "Internal error in the runner: ZeroDivisionError."
-        for each in (good, elsewhere):
-            await bench.ends_well(each)
+        await bench.ends_well(good, elsewhere)
         await bench.settled()

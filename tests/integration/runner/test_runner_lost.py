@@ -380,9 +380,7 @@ async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
         await bench.broker.api("STREAM.DELETE.WORK")
         await bench.declare()
         await bench.ends_well(job_id)
-        following = [await bench.submit("true") for _ in range(3)]
-        for each in following:
-            await bench.ends_well(each)
+        await bench.ends_well(*[await bench.submit("true") for _ in range(3)])
         await bench.settled()
 
 
