@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.audit.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
+from stint.core.audit.operations import AnyOperation, DrainRequested, Paused, address_of, to_operation
 from stint.core.audit.signature import KeyOwner
 from stint.core.audit.trail import path_of
 from stint.core.codec import encode, to_record
@@ -77,7 +77,7 @@ def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], seq
 
 
 def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
-    def operation(event: AnyOperation, token: str, sequence: int) -> OperationRecord:
+    def operation(event: AnyOperation, token: str, sequence: int) -> Record:
         address = address_of(event, token, "3" * 24)
         return to_operation(address, encode(event), sequence=sequence, time="2026-01-02T03:04:09Z")
 

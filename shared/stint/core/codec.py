@@ -1,22 +1,21 @@
 """Encodes events and views, and decodes them."""
 
 import re
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 import msgspec
 
 from stint.core.errors import UndecodableError
-from stint.core.events import EVENT_TYPES, AnyEvent, Record
+from stint.core.events import EVENT_TYPES, Event, Record
 from stint.core.names.subjects import EventAddress
 
 _encoder = msgspec.json.Encoder()
-_decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in EVENT_TYPES.items()}
 
 T = TypeVar("T")
 
 _QUOTED: Final = re.compile("value '.*'", re.DOTALL)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What msgspec raises on bytes of others; the last one on too many levels, also in fields that are skipped."""
+"""The wrong value, which msgspec quotes for enums and tags."""
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -32,34 +31,33 @@ def decode(data: bytes, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=shape)
-    except _UNREADABLE as error:
-        raise UndecodableError(f"Not a {shape.__name__}: {_without_value(error)}.") from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # the last one also in fields that are skipped
+        raise UndecodableError(f"Not a {shape.__name__}: {_QUOTED.sub('value', str(error))}.") from None
 
 
-def decode_event(kind: str, data: bytes) -> AnyEvent:
-    """Decode an event of the given kind.
+def decode_event(kind: str, data: bytes, shapes: Mapping[str, type[Event]] = EVENT_TYPES) -> Event:
+    """Decode an event of the given kind, which is one of these.
 
     Raises:
         UndecodableError: an unknown kind, not JSON, another kind's type, or a missing or wrong field.
     """
-    decoder = _decoders.get(kind)
-    if decoder is None:
+    if kind not in shapes:
         raise UndecodableError(f"Unknown kind of event: {kind}.")
-    try:
-        return decoder.decode(data)
-    except _UNREADABLE as error:
-        raise UndecodableError(f"Not a {kind} event: {_without_value(error)}.") from None
+    return decode(data, shapes[kind])
 
 
-def _without_value(error: Exception) -> str:
-    """What msgspec says, without the wrong value that it quotes for enums and tags."""
-    return _QUOTED.sub("value", str(error))
-
-
-def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str, signer: str = "") -> Record:
+def to_record(
+    address: EventAddress,
+    data: bytes,
+    *,
+    sequence: int,
+    time: str,
+    signer: str = "",
+    shapes: Mapping[str, type[Event]] = EVENT_TYPES,
+) -> Record:
     """Decode a stored message. It raises nothing: a record that cannot be decoded has no event."""
     try:
-        event = decode_event(address.kind, data)
+        event = decode_event(address.kind, data, shapes)
     except UndecodableError:
         event = None
     return Record(

@@ -4,7 +4,7 @@ They are stored as JSON objects with a `type`; readers ignore fields that they d
 writer's claims: the time and the order that count are the stream's.
 """
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, get_args
 
 import msgspec
 
@@ -188,9 +188,7 @@ class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
 
 AnyEvent = Submitted | KillRequested | Started | Launched | Held | Released | Ended | Rejected | Deleted
 
-EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
-    cls.kind: cls for cls in (Submitted, KillRequested, Started, Launched, Held, Released, Ended, Rejected, Deleted)
-}
+EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {cls.kind: cls for cls in get_args(AnyEvent)}
 
 ACTIONS: Final = frozenset(EVENT_TYPES) - {cls.kind for cls in (Started, Launched, Held, Ended, Rejected)}
 """Kinds that somebody outside of Stint causes. The others are the services' own."""
@@ -225,8 +223,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         sequence: the stream's sequence.
         time: the stream's time, RFC 3339 in UTC.
         kind: from the subject.
-        token: the queue's token, from the subject.
-        job_id: from the subject.
+        token: the queue's token, from the subject; of what is done to a runner `FLEET_TOKEN`.
+        job_id: from the subject; of what is done to a queue or a runner an id of its own.
         event: the event, None if the bytes are not an event of this kind.
         signer: the public nkey that the message's signature names, which is not verified; "" if it has none.
     """
@@ -236,5 +234,5 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     token: str
     job_id: str
-    event: AnyEvent | None
+    event: Event | None
     signer: str = ""

@@ -45,13 +45,13 @@ class State(StrEnum):
     """Deleted. It is never shown again, and never runs."""
 
 
-TERMINAL: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN, State.DELETED})
+_OUTCOMES: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN})
+
+TERMINAL: Final = _OUTCOMES | {State.DELETED}
 """States in which a job is over and its queue continues. Only `deleted` leads out of them."""
 
 ACTIVE: Final = frozenset({State.RUNNING, State.STOPPING})
 """States in which a runner has the job."""
-
-_OUTCOMES: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN})
 
 LEGAL: Final[Mapping[State | None, Mapping[str, frozenset[State]]]] = {
     None: {Submitted.kind: frozenset({State.QUEUED})},

@@ -8,33 +8,7 @@ import msgspec
 
 from stint.core.audit.signature import SIGNATURE_PATTERN
 from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent
-from stint.core.names.headers import (
-    CE_DATACONTENTTYPE,
-    CE_ID,
-    CE_SOURCE,
-    CE_SPECVERSION,
-    CE_SUBJECT,
-    CE_TIME,
-    CE_TYPE,
-    CHUNK_CONTINUES,
-    CHUNK_DIGEST,
-    CHUNK_LINE,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    REFUSED,
-    SEQUENCE,
-    SIGNATURE,
-    TIME,
-)
-from stint.core.names.subjects import (
-    EventAddress,
-    live_filter,
-    log_subject,
-    output_subject,
-    payload_subject,
-    tail_subject,
-)
+from stint.core.names import headers, subjects
 
 Json = dict[str, Any]
 
@@ -59,7 +33,7 @@ _JOB: Final = "The job's id: 24 lower-case hex digits, chosen by whoever submits
 _DIGEST: Final = "SHA-256, in hex, of the previous chunk's digest (in hex, nothing for the first) followed by the body."
 _PUBLISHED: Final = tuple(shape.kind for shape in PUBLISHED)
 _SIGNED: Final[Mapping[str, Any]] = {
-    SIGNATURE: {
+    headers.SIGNATURE: {
         "type": "string",
         "pattern": SIGNATURE_PATTERN,
         "description": "Proves who published it: a public nkey, a point, and in unpadded base64url its signature of "
@@ -69,13 +43,13 @@ _SIGNED: Final[Mapping[str, Any]] = {
 _CLOUDEVENT: Final[Mapping[str, Any]] = {
     name: {"type": "string", "description": f"Only with STINT_CLOUDEVENTS=on: {text}"}
     for name, text in {
-        CE_SPECVERSION: "`1.0`.",
-        CE_ID: "the `event_id`.",
-        CE_SOURCE: "`/stint/queues/` and the queue's token.",
-        CE_TYPE: "the `type`.",
-        CE_TIME: "the time `at`.",
-        CE_SUBJECT: "the job's id.",
-        CE_DATACONTENTTYPE: "`application/json`.",
+        headers.CE_SPECVERSION: "`1.0`.",
+        headers.CE_ID: "the `event_id`.",
+        headers.CE_SOURCE: "`/stint/queues/` and the queue's token.",
+        headers.CE_TYPE: "the `type`.",
+        headers.CE_TIME: "the time `at`.",
+        headers.CE_SUBJECT: "the job's id.",
+        headers.CE_DATACONTENTTYPE: "`application/json`.",
     }.items()
 }
 _AFTER: Final = "A sequence of LOGS, 0 for the first chunk: the answer is the job's next chunk behind it."
@@ -130,12 +104,14 @@ def asyncapi(version: str) -> Json:
         "info": {"title": "Stint on NATS", "version": version, "description": ABOUT},
         "defaultContentType": "application/json",
         "channels": {
-            **{kind: _channel(EventAddress(kind, "{queue}", "{job}").subject, kind) for kind in EVENT_TYPES},
-            **{f"live_{kind}": _channel(live_filter(kind, "{queue}", "{job}"), kind) for kind in EVENT_TYPES},
-            "payload": _channel(payload_subject("{queue}", "{job}", "{number}"), "payload", number="From 0."),
-            "output": _channel(log_subject("{queue}", "{job}"), "output"),
-            "tail": _channel(tail_subject("{queue}", "{job}"), "output"),
-            "output_request": _channel(output_subject("{queue}", "{job}", "{after}"), "output_request", after=_AFTER),
+            **{kind: _channel(subjects.EventAddress(kind, "{queue}", "{job}").subject, kind) for kind in EVENT_TYPES},
+            **{f"live_{kind}": _channel(subjects.live_filter(kind, "{queue}", "{job}"), kind) for kind in EVENT_TYPES},
+            "payload": _channel(subjects.payload_subject("{queue}", "{job}", "{number}"), "payload", number="From 0."),
+            "output": _channel(subjects.log_subject("{queue}", "{job}"), "output"),
+            "tail": _channel(subjects.tail_subject("{queue}", "{job}"), "output"),
+            "output_request": _channel(
+                subjects.output_subject("{queue}", "{job}", "{after}"), "output_request", after=_AFTER
+            ),
             "output_answer": {"address": None, "messages": {"output": {"$ref": "#/components/messages/output"}}},
         },
         "operations": {
@@ -181,16 +157,23 @@ def _message(event: AnyEvent) -> Json:
 
 def _bytes() -> Json:
     numbers = {"type": "string", "pattern": "^[0-9]+$"}
-    headers = {
-        CHUNK_NUMBER: {**numbers, "description": "Its number, from 1."},
-        CHUNK_OFFSET: {**numbers, "description": "Bytes of output before it."},
-        CHUNK_STREAM: {"type": "string", "enum": ["stdout", "stderr", "tty"], "description": "Where the job wrote it."},
-        CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
-        CHUNK_LINE: {**numbers, "description": "Number of the first line that begins in it, or would if one did."},
-        CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
-        SEQUENCE: {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
-        TIME: {"type": "string", "description": "When LOGS stored it, on `tail.` and in answers."},
-        REFUSED: {"type": "string", "description": "Only in an answer that is no chunk: why there is none."},
+    described = {
+        headers.CHUNK_NUMBER: {**numbers, "description": "Its number, from 1."},
+        headers.CHUNK_OFFSET: {**numbers, "description": "Bytes of output before it."},
+        headers.CHUNK_STREAM: {
+            "type": "string",
+            "enum": ["stdout", "stderr", "tty"],
+            "description": "Where the job wrote it.",
+        },
+        headers.CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
+        headers.CHUNK_LINE: {
+            **numbers,
+            "description": "Number of the first line that begins in it, or would if one did.",
+        },
+        headers.CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
+        headers.SEQUENCE: {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
+        headers.TIME: {"type": "string", "description": "When LOGS stored it, on `tail.` and in answers."},
+        headers.REFUSED: {"type": "string", "description": "Only in an answer that is no chunk: why there is none."},
     }
     binary = {"type": "string", "format": "binary"}
     return {
@@ -203,7 +186,7 @@ def _bytes() -> Json:
         },
         "output": {
             "contentType": "application/octet-stream",
-            "headers": {"type": "object", "properties": headers},
+            "headers": {"type": "object", "properties": described},
             "payload": binary,
         },
     }

@@ -95,9 +95,8 @@ _check_queue_name = lru_cache(1024)(queue_token)
 
 def view(job: Job) -> JobView:
     """The view of a job. The same events always give the same bytes."""
-    submitted, launched, ended = job.fact(Submitted), job.fact(Launched), job.fact(Ended)
-    started, rejected = job.fact(Started), job.fact(Rejected)
-    end = ended or _end_without_words(job, rejected)
+    submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
+    end = job.fact(Ended) or _end_without_words(job)
     return JobView(
         job_id=job.job_id,
         status=job.state,
@@ -196,11 +195,12 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
+def _end_without_words(job: Job) -> Ended:
     """The end of a job without a readable `ended`: it was rejected, its `ended` is unreadable, or it has not ended.
 
     The output of a job that never ran, or still runs, counts as complete.
     """
+    rejected = job.fact(Rejected)
     reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal else ""
     return Ended(
         event_id="",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Final, NamedTuple
 
-from stint.core.audit.operations import OPERATIONS, OperationRecord
+from stint.core.audit.operations import OPERATIONS
 from stint.core.audit.signature import KeyOwner
 from stint.core.audit.trail import DONE
 from stint.core.events import NAME_LENGTH, Record, Writer
@@ -113,7 +113,7 @@ class EntryTable:
         """Free its memory."""
         self._db.close()
 
-    def apply(self, records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner]) -> None:
+    def apply(self, records: Iterable[Record], owners: Mapping[str, KeyOwner]) -> None:
         """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
         if rows := list(_entries(records, owners)):
             one = f"({marks('?', Entry._fields)})"
@@ -141,12 +141,12 @@ class EntryTable:
         return [Entry(*row) for row in found]
 
 
-def _entries(records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner]) -> Iterator[Entry]:
+def _entries(records: Iterable[Record], owners: Mapping[str, KeyOwner]) -> Iterator[Entry]:
     for record in records:
-        event, signer = record.event, record.signer if isinstance(record, Record) else ""
+        event = record.event
         if event is None or record.kind not in DONE or record.token == BAD_QUEUE_TOKEN:
             continue
-        owner = owners.get(signer, NOBODY)
+        owner = owners.get(record.signer, NOBODY)
         yield Entry(
             sequence=record.sequence,
             at=microseconds(parse_time(record.time)),
@@ -158,7 +158,7 @@ def _entries(records: Iterable[Record | OperationRecord], owners: Mapping[str, K
             accessor=event.by_accessor[:NAME_LENGTH],
             nats_user=event.by_nats_user[:NAME_LENGTH],
             address=event.by_address[:NAME_LENGTH],
-            signer=signer,
+            signer=record.signer,
             signer_who=owner.who,
             signer_entity=owner.entity,
             signer_accessor=owner.accessor,

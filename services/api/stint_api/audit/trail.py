@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from stint.core.audit.operations import DrainRequested, OperationRecord
+from stint.core.audit.operations import DrainRequested
 from stint.core.audit.trail import OURS, Action, asked, operated
-from stint.core.events import Writer
+from stint.core.events import Record, Writer
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 from stint.core.names.subjects import EventAddress
@@ -115,7 +115,7 @@ class Audit:
         self,
         entries: Iterable[Entry],
         jobs: Mapping[str, Job],
-        stored: Mapping[EventAddress, OperationRecord],
+        stored: Mapping[EventAddress, Record],
         signed: Mapping[EventAddress, Signed],
     ) -> Iterator[Shown]:
         for entry in entries:
@@ -128,7 +128,7 @@ class Audit:
                 continue
             yield self._shown_as(entry, action, signed.get(entry.place))
 
-    async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, OperationRecord]:
+    async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, Record]:
         """The operations, without those on runners that the caller may not drain."""
         found = await self._operations.read([entry.place for entry in entries])
         runners = {place: one.event.runner for place, one in found.items() if isinstance(one.event, DrainRequested)}

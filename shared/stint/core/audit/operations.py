@@ -4,13 +4,12 @@ They are in the same log as the events of jobs, under an id of their own in the 
 Nothing decides by them: the bucket `pauses` says whether a queue is paused, the runner itself whether it drains.
 """
 
-from typing import Annotated, ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, get_args
 
 import msgspec
 
-from stint.core.codec import decode
-from stint.core.errors import UndecodableError
-from stint.core.events import Event
+from stint.core.codec import to_record
+from stint.core.events import Event, Record
 from stint.core.names.ids import FLEET_TOKEN
 from stint.core.names.subjects import EventAddress
 
@@ -47,27 +46,7 @@ class DrainRequested(Event, frozen=True, kw_only=True, tag="drain_requested"):
 
 AnyOperation = Paused | Resumed | DrainRequested
 
-OPERATIONS: Final[dict[str, type[AnyOperation]]] = {cls.kind: cls for cls in (Paused, Resumed, DrainRequested)}
-
-
-class OperationRecord(NamedTuple):
-    """A message of EVENTS that is an operation, as the stream stores it. The names are those of a job's `Record`.
-
-    Attributes:
-        sequence: the stream's sequence.
-        time: the stream's time, RFC 3339 in UTC.
-        kind: from the subject.
-        token: the queue's token, from the subject; `FLEET_TOKEN` for a runner.
-        job_id: the operation's id, from the subject, where a job's events have the job's.
-        event: the event, None if the bytes are not an event of this kind.
-    """
-
-    sequence: int
-    time: str
-    kind: str
-    token: str
-    job_id: str
-    event: AnyOperation | None
+OPERATIONS: Final[dict[str, type[AnyOperation]]] = {cls.kind: cls for cls in get_args(AnyOperation)}
 
 
 def address_of(event: AnyOperation, token: str, operation_id: str) -> EventAddress:
@@ -75,11 +54,6 @@ def address_of(event: AnyOperation, token: str, operation_id: str) -> EventAddre
     return EventAddress(event.kind, FLEET_TOKEN if isinstance(event, DrainRequested) else token, operation_id)
 
 
-def to_operation(address: EventAddress, data: bytes, *, sequence: int, time: str) -> OperationRecord:
-    """Decode a stored message of one of these kinds. It raises nothing."""
-    event: AnyOperation | None
-    try:
-        event = decode(data, OPERATIONS[address.kind])
-    except UndecodableError:
-        event = None
-    return OperationRecord(sequence, time, address.kind, address.token, address.job_id, event)
+def to_operation(address: EventAddress, data: bytes, *, sequence: int, time: str) -> Record:
+    """Decode a stored message of one of these kinds, as `to_record` does those of a job."""
+    return to_record(address, data, sequence=sequence, time=time, shapes=OPERATIONS)

@@ -11,7 +11,8 @@ import msgspec
 from stint.core.errors import IllegalCommandError, UndecodableError
 from stint.core.events import Ended, Launched, Started, Submitted, Writer, writer_of
 from stint.core.job import Job
-from stint.core.view import JobView, view
+from stint.core.output.chain import Chain
+from stint.core.view import view
 
 FORMAT: Final = "stint-receipt/1"
 """What the statement begins with, so that no other signed text can be taken for one."""
@@ -129,7 +130,7 @@ def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None)
     `key` will sign it; `issued` is now, RFC 3339. `signer` is who is proven to have submitted the job, None if nobody
     is.
     """
-    shown = view(job)
+    shown, output = view(job), Chain.recorded(job.fact(Ended))
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
     facts = sorted(job.facts.values(), key=lambda record: record.sequence)
     return Statement(
@@ -149,25 +150,20 @@ def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None)
         reason=shown.reason,
         error=shown.error,
         return_code=shown.return_code,
-        output=_output(job, shown),
+        output=StatedOutput(
+            bytes=shown.output_bytes,
+            chunks=output.chunks,
+            digest=output.digest,
+            complete=shown.output_complete,
+            truncated=shown.output_truncated,
+            masked=shown.output_masked,
+        ),
         facts=tuple(
             StatedFact(
                 **msgspec.structs.asdict(writer_of(fact.event)), kind=fact.kind, sequence=fact.sequence, at=fact.time
             )
             for fact in facts
         ),
-    )
-
-
-def _output(job: Job, shown: JobView) -> StatedOutput:
-    ended = job.fact(Ended)
-    return StatedOutput(
-        bytes=shown.output_bytes,
-        chunks=ended.chunks if ended else 0,
-        digest=ended.output_digest if ended else "",
-        complete=shown.output_complete,
-        truncated=shown.output_truncated,
-        masked=shown.output_masked,
     )
 
 

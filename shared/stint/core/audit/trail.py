@@ -2,8 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from stint.core.audit.operations import OPERATIONS, AnyOperation, DrainRequested, Paused
-from stint.core.events import ACTIONS, PUBLISHED, Rejected, Submitted
+from stint.core.audit.operations import OPERATIONS, DrainRequested, Paused
+from stint.core.events import ACTIONS, PUBLISHED, Event, Rejected, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 
@@ -31,7 +31,7 @@ class Action(NamedTuple):
     reason: str = ""
 
 
-def operated(token: str, event: AnyOperation) -> Action:
+def operated(token: str, event: Event) -> Action:
     """An operation on the queue of this token, or on a runner."""
     return Action(
         qname="" if token == FLEET_TOKEN else queue_name(token),

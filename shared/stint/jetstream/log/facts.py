@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-from stint.core.audit.operations import OperationRecord
 from stint.core.events import Record
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import is_event
@@ -19,7 +18,7 @@ class FactsPage(NamedTuple):
 
     sequence: int
     records: Sequence[Record]
-    operations: Sequence[OperationRecord] = ()
+    operations: Sequence[Record] = ()
 
 
 class JetStreamFacts:

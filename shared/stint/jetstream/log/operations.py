@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from stint.core.audit.operations import OPERATIONS, AnyOperation, OperationRecord, address_of, to_operation
+from stint.core.audit.operations import OPERATIONS, AnyOperation, address_of, to_operation
 from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
+from stint.core.events import Record
 from stint.core.names.headers import TIME
 from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
 from stint.core.names.streams import EVENTS
@@ -51,13 +52,13 @@ class JetStreamOperations:
         if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:  # an earlier attempt has stored it
             check(answer)
 
-    async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, OperationRecord]:
+    async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Record]:
         """Those of up to 1024 operations that are stored, from any replica."""
         found = operations(await self._events.last_of_each([address.subject for address in addresses]))
         return {EventAddress(one.kind, one.token, one.job_id): one for one in found}
 
 
-def operations(messages: Iterable[Stored]) -> Iterator[OperationRecord]:
+def operations(messages: Iterable[Stored]) -> Iterator[Record]:
     """The operations among messages of EVENTS, without those whose subject names no queue."""
     for message in messages:
         address = event_address(subject_of(message))

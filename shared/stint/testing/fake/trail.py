@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from stint.core.audit.operations import OPERATIONS, AnyOperation, to_operation
+from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.audit.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.audit.trail import Action, asked, is_older, operated, path_of
-from stint.core.events import ACTIONS, AnyEvent, Launched, Record, Submitted, writer_of
+from stint.core.events import ACTIONS, Event, Launched, Record, Submitted, writer_of
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress
@@ -46,7 +46,7 @@ class FakeTrail:
                 found.append(_entry(record, event, action))
         return found
 
-    async def _done(self, record: Record) -> tuple[AnyEvent | AnyOperation, Action] | None:
+    async def _done(self, record: Record) -> tuple[Event, Action] | None:
         """What a record of the log says that somebody did, and what came of it."""
         if record.kind in OPERATIONS:
             address = EventAddress(record.kind, record.token, record.job_id)
@@ -108,7 +108,7 @@ class FakeTrail:
         return {"name": WRITER, "keys": {str(_VERSION): base64.b64encode(bytes(self._key.verify_key)).decode()}}
 
 
-def _entry(record: Record, event: AnyEvent | AnyOperation, action: Action) -> Fields:
+def _entry(record: Record, event: Event, action: Action) -> Fields:
     return {
         "at": _at(record),
         "who": event.by,
