@@ -2,6 +2,8 @@ import asyncio
 import base64
 import gzip
 import io
+import itertools
+import json
 import os
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -30,6 +32,7 @@ from stint.client import (
 from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
 from stint.client.rest.api import Api, LiveEvent, parse_events
+from stint.client.stream import PATIENCE
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
 from stint.core.errors import ConfigError
@@ -90,13 +93,13 @@ async def _lines(text: str) -> AsyncIterator[str]:
 async def test_events_are_read_line_by_line() -> None:
     text = ': ping\n\nevent: fact\nid: 1-0-0\ndata: {"kind":"started"}\n\ndata:{}\n\ndata: [1]\n\nevent: end\ndata: {}'
     found = [(event.name, event.position, dict(event.data)) async for event in parse_events(_lines(text))]
-    assert found == [("fact", "1-0-0", {"kind": "started"}), ("message", "", {})]
+    assert found == [("", "", {}), ("fact", "1-0-0", {"kind": "started"}), ("message", "", {})]
 
 
 async def test_a_ping_says_how_far_a_client_has_heard() -> None:
     text = "event: hello\nid: 1-4\ndata: {}\n\nid: 1-9\n: ping\n\nevent: x\nid: 1-10\n\n: ping\n\n"
     found = [(event.name, event.position) async for event in parse_events(_lines(text))]
-    assert found == [("hello", "1-4"), ("", "1-9")]
+    assert found == [("hello", "1-4"), ("", "1-9"), ("", "")]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +287,28 @@ async def test_an_answer_that_is_none_of_stints_is_an_error() -> None:
 
 async def test_a_server_that_does_not_tell_the_digest_is_believed() -> None:
     await Shown().follow(output(b"one"), LiveEvent("fact", {"kind": "ended", "at": AT}, "ended"), end())
+
+
+async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection breaks after it has lived for longer than a client waits for one, and told nothing but pings."""
+    loop = asyncio.get_running_loop()
+    clock, lived = loop.time, itertools.count(0, 2 * PATIENCE)
+    told = iter(
+        [
+            f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}',
+            ": ping",
+            ": ping",
+            f"event: end\nid: 2\ndata: {json.dumps(JOB)}",
+        ]
+    )
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        passed = next(lived)
+        monkeypatch.setattr(loop, "time", lambda: clock() + passed)
+        return httpx.Response(200, text=f"{next(told)}\n\n")
+
+    async with Api(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint")) as api:
+        assert (await JobHandle(api, JOB_ID).wait()).succeeded
 
 
 async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGene
         try:
             async with aclosing(api.events(f"/v1/api/job/{job_id}/events", after=before, tail=tail)) as events:
                 async for event in events:
+                    if not event.name:  # a ping: the job says nothing, and Stint is there
+                        attempts.progress()
                     if item := followed.take(event):
                         yield item
                     if isinstance(item, JobResult):

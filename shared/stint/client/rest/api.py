@@ -190,22 +190,22 @@ class Api:
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
-    """Parse lines into Server-Sent Events. Comments, and events whose data is not a JSON object, are skipped.
+    """Parse lines into Server-Sent Events. Those whose data is not a JSON object are skipped.
 
-    A ping that names a position is an event without a name.
+    A ping is an event without a name; it may have a position.
     """
     fields: dict[str, str] = {}
     async for line in lines:
-        if not line:
-            if set(fields) == {"id"}:
-                fields |= {"event": "", "data": "{}"}
-            data = parsed(fields.get("data", "").encode())
-            if data is not None:
-                yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
-            fields = {}
-        elif not line.startswith(":"):
-            name, _, value = line.partition(":")
+        if line:
+            name, _, value = line.partition(":")  # of a comment the name is ""
             fields[name] = value.removeprefix(" ")
+            continue
+        if fields and fields.keys() <= {"", "id"}:
+            fields |= {"event": "", "data": "{}"}
+        data = parsed(fields.get("data", "").encode())
+        if data is not None:
+            yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
+        fields = {}
 
 
 def _address(path: str, params: Mapping[str, Any]) -> httpx.URL:
