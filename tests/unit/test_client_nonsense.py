@@ -105,8 +105,7 @@ async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoi
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that breaks is not tried again, nor a submission."""
-    for module in ("stream", "fleet"):
-        monkeypatch.setattr(f"stint.client.{module}.PATIENCE", 0.0)
+    monkeypatch.setattr("stint.client.stream.PATIENCE", 0.0)
     monkeypatch.setattr("stint.client.rest.api.PAUSES", ())
 
 

@@ -7,10 +7,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from stint.client.errors import ApiError, ApiUnreachableError
-from stint.client.rest.api import Api, Attempts
+from stint.client.rest.api import Api
 from stint.client.results import JobInfo, read
-from stint.client.stream import PATIENCE
+from stint.client.stream import resumed
 from stint.core.names.ids import normalise_queue_name, queue_token
 
 EVENTS: Final = "/v1/api/events"
@@ -117,30 +116,17 @@ def queue_path(name: str) -> str:
 
 
 async def changes(api: Api, **wanted: str | None) -> AsyncGenerator[JobChange, None]:
-    """The changes from now on. A broken stream is resumed.
-
-    Raises:
-        ApiError: Stint refuses, or was unavailable for too long.
-    """
-    position, attempts = "", Attempts(PATIENCE)
-    while True:
-        failure: ApiError = ApiUnreachableError("Stint's live stream ended.")
-        try:
-            async with aclosing(api.events(EVENTS, after=position, **wanted)) as events:
-                async for event in events:
-                    match event.name:
-                        case "hello" if not position or not event.data.get("resumed"):
-                            yield JobChange(kind="missed" if position else "begun")
-                        case "job":
-                            job = read(event.data, JobInfo)
-                            yield JobChange(kind="job", id=job.id, queue=job.queue, job=job)
-                        case "gone":
-                            gone, queue = (read(event.data.get(name, ""), str) for name in ("_id", "qname"))
-                            yield JobChange(kind="gone", id=gone, queue=queue)
-                        case "refused":  # the answer to the next request says why, and whether that passes
-                            break
-                    position = event.position or position
-                    attempts.progress()
-        except ApiError as error:
-            failure = error
-        await attempts.next(failure)
+    """The changes from now on. It raises what `resumed` does."""
+    begun = False
+    async with aclosing(resumed(api, EVENTS, ended="Stint's live stream ended.", **wanted)) as events:
+        async for event in events:
+            match event.name:
+                case "hello" if not begun or not event.data.get("resumed"):
+                    yield JobChange(kind="missed" if begun else "begun")
+                case "job":
+                    job = read(event.data, JobInfo)
+                    yield JobChange(kind="job", id=job.id, queue=job.queue, job=job)
+                case "gone":
+                    gone, queue = (read(event.data.get(name, ""), str) for name in ("_id", "qname"))
+                    yield JobChange(kind="gone", id=gone, queue=queue)
+            begun = begun or bool(event.position)

@@ -1,8 +1,8 @@
-"""Follows a job to its end, whatever happens to the connection in between."""
+"""Follows live streams, whatever happens to the connection in between: a job's to its end."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,31 +19,46 @@ TAIL: Final = 4096
 
 
 async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
-    """The job's facts and output from the beginning, and at last its result. A broken stream is resumed.
+    """The job's facts and output from the beginning, and at last its result.
 
     With `tail` the output begins with about so many last lines, and is not checked.
 
     Raises:
         OutputDiffersError: the output that was received differs from what the job's `ended` says.
+        ApiError: as with `resumed`.
+    """
+    followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
+    async with aclosing(resumed(api, f"/v1/api/job/{job_id}/events", ended=ended, tail=tail)) as events:
+        async for event in events:
+            if item := followed.take(event):
+                yield item
+            if isinstance(item, JobResult):
+                return
+
+
+async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGenerator[LiveEvent, None]:
+    """The events of a live stream, without end: a broken one is resumed behind the last position.
+
+    `ended` says what it means if the server itself has ended it.
+
+    Raises:
         ApiError: Stint refuses, or was unavailable for too long.
     """
-    followed, attempts = _Followed(whole=tail is None), Attempts(PATIENCE)
+    position, attempts = "", Attempts(PATIENCE)
     while True:
-        before = followed.position
-        failure: ApiError = ApiUnreachableError("Stint's live stream ended too early.")
+        failure: ApiError = ApiUnreachableError(ended)
         try:
-            async with aclosing(api.events(f"/v1/api/job/{job_id}/events", after=before, tail=tail)) as events:
+            async with aclosing(api.events(path, after=position, **params)) as events:
                 async for event in events:
-                    if not event.name:  # a ping: the job says nothing, and Stint is there
+                    if event.name == "refused":  # the answer to the next request says why, and whether that passes
+                        break
+                    # Without news there are pings, which show that Stint is there.
+                    if event.name in {"", "hello"} or event.position not in {"", position}:
                         attempts.progress()
-                    if item := followed.take(event):
-                        yield item
-                    if isinstance(item, JobResult):
-                        return
+                    position = event.position or position
+                    yield event
         except ApiError as error:
             failure = error
-        if followed.position != before:
-            attempts.progress()
         await attempts.next(failure)
 
 
@@ -51,7 +66,6 @@ class _Followed:
     """What has been received of a job."""
 
     def __init__(self, *, whole: bool) -> None:
-        self.position = ""
         self._whole = whole
         self._chain = Chain()
         self._tail = b""
@@ -59,7 +73,6 @@ class _Followed:
 
     def take(self, event: LiveEvent) -> JobEvent | None:
         """The event with its fields; None for one that this version does not know."""
-        self.position = event.position or self.position
         match event.name:
             case "output":
                 output = read(event.data, Output)

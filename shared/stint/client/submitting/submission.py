@@ -1,14 +1,16 @@
 """The client's calls to Vault, which keep others between it and the runner from reading or replaying a job."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+from stint.client.options import Endpoints
 from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.core.submission.payload import JobPayload
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
+from stint.vault.policies import CLIENT, SEALER
 
 CUBBYHOLE: Final = "cubbyhole/job"
 CUBBYHOLE_MAX_BYTES: Final = 512 * 1024
@@ -31,6 +33,14 @@ def needs(*policies: str) -> Iterator[None]:
         raise VaultDeniedError(
             f"{error.sentence} The token is no longer valid, or it does not have the policy {' or '.join(policies)}."
         ) from None
+
+
+@asynccontextmanager
+async def vault_at(where: Endpoints) -> AsyncIterator[Vault]:
+    """A client's Vault; a denial says which policies the token needs."""
+    async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+        with needs(CLIENT, SEALER):
+            yield vault
 
 
 async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> dict[str, str]:
