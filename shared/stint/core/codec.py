@@ -24,11 +24,7 @@ def encode(value: msgspec.Struct) -> bytes:
 
 
 def decode(data: bytes, shape: type[T]) -> T:
-    """Decode a struct of the given type.
-
-    Raises:
-        UndecodableError: not JSON, or not of that type. The message names the field, never the value.
-    """
+    """Decode a value of this type. Raises UndecodableError, which names the field, never the value."""
     try:
         return msgspec.json.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # the last one also in fields that are skipped
@@ -36,11 +32,7 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 
 def decode_event(kind: str, data: bytes, shapes: Mapping[str, type[Event]] = EVENT_TYPES) -> Event:
-    """Decode an event of the given kind, which is one of these.
-
-    Raises:
-        UndecodableError: an unknown kind, not JSON, another kind's type, or a missing or wrong field.
-    """
+    """Decode an event of this kind, which is one of these. Raises UndecodableError if it is not."""
     if kind not in shapes:
         raise UndecodableError(f"Unknown kind of event: {kind}.")
     return decode(data, shapes[kind])

@@ -8,11 +8,7 @@ Events = tuple[AnyEvent, ...]
 
 
 def claim(job: Job, started: Started) -> Events:
-    """Claim a queued job, to run it.
-
-    Raises:
-        IllegalCommandError: it is not queued, or a kill was requested.
-    """
+    """Claim a queued job, to run it. Raises IllegalCommandError if it is not queued, or a kill was requested."""
     if job.state is not State.QUEUED or job.kill_requested:
         raise IllegalCommandError("Only a queued job can be claimed.")
     return (started,)
@@ -28,11 +24,7 @@ def kill(job: Job, requested: KillRequested, ended: Ended) -> Events:
 
 
 def release(job: Job, released: Released, ended: Ended) -> Events:
-    """Give up the lost runner of a held job, so that its queue continues.
-
-    Raises:
-        IllegalCommandError: it is not held, and was not released before.
-    """
+    """Give up the lost runner of a held job: its queue continues. Raises IllegalCommandError if it is not held."""
     begun = Released.kind in job.facts
     if begun and job.terminal:
         return ()
@@ -43,11 +35,7 @@ def release(job: Job, released: Released, ended: Ended) -> Events:
 
 
 def delete(job: Job, deleted: Deleted) -> Events:
-    """Delete a job that does not run.
-
-    Raises:
-        IllegalCommandError: it is running or stopping.
-    """
+    """Delete a job. Raises IllegalCommandError if it is running or stopping."""
     if job.state in ACTIVE:
         raise IllegalCommandError("Cannot delete a running/stopping job")
     return () if job.state is State.DELETED else (deleted,)

@@ -71,11 +71,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
 
 
 def read_view(job_id: str, stored: bytes) -> JobView:
-    """Decode a view that the bucket stores under this job's key.
-
-    Raises:
-        UndecodableError: not a view, another job's view, or one with an invalid time or queue name.
-    """
+    """Decode a stored view. Raises UndecodableError if it is none, another job's, or has a wrong time or queue name."""
     shown = decode(stored, JobView)
     try:
         for moment in (shown.submitted, shown.started, shown.ended, shown.held_since, shown.kill_requested_at):
@@ -177,11 +173,7 @@ def parse_time(text: str) -> datetime:
 
 @lru_cache(1024)
 def check_time(text: str) -> str:
-    """The same time, if every client can read it: RFC 3339 with a zone.
-
-    Raises:
-        ValueError: it is not, or as with `parse_time`.
-    """
+    """The same time, if every client can read it: RFC 3339 with a zone. Raises ValueError if not."""
     try:
         msgspec.convert(text, _Zoned)
     except msgspec.ValidationError:

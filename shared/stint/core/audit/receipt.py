@@ -115,11 +115,7 @@ def canonical(value: Any) -> bytes:
 
 
 def check_over(job: Job) -> None:
-    """Check that there is something to state.
-
-    Raises:
-        IllegalCommandError: the job has not ended.
-    """
+    """Raise IllegalCommandError if the job has not ended: there is nothing to state."""
     if not job.terminal:
         raise IllegalCommandError(NOT_OVER)
 
@@ -173,11 +169,7 @@ def document(stated: Statement | Mapping[str, Any], signature: bytes) -> bytes:
 
 
 def parse_receipt(data: bytes) -> Receipt:
-    """Read a receipt, without asking whether its signature is right.
-
-    Raises:
-        UndecodableError: not a receipt, or not exactly in the form in which receipts are written.
-    """
+    """Read a receipt without verifying it. Raises UndecodableError if it is not in the exact form of receipts."""
     if len(data) > MAX_BYTES:
         raise UndecodableError("Not a receipt: the file is too large.")
     try:

@@ -74,11 +74,7 @@ def verified_signer(text: str, subject: str, body: bytes) -> str:
 
 
 def public_key_bytes(text: str, kind: int | None = None) -> bytes:
-    """The 32 bytes of the key in the text of a public nkey, which has this first byte if one is given.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """The 32 bytes of the key in a public nkey that begins with the byte `kind`, if given. Raises ValueError if not."""
     raw = base64.b32decode(text + "=" * (-len(text) % 8))
     if binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little") != raw[-2:] or kind not in {None, raw[0]}:
         raise ValueError("not a public nkey")

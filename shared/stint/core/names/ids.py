@@ -78,11 +78,7 @@ def is_queue_token(text: str) -> bool:
 
 
 def check_job_id(job_id: str) -> str:
-    """The id in its canonical form: 24 lower-case hex digits.
-
-    Raises:
-        InvalidJobIdError: anything but 24 hex digits of either case.
-    """
+    """The id in its canonical form: 24 lower-case hex digits. Raises InvalidJobIdError if it is none in either case."""
     if not is_job_id(job_id):
         raise InvalidJobIdError("Invalid job ID (not ObjectIdHex)")
     return job_id.lower()

@@ -63,11 +63,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     networks: Collection[str] = NETWORKS
 
     def check(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: a limit out of bounds, a default above its maximum, or an unknown network; names the settings.
-        """
+        """Check the settings. Raises ConfigError, which names the setting that is wrong."""
         for field, name in SETTINGS.items():
             default, maximum = getattr(self.defaults, field), getattr(self.maxima, field)
             for setting, value in ((name, default), (f"{name}_MAX", maximum)):
@@ -79,11 +75,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"STINT_JOB_NETWORKS may only contain {', '.join(NETWORKS)}")
 
     def limits(self, job: JobPayload) -> Limits:
-        """The limits of a job that `check_limits` has accepted.
-
-        Raises:
-            JobFailedError: `payload`: it asks for more than is allowed here.
-        """
+        """The limits of a job that `check_limits` has accepted. Raises JobFailedError if it asks for too much."""
         asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
         settled = {field: self._settle(field, value) for field, value in asked.items()}
         return msgspec.convert(settled, Limits)
@@ -101,11 +93,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return asked or default or maximum
 
     def network_of(self, job: JobPayload) -> str:
-        """The engine's network mode for a job that `check_limits` has accepted.
-
-        Raises:
-            JobFailedError: `payload`: it asks for a network that is not allowed here.
-        """
+        """The engine's network mode for such a job. Raises JobFailedError if the job may not ask for it here."""
         allowed = dict.fromkeys((self.network, *self.networks))
         if job.network and job.network not in allowed:
             raise JobFailedError(
@@ -117,11 +105,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_limits(job: JobPayload) -> None:
-    """Check for values that no runner can accept, whatever its settings.
-
-    Raises:
-        UndecodableError: names the field and the accepted values, never the value that was given.
-    """
+    """Check for values that no runner accepts, whatever its settings. Raises UndecodableError, which names no value."""
     asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
     for field, value in asked.items():
         if not _plausible(field, value):
@@ -133,11 +117,7 @@ def check_limits(job: JobPayload) -> None:
 
 
 def parse_memory(value: int | str) -> int:
-    """Convert a text such as `512m` to bytes: powers of 1024, either case, with fractions, `b` and `ib`.
-
-    Raises:
-        UndecodableError: not such a number.
-    """
+    """A text such as `512m` in bytes: powers of 1024, either case, fractions, `b` and `ib`. Raises UndecodableError."""
     if isinstance(value, int):
         return value
     if not value:

@@ -86,20 +86,12 @@ def merge(payload: JobPayload, request: JobPayload) -> JobPayload:
 
 
 def parse_payload(data: bytes) -> JobPayload:
-    """Parse a decrypted payload.
-
-    Raises:
-        UndecodableError: not a JSON object, or a field of the wrong type. The message contains no part of the payload.
-    """
+    """Parse a decrypted payload. Raises UndecodableError, which contains no part of the payload."""
     return convert(read_object(data, _FIELDS), JobPayload)
 
 
 def convert(fields: Mapping[str, Any], shape: type[T]) -> T:
-    """Convert fields to a struct; fields that it does not have are ignored.
-
-    Raises:
-        UndecodableError: names the field and the types, never the value.
-    """
+    """Convert fields; those that the shape lacks are ignored. Raises UndecodableError, which names no value."""
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
