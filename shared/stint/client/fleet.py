@@ -107,11 +107,7 @@ class JobChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queue_path(name: str) -> str:
-    """The path of a queue, in the form that every name has.
-
-    Raises:
-        InvalidQueueNameError: not a queue's name.
-    """
+    """The path of a queue, in the form that every name has. Raises InvalidQueueNameError."""
     return f"/v1/api/queue/={queue_token(normalise_queue_name(name))}"
 
 

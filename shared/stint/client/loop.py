@@ -28,11 +28,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work. If the wait is interrupted, for example by Ctrl-C, the work is cancelled.
-
-        Raises:
-            RuntimeError: the loop is closed.
-        """
+        """The result of the work. An interrupted wait cancels it. Raises RuntimeError if the loop is closed."""
         with self._closing:
             if self._closed:
                 work.close()

@@ -217,11 +217,7 @@ JobEvent = Fact | Phase | Output | JobResult
 
 
 def read(fields: Any, shape: type[T]) -> T:
-    """An answer's fields as a struct, or one of its fields.
-
-    Raises:
-        UnexpectedAnswerError: a field is missing, or has another type.
-    """
+    """An answer's fields, or one of them, as this type. Raises UnexpectedAnswerError if it is another."""
     try:
         return msgspec.convert(_come(fields, levels=2), shape, str_keys=True)
     except msgspec.ValidationError as error:
@@ -236,9 +232,5 @@ def _come(value: Any, levels: int) -> Any:
 
 
 def rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The entries of a list, or of a page of it.
-
-    Raises:
-        UnexpectedAnswerError: it has none, not even an empty list.
-    """
+    """The entries of a list, or of a page of it. Raises UnexpectedAnswerError if it has none, not even an empty one."""
     return read(page.get("data"), list[dict[str, Any]])

@@ -32,11 +32,7 @@ def is_ours(answer: httpx.Response) -> bool:
 
 
 def body_of(answer: httpx.Response) -> Mapping[str, Any]:
-    """The JSON object that was asked for.
-
-    Raises:
-        ApiRefusedError: the answer is an error, or no object.
-    """
+    """The JSON object that was asked for. Raises ApiRefusedError if it is an error, or no object."""
     body = parsed(answer.content)
     if not answer.is_success or body is None:
         raise refusal(answer)

@@ -46,11 +46,7 @@ class Attempts:
         self._pause, self._since = FIRST_PAUSE, asyncio.get_running_loop().time()
 
     async def next(self, failure: ApiError) -> None:
-        """Wait until the next attempt.
-
-        Raises:
-            ApiError: the failure, because it will not pass, or has lasted for too long.
-        """
+        """Wait until the next attempt. Raises the failure if it will not pass, or has lasted for too long."""
         if not failure.temporary or asyncio.get_running_loop().time() - self._since >= self._patience:
             raise failure
         await asyncio.sleep(self._pause)
@@ -230,11 +226,7 @@ def _next(page: httpx.URL, link: str) -> httpx.URL:
 
 @contextmanager
 def _of_text() -> Iterator[None]:
-    """Around what makes a request. Arguments of commands, and JSON, can contain text that no encoding has.
-
-    Raises:
-        ConfigError: there is such a text.
-    """
+    """Around what makes a request. Raises ConfigError if it has a text from arguments or JSON that no encoding has."""
     try:
         yield
     except UnicodeEncodeError:

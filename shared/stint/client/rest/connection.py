@@ -17,11 +17,7 @@ _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1",
 
 
 def http_client(where: Endpoints) -> httpx.AsyncClient:
-    """What `Api.connect` sends its requests with.
-
-    Raises:
-        ConfigError: see there.
-    """
+    """What `Api.connect` sends its requests with. Raises what it raises."""
     if any(not "!" <= char <= "~" for char in where.token):
         raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:

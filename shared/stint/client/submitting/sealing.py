@@ -30,7 +30,7 @@ class Sealer(Protocol):
 
 
 class SealedByVault:
-    """Seals jobs with Vault, as `submission` says: a module that takes 0.2 s to import, for which no reader must wait."""
+    """Seals jobs with Vault, as `submission` says. Its import takes 0.2 s, for which who only reads must not wait."""
 
     def __init__(self, where: Endpoints) -> None:
         self._where = where

@@ -22,11 +22,7 @@ _COURIER_TTL: Final = "10m"
 
 @contextmanager
 def needs(*policies: str) -> Iterator[None]:
-    """Add to a denial from the block which policies the token needs, because Vault does not say it.
-
-    Raises:
-        VaultDeniedError: in place of the one that was raised in the block.
-    """
+    """Add to a VaultDeniedError from the block which policies the token needs, because Vault does not say it."""
     try:
         yield
     except VaultDeniedError as error:
