@@ -12,7 +12,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 
-from stint.cli.completing import _completed
+from stint.cli.completing import _completing
 from stint.cli.errors import reported
 from stint.cli.fleet.events import MISSED, tell
 from stint.cli.fleet.top import Board, lines
@@ -169,8 +169,8 @@ def test_a_shell_gets_only_names_that_it_takes_as_they_are(monkeypatch: pytest.M
     monkeypatch.setenv("STINT_CONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("STINT_TOKEN", "t")
 
-    async def ask(_stint: Client) -> list[tuple[str, str]]:
+    async def ask(_stint: Client, _incomplete: str) -> list[tuple[str, str]]:
         return [(name, "running $(x)") for name in plain + others]
 
-    assert _completed("", ask) == [(name, "running ??x?") for name in plain]
-    assert _completed("d", ask) == [("deploys", "running ??x?")]
+    assert _completing(ask)("") == [(name, "running ??x?") for name in plain]
+    assert _completing(ask)("d") == [("deploys", "running ??x?")]

@@ -29,7 +29,7 @@ _PANELS: Final[Mapping[str, Mapping[str, str]]] = {
         "rm": "stint.cli.jobs.act",
         "rerun": "stint.cli.jobs.act",
         "release": "stint.cli.jobs.act",
-        "verify": "stint.cli.jobs.ends",
+        "verify": "stint.cli.jobs.receipt",
         "receipt": "stint.cli.jobs.receipt",
         "audit": "stint.cli.audit",
         "lineage": "stint.cli.audit",

@@ -14,9 +14,7 @@ from stint.cli.completing import job_ids
 from stint.cli.errors import reported
 from stint.cli.listing import first
 from stint.cli.options import as_command
-from stint.client.client import Client
-from stint.client.job import JobHandle
-from stint.client.options import Endpoints
+from stint.client import Client, Endpoints, JobHandle
 from stint.core.errors import ConfigError, InvalidJobIdError, InvalidQueueNameError
 from stint.core.names.ids import is_job_id
 
@@ -35,11 +33,7 @@ USAGE_ERRORS = (ConfigError, InvalidJobIdError, InvalidQueueNameError)
 
 
 async def find(stint: Client, text: str) -> JobHandle:
-    """The job with this id, or the only one whose id begins or ends like this.
-
-    Raises:
-        ConfigError: neither an id nor a part of one; or no job's id has this part, or that of several.
-    """
+    """The job with this id, or the only one whose id begins or ends like this. Raises ConfigError if there is none."""
     if is_job_id(text):
         return stint.job(text)
     if not _PART.fullmatch(text):
@@ -51,11 +45,7 @@ async def find(stint: Client, text: str) -> JobHandle:
 
 
 def exact(stint: Client, text: str) -> JobHandle:
-    """The job with this id.
-
-    Raises:
-        ConfigError: not an id.
-    """
+    """The job with this id. Raises ConfigError if it is none."""
     if not is_job_id(text):
         raise ConfigError(f"{text} is not a job's id: 24 hex digits.")
     return stint.job(text)
@@ -64,10 +54,7 @@ def exact(stint: Client, text: str) -> JobHandle:
 def call(
     work: Callable[[Client], Awaitable[T]], *, url: str = "", profile: str = "", where: Endpoints | None = None
 ) -> T:
-    """Do the work with a client, which tries nothing twice: a person is waiting.
-
-    Errors are printed, and end the command.
-    """
+    """Do the work with a client, which tries nothing twice: a person waits. Errors are printed and end the command."""
 
     async def connected() -> T:
         async with Client.connect(where or settings.where(url, profile), patience=0) as stint:

@@ -1,7 +1,7 @@
 """`stint config` and `stint completion`."""
 
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -32,16 +32,13 @@ def config(
     with reported("stint"):
         found = settings(url, profile)
     found.take(DEFAULTS, "default")
-    rows: list[dict[str, Any]] = [
-        {"setting": name, "value": _shown(name, found[name]), "from": found.origin[name]}
-        for name in dict.fromkeys((*NAMES.values(), *_SECRET))
-        if name in found
-    ]
+    names = [name for name in (*NAMES.values(), *_SECRET) if name in found]
+    shown = {name: {"value": _shown(name, found[name]), "from": found.origin[name]} for name in names}
     if form == "json":
-        typer.echo(json.dumps({row["setting"]: {"value": row["value"], "from": row["from"]} for row in rows}))
+        typer.echo(json.dumps(shown))
         return
-    for row in rows:
-        typer.echo(row["setting"] if form == "name" else "{setting:<18}{value:<40}  {from}".format_map(row))
+    for name, setting in shown.items():
+        typer.echo(name if form == "name" else f"{name:<18}{setting['value']:<40}  {setting['from']}")
     if form != "name":
         path = settings_file()
         typer.echo(f"{'settings file':<18}{path}{'' if is_there(path) else ' (none)'}")

@@ -47,11 +47,7 @@ class MissingExtraError(ConfigError):
 
 @contextmanager
 def importing(extra: str) -> Iterator[None]:
-    """Around imports of what this extra brings.
-
-    Raises:
-        MissingExtraError: one of the libraries is not installed.
-    """
+    """Around imports of what this extra brings. Raises MissingExtraError if one of the libraries is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -61,11 +57,7 @@ def importing(extra: str) -> Iterator[None]:
 
 
 def require(extra: str, *modules: str) -> None:
-    """Do nothing if these modules are installed; they are not imported.
-
-    Raises:
-        MissingExtraError: one of them is not.
-    """
+    """Raise MissingExtraError if one of these modules is not installed. They are not imported."""
     for module in modules:
         if find_spec(module) is None:
             raise MissingExtraError.of(module, extra)

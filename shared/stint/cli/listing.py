@@ -5,8 +5,8 @@ from contextlib import aclosing, contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from stint.client import ApiRefusedError
 from stint.client.client import PAGE
-from stint.client.errors import ApiRefusedError
 from stint.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -14,11 +14,7 @@ T = TypeVar("T")
 
 @contextmanager
 def filtered() -> Iterator[None]:
-    """Around a request for a list or a stream: what the API finds wrong in it is an option of the command.
-
-    Raises:
-        ConfigError: one is wrong.
-    """
+    """Around a request for a list or a stream: what the API finds wrong in it is a wrong option, a ConfigError."""
     try:
         yield
     except ApiRefusedError as error:
@@ -28,11 +24,7 @@ def filtered() -> Iterator[None]:
 
 
 async def first(count: int, listing: Callable[..., AsyncGenerator[T, None]], **wanted: Any) -> list[T]:
-    """The first entries of a client's list, at most so many. No more are asked for than needed.
-
-    Raises:
-        ConfigError: see `filtered`.
-    """
+    """The first entries of a client's list, at most so many. No more are asked for than needed. As with `filtered`."""
     found: list[T] = []
     with filtered():
         async with aclosing(listing(page=min(count, PAGE), **wanted)) as entries:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stint.client.options import Endpoints, endpoints
+from stint.client import Endpoints, endpoints
 from stint.core.errors import ConfigError
 
 Url = Annotated[str, typer.Option("--url", help="Stint's API. [env var: STINT_URL]", show_default=False)]
@@ -68,11 +68,7 @@ def settings(url: str = "", profile: str = "") -> Found:
 
 
 def where(url: str = "", profile: str = "") -> Endpoints:
-    """The addresses and the token.
-
-    Raises:
-        ConfigError: as `settings`, or there is no token.
-    """
+    """The addresses and the token. Raises ConfigError as `settings` does, and if there is no token."""
     return endpoints(settings(url, profile))
 
 

@@ -52,11 +52,7 @@ class DataDir:
 
 
 def claim(path: Path, resources: AsyncExitStack) -> DataDir:
-    """Create the data directory and lock it, until `resources` is closed and no child lives.
-
-    Raises:
-        ConfigError: it cannot be created, or processes of another `stint dev` use it.
-    """
+    """Create and lock the data directory, until `resources` is closed and no child lives. Raises ConfigError."""
     run = path / "run"
     try:
         for folder in (run, path / "log"):

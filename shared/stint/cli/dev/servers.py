@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -57,16 +58,12 @@ async def nats(data_dir: DataDir, port: int) -> Child:
         raise MissingExtraError.of("The embedded NATS server", "dev")
     folder = data_dir.path / "nats"
     await _configure(folder, f"127.0.0.1:{port}")
-
-    async def ready() -> bool:
-        return await _accepts(port)
-
     return Child(
         name="nats-1",
         command=[str(binary), "--config", str(folder / "nats.conf")],
         environment={"PATH": os.defpath},
         data_dir=data_dir,
-        ready=ready,
+        ready=partial(_accepts, port),
     )
 
 

@@ -65,11 +65,7 @@ class Stack:
     _revoke: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
 
     async def start(self) -> None:
-        """Start everything; returns when everything is ready.
-
-        Raises:
-            StintError: a part did not start. Call `stop` to stop the others.
-        """
+        """Start everything; returns when all is ready. After a StintError call `stop`: parts may run."""
         nats_url, access = await self._nats()
         vault_addr, root_token = await self._vault()
         role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
@@ -170,10 +166,6 @@ class Stack:
         """One service. Without `ready`, its health port is asked for `/readyz`."""
         health_port = next(self._ports)
         others = {name for owner, login in LOGINS.items() if owner != service for name in (login, f"{login}_FILE")}
-
-        async def healthy() -> bool:
-            return await _answers(f"http://127.0.0.1:{health_port}/readyz")
-
         return Child(
             name=f"{service}-{number}",
             command=[sys.executable, "-m", *(["stint", service] if service == NATS_AUTH else [f"stint_{service}"])],
@@ -182,7 +174,7 @@ class Stack:
                 "STINT_HEALTH_PORT": str(health_port),
             },
             data_dir=self.data_dir,
-            ready=ready or healthy,
+            ready=ready or partial(_answers, f"http://127.0.0.1:{health_port}/readyz"),
             stop_within=runner_stop(environment) if service == "runner" else SERVICE_STOP,
         )
 

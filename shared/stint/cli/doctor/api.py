@@ -8,9 +8,7 @@ import httpx
 
 from stint.cli.doctor.finding import Finding, bad, clock, clock_at, ok, warn, words
 from stint.cli.settings import without_login
-from stint.client.client import Client
-from stint.client.errors import ApiRefusedError
-from stint.client.options import Endpoints
+from stint.client import ApiRefusedError, Client, Endpoints
 from stint.client.rest.answers import parsed
 from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError, StintError

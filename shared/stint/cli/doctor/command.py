@@ -12,7 +12,7 @@ from stint.cli.errors import NOT_SO
 from stint.cli.settings import Found, Profile, Url, settings
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.terminal import coloured, painted, printable
-from stint.client.options import endpoints
+from stint.client import endpoints
 from stint.core.errors import ConfigError
 
 app = typer.Typer(add_completion=False)

@@ -7,7 +7,7 @@ import httpx
 
 from stint.cli.doctor.finding import Finding, bad, clock, ok, warn, words
 from stint.cli.settings import without_login
-from stint.client.options import Endpoints
+from stint.client import Endpoints
 from stint.core.errors import StintError, VaultDeniedError
 from stint.vault.client import Vault
 from stint.vault.policies import CLIENT, queue_path

@@ -12,8 +12,7 @@ from stint.cli.jobs.ls import StatusName, outcome
 from stint.cli.listing import filtered
 from stint.cli.show.form import Form, FormName, as_json
 from stint.cli.show.terminal import coloured, painted, printable
-from stint.client.client import Client
-from stint.client.fleet import JobChange
+from stint.client import Client, JobChange
 
 app = typer.Typer(add_completion=False)
 

@@ -11,8 +11,7 @@ from stint.cli.show.form import ChangeForm, Form, show, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted, seconds
-from stint.client.client import Client
-from stint.client.fleet import QueueInfo
+from stint.client import Client, QueueInfo
 
 app = typer.Typer(add_completion=False)
 

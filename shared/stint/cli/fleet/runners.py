@@ -11,8 +11,7 @@ from stint.cli.show.form import ChangeForm, Form, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted
-from stint.client.client import Client
-from stint.client.fleet import RunnerInfo
+from stint.client import Client, RunnerInfo
 
 app = typer.Typer(add_completion=False)
 

@@ -18,10 +18,7 @@ from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.listing import first
 from stint.cli.show.table import table
 from stint.cli.show.terminal import printable
-from stint.client.client import Client
-from stint.client.errors import ApiError
-from stint.client.fleet import QueueInfo, RunnerInfo
-from stint.client.results import JobInfo
+from stint.client import ApiError, Client, JobInfo, QueueInfo, RunnerInfo
 
 app = typer.Typer(add_completion=False)
 
@@ -125,8 +122,8 @@ def lines(board: Board, *, width: int | None, height: int | None) -> list[str]:
     room = None if height is None else max((height - 6) // 3, 2)
     urgent = sorted(board.queues, key=lambda queue: (not queue.held, queue.paused is None, -queue.depth))
     tables = (
-        table(urgent[:room], [column for column in QUEUES if not column.wide], width=width),
-        table(board.runners[:room], [column for column in RUNNERS if not column.wide], width=width),
-        table(board.jobs[:room], [column for column in JOBS if not column.wide], width=width),
+        table(urgent[:room], QUEUES, width=width),
+        table(board.runners[:room], RUNNERS, width=width),
+        table(board.jobs[:room], JOBS, width=width),
     )
     return [printable(counts) or "no jobs", *(line for part in tables for line in ("", *part))]

@@ -9,9 +9,7 @@ from stint.cli.calling import JobId, JobIds, asking, exact
 from stint.cli.errors import UNREACHABLE
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
 from stint.cli.show.terminal import sentences
-from stint.client.client import Client
-from stint.client.errors import ApiRefusedError
-from stint.client.job import JobHandle
+from stint.client import ApiRefusedError, Client, JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL
 
 app = typer.Typer(add_completion=False)

@@ -1,24 +1,16 @@
-"""`stint wait` and `stint verify`."""
+"""`stint wait`."""
 
 import asyncio
 from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import JobIds, asking, call, exact
-from stint.cli.completing import job_ids
-from stint.cli.errors import NOT_SO, TIMED_OUT
+from stint.cli.calling import JobIds, asking, exact
+from stint.cli.errors import TIMED_OUT
 from stint.cli.jobs.ls import outcome
-from stint.cli.jobs.receipt import verify_receipt
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
-from stint.client.client import Client
-from stint.client.errors import ApiUnreachableError, OutputDiffersError
-from stint.client.job import JobHandle
-from stint.client.results import JobInfo, JobResult
-from stint.core.names.ids import is_job_id
+from stint.client import ApiUnreachableError, Client, JobHandle, JobInfo, JobResult
 
 LOOK: Final = 5.0
 """Seconds for the answer to the last look, when the time to wait is over."""
@@ -81,49 +73,3 @@ async def _result(job: JobHandle) -> JobInfo:
             if isinstance(item, JobResult):
                 return item.info
     raise AssertionError("A stream ends with a result, or raises.")
-
-
-@app.command(no_args_is_help=True)
-def verify(
-    target: Annotated[
-        str, typer.Argument(metavar="JOB_ID|FILE", help="A job, or a receipt of one.", autocompletion=job_ids)
-    ],
-    public_key: Annotated[
-        Path | None,
-        typer.Option(envvar="STINT_PUBLIC_KEY", help="For a receipt: what `stint receipt --public-key` printed."),
-    ] = None,
-    form: ChangeForm = "text",
-    url: Url = "",
-    profile: Profile = "",
-) -> None:
-    """Prove that a job's output is what its runner recorded, or that a receipt is genuine.
-
-    Of a job all of its output is read, once it has ended. A receipt is checked without any server; write ./NAME if its
-    file is named like a job's id.
-
-    Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete, or the
-    receipt was signed by another key.
-
-    For example:
-
-        stint verify 65f0c2a19b3e4d5f6a7b8c9d
-
-        stint receipt --public-key >stint.keys; stint verify receipt.json --public-key stint.keys
-    """
-    if not is_job_id(target):
-        verify_receipt(Path(target), public_key, form)
-        return
-    proven, said = call(lambda stint: _verify(stint.job(target)), url=url, profile=profile)
-    show_change(form, target, text=f"{target}: {said}", fields={"_id": target, "proven": proven, "said": said})
-    raise typer.Exit(0 if proven else NOT_SO)
-
-
-async def _verify(job: JobHandle) -> tuple[bool, str]:
-    """Whether its output is proven, and that as a sentence."""
-    try:
-        result = await job.wait()
-    except OutputDiffersError as error:
-        return False, error.sentence
-    if not result.output_complete:
-        return False, f"{result.output_bytes} bytes; its runner did not record that they are all."
-    return True, f"{result.output_bytes} bytes, all of them and in order, as {result.runner} recorded."

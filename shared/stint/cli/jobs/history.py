@@ -12,9 +12,7 @@ from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.jobs.ls import outcome
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.terminal import printable
-from stint.client.client import Client
-from stint.client.job import JobHandle
-from stint.client.results import Fact, JobInfo, JobResult
+from stint.client import Client, Fact, JobHandle, JobInfo, JobResult
 
 app = typer.Typer(add_completion=False)
 

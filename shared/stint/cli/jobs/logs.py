@@ -8,9 +8,7 @@ import typer
 from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.errors import NOT_SO
 from stint.cli.jobs.writing import ClosedOutputError, to_terminal
-from stint.client.client import Client
-from stint.client.job import JobHandle
-from stint.client.results import Output
+from stint.client import Client, JobHandle, Output
 
 app = typer.Typer(add_completion=False)
 

@@ -13,9 +13,7 @@ from stint.cli.show.form import show as show_form
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted, moment
-from stint.client.client import Client
-from stint.client.fields import JobFilter
-from stint.client.results import JobInfo
+from stint.client import Client, JobFilter, JobInfo
 
 app = typer.Typer(add_completion=False)
 

@@ -11,8 +11,8 @@ import typer
 
 from stint.cli.completing import queues
 from stint.cli.settings import Profile, Url, is_there, where
-from stint.client.fields import JobFields, payload_of
-from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
+from stint.client import Endpoints, JobFields, payload_of
+from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.process.env_file import read_variables
@@ -130,20 +130,12 @@ class JobOptions(_GoStintOptions):
     role: Annotated[str, typer.Option(help="The jobs' AppRole. [env var: STINT_ROLE]", show_default=False)] = ""
 
     def where(self) -> Endpoints:
-        """The addresses and the token.
-
-        Raises:
-            ConfigError: see `stint.cli.settings.where`.
-        """
+        """The addresses and the token. Raises what `stint.cli.settings.where` does."""
         found = where(self.url, self.profile)
         return replace(found, role=self.role) if self.role else found
 
     def payload(self) -> JobPayload:
-        """The job. Reads files and standard input.
-
-        Raises:
-            ConfigError: a file cannot be read, or a field is wrong.
-        """
+        """The job. Reads files and standard input. Raises ConfigError if that fails, or if a field is wrong."""
         given = {name: value for name in JobFields.__annotations__ if (value := self._either(name))}
         content = self._either("content")
         fields = given | {

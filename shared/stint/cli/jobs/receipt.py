@@ -1,4 +1,4 @@
-"""`stint receipt`, and how a receipt is verified."""
+"""`stint receipt` and `stint verify`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,43 +6,84 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.calling import call, exact
+from stint.cli.calling import asking, call, exact
 from stint.cli.completing import job_ids
-from stint.cli.errors import reported
+from stint.cli.errors import NOT_SO, reported
 from stint.cli.settings import Profile, Url
-from stint.cli.show.form import ChangeFormName, show_change
+from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
 from stint.cli.show.terminal import printable
-from stint.client.client import Client
-from stint.client.receipts import PublicKeys, check_receipt
+from stint.client import Client, JobHandle, OutputDiffersError, PublicKeys, check_receipt
 from stint.core.audit.receipt import MAX_BYTES, Asked, Receipt
 from stint.core.codec import decode, encode
 from stint.core.errors import ConfigError, UndecodableError
+from stint.core.names.ids import is_job_id
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command(no_args_is_help=True)
-def receipt(
+@asking
+async def receipt(
+    stint: Client,
     job: Annotated[str, typer.Argument(metavar="JOB_ID", help="A job that is over.", autocompletion=job_ids)] = "",
     public_key: Annotated[
         bool, typer.Option("--public-key", help="Print the public keys instead, for `stint verify`.")
     ] = False,
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Print a signed receipt of what became of a job: who asked for it, what ran, when, and how it ended.
 
     Example: `stint receipt 65f0c2a19b3e4d5f6a7b8c9d >receipt.json`
     """
-    with reported("stint"):
-        if public_key == bool(job):
-            raise ConfigError("Give either a job's id or --public-key.")
-    work = _public_keys if public_key else lambda stint: exact(stint, job).receipt()
-    typer.echo(call(work, url=url, profile=profile), nl=False)
+    if public_key == bool(job):
+        raise ConfigError("Give either a job's id or --public-key.")
+    printed = encode(await stint.receipt_keys()) + b"\n" if public_key else await exact(stint, job).receipt()
+    typer.echo(printed, nl=False)
 
 
-async def _public_keys(stint: Client) -> bytes:
-    return encode(await stint.receipt_keys()) + b"\n"
+@app.command(no_args_is_help=True)
+def verify(
+    target: Annotated[
+        str, typer.Argument(metavar="JOB_ID|FILE", help="A job, or a receipt of one.", autocompletion=job_ids)
+    ],
+    public_key: Annotated[
+        Path | None,
+        typer.Option(envvar="STINT_PUBLIC_KEY", help="For a receipt: what `stint receipt --public-key` printed."),
+    ] = None,
+    form: ChangeForm = "text",
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Prove that a job's output is what its runner recorded, or that a receipt is genuine.
+
+    Of a job all of its output is read, once it has ended. A receipt is checked without any server; write ./NAME if its
+    file is named like a job's id.
+
+    Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete, or the
+    receipt was signed by another key.
+
+    For example:
+
+        stint verify 65f0c2a19b3e4d5f6a7b8c9d
+
+        stint receipt --public-key >stint.keys; stint verify receipt.json --public-key stint.keys
+    """
+    if not is_job_id(target):
+        verify_receipt(Path(target), public_key, form)
+        return
+    proven, said = call(lambda stint: _verify(stint.job(target)), url=url, profile=profile)
+    show_change(form, target, text=f"{target}: {said}", fields={"_id": target, "proven": proven, "said": said})
+    raise typer.Exit(0 if proven else NOT_SO)
+
+
+async def _verify(job: JobHandle) -> tuple[bool, str]:
+    """Whether its output is proven, and that as a sentence."""
+    try:
+        result = await job.wait()
+    except OutputDiffersError as error:
+        return False, error.sentence
+    if not result.output_complete:
+        return False, f"{result.output_bytes} bytes; its runner did not record that they are all."
+    return True, f"{result.output_bytes} bytes, all of them and in order, as {result.runner} recorded."
 
 
 def verify_receipt(path: Path, public_key: Path | None, form: ChangeFormName) -> None:

@@ -15,8 +15,7 @@ from stint.cli.jobs.options import JobOptions, RunOptions
 from stint.cli.jobs.run_job import run as run_job
 from stint.cli.options import taking
 from stint.cli.show.form import ChangeForm, show_job_id
-from stint.client.client import Client
-from stint.client.options import Endpoints
+from stint.client import Client, Endpoints
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
 

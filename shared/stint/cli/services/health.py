@@ -50,11 +50,7 @@ def health(
 
 
 def url(service: str, environ: Mapping[str, str]) -> str:
-    """The service's `/readyz`: on the API's own port, and on the other services' health port.
-
-    Raises:
-        ConfigError: a setting is wrong, or the port is not known.
-    """
+    """The service's `/readyz`: on the API's own port, or its health port. Raises ConfigError if that is not known."""
     if service == "api":
         settings = load(ApiSettings, environ)
         scheme = "https" if settings.tls_cert else "http"

@@ -54,15 +54,14 @@ def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *,
         for row in rows:
             typer.echo(as_json(row) if form == "json" else name(row))
         return
-    shown = [column for column in columns if form == "wide" or not column.wide]
-    for line in table(rows, shown, width=width()):
+    for line in table(rows, columns, width=width(), wide=form == "wide"):
         typer.echo(line, color=coloured())
 
 
 def show(row: S, form: FormName, *, name: Callable[[S], str]) -> None:
     """Print one thing: as a table it has a line for each field that says something, with `wide` for each field."""
     if form in {"json", "name"}:
-        typer.echo(as_json(row) if form == "json" else name(row))
+        show_all([row], (), form, name=name)
         return
     fields = [(field.encode_name.removeprefix("_"), getattr(row, field.name)) for field in msgspec.structs.fields(row)]
     for title, value in fields:

@@ -32,8 +32,9 @@ class Column(msgspec.Struct, Generic[T], frozen=True):
     paint: Callable[[T, str], str] = lambda _row, shown: shown
 
 
-def table(rows: Sequence[T], columns: Sequence[Column[T]], *, width: int | None) -> list[str]:
+def table(rows: Sequence[T], columns: Sequence[Column[T]], *, width: int | None, wide: bool = False) -> list[str]:
     """The table's lines, at most `width` cells wide if the firm columns leave room; None for any width."""
+    columns = [column for column in columns if wide or not column.wide]
     cells = [[printable(column.text(row)) for column in columns] for row in rows]
     widths = [
         max(cell_len(column.title), *(cell_len(line[n]) for line in cells), 0) for n, column in enumerate(columns)

@@ -25,11 +25,7 @@ def seconds(count: float) -> str:
 
 
 def moment(option: str, text: str) -> datetime:
-    """A time that an option gives: RFC 3339, or a duration before now such as `12h`.
-
-    Raises:
-        ConfigError: neither.
-    """
+    """A time from an option: RFC 3339, or a duration before now such as `12h`. Raises ConfigError if neither."""
     if found := _AGO.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{_WORDS[found[2]]: int(found[1])})
     try:
