@@ -4,11 +4,13 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from stint.cli.doctor import api as doctor
+from stint.cli.doctor import servers
 from stint.cli.doctor import vault as doctor_of_vault
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
@@ -119,6 +121,33 @@ async def test_no_answer_is_more_than_an_error(name: str) -> None:
         assert all(finding.what for finding in await doctor_of_vault.look(where, "q"))
         with suppress(StintError):
             await stint.seal(JobPayload(qname="q", container_image="busybox"))
+
+
+@pytest.mark.parametrize("said", [b"INFO []", b"INFO 5", b"INFO {", DEEP[:60_000], b"220 smtp", b'INFO {"version":[]}'])
+async def test_another_server_in_the_place_of_nats_or_docker_is_a_finding(
+    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes = b"") -> None:
+        writer.write(head + said + b"\r\n")
+        writer.close()
+
+    async def docker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await answer(reader, writer, b"HTTP/1.1 200 x\r\nConnection: close\r\n\r\n")
+
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1") as nats,
+        await asyncio.start_unix_server(docker, tmp_path / "docker.sock"),
+    ):
+        port = nats.sockets[0].getsockname()[1]
+        found = [*await servers.look_at_nats(f"127.0.0.1:{port}"), *await servers.look_at_docker()]
+    assert [(finding.about, finding.verdict) for finding in found] == [("nats", "bad"), ("docker", "bad")]
+
+
+async def test_an_address_of_nats_that_is_none_is_a_finding() -> None:
+    (found,) = await servers.look_at_nats("nats://[::1")
+    assert (found.verdict, found.what) == ("bad", "nats://[::1 does not answer as a NATS server: Invalid IPv6 URL.")
 
 
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])

@@ -1,17 +1,17 @@
 """Looks at what only the services need: NATS and the container engine."""
 
 import asyncio
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
 from stint.cli.doctor.finding import Finding, bad, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
+from stint.core.codec import decode
+from stint.core.errors import UndecodableError
 
 WITHIN: Final = 5.0
 """Seconds for an answer."""
@@ -28,15 +28,15 @@ async def look_at_nats(url: str) -> list[Finding]:
 
 
 async def _nats(url: str) -> Finding:
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
     shown, mend = without_login(url), "Start nats-server, or correct STINT_NATS_URL."
     try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
         async with asyncio.timeout(WITHIN):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
             line = await reader.readline()
             writer.close()
-        info = json.loads(line.removeprefix(b"INFO "))
-    except (OSError, ValueError) as error:
+        info = decode(line.removeprefix(b"INFO "), dict)
+    except (OSError, ValueError, UndecodableError) as error:
         return bad("nats", f"{shown} does not answer as a NATS server: {words(error)}.", mend)
     if not info.get("jetstream"):
         return bad("nats", f"{shown} runs without JetStream", "Start nats-server with -js, or a jetstream block.")
@@ -56,8 +56,8 @@ async def look_at_docker() -> list[Finding]:
         return [skipped("docker", f"there is no {socket}: only runners need an engine")]
     try:
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=WITHIN) as http:
-            info: Mapping[str, Any] = (await http.get("http://docker/info")).json()
-    except (httpx.HTTPError, ValueError) as error:
+            info = decode((await http.get("http://docker/info")).content, dict)
+    except (httpx.HTTPError, UndecodableError) as error:
         if not os.access(socket, os.W_OK):
             return [bad("docker", f"this user may not use {socket}", "Add the runner's user to the socket's group.")]
         return [bad("docker", f"{socket} does not answer: {words(error)}.", "Start the Docker engine.")]
