@@ -10,8 +10,7 @@ import pytest
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from stint.cli.app import app
-from stint.cli.conversion import convert_sparingly
+from stint.cli.app import app, convert_sparingly
 from stint.cli.jobs.ls import StatusName
 from stint.core.job import State
 

@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from stint import __version__
-from stint.cli.conversion import convert_sparingly
 from stint.cli.streams import open_streams, written
 from stint.process.core_dumps import prevent_core_dumps
 
@@ -88,6 +87,44 @@ class _Commands(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         return convert_sparingly(super().get_params(ctx))
+
+
+def convert_sparingly(parameters: list[Any]) -> list[Any]:
+    """The same parameters, each of which is converted only if that could change, or refuse, its value.
+
+    typer converts each option with pydantic, also a text into a text. To import pydantic takes as long as all else that
+    a command does before it asks the API.
+    """
+    for parameter in parameters:
+        if not isinstance(parameter.process_value, _Sparing):
+            parameter.process_value = _Sparing(parameter)
+    return parameters
+
+
+class _Sparing:
+    """Stands in for a parameter's own conversion, which remains for all that this does not know."""
+
+    def __init__(self, parameter: Any) -> None:
+        self._parameter, self._convert = parameter, parameter.process_value
+
+    def __call__(self, ctx: Any, value: Any) -> Any:
+        parameter = self._parameter
+        if not self._right(value):
+            return self._convert(ctx, value)
+        value = list(value) if isinstance(value, tuple) else value
+        return parameter.callback(ctx, parameter, value) if parameter.callback else value
+
+    def _right(self, value: Any) -> bool:
+        parameter = self._parameter
+        kind = getattr(parameter, "type_descriptor", None)
+        annotation, choices = getattr(kind, "annotation", None), getattr(kind, "choices", None)
+        if parameter.nargs != 1 or parameter.multiple:
+            return bool(value) and annotation == list[str]
+        if value is None:
+            return not parameter.required
+        if type(value) in {bool, str, int, float} and value == parameter.default:
+            return True
+        return value in choices if choices else annotation is str
 
 
 app = typer.Typer(

@@ -29,7 +29,6 @@ PartOfJobId = Annotated[
     ),
 ]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.", autocompletion=job_ids)]
-USAGE_ERRORS = (ConfigError, InvalidJobIdError, InvalidQueueNameError)
 
 
 async def find(stint: Client, text: str) -> JobHandle:
@@ -60,7 +59,7 @@ def call(
         async with Client.connect(where or settings.where(url, profile), patience=0) as stint:
             return await work(stint)
 
-    with reported("stint", usage=USAGE_ERRORS):
+    with reported("stint", usage=(ConfigError, InvalidJobIdError, InvalidQueueNameError)):
         return asyncio.run(connected())
 
 

@@ -3,16 +3,14 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from stint.client.rest.api import Api
 from stint.client.results import JobInfo, read
 from stint.client.stream import resumed
-from stint.core.names.ids import normalise_queue_name, queue_token
-
-EVENTS: Final = "/v1/api/events"
+from stint.core.names.ids import queue_token
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,13 +106,13 @@ class JobChange(msgspec.Struct, frozen=True, kw_only=True):
 
 def queue_path(name: str) -> str:
     """The path of a queue, in the form that every name has. Raises InvalidQueueNameError."""
-    return f"/v1/api/queue/={queue_token(normalise_queue_name(name))}"
+    return f"/v1/api/queue/={queue_token(name)}"
 
 
 async def changes(api: Api, **wanted: str | None) -> AsyncGenerator[JobChange, None]:
     """The changes from now on. It raises what `resumed` does."""
     begun = False
-    async with aclosing(resumed(api, EVENTS, ended="Stint's live stream ended.", **wanted)) as events:
+    async with aclosing(resumed(api, "/v1/api/events", ended="Stint's live stream ended.", **wanted)) as events:
         async for event in events:
             match event.name:
                 case "hello" if not begun or not event.data.get("resumed"):

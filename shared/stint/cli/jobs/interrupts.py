@@ -9,7 +9,7 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from stint.cli.show.terminal import sentences
+from stint.client import JobHandle
 from stint.core.errors import StintError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -26,21 +27,18 @@ class Interrupts:
     """Handles signals. As long as no job can exist, the first signal exits at once too.
 
     Attributes:
-        console: shows progress and errors to people.
         code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
-        detached: whether somebody chose to leave the job.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._job = ""
+        self.code = 0
         self._may_have_a_job = False
-        self._kill: Callable[[], Awaitable[None]] | None = None
+        self._job: JobHandle | None = None
+        self._detached = False
         self._work: asyncio.Task[int] | None = None
         self._killing: asyncio.Task[None] | None = None
         self._question: _Question | None = None
-        self.detached = False
-        self.code = 0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -59,11 +57,11 @@ class Interrupts:
         """A job may exist from now on: the first signal waits until this is known, and then stops the job."""
         self._may_have_a_job = True
 
-    def kills(self, job_id: str, kill: Callable[[], Awaitable[None]]) -> None:
-        """The job exists: the first signal calls `kill`. If that signal has already come, it is called at once."""
-        self._job, self._kill = job_id, kill
+    def kills(self, job: JobHandle) -> None:
+        """The job exists: the first signal kills it. If that signal has already come, it is killed at once."""
+        self._job = job
         if self.code:
-            self._killing = asyncio.create_task(self._stop(kill))
+            self._killing = asyncio.create_task(self._kill(job))
 
     async def around(self, work: Coroutine[Any, Any, int]) -> int:
         """Run the work; returns its result, or the signal's exit code if a signal ended it."""
@@ -71,8 +69,8 @@ class Interrupts:
         try:
             return await self._work
         except asyncio.CancelledError:
-            if self.detached:
-                self.say(f"job {self._job} continues: stint logs -f {self._job}")
+            if self._detached and self._job:
+                self.say(f"job {self._job.id} continues: stint logs -f {self._job.id}")
                 return 0
             if not self.code:
                 raise
@@ -100,7 +98,7 @@ class Interrupts:
             self._question = None
 
     def _detach(self) -> None:
-        self.detached = True
+        self._detached = True
         if self._work:
             self._work.cancel()
 
@@ -115,20 +113,20 @@ class Interrupts:
             self._work.cancel()
             return
         self.say("stopping the job; Ctrl-C again exits at once")
-        if self._kill:
-            self._killing = asyncio.create_task(self._stop(self._kill))
+        if self._job:
+            self._killing = asyncio.create_task(self._kill(self._job))
 
-    async def _stop(self, kill: Callable[[], Awaitable[None]]) -> None:
+    async def _kill(self, job: JobHandle) -> None:
         try:
-            await kill()
+            await job.kill()
         except StintError as error:
             self.say(error.sentence)
 
     def _say_what_is_left(self) -> None:
-        if self._may_have_a_job and not self._kill:
+        if self._may_have_a_job and not self._job:
             self.say("it is not known whether the job was submitted")
-        elif self._killing and not self._killing.done():
-            self.say(f"Stint has not answered: job {self._job} may still run")
+        elif self._job and self._killing and not self._killing.done():
+            self.say(f"Stint has not answered: job {self._job.id} may still run")
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -161,9 +159,9 @@ class _Question:
     def _read(self) -> None:
         key = os.read(sys.stdin.fileno(), 1).decode(errors="replace").lower()
         self.close()
-        self._asked = False
-        if answer := self._answers.get(key):
-            self._asked = True
+        answer = self._answers.get(key)
+        self._asked = answer is not None
+        if answer:
             answer()
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ async def _run(payload: JobPayload, options: RunOptions, stint: Client, interrup
     sealed = await stint.seal(payload, wrap_ttl=options.wrap_ttl)
     interrupts.may_have_a_job()
     job = await stint.send(sealed, key=options.key)
-    interrupts.kills(job.id, job.kill)
+    interrupts.kills(job)
     if options.detach and not interrupts.code:
         await write("stdout", f"{job.id}\n".encode())
         return 0
