@@ -20,7 +20,7 @@ from rich.console import Console
 from stint.cli.app import app_main
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import RunOptions
-from stint.cli.jobs.run_job import run
+from stint.cli.jobs.run import run_job
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.events import Submitted
@@ -56,7 +56,7 @@ class Shown:
 
     async def run(self, job: JobPayload, where: Endpoints, *, detach: bool = False) -> int:
         interrupts = Interrupts(Console(file=self.text, width=200))
-        return await run(job, where, RunOptions(detach=detach), interrupts, self.write)
+        return await run_job(job, where, RunOptions(detach=detach), interrupts, self.write)
 
 
 class Runner:

@@ -19,7 +19,7 @@ from stint.cli.fleet.top import Board, lines
 from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts
-from stint.cli.jobs.run_job import Narrator
+from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import as_json, show, show_change
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from stint.cli.jobs import ends
-from stint.cli.jobs.run_job import Narrator, show
+from stint.cli.jobs.run import Narrator, show
 from stint.client import (
     ApiUnreachableError,
     Client,

@@ -12,7 +12,7 @@ from rich.console import Console
 from stint.cli.dev.command import run_stack
 from stint.cli.dev.stack import Stack
 from stint.cli.errors import INTERRUPTED
-from stint.cli.jobs.run_job import Narrator, show
+from stint.cli.jobs.run import Narrator, show
 from stint.cli.jobs.writing import to_terminal
 from stint.client import Client, Fact
 from stint.client.submitting.pack import pack

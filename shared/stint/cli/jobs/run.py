@@ -2,24 +2,30 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
 from stint.cli.calling import call
-from stint.cli.errors import reported
+from stint.cli.errors import UNREACHABLE, USAGE, reported
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import JobOptions, RunOptions
-from stint.cli.jobs.run_job import run as run_job
+from stint.cli.jobs.writing import Write, to_terminal
 from stint.cli.options import taking
 from stint.cli.show.form import ChangeForm, show_job_id
-from stint.client import Client, Endpoints
-from stint.core.errors import StintError
+from stint.cli.show.terminal import printable, sentences
+from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
+from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
 
 app = typer.Typer(add_completion=False)
+
+INCOMPLETE: Final = "Part of the job's output may be missing above."
 
 
 @app.command(no_args_is_help=True)
@@ -74,3 +80,122 @@ async def _run_and_leave(job: JobPayload, where: Endpoints, options: RunOptions)
     interrupts = Interrupts(Console(stderr=True))
     with interrupts.watched():
         os._exit(await run_job(job, where, options, interrupts))
+
+
+async def run_job(
+    job: JobPayload, where: Endpoints, options: RunOptions, interrupts: Interrupts, write: Write = to_terminal
+) -> int:
+    """Run a job to its end; returns the exit code: the job's own, 1 if it failed without one, or 2, 125, 130 or 143."""
+    try:
+        async with Client.connect(where) as stint:
+            return await interrupts.around(_run(job, options, stint, interrupts, write))
+    except StintError as error:
+        interrupts.say(error.sentence)
+        return interrupts.code or (USAGE if isinstance(error, ConfigError) else UNREACHABLE)
+
+
+async def _run(payload: JobPayload, options: RunOptions, stint: Client, interrupts: Interrupts, write: Write) -> int:
+    sealed = await stint.seal(payload, wrap_ttl=options.wrap_ttl)
+    interrupts.may_have_a_job()
+    job = await stint.send(sealed, key=options.key)
+    interrupts.kills(job)
+    if options.detach and not interrupts.code:
+        await write("stdout", f"{job.id}\n".encode())
+        return 0
+    narrator = Narrator(interrupts.console, quiet=options.quiet)
+    narrator.say(f"job {job.id} is queued in {payload.qname!r}")
+    with narrator.spinning(), interrupts.asking(narrator.settle):
+        result = await show(job, write, narrator)
+    return interrupts.code or result.exit_code
+
+
+class Narrator:
+    """Reports a job's progress on standard error: in lines, and on a terminal also by a spinner until it writes."""
+
+    _WORDS: Final = {
+        "started": "running on {runner}",
+        "kill_requested": "a kill was requested",
+        "held": "held: its runner was lost, and its queue waits for that runner or for `stint release`",
+        "released": "released",
+    }
+    _DOING: Final = {
+        "submitted": "waiting in its queue",
+        "started": "being prepared",
+        "launched": "running",
+        "kill_requested": "being stopped",
+        "held": "held",
+        "opening": "opening its payload and secrets",
+        "pulling": "pulling its image",
+        "creating": "creating its container",
+        "running": "running",
+    }
+    """What an event or a phase means for the spinner."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._spinner: Status | None = None
+
+    @contextmanager
+    def spinning(self) -> Iterator[None]:
+        """Show the spinner during the block, on a terminal."""
+        if self._console.is_terminal and not self._quiet:
+            self._spinner = self._console.status("submitted", spinner="dots")
+            self._spinner.start()
+        try:
+            yield
+        finally:
+            self.settle()
+
+    def settle(self) -> None:
+        """Take the spinner away: it must not stand between lines of output."""
+        if self._spinner:
+            self._spinner.stop()
+            self._spinner = None
+
+    def say(self, text: str) -> None:
+        """Print a line, unless `quiet`."""
+        if not self._quiet:
+            self._console.print(f"stint: {printable(text)}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def fact(self, fact: Fact) -> None:
+        """Report an event of the job."""
+        if words := self._WORDS.get(fact.kind):
+            self.say(words.format(runner=fact.runner))
+        self._doing(fact.kind)
+
+    def phase(self, phase: Phase) -> None:
+        """Report what the runner does."""
+        self._doing(phase.phase, "" if phase.progress is None else f" {phase.progress:.0%}")
+
+    def _doing(self, name: str, much: str = "") -> None:
+        if self._spinner and (words := self._DOING.get(name)):
+            self._spinner.update(f"{words}{much}")
+
+    def end(self, job: JobResult) -> None:
+        """Report the job's end. Errors are printed even if `quiet`."""
+        for sentence in (job.error, "" if job.output_complete else INCOMPLETE):
+            if sentence:
+                self._console.print(f"stint: {sentences(sentence)}", markup=False, highlight=False, soft_wrap=True)
+        code = f" with {job.return_code}" if job.return_code else ""
+        reason = f" ({job.reason})" if job.reason else ""
+        self.say(f"{job.status}{code}{reason}")
+
+
+async def show(job: JobHandle, write: Write, narrator: Narrator) -> JobResult:
+    """Write a job's output as it comes, and report its progress and its end."""
+    async with aclosing(job.stream()) as items:
+        async for item in items:
+            match item:
+                case Output():
+                    narrator.settle()
+                    await write(item.stream, item.data)
+                case Fact():
+                    narrator.fact(item)
+                case Phase():
+                    narrator.phase(item)
+                case JobResult():
+                    narrator.settle()
+                    narrator.end(item)
+                    return item
+    raise AssertionError("A stream ends with a result, or raises.")
