@@ -10,14 +10,18 @@ from threading import Thread
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 from stint.cli.errors import TIMED_OUT, reported
+from stint.cli.jobs.interrupts import Interrupts
+from stint.cli.login.listener import PATH, listening
 from stint.cli.options import taking
 from stint.cli.settings import Found, Profile, settings, token_file
 from stint.cli.show.terminal import printable
 from stint.client.options import DEFAULT_VAULT
 from stint.core.errors import ConfigError, VaultDeniedError
 from stint.process.env_file import write_private
+from stint.vault import Oidc, Vault, refusal_by_provider
 
 _BEFORE: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
 """Settings that count before the file."""
@@ -62,19 +66,12 @@ def login(options: _Options) -> None:
 
 
 async def _interruptible(found: Found, options: _Options) -> int:
-    from rich.console import Console  # noqa: PLC0415 - `stint --help` imports this module
-
-    from stint.cli.jobs.interrupts import Interrupts  # noqa: PLC0415
-
     interrupts = Interrupts(Console(stderr=True))
     with interrupts.watched():
         return await interrupts.around(_log_in(found, options))
 
 
 async def _log_in(found: Found, options: _Options) -> int:
-    from stint.cli.login.listener import PATH, listening  # noqa: PLC0415 - see above
-    from stint.vault import Oidc, Vault  # noqa: PLC0415
-
     vault = Vault(found.get("VAULT_ADDR", DEFAULT_VAULT), cacert=found.get("VAULT_CACERT", ""))
     oidc = Oidc(vault, mount=options.mount, role=options.role)
     try:
@@ -104,8 +101,6 @@ async def _log_in(found: Found, options: _Options) -> int:
 
 
 def _code(answer: Mapping[str, str]) -> str:
-    from stint.vault import refusal_by_provider  # noqa: PLC0415 - see above
-
     if reason := refusal_by_provider(answer):
         raise VaultDeniedError(f"The provider did not sign you in: {printable(reason)}")
     return answer.get("code", "")
