@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import errno
 import gzip
 import io
 import itertools
@@ -7,6 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,20 @@ def test_what_cannot_be_content(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         pack(folder / "none.tar.gz")
     monkeypatch.setattr(packing, "MAX_CONTENT", 10)
     with pytest.raises(ConfigError, match="too large"):
+        pack(folder)
+
+
+def test_a_folder_in_it_that_cannot_be_read_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all; others were given content without what is in such a folder."""
+
+    def refusing(read: Callable[[Path], Any], path: Path) -> Any:
+        if Path(path).name == "demo":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(refusing, getattr(os, name)))
+    with pytest.raises(ConfigError, match="demo cannot be read: Permission denied"):
         pack(folder)
 
 

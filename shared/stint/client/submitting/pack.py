@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -45,9 +46,17 @@ def _folder(path: Path) -> bytes:
         gzip.GzipFile(fileobj=buffer, mode="wb", filename="", mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for found in sorted(path.rglob("*")):
+        for found in sorted(_inside(path)):
             archive.add(found, arcname=f"./{found.relative_to(path).as_posix()}", recursive=False, filter=_as_root)
     return buffer.getvalue()
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """All that is in it. `Path.rglob` would leave out what is in a folder that cannot be read, without a word."""
+    for found in folder.iterdir():
+        yield found
+        if found.is_dir() and not found.is_symlink():
+            yield from _inside(found)
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
