@@ -54,11 +54,7 @@ class Client:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, patience: float = PATIENCE) -> Self:
-        """A client with the settings of `stint run`: STINT_URL, STINT_TOKEN, VAULT_ADDR and so on.
-
-        Raises:
-            ConfigError: a setting is missing or wrong.
-        """
+        """A client with the settings of `stint run`: STINT_URL, STINT_TOKEN and so on. Raises ConfigError."""
         return cls.connect(endpoints(environ), patience=patience)
 
     async def __aenter__(self) -> Self:
@@ -88,11 +84,7 @@ class Client:
         return await self.send(await self.seal(job, wrap_ttl=wrap_ttl), key=key)
 
     async def seal(self, job: JobPayload, *, wrap_ttl: str = DEFAULT_WRAP_TTL) -> Sealed:
-        """The first half of `submit`: nothing has been submitted after it.
-
-        Raises:
-            VaultError: Vault cannot be reached, or refuses.
-        """
+        """The first half of `submit`: nothing has been submitted after it. Raises VaultError as that does."""
         sealed = await self._sealer.seal(job, wrap_ttl=wrap_ttl)
         return Sealed(job.qname, {"qname": job.qname, **sealed, **({"on_lost": job.on_lost} if job.on_lost else {})})
 
@@ -121,11 +113,7 @@ class Client:
         return self.job(await self._api.submit({"wrap_secret_id": wrapped}, key=key, path=path))
 
     def job(self, job_id: str) -> JobHandle:
-        """The job with this id. Nothing is asked yet.
-
-        Raises:
-            InvalidJobIdError: not an id.
-        """
+        """The job with this id. Nothing is asked yet. Raises InvalidJobIdError if it is none."""
         return JobHandle(self._api, job_id)
 
     def jobs(self, *, page: int = PAGE, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:

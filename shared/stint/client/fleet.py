@@ -59,7 +59,6 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "run
     """A runner, as it reported last.
 
     Attributes:
-        name: its name.
         alive: whether it reported within 30 seconds.
         draining: whether it takes no more jobs.
         drained_by: who asked for the drain, "" if that was a signal.

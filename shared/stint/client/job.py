@@ -16,11 +16,7 @@ class JobHandle:
     """A job by its id. Every method raises ApiError if Stint cannot be reached, or refuses."""
 
     def __init__(self, api: Api, job_id: str) -> None:
-        """Nothing is asked: whether there is such a job is known with the first answer.
-
-        Raises:
-            InvalidJobIdError: not an id.
-        """
+        """Nothing is asked: the first answer says whether there is such a job. Raises InvalidJobIdError if no id."""
         self.id = check_job_id(job_id)
         self._api = api
         self._path = f"/v1/api/job/{self.id}"
@@ -71,11 +67,7 @@ class JobHandle:
         return await self._api.read(f"{self._path}/output", stream=stream, tail=tail)
 
     async def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:
-        """Write the output to a file as it comes, until the job ends; returns its result.
-
-        Raises:
-            OutputDiffersError: as with `stream`.
-        """
+        """Write the output to a file as it comes, until the job ends; returns its result. Raises what `stream` does."""
         return await self._drain(file, stream)
 
     async def receipt(self) -> bytes:

@@ -117,11 +117,7 @@ class JobResult(JobInfo, frozen=True, kw_only=True):
         return tuple(self.tail.decode(errors="replace").splitlines()[-LAST_LINES:])
 
     def check(self) -> Self:
-        """The result itself, if the job succeeded.
-
-        Raises:
-            JobFailedError: it did not.
-        """
+        """The result itself, if the job succeeded. Raises JobFailedError if it did not."""
         if not self.succeeded:
             raise JobFailedError(self)
         return self

@@ -21,11 +21,8 @@ TAIL: Final = 4096
 async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
     """The job's facts and output from the beginning, and at last its result.
 
-    With `tail` the output begins with about so many last lines, and is not checked.
-
-    Raises:
-        OutputDiffersError: the output that was received differs from what the job's `ended` says.
-        ApiError: as with `resumed`.
+    With `tail` the output begins with about so many last lines, and is not checked. Otherwise raises OutputDiffersError
+    if it is not what the job's `ended` says; and in any case what `resumed` does.
     """
     followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
     async with aclosing(resumed(api, f"/v1/api/job/{job_id}/events", ended=ended, tail=tail)) as events:
@@ -39,10 +36,8 @@ async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGene
 async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGenerator[LiveEvent, None]:
     """The events of a live stream, without end: a broken one is resumed behind the last position.
 
-    `ended` says what it means if the server itself has ended it.
-
-    Raises:
-        ApiError: Stint refuses, or was unavailable for too long.
+    `ended` says what it means if the server itself has ended it. Raises ApiError if Stint refuses, or was unavailable
+    for too long.
     """
     position, attempts = "", Attempts(PATIENCE)
     while True:

@@ -41,11 +41,7 @@ async def wait(
 
 
 async def _end(job: JobHandle, timeout: float | None, form: ChangeFormName) -> JobInfo | None:  # noqa: ASYNC109 - above
-    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more.
-
-    Raises:
-        ApiUnreachableError: that look has no answer either.
-    """
+    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more."""
     try:
         async with asyncio.timeout(timeout):
             found = await _result(job)

@@ -27,11 +27,7 @@ Answer = Mapping[str, str]
 
 @asynccontextmanager
 async def listening(port: int, state: str) -> AsyncIterator[asyncio.Future[Answer]]:
-    """Listen during the block. The result is the first answer with this state; others are refused.
-
-    Raises:
-        ConfigError: the port cannot be listened on.
-    """
+    """Listen during the block, for the first answer with this state. Raises ConfigError if the port is taken."""
     answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     async def take(request: web.Request) -> web.Response:

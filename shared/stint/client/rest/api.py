@@ -210,11 +210,7 @@ def _address(path: str, params: Mapping[str, Any]) -> httpx.URL:
 
 
 def _next(page: httpx.URL, link: str) -> httpx.URL:
-    """The address of the page that a page names. It is the same server's, because it gets the token.
-
-    Raises:
-        UnexpectedAnswerError: it is another server's, or no other page's.
-    """
+    """The address of the next page. It is the same server's, as it gets the token. Raises UnexpectedAnswerError."""
     try:
         url = page.join(link)
     except httpx.InvalidURL:

@@ -21,11 +21,7 @@ _JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 
 
 def normalise_queue_name(name: str) -> str:
-    """Lower-case a queue name and check it.
-
-    Raises:
-        InvalidQueueNameError: over 1000 bytes of UTF-8, a control character, or a lone surrogate.
-    """
+    """Lower-case a queue name. Raises InvalidQueueNameError if too long, or with an invalid or control character."""
     lowered = name.lower()
     try:
         encoded = lowered.encode()

@@ -39,12 +39,7 @@ class Scanner:
         self._done = False
 
     def feed(self, piece: bytes) -> bytes:
-        """The part of this piece up to the end of the first value.
-
-        Raises:
-            UndecodableError: too deep, or too many tokens or escapes.
-            TooLargeError: too much outside of strings.
-        """
+        """The part of this piece up to the end of the first value. Raises UndecodableError or TooLargeError."""
         place = 0
         while place < len(piece) and not self._done:
             place = self._inside(piece, place) if self._in_string else self._outside(piece, place)
