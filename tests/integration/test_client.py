@@ -120,6 +120,12 @@ async def test_a_job_is_run_again(
         assert again.id != job.id
         info = await again.info()
         assert (info.queue, info.status) == (queue, "queued")
+        key = secret()
+        keyed = await stint.rerun(job.id, key=key)
+        assert (await stint.rerun(job.id, key=key)).id == keyed.id != again.id
+        await again.kill()
+        with pytest.raises(ApiRefusedError, match="was used for another request"):
+            await stint.rerun(again.id, key=key)
 
 
 async def test_requests_are_repeated_while_stint_is_away(

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
-from stint.client.rest.api import Api
+from stint.client.rest.api import JOBS, Api
 from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
@@ -90,27 +90,32 @@ class Client:
 
     async def send(self, sealed: Sealed, *, key: str = "") -> JobHandle:
         """The second half of `submit`."""
+        return await self._submit(JOBS, sealed.fields, key, lambda first: first.queue == sealed.queue)
+
+    async def _submit(
+        self, path: str, fields: Mapping[str, str], key: str, is_same: Callable[[JobInfo], bool]
+    ) -> JobHandle:
         try:
-            return self.job(await self._api.submit(sealed.fields, key=key))
+            return self.job(await self._api.submit(fields, key=key, path=path))
         except ApiRefusedError as error:
             if not key or error.code != _CONFLICT or not error.job_id:
                 raise
             # Each time a job is sealed it is another request, so that the API cannot tell that it is the same job.
             first = self.job(error.job_id)
-            if (await first.info()).queue != sealed.queue:
+            if not is_same(await first.info()):
                 raise
             return first
 
     async def rerun(self, job_id: str, *, key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL) -> JobHandle:
-        """Run a job again that is over: the same sealed job, in the same queue, as a new job.
+        """Run a job again that is over: the same sealed job, in the same queue, as a new job, which `key` names.
 
         Raises:
             VaultError: as with `submit`.
             ApiError: as with `submit`; among others the server no longer keeps the job's payload (410).
         """
         job, wrapped = self.job(job_id), await self._sealer.wrap(wrap_ttl=wrap_ttl)
-        path = f"/v1/api/job/{job.id}/rerun"
-        return self.job(await self._api.submit({"wrap_secret_id": wrapped}, key=key, path=path))
+        fields, path = {"wrap_secret_id": wrapped}, f"{JOBS}/{job.id}/rerun"
+        return await self._submit(path, fields, key, lambda first: first.rerun_of == job.id)
 
     def job(self, job_id: str) -> JobHandle:
         """The job with this id. Nothing is asked yet. Raises InvalidJobIdError if it is none."""
@@ -123,11 +128,11 @@ class Client:
 
         `page`: how many are asked for at a time, for callers who want only a few.
         """
-        return self._each("/v1/api/job", JobInfo, page=page, **params_of(wanted))
+        return self._each(JOBS, JobInfo, page=page, **params_of(wanted))
 
     async def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
         """How many jobs pass the filter, by status."""
-        page = await self._api.get("/v1/api/job", **params_of(wanted), counts="1", limit=1)
+        page = await self._api.get(JOBS, **params_of(wanted), counts="1", limit=1)
         return read(page.get("counts"), dict[str, int])
 
     async def queues(self) -> list[QueueInfo]:

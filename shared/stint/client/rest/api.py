@@ -23,6 +23,7 @@ FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
 
+JOBS: Final = "/v1/api/job"
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
@@ -80,7 +81,7 @@ class Api:
     async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
 
-    async def submit(self, fields: Mapping[str, str], *, key: str = "", path: str = "/v1/api/job") -> str:
+    async def submit(self, fields: Mapping[str, str], *, key: str = "", path: str = JOBS) -> str:
         """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
 
         The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
