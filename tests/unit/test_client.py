@@ -6,8 +6,10 @@ import io
 import itertools
 import json
 import os
+import ssl
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from stint.client import (
 from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
 from stint.client.rest.api import Api, LiveEvent, parse_events
+from stint.client.rest.connection import _verify
 from stint.client.stream import PATIENCE
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
@@ -198,6 +201,13 @@ async def test_what_cannot_be_sent_is_a_wrong_setting(ask: Callable[[Client], Aw
     async with Client.connect(where, patience=0) as stint:
         with pytest.raises(ConfigError):
             await ask(stint)
+
+
+def test_a_certificate_is_verified_however_the_address_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint.client.rest.connection.getproxies", dict[str, str])
+    where = Endpoints(url="HTTPS://stint.example", vault_addr="", token="t")
+    assert _verify(where) is True, "a context without CAs refused all certificates"
+    assert isinstance(_verify(replace(where, url="http://stint.example")), ssl.SSLContext)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:x", "ftp://a", "a"])

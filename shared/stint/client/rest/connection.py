@@ -41,5 +41,5 @@ def _verify(where: Endpoints) -> ssl.SSLContext | bool:
     """How certificates are verified. Without TLS no CA is loaded, which would take 25 ms."""
     if where.cacert:
         return ssl.create_default_context(cafile=where.cacert)
-    tls = where.url.startswith("https:") or any(url.startswith("https:") for url in getproxies().values())
+    tls = any(url.lower().startswith("https:") for url in (where.url, *getproxies().values()))
     return True if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
