@@ -32,7 +32,7 @@ JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs
 
 
 async def find(stint: Client, text: str) -> JobHandle:
-    """The job with this id, or the only one whose id begins or ends like this. Raises ConfigError if there is none."""
+    """The job with this id, or whose id begins or ends like this. Raises ConfigError unless there is exactly one."""
     if is_job_id(text):
         return stint.job(text)
     if not _PART.fullmatch(text):
