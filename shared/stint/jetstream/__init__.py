@@ -1,8 +1,7 @@
 """Stint's ports, implemented with NATS JetStream. Only this package uses nats-py; it decides nothing about jobs."""
 
-from stint.jetstream.consuming.consumers import pending_jobs, queues_in_use
+from stint.jetstream.consuming.consumers import make_subscription, pending_jobs, queues_in_use, remove_subscription
 from stint.jetstream.consuming.feed import Delivered, EventFeed
-from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.key_owners import JetStreamKeyOwners

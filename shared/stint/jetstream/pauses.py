@@ -9,7 +9,7 @@ from stint.core.names.subjects import event_address, names_job, work_subject
 from stint.core.pause import Pause, read_pause
 from stint.jetstream.streams.stream import Bucket, Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import origin_of, sequence_of
+from stint.jetstream.wire.protocol import origin_of
 
 
 class JetStreamPauses:
@@ -34,8 +34,6 @@ class JetStreamPauses:
         await self._bucket.delete(token)
 
     async def waiting(self, token: str) -> AsyncIterator[str]:
-        sequence = 0
-        while message := await self._work.get({"seq": sequence + 1, "next_by_subj": work_subject(token)}):
+        async for message in self._work.each(work_subject(token)):
             if names_job(subject := origin_of(message).subject):
                 yield event_address(subject).job_id
-            sequence = sequence_of(message)

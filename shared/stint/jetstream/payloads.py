@@ -109,8 +109,7 @@ class JetStreamKept:
             subject = kept_subject(token, job_id, digest, number)
             answer = await self._broker.publish(subject, chunk, {EXPECTED_SEQUENCE: "0", **lifetime(seconds)})
             # By an earlier attempt with the same bytes: their digest is in the subject, and is checked on reading.
-            if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:
-                check(answer)
+            check(answer, ErrorCode.WRONG_LAST_SEQUENCE)
 
     async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
         chunks = -(-size // CHUNK_BYTES)

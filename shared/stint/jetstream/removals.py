@@ -35,25 +35,19 @@ class Remover:
         """Whether it is confined, it also learns from the first removal."""
         self._broker = broker
         self._work = Stream(broker, WORK)
-        self._permitted = False if confined else None
+        self._permitted: bool | None = False if confined else None
 
     async def remove(self, token: str, sequence: int) -> None:
         """Remove the queue's submission that has this sequence in WORK, if that can be done now."""
         with suppress(StintError):  # the queue has gone on already, and the sweeper removes what is left
-            if self._permitted is None:
-                self._permitted = await self._removed(sequence)
-            elif self._permitted:
-                await self._work.delete_message(sequence, wait=False)
+            if self._permitted is not False:
+                try:
+                    await self._work.delete_message(sequence, wait=self._permitted is None)
+                    self._permitted = True
+                except DeniedError:
+                    self._permitted = False
             if not self._permitted:
                 await self._broker.send(removal_subject(token))
-
-    async def _removed(self, sequence: int) -> bool:
-        """Whether NATS permits it."""
-        try:
-            await self._work.delete_message(sequence)
-        except DeniedError:
-            return False
-        return True
 
 
 class Removals:
@@ -65,7 +59,6 @@ class Removals:
         self._asked = asyncio.Event()
 
     async def run(self) -> None:
-        """Remove until cancelled."""
         await self._broker.wait_connected()
         async with self._broker.subscribe(
             removal_subject("*"), queue=GROUP, cb=self._on_request, pending_msgs_limit=MOST_REQUESTS
@@ -98,8 +91,8 @@ async def remove_acknowledged(broker: Broker, token: str) -> None:
     found = await consumer_info(broker, consumer_name(token)) if is_literal(token) else None
     if found is None:
         return
-    work, sequence = Stream(broker, WORK), 0
-    while message := await work.get({"seq": sequence + 1, "next_by_subj": work_subject(token)}):
-        if (sequence := sequence_of(message)) > found.acknowledged:
+    work = Stream(broker, WORK)
+    async for message in work.each(work_subject(token)):
+        if sequence_of(message) > found.acknowledged:
             return
-        await work.delete_message(sequence)
+        await work.delete_message(sequence_of(message))

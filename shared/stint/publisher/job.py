@@ -24,7 +24,7 @@ from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker, EventSigner
 from stint.jetstream.output import chunk_in
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, check, error_code, sequence_of
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, check, sequence_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader
@@ -136,9 +136,8 @@ class PublishedJob:
         )
         subject, body = self._address(KillRequested.kind).subject, encode(event)
         headers = {**self._signer.headers(subject, body), EXPECTED_SEQUENCE: "0"}
-        answer = await self._broker.publish(subject, body, headers)
-        if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:  # a kill was requested before
-            check(answer)
+        # If the subject has a message already, a kill was requested before.
+        check(await self._broker.publish(subject, body, headers), ErrorCode.WRONG_LAST_SEQUENCE)
 
     def _address(self, kind: str) -> EventAddress:
         return EventAddress(kind, self._token, self.id)

@@ -1,10 +1,9 @@
-"""The durable consumers: one per queue on WORK. `feed.py` has the one on EVENTS."""
+"""The durable consumers: one per queue on WORK, and those of subscribers. `feed.py` has the projectors'."""
 
 import asyncio
-import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -19,13 +18,15 @@ from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_c
 
 log = structlog.get_logger()
 
-ANSWER_MARGIN: Final = 1.0
-"""Seconds after a pull's expiry within which the server must have reported it."""
 INACTIVE_THRESHOLD: Final = 300
 """Seconds without a pull, renewal or pending ack after which the server deletes a queue's consumer."""
 DELETION_PAUSE: Final = (0.05, 0.1)
 """Minimum and maximum of the seconds before a consumer is created whose deletion may be in progress: a deletion that
 is concurrent with a create of the same name removes the new consumer's directory."""
+SUBSCRIBER_ACK_WAIT: Final = 30.0
+"""Seconds after which a message without a subscriber's ack is delivered again."""
+SUBSCRIBER_MAX_PENDING: Final = 1000
+"""Messages that may be without an ack of a subscriber at a time."""
 
 
 class ConsumerInfo(NamedTuple):
@@ -126,6 +127,28 @@ async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], ac
     return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}{filtered}", request)
 
 
+async def make_subscription(broker: Broker, stream: str, name: str, subjects: Sequence[str]) -> None:
+    """Create a subscriber's consumer of what is stored on these subjects from now on. One that exists goes on.
+
+    Raises:
+        BrokerRefusedError: there is no such stream, or the server refuses it.
+    """
+    config = consumer_config(name, SUBSCRIBER_ACK_WAIT) | {
+        "deliver_policy": "new",
+        "filter_subjects": list(subjects),
+        "max_ack_pending": SUBSCRIBER_MAX_PENDING,
+    }
+    answer = await write_consumer(broker, stream, config, "create")
+    if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
+        answer = await write_consumer(broker, stream, config, "update")
+    check(answer)
+
+
+async def remove_subscription(broker: Broker, stream: str, name: str) -> None:
+    """Delete a consumer; one that does not exist is no error."""
+    check(await broker.api(f"CONSUMER.DELETE.{stream}.{name}"), ErrorCode.CONSUMER_NOT_FOUND)
+
+
 async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
     """The queues with a consumer, by their tokens, and whether somebody has a job of theirs now."""
     found: dict[str, bool] = {}
@@ -142,14 +165,3 @@ async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, in
     jobs = Stream(broker, WORK).counts(work_subject("*"))
     found = {token_of(subject): count async for subject, count in jobs}
     return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
-
-
-async def request_messages(
-    broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str, **options: str
-) -> str:
-    """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject. `options` are NATS' own."""
-    # Without `expires` the server would keep the request for ever.
-    request = {"batch": batch, "expires": int(wait * NANOSECONDS), **options}
-    subject = f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-    await broker.send(subject, json.dumps(request).encode(), reply=inbox)
-    return subject

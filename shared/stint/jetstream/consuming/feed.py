@@ -13,10 +13,11 @@ from stint.core.names.headers import PIN
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
 from stint.core.view import parse_time
-from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, request_messages, write_consumer
+from stint.jetstream.consuming.consumers import consumer_config, write_consumer
+from stint.jetstream.consuming.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.jetstream.streams.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, position_of, status_of
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, position_of
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()
@@ -38,7 +39,6 @@ RECENT: Final = MARKER_TTL / 2
 """Seconds after a pull within which no view of its events' jobs can have been deleted without a trace."""
 
 _GROUP: Final = "projectors"
-_EXPIRED: Final = "408"
 
 
 class Delivered(NamedTuple):
@@ -112,27 +112,27 @@ class EventFeed:
         The numbers of a batch have no gap. The events of a batch are held until the next one is asked for.
         """
         self._held.clear()
-        inbox, lost = _Inbox(self._held), self._broker.lost
+        lost = self._broker.lost
+        inbox = Inbox(BATCH, lost, self._held)
         async with self._broker.subscribe(self._broker.client.new_inbox(), cb=inbox.receive) as subscription:
             await self._pull(subscription.subject)
             asked_at = _now()
-            while await any_of(inbox.some, lost, within=PULL_WAIT + ANSWER_MARGIN) and not lost.is_set():
+            while await inbox.fills(within=PULL_WAIT + ANSWER_MARGIN) and not lost.is_set():
                 await any_of(inbox.complete, within=LINGER)
                 messages, answered, status = inbox.take()
                 self._pin = next((pin for message in messages if (pin := (message.headers or {}).get(PIN))), self._pin)
                 pulled_at = asked_at
-                if answered and status in {"", _EXPIRED}:
+                if answered and status in {"", EXPIRED}:
                     await self._pull(subscription.subject)  # before the batch is processed
                     asked_at = _now()
                 for batch in self._batches(messages, recent=_now() - pulled_at < RECENT):
                     yield batch
                     self._held.difference_update(event.ack_subject for event in batch)
-                if status not in {"", _EXPIRED}:
+                if status not in {"", EXPIRED}:
                     self._pin = ""
                     return
 
     async def _pull(self, inbox: str) -> None:
-        """Ask for the next events."""
         turn = {"group": _GROUP, **({"id": self._pin} if self._pin else {})}
         await request_messages(self._broker, EVENTS, self._name, batch=BATCH, wait=PULL_WAIT, inbox=inbox, **turn)
 
@@ -164,45 +164,6 @@ class EventFeed:
         if self._pin:
             self._pin = ""
             await self._broker.api(f"CONSUMER.UNPIN.{EVENTS}.{self._name}", {"group": _GROUP})
-
-
-class _Inbox:
-    """What has arrived, and has not been taken yet.
-
-    Attributes:
-        some: set when there is something.
-        complete: set when the pull will bring nothing more.
-    """
-
-    def __init__(self, held: set[str]) -> None:
-        """`held` gets the ack subjects."""
-        self.some, self.complete = asyncio.Event(), asyncio.Event()
-        self._held = held
-        self._messages: list[Msg] = []
-        self._status = ""
-        self._received = 0
-
-    async def receive(self, message: Msg) -> None:
-        """Take in an event, or a status that ends the pull."""
-        if status := status_of(message):
-            self._status = status
-        else:
-            self._messages.append(message)
-            self._held.add(message.reply)
-            self._received += 1
-        self.some.set()
-        if status or self._received == BATCH:
-            self.complete.set()
-
-    def take(self) -> tuple[list[Msg], bool, str]:
-        """The events that have arrived, whether the pull is over, and its status if it has one."""
-        taken = self._messages, self.complete.is_set(), self._status
-        self._messages, self._status = [], ""
-        if self.complete.is_set():
-            self._received = 0
-        self.some.clear()
-        self.complete.clear()
-        return taken
 
 
 def _now() -> float:

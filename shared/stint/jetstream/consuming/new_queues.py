@@ -69,14 +69,12 @@ class NewQueues:
         except StintError as error:
             log.warning("NATS does not let this runner in for new queues", error=error.sentence)
             return []
-        self._say(sorted(queue_name(token) for token, may in zip(tokens, answers, strict=True) if not may))
+        refused = sorted(queue_name(token) for token, may in zip(tokens, answers, strict=True) if not may)
+        if refused and refused != self._refused:
+            log.warning("NATS does not permit this runner some of its queues", queues=refused)
+        self._refused = refused
         return list(compress(tokens, answers))
 
     def _asks(self) -> str:
         own = dict.fromkeys(delivery.token for delivery in self.deliveries)
         return " ".join(consumer_name(token) for token in islice(chain(own, self._wanted), ASKED))
-
-    def _say(self, refused: list[str]) -> None:
-        if refused and refused != self._refused:
-            log.warning("NATS does not permit this runner some of its queues", queues=refused)
-        self._refused = refused

@@ -17,16 +17,10 @@ from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import HINTS, hint_group, hint_subject, token_of, work_subject
-from stint.jetstream.consuming.consumers import (
-    ANSWER_MARGIN,
-    ConsumerInfo,
-    consumer_info,
-    make_consumer,
-    pending_jobs,
-    request_messages,
-)
+from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, make_consumer, pending_jobs
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
 from stint.jetstream.consuming.new_queues import NewQueues
+from stint.jetstream.consuming.pulls import ANSWER_MARGIN, request_messages
 from stint.jetstream.removals import Remover
 from stint.jetstream.streams.stream import OPERATION
 from stint.jetstream.wire.broker import Broker

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -84,16 +84,15 @@ class JetStreamEventLog:
         try:
             return await across_elections(self._broker, once)
         except NoAnswerError:
-            return await self._after_no_answer(token, job_id, events)
+            with suppress(BrokerUnavailableError):  # they may still be in transit: only stored events prove anything
+                return await self._who_won(token, job_id, events)
+            return Outcome.UNKNOWN
 
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
         headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
         answer = await across_elections(self._broker, lambda: self._publish([_Message(subject, b"", {})], headers))
-        if error_code(answer) in NOT_FIRST:
-            return False
-        check(answer)
-        return True
+        return "error" not in check(answer, *NOT_FIRST)
 
     def _message(self, address: EventAddress, event: AnyEvent) -> _Message:
         subject, body = address.subject, encode(event)
@@ -112,13 +111,6 @@ class JetStreamEventLog:
             if "error" in answer:
                 return answer
         return await self._broker.publish(*last, ANSWER)
-
-    async def _after_no_answer(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
-        """After no answer the events may still be in transit: only stored events prove anything."""
-        try:
-            return await self._who_won(token, job_id, events)
-        except BrokerUnavailableError:
-            return Outcome.UNKNOWN
 
     async def _who_won(
         self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False
@@ -184,11 +176,9 @@ class JetStreamEventLog:
 
     async def _first_submission(self, job_id: str) -> Record | None:
         """The first submission, which determines the job's queue. Subjects that name no queue are skipped."""
-        sequence, submissions = 0, event_filter(Submitted.kind, "*", job_id)
-        while message := await self._events.get({"seq": sequence + 1, "next_by_subj": submissions}, ANSWER):
+        async for message in self._events.each(event_filter(Submitted.kind, "*", job_id), ANSWER):
             if record := next(records([message]), None):
                 return record
-            sequence = sequence_of(message)
         return None
 
     async def _last(self, subject: str) -> RawMessage | None:

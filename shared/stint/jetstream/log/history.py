@@ -84,15 +84,12 @@ class JetStreamHistory:
         return {place for place in places if is_literal(*place)}
 
     async def strays(self) -> Strays | None:
-        if not await self._work_is_up_to_date():
+        found = await self._work.info()
+        # WORK must have received all submissions that its leader knows of, and have heard from EVENTS just now.
+        if silence(found) >= SILENCE or any(source["lag"] for source in found["sources"]):
             return None
         stored, in_work = await payload_places(self._payloads), await self.in_work()
         return Strays(missing=stored - in_work, over=in_work - stored)
-
-    async def _work_is_up_to_date(self) -> bool:
-        """Whether WORK has received all submissions that its leader knows of, and has heard from EVENTS just now."""
-        found = await self._work.info()
-        return silence(found) < SILENCE and not any(source["lag"] for source in found["sources"])
 
     async def is_in_work(self, place: Place) -> bool:
         return await self._place_in_work(place) is not None

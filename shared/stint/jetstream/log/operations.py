@@ -14,15 +14,7 @@ from stint.core.names.subjects import EventAddress, event_address
 from stint.jetstream.streams.consistency import ANSWER, across_elections
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import (
-    EXPECTED_SEQUENCE,
-    ErrorCode,
-    Stored,
-    check,
-    error_code,
-    sequence_of,
-    subject_of,
-)
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, Stored, check, sequence_of, subject_of
 
 
 class JetStreamOperations:
@@ -48,9 +40,8 @@ class JetStreamOperations:
         async def once() -> dict[str, Any]:
             return await self._broker.publish(address.subject, encode(event), headers, wait=ANSWER)
 
-        answer = await across_elections(self._broker, once)
-        if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:  # an earlier attempt has stored it
-            check(answer)
+        # If the subject has a message already, an earlier attempt has stored it.
+        check(await across_elections(self._broker, once), ErrorCode.WRONG_LAST_SEQUENCE)
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Record]:
         """Those of up to 1024 operations that are stored, from any replica."""

@@ -40,22 +40,18 @@ class JetStreamSignatures:
         return {
             EventAddress(record.kind, record.token, record.job_id): Signed(
                 record.sequence,
-                writer_of(record.event)
-                if record.signer in apis
-                else signed_by(record.signer, owners.get(record.signer)),
+                writer_of(record.event) if record.signer in apis else _owner(record.signer, owners.get(record.signer)),
             )
             for record in found
         }
 
 
 def _is_signed(message: Stored) -> bool:
-    """Whether its signature is right."""
     text = (message.headers or {}).get(SIGNATURE, "")
     return bool(verified_signer(text, subject_of(message), message.data))
 
 
-def signed_by(nkey: str, owner: KeyOwner | None) -> Writer:
+def _owner(nkey: str, owner: KeyOwner | None) -> Writer:
     """Who a key stands for: only itself, unless a login says more."""
-    if owner is None:
-        return Writer(who="", entity="", accessor="", nats_user=nkey)
+    owner = owner or KeyOwner(owner="")
     return Writer(who=owner.who[:NAME_LENGTH], entity=owner.entity, accessor=owner.accessor, nats_user=nkey)

@@ -99,6 +99,13 @@ class Stream:
             yield messages
             after = sequence_of(messages[-1])
 
+    async def each(self, pattern: str, wait: float | None = None) -> AsyncIterator[RawMessage]:
+        """The messages on these subjects one by one, from the leader."""
+        after = 0
+        while message := await self.get({"seq": after + 1, "next_by_subj": pattern}, wait):
+            yield message
+            after = sequence_of(message)
+
     async def counts(self, pattern: str) -> AsyncIterator[tuple[str, int]]:
         """The subjects under `pattern` that have messages, and how many each has. Costs 3 ms for 1000."""
         async for page in self._count_pages(pattern):
@@ -135,9 +142,7 @@ class Stream:
         if not wait:
             await self._broker.send(f"{self._broker.prefix}.{call}", msgspec.json.encode(request))
             return
-        answer = await self._broker.api(call, request)
-        if error_code(answer) != ErrorCode.DELETE_FAILED:
-            check(answer)
+        check(await self._broker.api(call, request), ErrorCode.DELETE_FAILED)
 
 
 class Entry(NamedTuple):

@@ -71,22 +71,23 @@ def error_code(answer: Mapping[str, Any]) -> int:
     return int(error.get("err_code", error.get("code", 0))) if error else 0
 
 
-def check(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer if it is not an error.
+def check(answer: dict[str, Any], *expected: ErrorCode) -> dict[str, Any]:
+    """Return the answer if it is not an error, or one that is expected.
 
     Raises:
         BrokerUnavailableError: the server cannot carry out the request now; a `NoRoomError` if it has no room.
         StreamMissingError: there is no such stream.
         BrokerRefusedError: the server refuses the request.
     """
-    if error := answer.get("error"):
-        sentence, code = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)}).", error_code(answer)
-        if code in _FULL:
-            raise NoRoomError(sentence)
-        if error.get("code") in _LATER or code in _AGAIN:
-            raise BrokerUnavailableError(sentence)
-        raise (StreamMissingError if code == ErrorCode.STREAM_NOT_FOUND else BrokerRefusedError)(sentence)
-    return answer
+    error, code = answer.get("error"), error_code(answer)
+    if not error or code in expected:
+        return answer
+    sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
+    if code in _FULL:
+        raise NoRoomError(sentence)
+    if error.get("code") in _LATER or code in _AGAIN:
+        raise BrokerUnavailableError(sentence)
+    raise (StreamMissingError if code == ErrorCode.STREAM_NOT_FOUND else BrokerRefusedError)(sentence)
 
 
 def status_of(message: Msg) -> str:
