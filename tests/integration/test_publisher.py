@@ -190,7 +190,7 @@ async def test_output_is_kept_in_memory_only_in_part(
         await run(runner, job, *written)
         for _ in range(2):
             assert [item.data for item in await collected(job) if isinstance(item, Output)] == written
-    assert len(job._output._heard) == 1  # noqa: SLF001 - what is in memory
+    assert len(job._output.heard) == 1  # noqa: SLF001 - what is in memory
 
 
 async def test_without_an_api_output_that_was_missed_is_told(

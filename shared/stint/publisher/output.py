@@ -25,25 +25,26 @@ class HeardOutput:
     """The chunks of a job's output, for any number of readers.
 
     Attributes:
+        heard: by their numbers.
         newest: the highest number that was heard.
         why: why an API did not give the chunk that it was last asked for.
     """
 
     def __init__(self, broker: Broker, token: str, job_id: str) -> None:
         self._broker, self._place = broker, (token, job_id)
-        self._heard: dict[int, Chunk] = {}
         self._bytes = 0
+        self.heard: dict[int, Chunk] = {}
         self.newest = 0
         self.why = ""
 
     def hear(self, chunk: Chunk) -> None:
         """Keep a chunk; forget the ones that were heard first if there are too many."""
         self.newest = max(self.newest, chunk.number)
-        if chunk.number and chunk.number not in self._heard:
-            self._heard[chunk.number] = chunk
+        if chunk.number and chunk.number not in self.heard:
+            self.heard[chunk.number] = chunk
             self._bytes += _cost(chunk)
         while self._bytes > KEPT_BYTES:
-            self._bytes -= _cost(self._heard.pop(next(iter(self._heard))))
+            self._bytes -= _cost(self.heard.pop(next(iter(self.heard))))
 
     async def hear_last(self) -> None:
         """The last chunk, from the stream: it shows whether others were missed, and an API is not needed for it.
@@ -54,15 +55,7 @@ class HeardOutput:
         if message := await self._broker.direct_last(LOGS, log_subject(*self._place)):
             self.hear(chunk_in(message))
 
-    async def next(self, before: Chain, sequence: int, *, total: int) -> Chunk | None:
-        """See `OutputReader.next`. `sequence` is that of the last of the chunks before, 0 if there is none."""
-        heard = self._heard.get(before.chunks + 1)
-        if heard and _continues(before, heard):
-            return heard
-        read = await self._read(sequence) if before.chunks < max(total, self.newest) else None
-        return read if read and _continues(before, read) else None
-
-    async def _read(self, sequence: int) -> Chunk | None:
+    async def read(self, sequence: int) -> Chunk | None:
         """The next chunk behind this sequence, through an API. Strangers' messages are passed over."""
         while True:
             try:
@@ -92,11 +85,20 @@ class OutputReader:
 
         `total` is the number of chunks that the job's end says, 0 before.
         """
-        chunk = await self._output.next(self.chain, self._sequence, total=total)
-        if chunk:
-            self.chain, self._sequence = self.chain.add(chunk.data), chunk.sequence
-            self.tail = (self.tail + chunk.data)[-TAIL:]
+        chunk = self._output.heard.get(self.chain.chunks + 1)
+        if not self._is_next(chunk) and self.chain.chunks < max(total, self._output.newest):
+            chunk = await self._output.read(self._sequence)
+        if chunk is None or not self._is_next(chunk):
+            return None
+        self.chain, self._sequence = self.chain.add(chunk.data), chunk.sequence
+        self.tail = (self.tail + chunk.data)[-TAIL:]
         return chunk
+
+    def _is_next(self, chunk: Chunk | None) -> bool:
+        if chunk is None:
+            return False
+        after = self.chain.add(chunk.data)
+        return (after.chunks, after.digest) == (chunk.number, chunk.digest)
 
     @property
     def lacks(self) -> bool:
@@ -107,11 +109,6 @@ class OutputReader:
         """Why there is no next chunk."""
         sentence = f"Chunk {self.chain.chunks + 1} of the output was missed, and cannot be read again."
         return OutputMissedError(f"{sentence} {self._output.why}".strip())
-
-
-def _continues(before: Chain, chunk: Chunk) -> bool:
-    after = before.add(chunk.data)
-    return (after.chunks, after.digest) == (chunk.number, chunk.digest)
 
 
 def _cost(chunk: Chunk) -> int:
