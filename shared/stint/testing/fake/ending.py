@@ -36,7 +36,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     versions: Mapping[str, int] = {}
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """The output by stream."""
         return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
 
     def launched(self, job: JobPayload) -> Launched | None:

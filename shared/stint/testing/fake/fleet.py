@@ -1,6 +1,5 @@
 """The queues and the runner of a `FakeStint`."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,18 +19,15 @@ class FakeFleet:
 
     def __init__(self, jobs: FakeJobs) -> None:
         self._jobs = jobs
-        self._pauses: dict[str, Mapping[str, str]] = {}
         self._begun = rfc3339(datetime.now(UTC))
-        self._drained_by = ""
 
     async def queues(self) -> list[Fields]:
         """Those with jobs, and those that are paused, by name."""
         jobs = self._jobs.submitted
         with_jobs = {name_of(jobs[job.job_id]) for job in await self._jobs.all()}
-        return [await self.queue(name) for name in sorted(with_jobs | self._pauses.keys())]
+        return [await self.queue(name) for name in sorted(with_jobs | self._jobs.pauses.keys())]
 
     async def queue(self, name: str) -> Fields:
-        """One queue, which need not have any job."""
         jobs = await self._jobs.all(name)
         waiting = [job for job in jobs if job.state is State.QUEUED]
         ended = [job for job in jobs if job.terminal]
@@ -44,7 +40,7 @@ class FakeFleet:
             "oldest_wait": _age(waiting[0]) if waiting else 0.0,
             "held": bool(running and running.held),
             "held_since": running.held_since if running else NEVER,
-            "paused": self._pauses.get(name),
+            "paused": self._jobs.pauses.get(name),
             "served": not self._jobs.draining,
             "last_contact": running.started if running else NEVER,
             "ended_last_hour": len(ended),
@@ -53,22 +49,17 @@ class FakeFleet:
         }
 
     async def pause(self, name: str, reason: str) -> Fields:
-        """Start nothing more in this queue."""
         self._jobs.record(Paused(**written(), reason=reason), name)
-        self._pauses[name] = {"who": WRITER, "at": rfc3339(datetime.now(UTC)), "reason": reason}
-        self._jobs.paused.add(name)
+        self._jobs.pauses[name] = {"who": WRITER, "at": rfc3339(datetime.now(UTC)), "reason": reason}
         return await self.queue(name)
 
     async def resume(self, name: str) -> Fields:
-        """Start what waits in this queue."""
         self._jobs.record(Resumed(**written()), name)
-        self._pauses.pop(name, None)
-        self._jobs.paused.discard(name)
+        self._jobs.pauses.pop(name, None)
         await self._jobs.start()
         return await self.queue(name)
 
     async def runners(self) -> list[Fields]:
-        """The only one."""
         running = [job for job in await self._jobs.all() if job.state in ACTIVE and Held.kind not in job.facts]
         now = rfc3339(datetime.now(UTC))
         return [
@@ -76,7 +67,7 @@ class FakeFleet:
                 "runner": WRITER,
                 "alive": True,
                 "draining": self._jobs.draining,
-                "drained_by": self._drained_by,
+                "drained_by": WRITER if self._jobs.draining else "",
                 "capacity": 1,
                 "running": [job.job_id for job in running],
                 "queues": [],
@@ -93,7 +84,7 @@ class FakeFleet:
         if runner != WRITER:
             return False
         self._jobs.record(DrainRequested(**written(), runner=runner))
-        self._jobs.draining, self._drained_by = True, WRITER
+        self._jobs.draining = True
         return True
 
 

@@ -32,7 +32,7 @@ class FakeJobs:
     Attributes:
         submitted: what each is to do, by id, in the order of submission.
         back: when the lost runners of held jobs were first seen again.
-        paused: the queues that start nothing.
+        pauses: the queues that start nothing: who paused them, when and why.
         draining: whether nothing starts anywhere.
     """
 
@@ -41,7 +41,7 @@ class FakeJobs:
         self.endings: dict[str, Ending] = {}
         self.back: dict[str, str] = {}
         self.changes: list[Change] = []
-        self.paused: set[str] = set()
+        self.pauses: dict[str, Mapping[str, str]] = {}
         self.draining = False
         self.log = MemoryEventLog()
         self._ending = ending
@@ -71,7 +71,7 @@ class FakeJobs:
         """Ask for the ends of the jobs that can start now, each once."""
         held = {name_of(self.submitted[job.job_id]) for job in await self.all() if job.held}
         for job_id, job in list(self.submitted.items()):
-            if self.draining or job_id in self._asked or name_of(job) in self.paused | held:
+            if self.draining or job_id in self._asked or name_of(job) in self.pauses.keys() | held:
                 continue
             self._asked.add(job_id)
             found = await self.load(job_id)
@@ -101,7 +101,6 @@ class FakeJobs:
         await self.append(job_id, *(event for event in new if event and not (job and event.kind in job.facts)))
 
     async def kill(self, job: Job) -> None:
-        """As the API does."""
         ended = Ending(reason="killed", error="job killed").event("")
         await self.append(job.job_id, *commands.kill(job, KillRequested(**written()), ended))
 
@@ -124,12 +123,10 @@ class FakeJobs:
         await self.start()
 
     def record(self, operation: AnyOperation, queue: str = "") -> None:
-        """Store what an operator does to a queue or a runner."""
         address = address_of(operation, queue_token(queue), secrets.token_hex(12))
         self.log.put(address, encode(operation))
 
     async def append(self, job_id: str, *events: AnyEvent) -> None:
-        """Append these events, and tell all who listen."""
         before = await self.log.load(job_id)
         if events:
             await self.log.append(queue_token(name_of(self.submitted[job_id])), job_id, *events)
@@ -138,7 +135,6 @@ class FakeJobs:
             news.set()
 
     async def changed(self, known: int) -> None:
-        """Wait until there are more than so many changes."""
         while len(self.changes) <= known:
             await self._news.wait()
 

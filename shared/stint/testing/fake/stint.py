@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -55,12 +55,10 @@ class FakeStint:
         return self._jobs.submitted
 
     def client(self) -> Client:
-        """A client of it."""
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer), base_url="http://stint.invalid")
         return Client(Api(http), _Open())
 
     def sync_client(self) -> SyncClient:
-        """A client of it without async."""
         return SyncClient(self.client())
 
     async def end(self, job_id: str, ending: Ending) -> None:
@@ -83,17 +81,23 @@ class FakeStint:
         return found or httpx.Response(HTTPStatus.NOT_FOUND, json={"status": "Not Found.", "error": "not found"})
 
     async def _found(self, request: httpx.Request) -> httpx.Response | None:
-        group, *asked = request.url.path.removeprefix(_API).split("/")
-        routes = {
-            "job": self._job,
-            "queue": self._queue,
-            "runner": self._runner,
-            "events": self._changed,
-            "audit": self._audit,
-            "lineage": self._lineage,
-            "receipt": self._receipt,
-        }
-        return await routes[group](request, *asked) if group in routes else None
+        wanted, found = request.url.params, None
+        match request.url.path.removeprefix(_API).split("/"):
+            case "job", *asked:
+                found = await self._job(request, *asked)
+            case "queue", *asked:
+                found = await self._queue(request, *asked)
+            case "runner", *asked:
+                found = await self._runner(*asked)
+            case "events", *_:
+                found = _raw(self._streams.of_all(wanted, request.headers.get("Last-Event-ID", "")))
+            case "audit", *_:
+                found = _json(data=await self._trail.audit(wanted))
+            case "lineage", *_:
+                found = _json(data=await self._trail.lineage(wanted))
+            case "receipt", "keys":
+                found = _json(**self._trail.keys())
+        return found
 
     async def _job(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
         match asked:
@@ -114,12 +118,11 @@ class FakeStint:
             case "output":
                 stream = request.url.params.get("stream")
                 chunks = self._jobs.endings.get(job.job_id, Ending()).chunks()
-                content = b"".join(data for name, data in chunks if stream in {None, name})
-                return httpx.Response(HTTPStatus.OK, content=content)
+                return _raw(b"".join(data for name, data in chunks if stream in {None, name}))
             case "receipt":
-                return httpx.Response(HTTPStatus.OK, content=self._trail.receipt(job))
+                return _raw(self._trail.receipt(job))
             case "events":
-                return httpx.Response(HTTPStatus.OK, content=self._streams.of_job(job.job_id))
+                return _raw(self._streams.of_job(job.job_id))
         return None
 
     async def _act(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
@@ -164,26 +167,13 @@ class FakeStint:
                 return _json(**await self._fleet.resume(name))
         return _json(**await self._fleet.queue(name))
 
-    async def _runner(self, _request: httpx.Request, *asked: str) -> httpx.Response | None:
+    async def _runner(self, *asked: str) -> httpx.Response | None:
         match asked:
             case ():
                 return _json(data=await self._fleet.runners())
             case name, "drain" if self._fleet.drain(name):
                 return _json(runner=name, asked=True)
         return None
-
-    async def _changed(self, request: httpx.Request, *_asked: str) -> httpx.Response:
-        told = self._streams.of_all(request.url.params, request.headers.get("Last-Event-ID", ""))
-        return httpx.Response(HTTPStatus.OK, content=told)
-
-    async def _audit(self, request: httpx.Request, *_asked: str) -> httpx.Response:
-        return _json(data=await self._trail.audit(request.url.params))
-
-    async def _lineage(self, request: httpx.Request, *_asked: str) -> httpx.Response:
-        return _json(data=await self._trail.lineage(request.url.params))
-
-    async def _receipt(self, _request: httpx.Request, *asked: str) -> httpx.Response | None:
-        return _json(**self._trail.keys()) if asked == ("keys",) else None
 
 
 class _Open:
@@ -198,3 +188,7 @@ class _Open:
 
 def _json(**fields: Any) -> httpx.Response:
     return httpx.Response(HTTPStatus.OK, json=fields)
+
+
+def _raw(content: bytes | AsyncIterable[bytes]) -> httpx.Response:
+    return httpx.Response(HTTPStatus.OK, content=content)

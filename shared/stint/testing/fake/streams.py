@@ -27,11 +27,9 @@ class FakeStreams:
         self._jobs = jobs
 
     def one(self, job: Job) -> dict[str, Any]:
-        """A job as it is shown on its own."""
         return shown(job) | {"back_since": back_since(job, self._jobs.back.get(job.job_id, ""))}
 
     async def of_job(self, job_id: str) -> AsyncGenerator[bytes, None]:
-        """One job's live stream."""
         told: set[str] = set()
         while job := await self._jobs.load(job_id):
             known = len(self._jobs.changes)

@@ -104,7 +104,6 @@ class FakeTrail:
         return document(stated, self._key.sign(canonical(stated)).signature)
 
     def keys(self) -> Fields:
-        """The public key, as the API gives it."""
         return {"name": WRITER, "keys": {str(_VERSION): base64.b64encode(bytes(self._key.verify_key)).decode()}}
 
 
