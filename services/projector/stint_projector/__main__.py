@@ -1,7 +1,6 @@
 """Runs a projector: `python -m stint_projector` or `stint projector`."""
 
 import asyncio
-import contextlib
 import sys
 from datetime import timedelta
 
@@ -26,7 +25,6 @@ from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint.process.signals import on_signals
-from stint.process.waiting import InterruptedByEventError, unless
 from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
@@ -62,19 +60,17 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
     janitor, auditor = Janitor(projector, history), Auditor(projector, history, sweeper.suspect)
     events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
 
-    async def audit() -> None:
-        """Begin again after each outage: a NATS server that was killed may have brought back what had been removed."""
-        while True:
-            await broker.wait_connected()
-            with contextlib.suppress(InterruptedByEventError):
-                await unless(broker.lost, auditor.run())
-
     return Background(
         BackgroundTask(
             name="follower", run=follower.run, missing="The log is not followed.", works=lambda: follower.following
         ),
         BackgroundTask(name="janitor", run=janitor.run, missing="Expired jobs are not removed."),
-        BackgroundTask(name="auditor", run=audit, missing="What is stored is not compared with the log."),
+        # Begun again after each outage: a NATS server that was killed may have brought back what had been removed.
+        BackgroundTask(
+            name="auditor",
+            run=lambda: broker.anew(auditor.run),
+            missing="What is stored is not compared with the log.",
+        ),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
         BackgroundTask(name="removals", run=Removals(broker).run, missing="Some work queues keep jobs that are over."),

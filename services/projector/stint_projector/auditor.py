@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Final, TypeVar
 
 from stint.core.names.ids import is_job_id
@@ -47,22 +47,18 @@ class Auditor:
         await self.sweep(rest=REST)
         while True:
             await asyncio.sleep(ROUND)  # there may be no view, and so no step
-            await self._sweep_views(lambda _spent: asyncio.sleep(ROUND))
+            await self._sweep_views(pause=ROUND)
 
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""
-
-        async def pause(spent: float) -> None:
-            await asyncio.sleep(spent * rest)
-
-        await self._sweep_views(pause)
-        found, before = await self._sweep_output(pause), math.inf
+        await self._sweep_views(rest=rest)
+        found, before = await self._sweep_output(rest), math.inf
         while 0 < found < before:  # what was removed may have hidden others from the list
-            found, before = await self._sweep_output(pause), found
-        await self._sweep_payloads(pause)
+            found, before = await self._sweep_output(rest), found
+        await self._sweep_payloads(rest)
 
-    async def _sweep_views(self, pause: Callable[[float], Awaitable[None]]) -> None:
-        async for views in _timed(self._view_pages(), pause):
+    async def _sweep_views(self, *, rest: float = 0, pause: float = 0) -> None:
+        async for views in _timed(self._view_pages(), rest=rest, pause=pause):
             await self._check_views([stored.job_id for stored in views if stored.value is not None])
 
     async def _view_pages(self) -> AsyncIterator[Sequence[StoredView]]:
@@ -71,18 +67,18 @@ class Auditor:
             yield views
             after = views[-1].revision
 
-    async def _sweep_output(self, pause: Callable[[float], Awaitable[None]]) -> int:
+    async def _sweep_output(self, rest: float) -> int:
         """Returns how many places had output that nobody can read."""
         found = 0
-        async for places in _timed(_parts(self._projector.output.places()), pause):
+        async for places in _timed(_parts(self._projector.output.places()), rest=rest):
             ends = await self._history.survey({place.job_id for place in places})
             found += await self._clean_up([place for place in places if not self._can_be_read(ends.get(place))])
         return found
 
-    async def _sweep_payloads(self, pause: Callable[[float], Awaitable[None]]) -> None:
+    async def _sweep_payloads(self, rest: float) -> None:
         """A payload is needed only until the job's end."""
         stored = await self._projector.payloads.places()
-        async for places in _timed(_slices(stored), pause):
+        async for places in _timed(_slices(stored), rest=rest):
             ends = await self._history.survey({place.job_id for place in places})
             await self._clean_up([place for place in places if ends.get(place) != ""])
 
@@ -112,12 +108,12 @@ class Auditor:
         return len(places)
 
 
-async def _timed(steps: AsyncIterator[T], pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[T]:
-    """The same steps, with a pause behind each, which gets the seconds that the step took."""
+async def _timed(steps: AsyncIterator[T], *, rest: float, pause: float = 0) -> AsyncIterator[T]:
+    """The same steps. Behind each there is a rest of so many times its length, and a pause of so many seconds."""
     begin = time.monotonic()
     async for step in steps:
         yield step
-        await pause(time.monotonic() - begin)
+        await asyncio.sleep(rest * (time.monotonic() - begin) + pause)
         begin = time.monotonic()
 
 

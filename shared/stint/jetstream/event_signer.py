@@ -24,7 +24,6 @@ class EventSigner:
 
     @classmethod
     def new(cls) -> Self:
-        """A signer with a new key."""
         return cls(seed=nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
 
     @cached_property

@@ -37,7 +37,6 @@ class OutputRequests:
         self._output = JetStreamOutput(broker)
 
     async def run(self) -> None:
-        """Answer until cancelled."""
         await self._broker.wait_connected()
         async with asyncio.TaskGroup() as group:
             answering: set[asyncio.Task[None]] = set()

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -14,7 +13,7 @@ from stint.core.view import parse_time
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
-from stint.process.waiting import InterruptedByEventError, repeat, unless
+from stint.process.waiting import repeat
 
 log = structlog.get_logger()
 
@@ -84,14 +83,12 @@ class Sourcing:
 
     async def run(self) -> None:
         """Check at once after each connect, and then regularly, until cancelled."""
-        while True:
-            await self._broker.wait_connected()
+
+        async def check() -> None:
             self._silent = ""
-            with suppress(InterruptedByEventError):
-                await unless(
-                    self._broker.lost,
-                    repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed"),
-                )
+            await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
+
+        await self._broker.anew(check)
 
     async def check(self) -> None:
         """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader."""

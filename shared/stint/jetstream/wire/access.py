@@ -135,7 +135,6 @@ class Access:
 
     @property
     def servers(self) -> list[str]:
-        """Its addresses."""
         return [server.strip() for server in self.url.split(",")]
 
     @property
@@ -150,7 +149,6 @@ class Access:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is required."""
         return bool(self._schemes & _SECURE or self.cacert or self.cert)
 
     def client(self) -> AnyBytesClient:
@@ -187,7 +185,6 @@ class Access:
 
 
 def _as_text(subject: bytes) -> bytes:
-    """The same in UTF-8."""
     return subject.decode(errors="replace").encode()
 
 

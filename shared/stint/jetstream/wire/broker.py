@@ -42,7 +42,6 @@ class NoRespondersError(BrokerUnavailableError):
 
 @contextmanager
 def _mapped() -> Iterator[None]:
-    """Map the errors of nats-py to Stint's."""
     try:
         yield
     except (nats.errors.TimeoutError, OSError):
@@ -90,7 +89,6 @@ class Broker(Connection):
 
     @property
     def _several(self) -> bool:
-        """Whether the client knows more than one server."""
         return len(self.client.servers) > 1
 
     async def answer(self, subject: str, answer: Awaitable[T]) -> T:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import structlog
 
@@ -89,7 +89,6 @@ class Connection:
         self._quiet = quiet
 
     def start(self) -> None:
-        """Start connecting in the background."""
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
         self._connecting.add_done_callback(self._on_connect_done)
 
@@ -108,6 +107,13 @@ class Connection:
         except InterruptedByEventError:
             self.check_open()
             raise
+
+    async def anew(self, work: Callable[[], Awaitable[object]]) -> NoReturn:
+        """Do this while there is a connection, and begin it again after each outage, until cancelled."""
+        while True:
+            await self.wait_connected()
+            with suppress(InterruptedByEventError):
+                await unless(self.lost, work())
 
     async def serve(self, work: Awaitable[object], stopping: asyncio.Event) -> None:
         """Connect, do the work until `stopping`, and close the connection.
@@ -132,7 +138,6 @@ class Connection:
             raise BrokerClosedError(f"The connection to NATS was closed for good: {self._failure}")
 
     async def close(self) -> None:
-        """Close the connection."""
         self._closing = True
         if self._connecting and not self._connecting.done():
             self._connecting.cancel()

@@ -68,7 +68,6 @@ class Requests:
                 self.idle.set()
 
     def lose(self) -> None:
-        """End all requests, because their connection is lost."""
         for request in self._open:
             request.end(denied=False)
 
