@@ -17,7 +17,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
-from stint.jetstream.log.facts import FactsPage
+from stint.jetstream import FactsPage
 from stint.ports import StreamState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex

@@ -6,8 +6,7 @@ from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.log.events import JetStreamEventLog
-from stint.jetstream.log.facts import FactsPage, JetStreamFacts
-from stint.jetstream.log.history import JetStreamHistory
+from stint.jetstream.log.history import FactsPage, JetStreamFacts, JetStreamHistory
 from stint.jetstream.log.operations import JetStreamOperations
 from stint.jetstream.log.signatures import JetStreamSignatures, Signed
 from stint.jetstream.output import JetStreamOutput

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final
 
-from stint.core.errors import LogGapError
+from stint.core.errors import LogGapError, StintError
 from stint.core.names.headers import (
     CHUNK_CONTINUES,
     CHUNK_DIGEST,
@@ -45,20 +45,17 @@ class JetStreamOutput:
 
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         headers = headers_of(chunk) | {EXPECTED_SEQUENCE: str(after)}
+        failure: StintError = LogGapError()
         try:
             answer = await self._broker.publish(log_subject(token, job_id), chunk.data, headers)
+            if error_code(answer) != ErrorCode.WRONG_LAST_SEQUENCE:
+                return int(check(answer)["seq"])
         except NoAnswerError:
-            return await self._after_doubt(token, job_id, chunk, None)
-        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
-            return await self._after_doubt(token, job_id, chunk, LogGapError())
-        return int(check(answer)["seq"])
-
-    async def _after_doubt(self, token: str, job_id: str, chunk: Chunk, refusal: LogGapError | None) -> int:
-        """The sequence of this very chunk if an earlier attempt has stored it."""
+            failure = NoAnswerError()
         last = await self.last(token, job_id)
         if last is not None and (last.number, last.digest) == (chunk.number, chunk.digest):
-            return last.sequence
-        raise refusal or NoAnswerError()
+            return last.sequence  # an earlier attempt has stored it
+        raise failure
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
         message = await self._logs.last(log_subject(token, job_id))

@@ -16,7 +16,6 @@ from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
 from stint.core.job import Job, fold
-from stint.core.names.headers import TIME
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, live_filter, tail_subject
@@ -24,7 +23,7 @@ from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker, EventSigner
 from stint.jetstream.output import chunk_in
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, check, sequence_of
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, check, records
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader
@@ -183,10 +182,8 @@ class PublishedJob:
 
     async def _read(self, *kinds: str) -> None:
         for kind in set(kinds) - self._records.keys():
-            address = self._address(kind)
-            if message := await self._broker.direct_last(EVENTS, address.subject):
-                time = (message.headers or {}).get(TIME, "")
-                self._records[kind] = to_record(address, message.data, sequence=sequence_of(message), time=time)
+            if message := await self._broker.direct_last(EVENTS, self._address(kind).subject):
+                self._records |= {record.kind: record for record in records([message])}
 
 
 def _now() -> float:

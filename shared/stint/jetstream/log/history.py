@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import Final
+from typing import Final, NamedTuple
 
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError
-from stint.core.events import Deleted, Ended, Rejected, Submitted
+from stint.core.events import Deleted, Ended, Record, Rejected, Submitted
 from stint.core.names.headers import TIME
 from stint.core.names.streams import EVENTS, PAYLOADS, WORK
 from stint.core.names.subjects import (
@@ -22,19 +22,48 @@ from stint.core.names.subjects import (
     is_literal,
     work_subject,
 )
+from stint.jetstream.log.operations import operations
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.removals import remove_acknowledged
 from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import ALL, Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
+from stint.jetstream.wire.protocol import origin_of, records, sequence_of, subject_of, time_of
 from stint.jetstream.wire.requests import DeniedError
-from stint.ports import Fact, Place, Strays
+from stint.ports import Fact, Place, Strays, StreamState
 
 SURVEYED: Final = 200
 """Jobs per survey. The server answers with at most 1024 messages, and a job can be in several queues."""
 
 _SURVEYED: Final = (Submitted.kind, Ended.kind, Rejected.kind, Deleted.kind)
+
+
+class FactsPage(NamedTuple):
+    """Events of jobs, and of queues and runners; and the sequence of the last message read, which need not be one."""
+
+    sequence: int
+    records: Sequence[Record]
+    operations: Sequence[Record] = ()
+
+
+class JetStreamFacts:
+    """Reads all events in the order of the log, from a position on, for whoever keeps an index of them.
+
+    No consumer: it could deliver to any subject, and a role that may create one could forge what others write.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._events = Stream(broker, EVENTS)
+
+    async def state(self) -> StreamState:
+        """By which a reader notices that its position is one of another log."""
+        return await self._events.state()
+
+    async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
+        """The events behind this sequence up to the newest, from any replica."""
+        async for messages in self._events.pages(after=after):
+            events = [message for message in messages if is_event(subject_of(message))]
+            yield FactsPage(sequence_of(messages[-1]), list(records(events)), list(operations(events)))
 
 
 class JetStreamHistory:

@@ -2,35 +2,36 @@
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from typing import Final
 
 from stint.core.errors import UndecodableError
 from stint.core.names.subjects import payload_subject
 from stint.ports import Place, Stamp
 
+_CHUNK_BYTES: Final = 512 * 1024
+
 
 class MemoryPayloads:
     """See `stint.ports.PayloadStore`."""
 
-    def __init__(self, chunk_bytes: int = 512 * 1024, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._chunk_bytes = chunk_bytes
-        self._chunks: dict[str, bytes] = {}
-        self._stamps: dict[str, Stamp] = {}
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._stored: dict[str, tuple[Stamp, bytes]] = {}
         self._sequence = 0
         self._now = now
 
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
-        starts = range(0, len(sealed), self._chunk_bytes)
+        starts = range(0, len(sealed), _CHUNK_BYTES)
         for number, start in enumerate(starts):
             subject = payload_subject(token, job_id, number, attempt)
-            if subject not in self._chunks:
+            if subject not in self._stored:
                 self._sequence += 1
-                self._chunks[subject] = sealed[start : start + self._chunk_bytes]
-                self._stamps[subject] = Stamp(self._sequence, self._now())
+                chunk = sealed[start : start + _CHUNK_BYTES]
+                self._stored[subject] = Stamp(self._sequence, self._now()), chunk
         return len(starts)
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
         wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
-        found = [self._chunks[subject] for subject in wanted if subject in self._chunks]
+        found = [self._stored[subject][1] for subject in wanted if subject in self._stored]
         if len(found) < chunks:
             raise UndecodableError(f"The payload has {len(found)} of its {chunks} chunks.")
         return b"".join(found)
@@ -38,21 +39,21 @@ class MemoryPayloads:
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         for subject, stamp in self._mine(token, job_id).items():
             if through is None or stamp.sequence <= through:
-                del self._chunks[subject], self._stamps[subject]
+                del self._stored[subject]
 
     async def purge_all(self, places: Collection[Place]) -> None:
         for place in places:
             await self.purge(*place)
 
     async def places(self) -> set[Place]:
-        return {Place(*subject.split(".")[1:3]) for subject in self._chunks}
+        return {Place(*subject.split(".")[1:3]) for subject in self._stored}
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
         return max(self._mine(token, job_id).values(), default=None)
 
     def _mine(self, token: str, job_id: str) -> dict[str, Stamp]:
         prefix = payload_subject(token, job_id, "")
-        return {subject: stamp for subject, stamp in self._stamps.items() if subject.startswith(prefix)}
+        return {subject: stamp for subject, (stamp, _) in self._stored.items() if subject.startswith(prefix)}
 
 
 class MemoryKept:
