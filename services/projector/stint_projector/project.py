@@ -65,7 +65,7 @@ class Projector:
         None if one of the views is no longer at the revision that is given with its job. Then some may be written.
         """
         shown = [known for known in changed if not self._is_over(known.job)]
-        revisions = await self.views.put_all([self._put(*known) for known in shown]) if shown else []
+        revisions = await self.views.put_all([self._put(*known) for known in shown])
         if len(revisions) < len(shown):
             return None
         terminal = [known.job for known in changed if known.job.terminal]

@@ -112,10 +112,7 @@ class History(Protocol):
         """The places whose submission is in a work queue or with a runner."""
 
     async def strays(self) -> Strays | None:
-        """Jobs that are in the payloads or in the work queues only. None while the queues lag.
-
-        A healthy job is included for a moment at most.
-        """
+        """Jobs in the payloads or the work queues only, healthy ones for a moment. None while the queues lag."""
 
     async def is_in_work(self, place: Place) -> bool:
         """Whether the submission is in a work queue or with a runner. Never answered from a lagging replica."""

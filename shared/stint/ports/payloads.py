@@ -10,10 +10,7 @@ class PayloadStore(Protocol):
     """Sealed payloads, write-once, until the job has ended."""
 
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
-        """Store a payload in chunks; returns their number. Safe to repeat.
-
-        `attempt` separates the chunks of several attempts at one submission.
-        """
+        """Store a payload in chunks, apart from those of other attempts; returns their number. Safe to repeat."""
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
         """The whole payload that this attempt stored.

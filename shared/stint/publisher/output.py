@@ -81,10 +81,7 @@ class OutputReader:
         self._output, self._sequence = output, 0
 
     async def next(self, *, total: int) -> Chunk | None:
-        """The next chunk. None if there is none, or it cannot be read now.
-
-        `total` is the number of chunks that the job's end says, 0 before.
-        """
+        """The next chunk, None if it cannot be read now. `total` is how many the job's end says, 0 before."""
         chunk = self._output.heard.get(self.chain.chunks + 1)
         if not self._is_next(chunk) and self.chain.chunks < max(total, self._output.newest):
             chunk = await self._output.read(self._sequence)

@@ -49,10 +49,7 @@ class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
     def __init__(self, broker: Broker, *, lease: float, served: QueuePatterns = ALL_QUEUES) -> None:
-        """`served` are the queues whose jobs and hints are shown here.
-
-        `lease` is that of consumers created here, in seconds; an existing one keeps its own.
-        """
+        """`served` are the queues that are shown here; `lease` is that of consumers created here, in seconds."""
         self._broker = broker
         self._lease = lease
         self._served = served

@@ -55,10 +55,7 @@ class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
 
     def __init__(self, broker: Broker, signer: EventSigner | None = None, *, as_cloudevents: bool = False) -> None:
-        """`signer` signs those events that direct publishers may write, too.
-
-        `as_cloudevents` gives each event the headers of a CloudEvent.
-        """
+        """`signer` signs what publishers may write too; `as_cloudevents` gives events the headers of CloudEvents."""
         self._broker = broker
         self._as_cloudevents = as_cloudevents
         self._signer = signer or EventSigner()

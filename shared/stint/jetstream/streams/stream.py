@@ -194,17 +194,11 @@ class Bucket(Stream):
         return [(self._entry(message), now - time_of(message)) async for page in self.pages() for message in page]
 
     async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> int:
-        """Write a value that expires after `ttl` seconds; returns its revision.
-
-        If the key is no longer at `revision`, nothing is written, and the result is 0.
-        """
+        """Write a value that expires after `ttl` seconds; returns its revision, 0 if the key is not at `revision`."""
         return await self._publish(self._prefix + key, value, _condition(revision, ttl))
 
     async def write_all(self, writes: Sequence[Write]) -> Sequence[int]:
-        """Write up to 250 values, each under a key of its own, all or none; returns their revisions.
-
-        If one of the keys is no longer at its revision, nothing is written, and the result is empty.
-        """
+        """Write up to 250 values, all or none; returns their revisions, nothing if a key is not at its revision."""
         headers = batched([_condition(write.revision, write.ttl) for write in writes])
         *others, (last, commit) = zip(writes, headers, strict=True)
         for write, conditions in others:

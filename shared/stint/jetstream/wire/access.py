@@ -4,7 +4,6 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -108,8 +107,6 @@ class Access:
         schemes = self._schemes
         if schemes & _WEB_SOCKETS and schemes - _WEB_SOCKETS:
             raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses cannot be mixed with others.")
-        if schemes & _WEB_SOCKETS and not find_spec("aiohttp"):
-            raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses need the package aiohttp.")
         if self.key and not self.cert:
             raise ConfigError("STINT_NATS_KEY needs STINT_NATS_CERT.")
         # With any other text nats-py would search for its end for ever.

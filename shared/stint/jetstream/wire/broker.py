@@ -98,10 +98,7 @@ class Broker(Connection):
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
     ) -> dict[str, Any]:
-        """Send a request to the JetStream API. An error is returned under `error`.
-
-        The subject is without the prefix; `wait` is that of `request`.
-        """
+        """Send a request to the JetStream API; `subject` has no prefix. An error is returned under `error`."""
         body = msgspec.json.encode(request) if request is not None else b""
         message = await self.request(f"{self.prefix}.{subject}", body, wait=wait)
         answer: dict[str, Any] = msgspec.json.decode(message.data)
