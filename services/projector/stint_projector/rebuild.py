@@ -39,11 +39,8 @@ async def serve(settings: ProjectorSettings) -> None:
         await clock.known()
         return await rebuild(build(settings, broker, clock))
 
-    broker.start()
-    try:
+    async with broker:
         count = await broker.while_open(work())
-    finally:
-        await broker.close()
     sys.stdout.write(f"The view was computed again from {count} jobs.\n")
 
 

@@ -114,13 +114,10 @@ class Broker(Connection):
         """
         other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
         other.asks = self.asks
-        other.start()
-        try:
+        async with other:
             if not await other.connected_within(LOGIN_WAIT):
                 raise BrokerUnavailableError("NATS refuses another login, or `stint nats-auth` does not answer.")
             permitted = await asyncio.gather(*(other._permits(call) for call in calls))
-        finally:
-            await other.close()
         if any(permitted):
             await self.replace()
         return permitted

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, Self, TypeVar
 
 import structlog
 
@@ -58,7 +58,7 @@ class Connection:
         timeout: float = 5.0,
         quiet: bool = False,
     ) -> None:
-        """Nothing is sent before `start`.
+        """Nothing is sent before `start`, or before the connection is entered.
 
         `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`. A
         `quiet` connection logs nothing.
@@ -87,6 +87,13 @@ class Connection:
         self._closing = False
         self._connected_at = 0.0
         self._quiet = quiet
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
 
     def start(self) -> None:
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
@@ -121,12 +128,9 @@ class Connection:
         Raises:
             BrokerClosedError: the connection was closed for good before.
         """
-        self.start()
-        try:
+        async with self:
             with suppress(InterruptedByEventError):
                 await unless(stopping, self.while_open(work))
-        finally:
-            await self.close()
 
     def check_open(self) -> None:
         """Check that the connection was not closed for good.
