@@ -14,6 +14,7 @@ from stint.cli.doctor import servers
 from stint.cli.doctor import vault as doctor_of_vault
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
+from stint.client.results import JobInfo, read
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
 
@@ -169,3 +170,11 @@ async def test_no_other_server_gets_the_token(name: str) -> None:
     async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:
         with pytest.raises(UnexpectedAnswerError, match="names no next page of its own"):
             await _all(stint.jobs())
+
+
+def test_a_time_without_a_zone_is_none_of_stints() -> None:
+    """It could not be compared with the present, and ended every table in a traceback."""
+    job = {"_id": "0" * 24, "status": "success", "submitted": "2026-01-02T03:04:05Z"}
+    assert read(job, JobInfo).submitted
+    with pytest.raises(UnexpectedAnswerError, match="timezone"):
+        read(job | {"submitted": "2026-01-02T03:04:05"}, JobInfo)

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
 from stint.client.rest.api import Api
-from stint.client.results import JobInfo, read
+from stint.client.results import JobInfo, Time, read
 from stint.client.stream import resumed
 from stint.core.names.ids import queue_token
 
@@ -17,7 +16,7 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """Who paused a queue, when and why."""
 
     who: str = ""
-    at: datetime | None = None
+    at: Time | None = None
     reason: str = ""
 
 
@@ -46,10 +45,10 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "qnam
     running_status: str = ""
     oldest_wait: float = 0
     held: bool = False
-    held_since: datetime | None = None
+    held_since: Time | None = None
     paused: Pause | None = None
     served: bool = True
-    last_contact: datetime | None = None
+    last_contact: Time | None = None
     ended_last_hour: int = 0
     failed_last_hour: int = 0
     waiting: tuple[str, ...] = ()
@@ -80,8 +79,8 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "run
     running: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     version: str = ""
-    started: datetime | None = None
-    last_seen: datetime | None = None
+    started: Time | None = None
+    last_seen: Time | None = None
     kill_grace: int = 0
     engine: dict[str, Any] = {}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -11,6 +11,9 @@ from stint.core.errors import StintError
 from stint.core.view import NEVER
 
 T = TypeVar("T")
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time that says its zone, as all of Stint's do: one without cannot be compared with them."""
 
 LAST_LINES: Final = 20
 """Lines of output that a result can show."""
@@ -62,17 +65,17 @@ class JobInfo(
     image: str = ""
     runner: str = ""
     container_id: str = ""
-    submitted: datetime | None = None
-    started: datetime | None = None
-    ended: datetime | None = None
+    submitted: Time | None = None
+    started: Time | None = None
+    ended: Time | None = None
     return_code: int = 0
     tty: bool = False
     kill_requested: bool = False
-    kill_requested_at: datetime | None = None
+    kill_requested_at: Time | None = None
     kill_grace: float = 0
     held: bool = False
-    held_since: datetime | None = None
-    back_since: datetime | None = None
+    held_since: Time | None = None
+    back_since: Time | None = None
     position: int = 0
     waits_for: str = ""
     phase: str = ""
@@ -161,7 +164,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, rename={"image": "containe
     """
 
     kind: str
-    at: datetime
+    at: Time
     status: str = ""
     by: str = ""
     sequence: int = 0
@@ -204,7 +207,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = "stdout"
     number: int = 0
     offset: int = 0
-    at: datetime | None = None
+    at: Time | None = None
     line: int = 0
 
 

@@ -1,8 +1,8 @@
 """Who did what, and which jobs got which secret."""
 
-from datetime import datetime
-
 import msgspec
+
+from stint.client.results import Time
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname", "address": "from"}):
@@ -28,7 +28,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
         claimed: the name that a direct publisher gave, where something else is proven, otherwise "".
     """
 
-    at: datetime
+    at: Time
     who: str
     entity: str
     accessor: str
@@ -59,7 +59,7 @@ class SecretUse(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qna
         outdated: whether a job has got a newer version.
     """
 
-    at: datetime
+    at: Time
     job: str
     queue: str
     who: str
