@@ -1,6 +1,6 @@
 """What Vault answers, as values. None of them shows its secret when it is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -97,12 +97,6 @@ class SecretData:
 
     data: Mapping[str, Any] | None = field(repr=False)
     warnings: tuple[str, ...] = ()
-
-
-def by_path(answer: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-    """The capabilities in an answer, by path."""
-    data = data_of(answer)
-    return {path: frozenset(data.get(path) or ()) for path in paths}
 
 
 def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,11 +4,10 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault.answers import Caller, Login, SecretData, WrapInfo, by_path, data_of
+from stint.vault.answers import Caller, Login, SecretData, WrapInfo, data_of
 from stint.vault.connections import ConnectionLostError, Connections
 from stint.vault.hvac_adapter import as_token, check_address, check_path, check_token, new_client
 
@@ -39,13 +38,11 @@ class Vault:
         self._client = new_client(self._connections)
 
     async def __aenter__(self) -> Self:
-        await self._connections.__aenter__()
+        self._connections.keep()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._connections.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *_raised: object) -> None:
+        await self._connections.close()
 
     async def call(self, token: str, request: Callable[[Any], Awaitable[T]], *, repeatable: bool = False) -> T:
         """Await `request(hvac client)`, whose methods return awaitables. JSON bodies are dicts, an empty body is {}.
@@ -92,11 +89,7 @@ class Vault:
         check_token(of)
         if not of:  # hvac would ask about `token` itself
             raise VaultDeniedError("Vault denied permission: no token.")
-        asked = list(paths)
-        answer = await self.call(
-            token, lambda client: client.sys.get_capabilities(paths=asked, token=of), repeatable=True
-        )
-        return by_path(answer, asked)
+        return await self._capabilities(token, paths, token=of)
 
     async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """What the token itself may do at these paths, by path. Takes one of its uses. Paths are literal.
@@ -104,9 +97,14 @@ class Vault:
         Raises:
             VaultDeniedError: it may not ask that, or there is no such token.
         """
-        asked = list(paths)
-        answer = await self.call(token, lambda client: client.sys.get_capabilities(paths=asked), repeatable=True)
-        return by_path(answer, asked)
+        return await self._capabilities(token, paths)
+
+    async def _capabilities(self, own: str, paths: Sequence[str], **of: str) -> Mapping[str, frozenset[str]]:
+        answer = await self.call(
+            own, lambda client: client.sys.get_capabilities(paths=list(paths), **of), repeatable=True
+        )
+        data = data_of(answer)
+        return {path: frozenset(data.get(path) or ()) for path in paths}
 
     async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
         """The content of a path in the token's cubbyhole (`cubbyhole/job`), None if there is none. Takes one use."""

@@ -5,8 +5,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import certifi
@@ -31,13 +30,6 @@ class ConnectionLostError(VaultUnavailableError):
     """Vault closed the connection and did not answer. It may have carried out the request."""
 
 
-class Answer(NamedTuple):
-    """The status and the body of an answer."""
-
-    status: int
-    body: bytes
-
-
 class Request(NamedTuple):
     """A request as hvac made it, with the whole URL. `ok` tells hvac that there is no error to raise yet."""
 
@@ -50,7 +42,7 @@ class Request(NamedTuple):
 
 
 class Connections:
-    """Connections that are kept within `async with`; otherwise each request has a connection of its own.
+    """Connections that are kept from `keep` to `close`; otherwise each request has a connection of its own.
 
     A request contains only what it was given: no cookies, and neither `.netrc` nor proxies from the environment.
     Redirects are not followed, because they would disclose the token. Nothing is ever sent twice.
@@ -73,13 +65,12 @@ class Connections:
         self._limit = limit
         self._kept: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
+    def keep(self) -> None:
+        """Keep connections from now on."""
         self._kept = self._session()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Close them, and keep none any more."""
         kept, self._kept = self._kept, None
         if kept is not None:
             await kept.close()
@@ -97,8 +88,8 @@ class Connections:
         kind = {} if json is None else {"Content-Type": "application/json"}
         return Request(method, url, {**headers, **kind}, params, json)
 
-    async def send(self, request: Request) -> Answer:
-        """Send a request, and read the whole answer.
+    async def send(self, request: Request) -> tuple[int, bytes]:
+        """Send a request, and read the whole answer: its status and its body.
 
         Raises:
             ConnectionLostError: the connection was lost before Vault answered.
@@ -109,7 +100,7 @@ class Connections:
         async with self._session() as session:
             return await self._exchange(session, request)
 
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Answer:
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> tuple[int, bytes]:
         # Raised outside the except block: the driver's error holds the request with its token and body. What is raised
         # is in no variable: it would hold that variable's frame.
         failure = ""
@@ -123,7 +114,7 @@ class Connections:
                 allow_redirects=False,
             ) as answer:
                 if (body := await _whole(answer.content)) is not None:
-                    return Answer(answer.status, body)
+                    return answer.status, body
                 failure = f"answers with more than {LONGEST >> 20} MiB"
         except _LostError as error:
             _let_go(error)

@@ -1,7 +1,7 @@
 """How hvac is used: answers are JSON objects, and errors are mapped by their HTTP status."""
 
 import json
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http import HTTPStatus
@@ -55,19 +55,16 @@ class AsyncAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac shi
     Answers are JSON objects; anything else is raised as one of Stint's errors. The token is always that of `as_token`.
     """
 
-    def request(self, method: str, url: str, **kwargs: Any) -> Coroutine[Any, Any, dict[str, Any]]:
+    async def request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         """The body of the answer to a request of hvac; {} if it is empty."""
         self.token = _token.get()  # read by the next line, which waits for nothing
         request: Request = hvac.adapters.RawAdapter.request(self, method, url, **kwargs)
-        return self._answer(request)
-
-    async def _answer(self, request: Request) -> dict[str, Any]:
-        answer = await self.session.send(request)
-        body = _json_object(answer.body)
-        if not _is_of_vault(answer.status, body):
+        status, text = await self.session.send(request)
+        body = _json_object(text)
+        if not _is_of_vault(status, body):
             raise VaultUnavailableError(f"{self.base_uri} does not answer like a Vault server.")
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _refusal(request.method, answer.status, request.url, body or {})
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refusal(request.method, status, request.url, body or {})
         return body or {}
 
 

@@ -5,7 +5,6 @@ import json
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from stint.core.errors import VaultNotFoundError, VaultRefusedError
@@ -195,14 +194,14 @@ async def revoke_secret_ids(
 ) -> None:
     """Revoke the secret ids in these settings, except those in `known`, which existed before."""
     vault = Vault(vault_addr, cacert=cacert)
+
+    async def revoke(name: str, secret_id: str) -> None:
+        await vault.call(token, lambda client: client.auth.approle.destroy_secret_id(name, secret_id))
+
     for name, prefix in _LOGINS.items():
         secret_id = settings[f"{prefix}_SECRET_ID"]
         if secret_id != (known or {}).get(f"{prefix}_SECRET_ID"):
-            await vault.call(token, partial(_destroy, name=name, secret_id=secret_id))
-
-
-async def _destroy(client: Any, name: str, secret_id: str) -> None:
-    await client.auth.approle.destroy_secret_id(name, secret_id)
+            await revoke(name, secret_id)
 
 
 async def client_token(
