@@ -3,7 +3,6 @@
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from stint.core.errors import StintError
@@ -13,23 +12,6 @@ A = TypeVar("A")
 
 LARGEST: Final = 64
 """Questions in one call."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Q, A]):
-    """A question, and the future of its answer. Its caller may have been cancelled."""
-
-    question: Q
-    answer: asyncio.Future[A]
-
-    def succeed(self, answer: A) -> None:
-        if not self.answer.done():
-            self.answer.set_result(answer)
-
-    def fail(self, error: Exception) -> None:
-        """Each has its own error: one that is raised holds the frames through which it went."""
-        if not self.answer.done():
-            self.answer.set_exception(copy.copy(error))
 
 
 class Batches(Generic[Q, A]):
@@ -42,7 +24,7 @@ class Batches(Generic[Q, A]):
         """`ask` returns one answer for each question. If it raises `alone`, each question is asked on its own."""
         self._ask = ask
         self._alone = alone
-        self._waiting: list[_Waiting[Q, A]] = []
+        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._asking = False
         self._others: asyncio.Task[None] | None = None
 
@@ -53,9 +35,9 @@ class Batches(Generic[Q, A]):
             StintError: what `ask` raises.
         """
         if self._asking:
-            self._waiting.append(_Waiting(question, asyncio.get_running_loop().create_future()))
+            self._waiting.append((question, asyncio.get_running_loop().create_future()))
             # In no variable: its error holds this frame, and those of the callers with what they encrypt.
-            return await self._waiting[-1].answer
+            return await self._waiting[-1][1]
         self._asking = True
         try:
             (answer,) = await self._ask([question])
@@ -72,22 +54,28 @@ class Batches(Generic[Q, A]):
         finally:
             self._asking = False
 
-    def _next(self) -> Sequence[_Waiting[Q, A]]:
+    def _next(self) -> Sequence[tuple[Q, asyncio.Future[A]]]:
         """The next questions whose callers still wait."""
-        waiting = [one for one in self._waiting if not one.answer.done()]
+        waiting = [(question, answer) for question, answer in self._waiting if not answer.done()]
         batch, self._waiting = waiting[:LARGEST], waiting[LARGEST:]
         return batch
 
-    async def _answer(self, batch: Sequence[_Waiting[Q, A]]) -> None:
+    async def _answer(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+        """Ask these questions. Callers that were cancelled during the call get nothing."""
         try:
-            answers = await self._ask([one.question for one in batch])
+            answers = await self._ask([question for question, _ in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
-            if isinstance(error, self._alone) and len(batch) > 1:
-                for one in batch:
-                    await self._answer([one])
-                return
-            for one in batch:
-                one.fail(error)
+            await self._fail(batch, error)
         else:
-            for one, answer in zip(batch, answers, strict=True):
-                one.succeed(answer)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    async def _fail(self, batch: Sequence[tuple[Q, asyncio.Future[A]]], error: Exception) -> None:
+        if isinstance(error, self._alone) and len(batch) > 1:
+            for one in batch:
+                await self._answer([one])
+            return
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(copy.copy(error))  # one that is raised holds the frames through which it went

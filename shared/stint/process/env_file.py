@@ -23,8 +23,7 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
         ConfigError: the file cannot be written, is not a regular file, or a name or value cannot be represented. The
             message contains no value.
     """
-    text = "".join(f"{_check_name(name)}={_quote(name, value)}\n" for name, value in values.items())
-    write_private(path, text)
+    write_private(path, "".join(_line(name, value) for name, value in values.items()))
 
 
 def write_private(path: Path, text: str) -> None:
@@ -96,13 +95,9 @@ def _parse(line: str) -> tuple[str, str] | None:
     return (name, value) if equals and _NAME.fullmatch(name) and rest[:1] in {"", "#"} else None
 
 
-def _check_name(name: str) -> str:
+def _line(name: str, value: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is not a name of an environment variable.")
-    return name
-
-
-def _quote(name: str, value: str) -> str:
     if not value.isprintable():
         raise ConfigError(f"{name}: an environment file cannot contain a control character.")
-    return shlex.quote(value) if value else ""
+    return f"{name}={shlex.quote(value) if value else ''}\n"

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
+from stint.process.background import cancel
 
 log = structlog.get_logger()
 
@@ -26,14 +27,12 @@ class InterruptedByEventError(StintError):
 
 async def any_of(*events: asyncio.Event, within: float) -> bool:
     """Whether one of the events is set within so many seconds."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    waiting = [asyncio.create_task(event.wait()) for event in events]
     try:
         done, _ = await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
     finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await cancel(*waiting)
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *, at_once: int) -> None:
