@@ -59,10 +59,14 @@ def _kept(path: Path, new: Callable[[], str]) -> str:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         made = new()
-        _write(path, made)
-        return made
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path} cannot be read.") from None
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path.parent} cannot be made: {error.strerror}.") from None
+    write_private(path, made)
+    return made
 
 
 def _nkey(path: Path, letter: str, prefix: int, kind: str) -> str:
@@ -77,11 +81,3 @@ def _public(path: Path, new: Callable[[], str], public_of: Callable[[str], str],
         return public_of(seed)
     except ValueError:
         raise ConfigError(f"{path} does not contain the seed of {kind}.") from None
-
-
-def _write(path: Path, seed: str) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path.parent} cannot be made: {error.strerror}.") from None
-    write_private(path, seed)

@@ -8,13 +8,14 @@ import structlog
 
 from stint.core.errors import ConfigError
 from stint.core.names.subjects import JS_PREFIX
-from stint.jetstream import Access, Broker
+from stint.jetstream import Access, Broker, JetStreamKeyOwners
 from stint.jetstream.key_owners import KEPT
 from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
 from stint.natsauth.callout.keyed import key_users
 from stint.natsauth.callout.logins import Logins
+from stint.natsauth.callout.pools import PoolQueues
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.service import Callout
 from stint.process import health, service
@@ -45,11 +46,13 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates
     except ValueError:
         raise ConfigError("STINT_NATS_AUTH_XKEY: not the seed of an xkey.") from None
     return Callout(
-        broker,
-        vault,
-        Logins(settings.nats_auth_logins),
-        rates,
-        key_users(settings.nats_auth_users),
+        broker=broker,
+        vault=vault,
+        logins=Logins(settings.nats_auth_logins),
+        rates=rates,
+        users=key_users(settings.nats_auth_users),
+        pools=PoolQueues(broker),
+        owners=JetStreamKeyOwners(broker),
         issuer=issuer.encode(),
         xkey=xkey,
         maximum=settings.nats_auth_seconds,

@@ -64,11 +64,6 @@ class _Client(msgspec.Struct):
     user: str = ""
 
 
-class _Sent(msgspec.Struct):
-    msgs: int = 0
-    bytes: int = 0
-
-
 class _Told(msgspec.Struct):
     """What a server tells when a client has logged in, and when its connection is closed.
 
@@ -78,7 +73,7 @@ class _Told(msgspec.Struct):
 
     server: _Server
     client: _Client
-    sent: _Sent = msgspec.field(default_factory=_Sent)
+    sent: Sent = Sent()
 
 
 def _owner(account: str, user: str) -> str:
@@ -151,7 +146,7 @@ class Connections:
 
     async def _on_disconnected(self, message: Msg) -> None:
         told = msgspec.json.decode(message.data, type=_Told)
-        self._rates.closed(told.server.id, told.client.id, Sent(told.sent.msgs, told.sent.bytes))
+        self._rates.closed(told.server.id, told.client.id, told.sent)
 
     async def _close(self, server: str, number: int) -> None:
         with suppress(BrokerUnavailableError):  # the next list has it again

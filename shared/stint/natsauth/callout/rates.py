@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 SHARE: Final = 64 * 1024
 """Bytes that count as much as one message more."""
 BURST: Final = 4.0
@@ -22,11 +24,11 @@ SILENT: Final = 10
 """Looks without a list of a server after which the server is forgotten."""
 
 
-class Sent(NamedTuple):
-    """What a connection has sent so far."""
+class Sent(msgspec.Struct, frozen=True):
+    """What a connection has sent so far, as a server tells it."""
 
-    messages: int
-    octets: int
+    messages: int = msgspec.field(default=0, name="msgs")
+    octets: int = msgspec.field(default=0, name="bytes")
 
     @property
     def cost(self) -> float:

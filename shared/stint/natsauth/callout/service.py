@@ -1,17 +1,13 @@
 """Answers the server's requests about logins."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.errors import (
-    BrokerRefusedError,
-    BrokerUnavailableError,
-    StintError,
-    UndecodableError,
-)
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, StintError, UndecodableError
 from stint.core.names.headers import SERVER_KEY
 from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker, JetStreamKeyOwners
@@ -36,37 +32,27 @@ STORED_WITHIN: Final = 0.3
 """Seconds that storing whose a key is may take; with `ANSWER_WITHIN` less than the server waits."""
 
 
+@dataclass(kw_only=True, repr=False)
 class Callout:
-    """Decides logins. Any number of these may run: the server asks one of them."""
+    """Decides logins. Any number of these may run: the server asks one of them.
 
-    def __init__(
-        self,
-        broker: Broker,
-        vault: Vault,
-        logins: Logins,
-        rates: Rates,
-        users: KeyUsers,
-        *,
-        issuer: bytes,
-        xkey: CurveKey,
-        maximum: float,
-        kept: float,
-    ) -> None:
-        """`issuer` is the seed that signs answers, `maximum` the seconds for which a login is good.
+    Attributes:
+        issuer: the seed that signs answers.
+        maximum: the seconds for which a login with a token is good.
+        kept: for how many seconds after a key's last login it is known whose it is.
+    """
 
-        `kept` is for how many seconds it is known whose a key is, after its last login.
-        """
-        self._broker = broker
-        self._vault = vault
-        self._issuer = issuer
-        self._xkey = xkey
-        self._maximum = maximum
-        self._logins = logins
-        self._rates = rates
-        self._users = users
-        self._pools = PoolQueues(broker)
-        self._kept = kept
-        self._owners = JetStreamKeyOwners(broker)
+    broker: Broker
+    vault: Vault
+    logins: Logins
+    rates: Rates
+    users: KeyUsers
+    pools: PoolQueues
+    owners: JetStreamKeyOwners
+    issuer: bytes
+    xkey: CurveKey
+    maximum: float
+    kept: float
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -78,15 +64,15 @@ class Callout:
                 deciding.add(task)
                 task.add_done_callback(deciding.discard)
 
-            async with self._broker.subscribe(AUTH_REQUESTS, queue=AUTH_GROUP, cb=on_request):
+            async with self.broker.subscribe(AUTH_REQUESTS, queue=AUTH_GROUP, cb=on_request):
                 await asyncio.get_running_loop().create_future()
 
     async def _answer(self, message: Msg, *, busy: bool) -> None:
         try:
             server_key = (message.headers or {}).get(SERVER_KEY, "")
-            login = claims.Login.parse(self._xkey.opened(message.data, server_key))
+            login = claims.Login.parse(self.xkey.opened(message.data, server_key))
             answer = await self._decision(login, busy=busy)
-            await self._broker.send(message.reply, self._xkey.sealed(answer, server_key))
+            await self.broker.send(message.reply, self.xkey.sealed(answer, server_key))
         except UndecodableError as error:
             log.warning("a request of NATS cannot be read", error=error.sentence)
         except StintError as error:
@@ -107,15 +93,15 @@ class Callout:
         except StintError as error:
             refusal = error
         log.warning("login refused", reason=refusal.sentence, host=login.host)
-        return claims.refused(login, refusal.sentence, seed=self._issuer)
+        return claims.refused(login, refusal.sentence, seed=self.issuer)
 
     async def _grant(self, login: claims.Login) -> Grant:
         if login.nkey:
-            return await decide_by_key(self._users, login, self._pools)
-        return await decide(self._vault, login.listed, login.token)
+            return await decide_by_key(self.users, login, self.pools)
+        return await decide(self.vault, login.listed, login.token)
 
     async def _allowed(self, login: claims.Login, grant: Grant) -> str:
-        if self._rates.keeps_out(grant.owner_hash):
+        if self.rates.keeps_out(grant.owner_hash):
             raise LoginRefusedError(TOO_MUCH)
         seconds = 0 if login.nkey else self._seconds(grant)
         if grant.signer:
@@ -130,14 +116,14 @@ class Callout:
             signs_with=grant.signer,
         )
         expires_at = login.at + seconds if seconds else None
-        return claims.allowed(login, grant, expires_at=expires_at, seed=self._issuer)
+        return claims.allowed(login, grant, expires_at=expires_at, seed=self.issuer)
 
     def _seconds(self, grant: Grant) -> int:
         """Seconds for which a login with a token is good. A key's account has a limit of connections of its own."""
-        seconds = int(min(self._maximum, grant.seconds or self._maximum))
+        seconds = int(min(self.maximum, grant.seconds or self.maximum))
         if not seconds:
             raise LoginRefusedError("The token is about to end.")
-        self._logins.count(grant.owner, seconds)
+        self.logins.count(grant.owner, seconds)
         return seconds
 
     async def _claim(self, grant: Grant, *, at: int) -> None:
@@ -148,7 +134,7 @@ class Callout:
         """
         try:
             async with asyncio.timeout(STORED_WITHIN):
-                own = await self._owners.claim(grant.signer, grant.key_owner(at), ttl=self._kept)
+                own = await self.owners.claim(grant.signer, grant.key_owner(at), ttl=self.kept)
         except (TimeoutError, BrokerUnavailableError, BrokerRefusedError) as error:
             reason = error.sentence if isinstance(error, StintError) else "NATS does not answer in time."
             log.warning("whose a publisher's key is could not be stored", accessor=grant.accessor, error=reason)
