@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import aiohttp
 import msgspec
-from nats.js import JetStreamContext
 
 from benchmarks.bare import IMAGE
-from benchmarks.filled import connected
-from benchmarks.measure import Goal, Measured, Row, cpu_of, timed
+from benchmarks.bare_calls import lookups, publishes
+from benchmarks.measure import Goal, Measured, Row, alone, compared, cpu_of, timed
 from benchmarks.stack import Stack, stack
+from stint.process.waiting import for_each
 
 CLIENTS = 8
 CALLS = 400
@@ -66,14 +66,9 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
 
         return one
 
-    async with aiohttp.ClientSession(headers={"X-Vault-Token": stint.env["STINT_TOKEN"]}) as http, _bare() as bare:
-
-        async def lookup() -> None:
-            async with http.get(f"{stint.env['VAULT_ADDR']}/v1/auth/token/lookup-self") as answer:
-                await answer.read()
-
+    async with lookups(stint.env) as lookup, aiohttp.ClientSession() as http, _bare() as bare:
         single = [await timed(post(plain)) for _ in range(times * 20)]
-        found = [Row("POST, plain, one client", Measured("Stint", "ms", single), None, [Goal(5, unit="ms")])]
+        found = [alone("POST, plain, one client", "ms", single, Goal(5, unit="ms"))]
         for name, job, rate, ms in (("plain", plain, 600, 1.2), ("sealed", {"payload": sealed}, 1000, 0.8)):
             ours, theirs = [], []
             spent: dict[str, list[float]] = {"api-1": [], "bare": [], "servers": []}
@@ -85,17 +80,12 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
                 for part, values in spent.items():
                     values.append((cpu_of(*pids[part]) - before[part]) / CALLS)
                 theirs.append(await _rate(lookup))
-            beside = Measured("Vault lookup-self", "/s", theirs)
-            measured = Measured("Stint", "/s", ours)
+            rates, fast = f"POST, {name}, {CLIENTS} clients", Goal(rate, unit="/s", at_least=True)
+            cpu, bare_api = f"API's CPU, a {name} POST", "Starlette that only parses it"
             found += [
-                Row(f"POST, {name}, {CLIENTS} clients", measured, beside, [Goal(rate, unit="/s", at_least=True)]),
-                Row(
-                    f"API's CPU, a {name} POST",
-                    Measured("Stint", "ms", spent["api-1"]),
-                    Measured("Starlette that only parses it", "ms", spent["bare"]),
-                    [Goal(ms, unit="ms")],
-                ),
-                Row(f"CPU of Vault, NATS and projector, a {name} POST", Measured("Stint", "ms", spent["servers"])),
+                compared(rates, "/s", ours, "Vault lookup-self", theirs, fast),
+                compared(cpu, "ms", spent["api-1"], bare_api, spent["bare"], Goal(ms, unit="ms")),
+                alone(f"CPU of Vault, NATS and projector, a {name} POST", "ms", spent["servers"]),
             ]
     found.append(await _publish(stint, times))
     return found
@@ -130,25 +120,14 @@ async def _bare() -> AsyncIterator[_Bare]:
 
 
 async def _publish(stint: Stack, times: int) -> Row:
-    """What NATS alone takes for a message that is acknowledged, on a stream of its own."""
-    async with connected(stint.env) as broker:
-        return await _published(broker.jetstream(), times)
-
-
-async def _published(stream: JetStreamContext, times: int) -> Row:
-    await stream.add_stream(name="BENCH", subjects=["bench"])
-    rates = [await _rate(lambda: stream.publish("bench", b"x" * 300)) for _ in range(times)]
-    await stream.delete_stream("BENCH")
+    """What NATS alone takes for a message that is acknowledged."""
+    async with publishes(stint.env) as call:
+        rates = [await _rate(call) for _ in range(times)]
     return Row(f"awaited publish to a stream, {CLIENTS} clients", Measured("NATS alone", "/s", rates))
 
 
 async def _rate(call: Callable[[], Awaitable[object]]) -> float:
     """Calls a second, by as many clients as there are, each one after another."""
-
-    async def client() -> None:
-        for _ in range(CALLS // CLIENTS):
-            await call()
-
     start = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await for_each(range(CALLS), lambda _number: call(), at_once=CLIENTS)
     return CALLS / (time.perf_counter() - start)

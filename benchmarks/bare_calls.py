@@ -29,7 +29,8 @@ Call = Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
-async def _vault(env: Mapping[str, str]) -> AsyncIterator[Call]:
+async def lookups(env: Mapping[str, str]) -> AsyncIterator[Call]:
+    """Calls that have Vault look up the client's token."""
     async with aiohttp.ClientSession(headers={"X-Vault-Token": env["STINT_TOKEN"]}) as http:
 
         async def lookup() -> None:
@@ -40,7 +41,8 @@ async def _vault(env: Mapping[str, str]) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def _nats(env: Mapping[str, str]) -> AsyncIterator[Call]:
+async def publishes(env: Mapping[str, str]) -> AsyncIterator[Call]:
+    """Calls that publish a message, which NATS acknowledges, to a stream of its own."""
     async with connected(env) as client:
         stream = client.jetstream()
         await stream.add_stream(name=STREAM, subjects=["bench"])
@@ -50,7 +52,7 @@ async def _nats(env: Mapping[str, str]) -> AsyncIterator[Call]:
 
 async def main() -> float:
     """Milliseconds of CPU for each call."""
-    opened = {"vault": _vault, "nats": _nats}[sys.argv[1]]
+    opened = {"vault": lookups, "nats": publishes}[sys.argv[1]]
     async with opened(msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, str])) as call:
 
         async def client() -> None:

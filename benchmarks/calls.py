@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import bare_calls
 from benchmarks.fleet import CORES, JOBS, PARTS, spread
-from benchmarks.measure import Measured, Row, cpu_of
+from benchmarks.measure import Measured, Row, compared, cpu_of
 from benchmarks.scripted import fleet
 from benchmarks.stack import Stack, opened, stack
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, WORK, kv_stream
@@ -133,8 +133,7 @@ def _client(what: str, part: str, used: Sequence[Used], vault: float, nats: floa
     """A client of both, beside a process that only makes the same calls."""
     alone = [one.requests * vault + sum(one.stored.values()) * nats for one in used]
     beside = f"{used[-1].requests:.1f} requests to Vault, {sum(used[-1].stored.values()):.1f} publishes alone"
-    measured = Measured("Stint", "ms", [one.cpu[part] for one in used])
-    return Row(f"CPU of {part}, {what}, beside its calls", measured, Measured(beside, "ms", alone))
+    return compared(f"CPU of {part}, {what}, beside its calls", "ms", [one.cpu[part] for one in used], beside, alone)
 
 
 def _servers(what: str, unit: str, used: Sequence[Used], vault: Alone, nats: Alone) -> list[Row]:
@@ -144,7 +143,7 @@ def _servers(what: str, unit: str, used: Sequence[Used], vault: Alone, nats: Alo
     beside = f"{used[-1].requests:.1f} requests, {sum(used[-1].stored.values()):.1f} publishes of the simplest kind"
     name = f"CPU of Vault and NATS, {what}, beside its calls"
     return [
-        Row(name, Measured("Stint", "ms", spent), Measured(beside, "ms", alone)),
+        compared(name, "ms", spent, beside, alone),
         Row(
             f"{unit} that {CORES} cores allow if only Vault and NATS cost anything",
             Measured("Vault and NATS", unit, [CORES * 1000 / cpu for cpu in spent]),

@@ -24,7 +24,8 @@ from tests.support.waiting import until, until_true
 from benchmarks.stack import Stack, stack
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import payload_subject
-from stint.jetstream import Access, Broker, declare
+from stint.jetstream import Access, declare
+from stint.process.waiting import for_each
 from stint.vault import queue_path
 from stint.vault.setup import client_token
 
@@ -98,17 +99,15 @@ async def _connect_ms(access: Access) -> float:
 
 async def _publishes(access: Access) -> float:
     job, queue = secrets.token_hex(12), queue_token(QNAME)
-    numbers = iter(range(PUBLISHES))
     async with connected(access) as broker:
 
-        async def some(broker: Broker) -> None:
-            for number in numbers:
-                answer = await broker.publish(payload_subject(queue, job, number), BODY)
-                if "error" in answer:
-                    raise RuntimeError(str(answer))
+        async def publish(number: int) -> None:
+            answer = await broker.publish(payload_subject(queue, job, number), BODY)
+            if "error" in answer:
+                raise RuntimeError(str(answer))
 
         begun = time.perf_counter()
-        await asyncio.gather(*(some(broker) for _ in range(AT_ONCE)))
+        await for_each(range(PUBLISHES), publish, at_once=AT_ONCE)
         return PUBLISHES / (time.perf_counter() - begun)
 
 

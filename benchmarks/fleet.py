@@ -6,8 +6,20 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.measure import Goal, Measured, Row, children_of, cpu_of, machine_cpu, memory_of, sized
+from benchmarks.measure import (
+    Goal,
+    Row,
+    alone,
+    children_of,
+    compared,
+    cpu_of,
+    machine_cpu,
+    memory_of,
+    percentile,
+    sized,
+)
 from benchmarks.scripted import Fleet, fleet
+from stint.process.waiting import for_each
 from stint_runner.engine.port import ContainerSpec, Engine
 
 JOBS: Final = 200
@@ -53,44 +65,28 @@ async def _rates(fleet: Fleet, times: int) -> list[Row]:
             machine.append((machine_cpu() - all_before) / JOBS)
             cpu.append({name: (cpu_of(pid) - before[name]) / JOBS for name, pid in parts.items()})
             theirs.append(await _alone(fleet.engine, JOBS, 8))
-    rate = Row(
-        "an engine that costs nothing, one runner",
-        Measured("Stint", "jobs/s", ours),
-        Measured("the engine alone", "jobs/s", theirs),
-        [Goal(150, unit="jobs/s", at_least=True)],
-    )
-    limits = {"runner": 4, "NATS": 2, "projector": 1}
+    goal, allowed = Goal(150, unit="jobs/s", at_least=True), [CORES * 1000 / used for used in machine]
+    goals = {"runner": [Goal(4, unit="ms")], "NATS": [Goal(2, unit="ms")], "projector": [Goal(1, unit="ms")]}
+    cores = f"{CORES} cores, by the machine's CPU a job"
     return [
-        rate,
+        compared("an engine that costs nothing, one runner", "jobs/s", ours, "the engine alone", theirs, goal),
         *(
-            Row(
-                f"CPU of {name}, a job without its engine",
-                Measured("Stint", "ms", [used[name] for used in cpu]),
-                None,
-                [Goal(limits[name], unit="ms")] if name in limits else [],
-            )
+            alone(f"CPU of {name}, a job without its engine", "ms", [used[name] for used in cpu], *goals.get(name, ()))
             for name in parts
         ),
-        Row(
-            "the same rate, beside what the cores allow",
-            Measured("Stint", "jobs/s", ours),
-            Measured(f"{CORES} cores, by the machine's CPU a job", "jobs/s", [CORES * 1000 / used for used in machine]),
-        ),
+        compared("the same rate, beside what the cores allow", "jobs/s", ours, cores, allowed),
     ]
 
 
 async def _alone(engine: Engine, count: int, width: int) -> float:
-    slots = asyncio.Semaphore(width)
-
-    async def one() -> None:
-        async with slots:
-            container = await engine.create(ContainerSpec(image="any", command=("true",), labels={}))
-            await engine.start(container)
-            await engine.wait(container)
-            await engine.remove(container)
+    async def one(_number: int) -> None:
+        container = await engine.create(ContainerSpec(image="any", command=("true",), labels={}))
+        await engine.start(container)
+        await engine.wait(container)
+        await engine.remove(container)
 
     start = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(count)))
+    await for_each(range(count), one, at_once=width)
     return count / (time.perf_counter() - start)
 
 
@@ -113,14 +109,10 @@ async def _several(fleet: Fleet, times: int) -> list[Row]:
             if count == 1:
                 room = max(1.0, CORES / busy)
             linear.setdefault(count, []).append(rates[1][-1] * min(count, room))
+    name, beside = "runner processes on an engine that costs nothing", f"times one, as far as {CORES} cores allow"
     return [
-        Row(
-            f"{count} runner processes on an engine that costs nothing",
-            Measured("Stint", "jobs/s", rates[count]),
-            Measured(f"{count} times one, as far as {CORES} cores allow", "jobs/s", linear[count]),
-            [Goal(0.8, at_least=True)],
-        )
-        for count in RUNNERS[1:]
+        compared(f"{n} {name}", "jobs/s", rates[n], f"{n} {beside}", linear[n], Goal(0.8, at_least=True))
+        for n in RUNNERS[1:]
     ]
 
 
@@ -128,13 +120,9 @@ async def _idle(fleet: Fleet, times: int) -> list[Row]:
     """CPU of runners and NATS for a job, and what they use, and hold, without one."""
     found = {count: await _few_jobs(fleet, count, times) for count in IDLE}
     few, many = IDLE
+    name, jobs = f"CPU of runners and NATS, a job, {many} idle runners", {n: [r[0] for r in found[n]] for n in IDLE}
     return [
-        Row(
-            f"CPU of runners and NATS, a job, {many} idle runners",
-            Measured("Stint", "ms", [job for job, _, _ in found[many]]),
-            Measured("one runner", "ms", [job for job, _, _ in found[few]]),
-            [Goal(1.2)],
-        ),
+        compared(name, "ms", jobs[many], "one runner", jobs[few], Goal(1.2)),
         *(
             sized("idle CPU of runners and NATS", "% of a core", [r[1] for r in found[n]], n, "idle runners")
             for n in IDLE
@@ -166,15 +154,15 @@ async def _few_jobs(fleet: Fleet, count: int, times: int) -> list[tuple[float, f
 async def _starts(fleet: Fleet) -> list[Row]:
     """How soon a new queue's job starts while other queues are busy and have more to do."""
     async with fleet.runners(1, max(FREE)):
-        alone = await fleet.start_times("alone", NEW)
+        undisturbed = await fleet.start_times("alone", NEW)
     found: list[Row] = []
     for busy in BUSY:
         async with fleet.runners(4, (busy + max(FREE)) // 4):
-            found += await _beside(fleet, busy, alone)
+            found += await _beside(fleet, busy, undisturbed)
     return found
 
 
-async def _beside(fleet: Fleet, busy: int, alone: Sequence[float]) -> list[Row]:
+async def _beside(fleet: Fleet, busy: int, undisturbed: Sequence[float]) -> list[Row]:
     stint, found = fleet.stint, list[Row]()
     running: list[str] = []
     for free in FREE:
@@ -185,12 +173,11 @@ async def _beside(fleet: Fleet, busy: int, alone: Sequence[float]) -> list[Row]:
         ]
         await asyncio.gather(*(fleet.started(job_id) for job_id in fresh[: len(queues)]))
         running += fresh
-        starts = Measured("Stint", "ms", await fleet.start_times(f"beside-{busy}-{free}", NEW))
+        starts = await fleet.start_times(f"beside-{busy}-{free}", NEW)
         name = f"a new queue's job starts, {busy} other queues busy, {free} slots free"
-        late = Measured("Stint", "ms", [starts.percentile(99)])
         found += [
-            Row(name, starts, Measured("no other queue", "ms", alone)),
-            Row(f"{name}, 99th percentile", late, None, [Goal(30, unit="ms")]),
+            compared(name, "ms", starts, "no other queue", undisturbed),
+            alone(f"{name}, 99th percentile", "ms", [percentile(starts, 99)], Goal(30, unit="ms")),
         ]
     for job_id in reversed(running):
         await stint.call("POST", f"/v1/api/job/kill/{job_id}")

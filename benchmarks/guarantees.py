@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.filled import job_ids, life
-from benchmarks.measure import Measured, Row, alternately, timed
+from benchmarks.measure import Row, alternately, compared, timed
 from benchmarks.stack import Stack, opened, stack
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
@@ -48,7 +48,7 @@ async def _append(broker: Broker, times: int) -> Row:
         await _publish(broker, next(waiting)[0], started)
 
     ours, theirs = await alternately(conditional, plain, times)
-    return _row("an event appended on condition of the job's last one", ours, "published without", theirs)
+    return compared("an event appended on condition of the job's last one", "ms", ours, "published without", theirs)
 
 
 async def _publish(broker: Broker, job_id: str, event: AnyEvent) -> int:
@@ -68,7 +68,9 @@ async def _ack(broker: Broker, times: int) -> Row:
         if delivery := await queues.pull(TOKEN, 5):
             subject = delivery.ack_subject
             theirs.append(await timed(lambda subject=subject: broker.request(subject, b"+ACK")))  # type: ignore[misc]
-    return _row("an ack, sent while the delivery is the queue's last one", ours, "confirmed ack alone", theirs)
+    return compared(
+        "an ack, sent while the delivery is the queue's last one", "ms", ours, "confirmed ack alone", theirs
+    )
 
 
 async def _seal(stint: Stack, broker: Broker, times: int) -> Row:
@@ -85,7 +87,7 @@ async def _seal(stint: Stack, broker: Broker, times: int) -> Row:
         await vault.decrypt(token, key, stored.decode())
 
     ours, theirs = await alternately(sealed, lambda: kept(plain), times)
-    return _row("a payload of 10 kB sealed, stored, read and opened", ours, "stored and read", theirs)
+    return compared("a payload of 10 kB sealed, stored, read and opened", "ms", ours, "stored and read", theirs)
 
 
 async def _chain(broker: Broker, times: int) -> Row:
@@ -103,8 +105,4 @@ async def _chain(broker: Broker, times: int) -> Row:
         await broker.publish(log_subject(TOKEN, other), data)
 
     ours, theirs = await alternately(with_digest, plain, times)
-    return _row("64 KiB of output, chained by digest", ours, "published without", theirs)
-
-
-def _row(name: str, ours: Sequence[float], what: str, theirs: Sequence[float]) -> Row:
-    return Row(name, Measured("Stint", "ms", ours), Measured(what, "ms", theirs))
+    return compared("64 KiB of output, chained by digest", "ms", ours, "published without", theirs)

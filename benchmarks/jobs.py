@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from benchmarks.bare import Bare, bare
-from benchmarks.measure import Goal, Measured, Row, alternately, cpu_of
+from benchmarks.measure import Goal, Measured, Row, alternately, compared, cpu_of
 from benchmarks.stack import Stack, stack
 
 QUEUES = 8
@@ -43,7 +43,7 @@ async def one_job(
         await stint.end(await stint.submit(next(tickets)))
 
     ours, theirs = await alternately(one, beside, times)
-    return Row(name, Measured("Stint", "ms", ours), Measured(what, "ms", theirs), goals)
+    return compared(name, "ms", ours, what, theirs, *goals)
 
 
 async def serial(stint: Stack, name: str, engine: Bare, times: int, *goals: Goal) -> Row:
@@ -76,12 +76,8 @@ async def wide(
         await _all(stint, "wide", [next(tickets) for _ in range(JOBS)])
 
     taken, theirs = await alternately(ours, beside, times)
-    return Row(
-        name,
-        Measured("Stint", "jobs/s", [JOBS * 1000 / value for value in taken]),
-        Measured(what, "jobs/s", [JOBS * 1000 / value for value in theirs]),
-        goals,
-    )
+    rates, other_rates = ([JOBS * 1000 / value for value in values] for values in (taken, theirs))
+    return compared(name, "jobs/s", rates, what, other_rates, *goals)
 
 
 async def _all(stint: Stack, queue: str, tickets: Sequence[str]) -> None:

@@ -12,9 +12,10 @@ import aiohttp
 from tests.support.waiting import until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
-from benchmarks.measure import Goal, Measured, Row, memory_of, sized, timed
+from benchmarks.measure import Goal, Row, alone, compared, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, kv_stream
+from stint.process.background import cancel
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000,300000").split(","))
 QUEUES: Final = 50
@@ -74,28 +75,17 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
     def call(path: str) -> Callable[[], Awaitable[object]]:
         return lambda: stint.call("GET", path)
 
-    found = []
-    goals = {10_000: 3, 100_000: 5}
     listing = call("/v1/api/job?limit=50")
     values = [await timed(listing) for _ in range(times * 10)]
-    name = f"{count:,} kept jobs: "
-    found.append(
-        Row(name + "a page of the list", Measured("Stint", "ms", values), None, [Goal(goals.get(count, 5), unit="ms")])
-    )
+    name, goal = f"{count:,} kept jobs: ", Goal({10_000: 3}.get(count, 5), unit="ms")
+    found = [alone(name + "a page of the list", "ms", values, goal)]
     for path in ("/v1/api/health", "/v1/api/metrics"):
         values = [await timed(call(path)) for _ in range(times * 4)]
-        found.append(Row(name + path, Measured("Stint", "ms", values), None, [Goal(3, unit="ms")]))
+        found.append(alone(name + path, "ms", values, Goal(3, unit="ms")))
     get = call(f"/v1/api/job/{one}")
-    alone = [await timed(get) for _ in range(times * 10)]
-    beside = await _while(listing, get, times * 10)
-    found.append(
-        Row(
-            name + "GET of one while somebody lists",
-            Measured("Stint", "ms", beside),
-            Measured("alone", "ms", alone),
-            [Goal(1.5)],
-        )
-    )
+    undisturbed = [await timed(get) for _ in range(times * 10)]
+    values = await _while(listing, get, times * 10)
+    found.append(compared(name + "GET of one while somebody lists", "ms", values, "alone", undisturbed, Goal(1.5)))
     found.append(sized("memory of API", "MB", [memory_of(stint.pid("api-1"))], count, "kept jobs"))
     return found
 
@@ -112,8 +102,7 @@ async def _while(
     task = asyncio.create_task(forever())
     await asyncio.sleep(0)
     values = [await timed(wanted) for _ in range(times)]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel(task)
     return values
 
 
@@ -128,4 +117,4 @@ async def _start(stint: Stack, count: int) -> Row:
     seconds = time.perf_counter() - start
     name = f"{count:,} kept jobs: API lists all after its start"
     goals = [Goal(3, unit="s")] if count <= 100_000 else []  # noqa: PLR2004 - which the goal was set for
-    return Row(name, Measured("Stint", "s", [seconds]), None, goals)
+    return alone(name, "s", [seconds], *goals)

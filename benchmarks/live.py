@@ -12,7 +12,7 @@ import msgspec
 from aiodocker.containers import DockerContainer
 
 from benchmarks.bare import IMAGE
-from benchmarks.measure import Goal, Measured, Row, alternately, memory_of
+from benchmarks.measure import Goal, Row, alone, alternately, compared, memory_of
 from benchmarks.stack import Stack, stack
 
 CLOCK: Final = 'while :; do cut -d" " -f1 /proc/uptime; sleep 0.2; done'
@@ -88,7 +88,7 @@ async def _kill(stint: Stack, docker: aiodocker.Docker, times: int) -> Row:
                 else:
                     theirs.append(-_uptime_ms(line, asked))
                     break
-    return Row("kill to SIGTERM", Measured("Stint", "ms", ours), Measured("docker stop", "ms", theirs))
+    return compared("kill to SIGTERM", "ms", ours, "docker stop", theirs)
 
 
 async def _lines(stint: Stack, docker: aiodocker.Docker, followers: int) -> Row:
@@ -112,11 +112,8 @@ async def _lines(stint: Stack, docker: aiodocker.Docker, followers: int) -> Row:
             beside.append(_uptime_ms(line, _now()))
             if len(beside) == LINES:
                 break
-    return Row(
-        f"a line written to the line at {followers} follower{'s' if followers > 1 else ''}",
-        Measured("Stint", "ms", delays),
-        Measured("docker logs -f", "ms", beside),
-    )
+    name = f"a line written to the line at {followers} follower{'s' if followers > 1 else ''}"
+    return compared(name, "ms", delays, "docker logs -f", beside)
 
 
 async def _much(stint: Stack, times: int) -> list[Row]:
@@ -132,13 +129,9 @@ async def _much(stint: Stack, times: int) -> list[Row]:
     async def theirs() -> None:
         await (await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)).wait()
 
-    taken, beside = await alternately(ours, theirs, times)
+    both = await alternately(ours, theirs, times)
+    taken, beside = ([value / 1000 for value in values] for values in both)
     return [
-        Row(
-            f"{MEGABYTES} MB of output, POST to end",
-            Measured("Stint", "s", [value / 1000 for value in taken]),
-            Measured("docker run", "s", [value / 1000 for value in beside]),
-            [Goal(1.0)],
-        ),
-        Row(f"{MEGABYTES} MB of output: runner's memory grows by", Measured("Stint", "MB", [max(grown)])),
+        compared(f"{MEGABYTES} MB of output, POST to end", "s", taken, "docker run", beside, Goal(1.0)),
+        alone(f"{MEGABYTES} MB of output: runner's memory grows by", "MB", [max(grown)]),
     ]

@@ -34,15 +34,17 @@ class Measured:
         """The middle value."""
         return statistics.median(self.values)
 
-    def percentile(self, percent: float) -> float:
-        """The value below which that many percent of the values lie."""
-        ordered = sorted(self.values)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
     def __str__(self) -> str:
         if len(self.values) == 1:
             return f"{shown(self.median)} {self.unit}"
-        return f"{shown(self.median)} {self.unit} ({shown(self.percentile(10))} to {shown(self.percentile(90))})"
+        low, high = (shown(percentile(self.values, percent)) for percent in (10, 90))
+        return f"{shown(self.median)} {self.unit} ({low} to {high})"
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which that many percent of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def shown(value: float) -> str:
@@ -90,6 +92,16 @@ class Row:
     def ratio(self) -> float:
         """Measured by beside; not a number without anything beside it."""
         return self.measured.median / self.beside.median if self.beside else float("nan")
+
+
+def alone(name: str, unit: str, values: Sequence[float], *goals: Goal) -> Row:
+    """What Stint takes, with nothing beside it."""
+    return Row(name, Measured("Stint", unit, values), None, goals)
+
+
+def compared(name: str, unit: str, values: Sequence[float], what: str, others: Sequence[float], *goals: Goal) -> Row:
+    """What Stint takes, beside the values of something else in the same unit."""
+    return Row(name, Measured("Stint", unit, values), Measured(what, unit, others), goals)
 
 
 def sized(resource: str, unit: str, values: Sequence[float], count: int, thing: str) -> Row:

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from benchmarks.jobs import JOBS, QUEUES, one_job, wide
 from benchmarks.measure import NotMeasuredError, Row
@@ -23,23 +23,12 @@ READY: Final = 60
 """Seconds within which a peer's first task must have run."""
 
 
-class Peer(NamedTuple):
-    """A package, and the command of its worker, which runs 8 tasks at a time."""
-
-    name: str
-    worker: Sequence[str]
-
-
 PEERS: Final = {
-    "Celery + Redis + docker-py": Peer(
-        "celery", ["celery", "-A", "benchmarks.peer_tasks:celery_app", "worker", "-c", str(QUEUES)]
-    ),
-    "RQ + Redis + docker-py": Peer("rq", ["rq", "worker-pool", "-n", str(QUEUES)]),
-    "taskiq-nats + aiodocker": Peer(
-        "taskiq",
-        ["taskiq", "worker", "-w", "1", "--max-async-tasks", str(QUEUES), "benchmarks.peer_tasks:taskiq_broker"],
-    ),
+    "Celery + Redis + docker-py": f"celery -A benchmarks.peer_tasks:celery_app worker -c {QUEUES}",
+    "RQ + Redis + docker-py": f"rq worker-pool -n {QUEUES}",
+    "taskiq-nats + aiodocker": f"taskiq worker -w 1 --max-async-tasks {QUEUES} benchmarks.peer_tasks:taskiq_broker",
 }
+"""Each with the command of its worker, which runs 8 tasks at a time."""
 
 
 async def rows(times: int) -> Sequence[Row]:
@@ -50,8 +39,8 @@ async def rows(times: int) -> Sequence[Row]:
         env = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
         env |= {name: stint.env[name] for name in ("NATS_URL", "STINT_NATS_NKEY_FILE")}
         env |= {"REDIS_URL": redis, "RQ_REDIS_URL": redis, "PYTHONPATH": str(ROOT)}
-        for title, peer in PEERS.items():
-            async with _running(peer, env, stint.folder) as run:
+        for title, worker in PEERS.items():
+            async with _running(worker.split(), env, stint.folder) as run:
                 found += await _beside(stint, title, run, times)
     return found
 
@@ -82,16 +71,19 @@ async def _redis(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _running(peer: Peer, env: Mapping[str, str], folder: Path) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+async def _running(
+    worker: Sequence[str], env: Mapping[str, str], folder: Path
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """A worker and a client; what is yielded runs that many tasks at once."""
+    name, *options = worker
     async with AsyncExitStack() as started:
-        await started.enter_async_context(_process([str(BIN / peer.worker[0]), *peer.worker[1:]], env, folder))
-        command = [str(BIN / "python"), "-m", "benchmarks.peer_tasks", peer.name]
+        await started.enter_async_context(_process([str(BIN / name), *options], env, folder))
+        command = [str(BIN / "python"), "-m", "benchmarks.peer_tasks", name]
         client = await started.enter_async_context(_process(command, env, folder, answers=PIPE))
 
         async def answer() -> None:
             if not await client.stdout.readline():  # type: ignore[union-attr] # it is a pipe
-                raise RuntimeError(f"{peer.name} ended: {(folder / 'python.log').read_text()[-2000:]}")
+                raise RuntimeError(f"{name} ended: {(folder / 'python.log').read_text()[-2000:]}")
 
         async def run(count: int) -> None:
             client.stdin.write(b"%d\n" % count)  # type: ignore[union-attr] # it is a pipe

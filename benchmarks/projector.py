@@ -7,9 +7,9 @@ from typing import Final
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from benchmarks.filled import caught_up, connected, job_ids, publish, queue_of, stored_events
+from benchmarks.filled import caught_up, connected, events_of, job_ids, publish
 from benchmarks.kept import projector_stopped
-from benchmarks.measure import Goal, Measured, Row
+from benchmarks.measure import Goal, Row, compared
 from benchmarks.stack import stack
 from stint.core.names.streams import EVENTS
 
@@ -27,20 +27,13 @@ async def rows(times: int) -> Sequence[Row]:
         for _ in range(times):
             async with projector_stopped(stint):
                 before = (await client.jetstream().stream_info(EVENTS)).state.last_seq
-                jobs = (stored_events(job_id, queue_of(n, QUEUES)) for n, job_id in enumerate(job_ids(JOBS)))
-                await publish(client, EVENTS, (event for job in jobs for event in job))
+                await publish(client, EVENTS, events_of(job_ids(JOBS), QUEUES))
             start = time.perf_counter()
             await caught_up(client, PATIENCE)
             ours.append(JOBS * 3 / (time.perf_counter() - start))
             theirs.append(await _read(client, before + 1))
-    return [
-        Row(
-            "projector catching up",
-            Measured("Stint", "events/s", ours),
-            Measured(f"fetch({FETCH}) and ack alone", "events/s", theirs),
-            [Goal(0.6, at_least=True)],
-        )
-    ]
+    beside = f"fetch({FETCH}) and ack alone"
+    return [compared("projector catching up", "events/s", ours, beside, theirs, Goal(0.6, at_least=True))]
 
 
 async def _read(client: Client, first: int) -> float:

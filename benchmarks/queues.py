@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from benchmarks.filled import connected, fill, job_ids, queue_of
-from benchmarks.measure import Goal, Measured, Row, cpu_of, memory_of, sized
+from benchmarks.measure import Goal, Row, alone, compared, cpu_of, memory_of, percentile, sized
 from benchmarks.scripted import Fleet, fleet
 from benchmarks.stack import Stack, opened
 from stint.core.names.ids import queue_token
@@ -93,26 +93,13 @@ async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> 
 def _compared(few: int, before: _Found, many: int, after: _Found) -> list[Row]:
     """What more queues change."""
     beside, name = f"{few:,} queues", f"{many:,} queues that had work"
-    starts, starts_beside = Measured("Stint", "ms", after.starts), Measured(beside, "ms", before.starts)
     each = (after.memory["NATS"] - before.memory["NATS"]) * 1024 / (many - few)
+    rate, start = f"{name}: an engine that costs nothing, one runner", f"{name}: a new job's start"
+    late, before_late = [percentile(after.starts, 99)], [percentile(before.starts, 99)]
     return [
-        Row(
-            f"{name}: an engine that costs nothing, one runner",
-            Measured("Stint", "jobs/s", after.rates),
-            Measured(beside, "jobs/s", before.rates),
-            [Goal(0.8, at_least=True)],
-        ),
-        Row(
-            f"{name}: CPU of runner and NATS, a job",
-            Measured("Stint", "ms", after.spent),
-            Measured(beside, "ms", before.spent),
-        ),
-        Row(f"{name}: a new job's start", starts, starts_beside),
-        Row(
-            f"{name}: a new job's start, 99th percentile",
-            Measured("Stint", "ms", [starts.percentile(99)]),
-            Measured(beside, "ms", [starts_beside.percentile(99)]),
-            [Goal(100, unit="ms")],
-        ),
-        Row(f"{name}: memory of NATS, a queue", Measured("Stint", "KB", [each]), None, [Goal(60, unit="KB")]),
+        compared(rate, "jobs/s", after.rates, beside, before.rates, Goal(0.8, at_least=True)),
+        compared(f"{name}: CPU of runner and NATS, a job", "ms", after.spent, beside, before.spent),
+        compared(start, "ms", after.starts, beside, before.starts),
+        compared(f"{start}, 99th percentile", "ms", late, beside, before_late, Goal(100, unit="ms")),
+        alone(f"{name}: memory of NATS, a queue", "KB", [each], Goal(60, unit="KB")),
     ]

@@ -4,19 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import nats.errors
 from nats.aio.client import Client
-from nats.js.api import StreamState
 from tests.support.waiting import until, until_true
 
 from benchmarks.filled import connected, events_of, fill, in_work, job_ids, publish, queue_of
 from benchmarks.kept import until_listed
-from benchmarks.measure import Goal, Measured, Row, cpu_of, disk_of, memory_of, sized, timed
+from benchmarks.measure import Goal, Measured, Row, alone, compared, cpu_of, disk_of, memory_of, sized, timed
 from benchmarks.stack import Stack, opened, stack
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK
@@ -63,10 +61,7 @@ async def rows(times: int) -> Sequence[Row]:
                 found += await _load(broker, ended)
                 looks[size] = [restart, *await _looks(stint, broker)]
             if size == SIZES[-1]:
-                await publish(client, EVENTS, _events(job_ids(size), over=False))
-                await in_work(client, partial(_has, size), PATIENCE)
-                async with opened(stint) as broker:
-                    found.append(await _pending(broker, size, times))
+                found.append(await _pending(stint, client, size, times))
     for many in SIZES[1:]:
         found += [
             Row(f"{many:,} jobs: {ours.what}", ours, replace(theirs, what=f"{SIZES[0]:,} jobs"))
@@ -75,20 +70,12 @@ async def rows(times: int) -> Sequence[Row]:
     return found
 
 
-def _has(count: int, state: StreamState) -> bool:
-    return state.messages >= count
-
-
-def _events(ids: Sequence[str], *, over: bool) -> Iterator[tuple[str, bytes]]:
-    return events_of(ids, QUEUES, over=over)
-
-
 async def _restart(stint: Stack, client: Client) -> float:
     """Seconds from the first submission that NATS stores after a restart until it is in its queue."""
     before = (await client.jetstream().stream_info(WORK)).state.last_seq
     os.kill(stint.pid("nats-1"), signal.SIGTERM)  # `stint dev` starts it again
     await until_true(lambda: not client.is_connected, seconds=PATIENCE)
-    subject, body = next(iter(_events(job_ids(1), over=False)))
+    subject, body = next(events_of(job_ids(1), QUEUES, over=False))
     stored = await until(lambda: _stored(stint, subject, body), seconds=PATIENCE)
     await until_true(lambda: client.is_connected, seconds=PATIENCE)
     await in_work(client, lambda state: state.last_seq > before, PATIENCE)
@@ -126,10 +113,10 @@ async def _load(broker: Broker, ids: Sequence[str]) -> list[Row]:
         named.append(await timed(lambda asked=asked: broker.direct_get(EVENTS, {"multi_last": [asked]})))  # type: ignore[misc]
         unnamed.append(await timed(lambda job_id=job_id: log.load(job_id)))  # type: ignore[misc]
     jobs = f"{len(ids):,} jobs in {QUEUES:,} queues"
-    beside = Measured("one direct get that names its queue", "ms", named)
+    beside, goal = "one direct get that names its queue", Goal(0.6, unit="ms")
     return [
-        Row(f"{jobs}: first load by id", Measured("Stint", "ms", first)),
-        Row(f"{jobs}: load by id", Measured("Stint", "ms", unnamed), beside, [Goal(0.6, unit="ms")]),
+        alone(f"{jobs}: first load by id", "ms", first),
+        compared(f"{jobs}: load by id", "ms", unnamed, beside, named, goal),
     ]
 
 
@@ -155,7 +142,10 @@ async def _idle(stint: Stack) -> list[float]:
     return [(cpu_of(*pids) - before) / WATCHED / 10]
 
 
-async def _pending(broker: Broker, waiting: int, times: int) -> Row:
-    queues = JetStreamWorkQueues(broker, lease=30.0)
-    name = f"{waiting:,} waiting jobs in {QUEUES:,} queues: queues with work"
-    return Row(name, Measured("Stint", "ms", [await timed(queues.pending) for _ in range(times)]))
+async def _pending(stint: Stack, client: Client, waiting: int, times: int) -> Row:
+    await publish(client, EVENTS, events_of(job_ids(waiting), QUEUES, over=False))
+    await in_work(client, lambda state: state.messages >= waiting, PATIENCE)
+    async with opened(stint) as broker:
+        queues = JetStreamWorkQueues(broker, lease=30.0)
+        name = f"{waiting:,} waiting jobs in {QUEUES:,} queues: queues with work"
+        return alone(name, "ms", [await timed(queues.pending) for _ in range(times)])
