@@ -57,7 +57,8 @@ def channels() -> str:
     contract = asyncapi(__version__)
     named = [channel for channel in contract["channels"].values() if channel["address"]]  # answers have none
     subjects = [(f"`{channel['address']}`", code(channel["messages"])) for channel in named]
-    return "\n".join([table(("subject", "message"), subjects), output(contract), *map(message, EVENT_TYPES.values())])
+    messages = [message(shape, contract) for shape in EVENT_TYPES.values()]
+    return "\n".join([table(("subject", "message"), subjects), output(contract), *messages])
 
 
 def output(contract: Json) -> str:
@@ -67,9 +68,8 @@ def output(contract: Json) -> str:
     return f"\n### output\n\nThe body is the bytes that the job wrote.\n\n{table(('header', 'meaning'), rows)}"
 
 
-def message(shape: type[AnyEvent]) -> str:
+def message(shape: type[AnyEvent], contract: Json) -> str:
     """One event's header, fields and an example."""
-    contract = asyncapi(__version__)
     schema = contract["components"]["schemas"][shape.__name__]
     words = attribute_docs(shape)
     headers = contract["components"]["messages"][shape.kind].get("headers", {}).get("properties", {})
