@@ -62,11 +62,9 @@ class Stack:
                 raise RuntimeError(f"{method} {path}: {answer.status} {text[:200]!r}")
             return msgspec.json.decode(text) if text[:1] in {b"{", b"["} else text
 
-    async def submit(
-        self, ticket: str, *, queue: str = "bench", run: tuple[str, ...] = ("true",), **fields: Any
-    ) -> str:
+    async def submit(self, ticket: str, *, queue: str = "bench", run: tuple[str, ...] = ("true",)) -> str:
         """Submit a plain job; its id."""
-        job = {"qname": queue, "container_image": IMAGE, "run": run, "wrap_secret_id": ticket, **fields}
+        job = {"qname": queue, "container_image": IMAGE, "run": run, "wrap_secret_id": ticket}
         return str((await self.call("POST", "/v1/api/job", job))["_id"])
 
     async def end(self, job_id: str) -> None:

@@ -1,6 +1,6 @@
 """Everything that talks to Vault. Only this package uses hvac; who may do what is decided by Vault's policies."""
 
-from stint.vault.answers import Caller, Login, SecretData, WrapInfo
+from stint.vault.answers import Caller, Login, SecretData
 from stint.vault.client import Vault
 from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
@@ -24,7 +24,6 @@ __all__ = [
     "Signer",
     "Ticket",
     "Vault",
-    "WrapInfo",
     "check_path",
     "error_text",
     "open_ticket",

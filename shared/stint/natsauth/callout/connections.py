@@ -40,11 +40,6 @@ class _Connection(msgspec.Struct):
     account: str = ""
     authorized_user: str = ""
 
-    @property
-    def listed(self) -> Listed:
-        """What counts of it."""
-        return Listed(_owner(self.account, self.authorized_user), Sent(self.in_msgs, self.in_bytes))
-
 
 class _Connections(msgspec.Struct):
     now: datetime
@@ -134,7 +129,10 @@ class Connections:
         found = msgspec.json.decode(message.data, type=_List)
         if found.data:
             self._heard.set()
-            connections = {one.cid: one.listed for one in found.data.connections or ()}
+            connections = {
+                one.cid: Listed(_owner(one.account, one.authorized_user), Sent(one.in_msgs, one.in_bytes))
+                for one in found.data.connections or ()
+            }
             numbers = self._rates.listed(found.server.id, found.data.now.timestamp(), connections)
             for number in numbers:
                 await self._close(found.server.id, number)
