@@ -19,8 +19,6 @@ from stint.natsauth.users import KeyUser
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 """Clients write their signatures in either base64."""
-
-
 KeyUsers = Mapping[str, KeyUser]
 """By their public nkeys."""
 

@@ -17,8 +17,6 @@ from stint.vault.policies import MARK, named_queue
 
 QUEUES: Final = 50
 """In one login. Each needs about twenty subjects, which the server keeps for the connection."""
-
-
 KEY_MARK: Final = f"{MARK}U"
 """How the signature in the list of queues begins. Tokens of queues are in lower case."""
 

@@ -25,9 +25,7 @@ log = structlog.get_logger()
 
 AT_A_TIME: Final = 200
 """Logins that are being decided; more with tokens are refused at once. Anybody who reaches NATS can cause them."""
-
 TOO_MUCH: Final = "The publisher has sent more messages than it may."
-
 STORED_WITHIN: Final = 0.3
 """Seconds that storing whose a key is may take; with `ANSWER_WITHIN` less than the server waits."""
 
@@ -88,12 +86,11 @@ class Callout:
                 grant = await self._grant(login)
             return await self._allowed(login, grant)
         except TimeoutError:
-            who = "NATS" if login.nkey else "Vault"
-            refusal: StintError = LoginRefusedError(f"{who} does not answer in time.")
+            reason = f"{'NATS' if login.nkey else 'Vault'} does not answer in time."
         except StintError as error:
-            refusal = error
-        log.warning("login refused", reason=refusal.sentence, host=login.host)
-        return claims.refused(login, refusal.sentence, seed=self.issuer)
+            reason = error.sentence
+        log.warning("login refused", reason=reason, host=login.host)
+        return claims.refused(login, reason, seed=self.issuer)
 
     async def _grant(self, login: claims.Login) -> Grant:
         if login.nkey:
