@@ -1,6 +1,7 @@
 """Tasks that run as long as their service runs."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -44,8 +45,7 @@ class Background:
     def __init__(self, *tasks: BackgroundTask, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
         self._monotonic = monotonic
-        self._failed: dict[str, float] = {}
-        self._waiting = {task.name for task in tasks}
+        self._works_from = {task.name: math.inf for task in tasks}
 
     def missing(self) -> str:
         """The `missing` of the first task that does not work, "" if all work. No task works before it is started."""
@@ -66,23 +66,23 @@ class Background:
             await cancel(*tasks)
 
     def _works(self, task: BackgroundTask) -> bool:
-        ago = self._monotonic() - self._failed.get(task.name, -STEADY - RESTART_PAUSE)
-        return task.name not in self._waiting and ago >= RESTART_PAUSE + STEADY and task.works()
+        return self._monotonic() >= self._works_from[task.name] and task.works()
 
     async def _keep(self, task: BackgroundTask) -> None:
+        steady_at = -math.inf
         while True:
-            if not task.once:
-                self._waiting.discard(task.name)
+            self._works_from[task.name] = math.inf if task.once else steady_at
             try:
                 await task.run()
             except Exception:  # the service needs this task, whatever the error
                 log.exception("background task failed, restarting it", task=task.name)
             else:
                 if task.once:
-                    self._waiting.discard(task.name)
+                    self._works_from[task.name] = steady_at
                     return
                 log.error("background task ended, restarting it", task=task.name)
-            self._failed[task.name] = self._monotonic()
+            steady_at = self._monotonic() + RESTART_PAUSE + STEADY
+            self._works_from[task.name] = math.inf
             await asyncio.sleep(RESTART_PAUSE)
 
 
