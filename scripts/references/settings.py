@@ -1,14 +1,14 @@
 """What is said of the settings."""
 
-from typing import Any, Final
+from typing import Final
 
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from scripts.references.markdown import code, member_docs, table
 
 from stint.process import settings as shapes
-from stint.process.environment import Shape
+from stint.process.environment import Shape, names_of
 
 READERS: Final[dict[str, type[Shape]]] = {
     "all": shapes.Settings,
@@ -33,11 +33,6 @@ def settings() -> str:
             field = shape.model_fields[name]
             rows.append((code(names_of(field)), reader, default_of(name, field), text))
     return table(("setting", "read by", "default", "meaning"), rows)
-
-
-def names_of(field: FieldInfo) -> list[Any]:
-    """A setting's names in the environment."""
-    return field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
 
 
 def default_of(name: str, field: FieldInfo) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from stint.core.errors import ConfigError
 
@@ -61,8 +62,13 @@ def load(shape: type[S], environ: Mapping[str, str]) -> S:
 
 def setting_names(shape: type[Shape]) -> list[str]:
     """The names that a service reads from the environment, without the `_FILE` forms."""
-    aliases = (field.validation_alias for field in shape.model_fields.values())
-    return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
+    return [name for field in shape.model_fields.values() for name in names_of(field)]
+
+
+def names_of(field: FieldInfo) -> list[str]:
+    """The names of one setting, its own first."""
+    alias = field.validation_alias
+    return [*map(str, alias.choices)] if isinstance(alias, AliasChoices) else []
 
 
 def _read(name: str, path: str) -> str:
