@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from stint.process.service import BROKER_CLOSED
 from tests.support.pipes import fill
 
@@ -84,3 +86,23 @@ def test_lines_of_processes_that_share_a_log_stay_whole() -> None:
         lines = [json.loads(line) for line in log]
     assert [service.wait() for service in services] == [0, 0]
     assert len(lines) == 400
+
+
+_SERVICE = """
+import structlog
+from stint.process.service import run
+from stint.process.settings import Settings
+
+async def serve(_settings):
+    for level in ("debug", "info", "warning", "error"):
+        getattr(structlog.get_logger(), level)(f"a line of {level}")
+
+run(Settings, serve)
+"""
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("", 3), ("warning", 2), ("error", 1)])
+def test_an_operator_chooses_the_least_that_is_logged(level: str, count: int) -> None:
+    env = {**os.environ, "STINT_LOG_LEVEL": level}
+    done = subprocess.run([sys.executable, "-c", _SERVICE], env=env, capture_output=True, check=True)
+    assert done.stderr.count(b"a line of") == count

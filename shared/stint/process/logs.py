@@ -16,8 +16,11 @@ PATIENCE_MS: Final = 100
 """Milliseconds that a reader may take to make room, before what is logged is dropped until there is some."""
 
 
-def configure() -> None:
-    """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors."""
+def configure(level: str = "info") -> None:
+    """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors.
+
+    `level` is the least that is logged, such as `debug`.
+    """
     stream = _NeverHinders(sys.stderr)
     renderer = (
         structlog.dev.ConsoleRenderer(repr_native_str=True)  # what others wrote moves no cursor
@@ -33,7 +36,7 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type] # it only writes and flushes
         cache_logger_on_first_use=True,
     )

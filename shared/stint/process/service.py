@@ -40,9 +40,9 @@ def run(
     The event loop is uvloop's, unless `on_asyncio` says that these settings need asyncio's own.
     """
     prevent_core_dumps()
-    logs.configure()
     try:
         settings = load(shape, os.environ)
+        logs.configure(settings.log_level)
         gc.freeze()  # what was imported is never garbage: the collector need not look at it again and again
         gc.set_threshold(GARBAGE)
         loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop

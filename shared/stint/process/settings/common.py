@@ -47,6 +47,8 @@ class Settings(Shape):
     """Seconds for which an ended job can be read."""
     health_port: Port | None = None
     """Port of `/healthz` and `/readyz` on loopback, for all services but the API; 0 for any free port."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged. `debug` also tells of what a service tries again by itself."""
     compat: Literal["", "gostint"] = ""
     """`gostint`: behave as GoStint does, even where Stint deliberately differs."""
 
