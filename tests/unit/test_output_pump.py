@@ -71,7 +71,7 @@ async def test_output_is_whole_and_in_order(pieces: list[OutputPiece]) -> None:
     pump, chunks = await _copied(_pieces(*pieces))
     assert _text(chunks) == b"".join(piece.data for piece in pieces)
     assert _text(chunks, "stdout") == b"".join(piece.data for piece in pieces if piece.stream == "stdout")
-    assert (pump.chunks, pump.size) == (len(chunks), sum(len(piece.data) for piece in pieces))
+    assert (pump.chain.chunks, pump.chain.size) == (len(chunks), sum(len(piece.data) for piece in pieces))
 
 
 async def test_a_flood_goes_in_large_chunks() -> None:
@@ -129,7 +129,7 @@ async def test_secrets_are_masked_in_each_stream_however_they_come(cuts: list[tu
         left[stream] = left[stream][size:]
     pump, chunks = await _copied(_pieces(*pieces), mask=[SECRET, 7, None])
     assert _text(chunks, "stdout") == _text(chunks, "stderr") == b"<******><******>"
-    assert (pump.masked, pump.size, pump.truncated) == (8, 32, False)
+    assert (pump.masked, pump.chain.size, pump.truncated) == (8, 32, False)
 
 
 async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> None:
@@ -196,8 +196,12 @@ async def test_no_empty_chunk_is_stored() -> None:
 async def test_the_limit_is_exact(texts: tuple[bytes, ...], limit: int, expected: bytes) -> None:
     pump, chunks = await _copied(_stdout(*texts), limit=limit)
     assert _text(chunks) == expected
-    assert (pump.size, pump.chunks, pump.truncated) == (len(expected), len(chunks), b"truncated" in expected)
-    assert pump.digest == (chunks[-1].digest if chunks else "")
+    assert (pump.chain.size, pump.chain.chunks, pump.truncated) == (
+        len(expected),
+        len(chunks),
+        b"truncated" in expected,
+    )
+    assert pump.chain.digest == (chunks[-1].digest if chunks else "")
 
 
 @pytest.mark.parametrize("limit", [3, 4])
@@ -275,8 +279,9 @@ async def test_what_is_stored_is_gone_on_with_without_a_gap_or_a_repeat(
     stored = await _stored(log)
     for stream in ("stdout", "stderr"):
         alone, _ = await _copied(_pieces(*[piece for piece in pieces if piece.stream == stream]), mask=[secret])
-        assert len(_text(stored, stream)) == alone.size
-    assert (pump.size, pump.masked, pump.gap, pump.chunks) == (whole.size, whole.masked, False, len(stored))
+        assert len(_text(stored, stream)) == alone.chain.size
+    assert (pump.chain.size, pump.masked) == (whole.chain.size, whole.masked)
+    assert (pump.gap, pump.chain.chunks) == (False, len(stored))
 
 
 async def test_an_engine_that_lost_what_is_stored_leaves_a_gap() -> None:
@@ -361,7 +366,7 @@ async def test_after_an_interruption_of_the_engine_nobody_knows() -> None:
     assert not pump.complete
     await pump.resume()
     await pump.copy(_stdout(b"one\n", b"two\n"))
-    assert (pump.size, pump.complete) == (8, False)
+    assert (pump.chain.size, pump.complete) == (8, False)
 
 
 # --- being slow, and giving up ------------------------------------------------------------------------------------
@@ -454,4 +459,4 @@ async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_
         await anext(chunks)
         await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b"of a stranger"), after=1)
         await copying.give_up()
-    assert (pump.complete, pump.chunks) == (False, 1)
+    assert (pump.complete, pump.chain.chunks) == (False, 1)

@@ -56,8 +56,8 @@ class Copying:
     async def finish(self) -> None:
         """Wait for the rest of the output after the container's exit, as long as more arrives."""
         seen = -1
-        while not self._task.done() and self._pump.chunks != seen:
-            seen = self._pump.chunks
+        while not self._task.done() and self._pump.chain.chunks != seen:
+            seen = self._pump.chain.chunks
             await asyncio.wait({self._task}, timeout=OUTPUT_END)
         if not self._task.done() or self._task.exception():
             await self.give_up()

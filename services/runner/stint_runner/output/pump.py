@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
-from stint.core.output.chain import Chunk
+from stint.core.output.chain import Chain, Chunk
 from stint.core.output.lines import Lines
 from stint.ports import OutputLog
 from stint_runner.engine.port import OutputPiece
@@ -32,18 +32,14 @@ class OutputPump:
     Up to `limit` bytes are kept, after masking; 0 keeps all.
 
     Attributes:
-        chunks: how many are stored.
-        size: bytes stored.
-        digest: hex digest of the last one.
-        truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
+        chain: of what is stored.
+        truncated: there was more than the limit. The last chunk is a line that says so, and counts in the chain's size.
         gap: some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log
             may have rotated, or the engine was interrupted.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = 0) -> None:
-        self.chunks = 0
-        self.size = 0
-        self.digest = ""
+        self.chain = Chain()
         self.truncated = False
         self.gap = False
         self._log = log
@@ -80,28 +76,24 @@ class OutputPump:
         """
         last = await self._log.last(*self._place)
         replays: dict[str, _Replay] = {}
-        chunks, size, digest, sequence, lines = 0, 0, "", 0, Lines()
+        chain, sequence, lines = Chain(), 0, Lines()
         async for chunk in self._log.read(*self._place):
             sequence = chunk.sequence
             if chunk.number:  # otherwise it is a stranger's
                 replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
                 lines.add(chunk.stream, chunk.data)
-                chunks, size, digest = chunk.number, size + len(chunk.data), chunk.digest
+                chain = Chain(chunk.number, chain.size + len(chunk.data), chunk.digest)
         if last is not None and sequence < last.sequence:
             raise BrokerUnavailableError("A replica of NATS lags behind.")
         self._redactors.clear()
-        self._replays = replays
-        self.chunks, self.size, self.digest, self._sequence, self._lines = chunks, size, digest, sequence, lines
-        self.truncated = 0 < self._limit < self.size
+        self._replays, self.chain, self._sequence, self._lines = replays, chain, sequence, lines
+        self.truncated = 0 < self._limit < chain.size
 
     async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
-        """Store everything up to the limit. Returns when the output has ended, or exceeded the limit.
+        """Store everything up to the limit. Returns when the output has ended, or exceeded the limit and was closed.
 
-        In the second case the pieces are closed, and no more are read.
-
-        Args:
-            pieces: the output from its first byte on, as far as the engine still has it.
-            attached: the pieces come from `Engine.attach`: they begin with the first byte, and block a slowly read job.
+        The pieces are the output from its first byte on, as far as the engine still has it. If `attached`, they come
+        from `Engine.attach`: they begin with the first byte, and block a slowly read job.
 
         Raises:
             StintError: the output broke off. What had arrived is stored, except for what `flush` would return.
@@ -109,7 +101,7 @@ class OutputPump:
             FellBehindError: nothing could be stored for too long. Continue with `resume` and the engine's log.
             BrokenOffError: after `break_off`.
         """
-        if 0 < self._limit < self.size:  # it was truncated before this was resumed
+        if 0 < self._limit < self.chain.size:  # it was truncated before this was resumed
             return
         waiting: PieceQueue = asyncio.Queue(PIECES_WAITING)
         reading = self._reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
@@ -181,7 +173,7 @@ class OutputPump:
         data = self._unseen(stream, data)
         if self.truncated or not data:
             return
-        room = self._limit - self.size if self._limit else len(data)
+        room = self._limit - self.chain.size if self._limit else len(data)
         kept = data[:room]
         for start in range(0, len(kept), 2 * CHUNK_BYTES):
             await self._store(stream, kept[start : start + 2 * CHUNK_BYTES])
@@ -201,23 +193,22 @@ class OutputPump:
         return rest
 
     async def _store(self, stream: str, data: bytes) -> None:
-        begun = self._lines.next(stream)
+        begun, chain = self._lines.next(stream), self.chain.add(data)
         chunk = Chunk(
-            number=self.chunks + 1,
-            offset=self.size,
+            number=chain.chunks,
+            offset=self.chain.size,
             stream=stream,
-            digest=hashlib.sha256(self.digest.encode() + data).hexdigest(),
+            digest=chain.digest,
             data=data,
             line=begun.line,
             continues=begun.continues,
         )
         # For as long as it takes: if that is too long the lease ends the job.
-        sequence = await retry(
+        self._sequence = await retry(
             lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
         )
-        self.chunks, self.size, self.digest = chunk.number, self.size + len(chunk.data), chunk.digest
-        self._sequence = sequence
-        self._lines.add(chunk.stream, chunk.data)
+        self.chain = chain
+        self._lines.add(stream, data)
 
 
 class _Replay:
