@@ -14,8 +14,8 @@ from stint.core.job import State
 from stint.jetstream import Broker
 from stint.vault import Vault
 from stint.vault.answers import Login
-from stint_runner.inputs import one_time, opening
-from stint_runner.inputs.one_time import MAYBE_SPENT
+from stint_runner import retry
+from stint_runner.retry import MAYBE_SPENT
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.servers import BaoProcess, OpenBao, running
 from tests.support.vault_bench import PASSWORD
@@ -158,8 +158,7 @@ async def test_in_its_login_a_job_waits_where_it_is(
 async def test_a_job_that_has_started_fails_when_vault_stays_away(
     bench: Bench, vault: WatchedVault, outage: Outage, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (one_time, opening):
-        monkeypatch.setattr(module, "PATIENCE", 2 * TIMEOUT)
+    monkeypatch.setattr(retry, "PATIENCE", 2 * TIMEOUT)
     job_id = await with_secret(bench)
     async with bench.runner():
         async with struck(bench, vault, outage, call, job_id), asyncio.timeout(60):

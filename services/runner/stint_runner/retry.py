@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 import stamina
 
-from stint.core.errors import BrokerUnavailableError, StintError, VaultUnavailableError
+from stint.core.errors import BrokerUnavailableError, JobFailedError, StintError, VaultError, VaultUnavailableError
 from stint.core.events import AnyEvent
 from stint.ports import EventLog, Outcome
 
@@ -17,6 +17,9 @@ PATIENCE: Final = 120.0
 """Seconds that a started job waits for an unavailable Vault."""
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts to reach an unavailable server."""
+MAYBE_SPENT: Final = "Vault did not answer, and the wrapped secret id may be spent: submit the job again."
+_NOT_CARRIED_OUT: Final = frozenset({412, 429, 503})
+"""Statuses of an unavailable Vault that say that nothing was done: it is behind, busy, or sealed."""
 
 
 async def retry(
@@ -38,6 +41,44 @@ async def retry(
         attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
     )
     return await again(on, call)
+
+
+async def ask_vault(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call for a started job while Vault is unavailable; then raise its error."""
+    return await retry(call, on=VaultUnavailableError, within=PATIENCE)
+
+
+async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitable[object]]) -> T:
+    """Make a call that Vault accepts only once, and repeat it while Vault is unavailable.
+
+    A frozen Vault executes the call when it resumes, although its caller has given up. So the call is repeated only
+    after Vault has answered `there`: an earlier repetition would queue behind the first call, and be refused.
+
+    `there` must spend nothing, and raise a VaultError if the call cannot be made.
+
+    Raises:
+        VaultUnavailableError: Vault was unavailable for too long, and nothing was spent.
+        JobFailedError: it is not known whether Vault executed an unanswered call.
+        VaultError: Vault refused, and there is no earlier call to blame for it.
+    """
+    doubtful = False
+
+    async def once() -> T:
+        nonlocal doubtful
+        if doubtful:
+            await there()
+        try:
+            return await call()
+        except VaultUnavailableError as error:
+            doubtful = doubtful or error.code not in _NOT_CARRIED_OUT
+            raise
+
+    try:
+        return await ask_vault(once)
+    except VaultError:
+        if doubtful:
+            raise JobFailedError(MAYBE_SPENT, reason="secrets") from None
+        raise
 
 
 async def append_events(

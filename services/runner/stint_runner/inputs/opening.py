@@ -2,11 +2,11 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from stint.core.errors import (
     JobFailedError,
@@ -22,13 +22,10 @@ from stint.core.job import Job
 from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.vault.erasure import PayloadKeys, decrypted, key_of
-from stint_runner.inputs.one_time import spend
 from stint_runner.inputs.payload import NOT_DECRYPTED, SMALL, Opened, bad_payload, open_payload
 from stint_runner.inputs.secretfile import SecretRef, pick, version_of
-from stint_runner.retry import PATIENCE, retry
+from stint_runner.retry import ask_vault, retry, spend
 from stint_runner.together import side_by_side
-
-T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
@@ -66,10 +63,7 @@ class Opener:
             RejectedError: not a ticket, or one of another queue or job.
             UnfitError: this runner cannot log in, or may not decrypt.
         """
-        try:
-            return await retry(lambda: self._open_ticket(sealed, job))
-        except UndecodableError:
-            raise RejectedError(NO_TICKET) from None
+        return await retry(lambda: self._open_ticket(sealed, job))
 
     async def _open_ticket(self, sealed: str, job: Job) -> Ticket:
         """Rejects the job only if Vault says that this is no ticket of it. Other refusals are this runner's fault."""
@@ -78,6 +72,8 @@ class Opener:
             return await self.session.call(
                 lambda own: open_ticket(self.vault, own, sealed, queue_token=job.token, job_id=job.job_id)
             )
+        except UndecodableError:
+            raise RejectedError(NO_TICKET) from None
         except VaultUnavailableError:
             raise
         except VaultError as error:
@@ -182,7 +178,7 @@ class Opener:
         """
 
         async def decrypt(line: str) -> bytes:
-            return await _ask(lambda: self.vault.decrypt(job_token, self.role, line))
+            return await ask_vault(lambda: self.vault.decrypt(job_token, self.role, line))
 
         try:
             return await open_payload(sealed, qname, decrypt, compat=self.compat)
@@ -209,7 +205,7 @@ class Opener:
     async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
         failed = f"Failed to retrieve secret {path} from vault"
         with _refused(lambda error: _no_secret(f"{failed} err: {error.sentence}")):
-            found = await _ask(lambda: self.vault.read(job_token, path))
+            found = await ask_vault(lambda: self.vault.read(job_token, path))
         if found is None:
             raise _no_secret(f"{failed}: response is nil")
         if found.warnings and not cont_on_warnings:
@@ -219,10 +215,6 @@ class Opener:
     async def revoke(self, job_token: str) -> None:
         """Revoke the job's token. Safe to repeat; if Vault is unavailable, the token expires by itself."""
         await self.vault.revoke_self(job_token)
-
-
-async def _ask(call: Callable[[], Awaitable[T]]) -> T:
-    return await retry(call, on=VaultUnavailableError, within=PATIENCE)
 
 
 @contextmanager

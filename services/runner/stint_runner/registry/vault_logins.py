@@ -5,18 +5,16 @@ from typing import Any
 
 import msgspec
 
-from stint.core.errors import ConfigError, VaultError, VaultUnavailableError
+from stint.core.errors import ConfigError, VaultError
 from stint.vault import AppRoleSession, Vault, check_path
 from stint_runner.registry.logins import LoginError, RegistryLogin, entry_of
-from stint_runner.retry import PATIENCE, retry
+from stint_runner.retry import ask_vault
 
 
 class VaultLogins:
-    """Logins at one path of a Vault, read with the runner's own token.
+    """Logins at one path of a Vault, which includes `data/` for KV v2, read with the runner's own token.
 
     Each key is a registry; its value is `user:password`, or an object with `username` and `password`.
-
-    `path` includes `data/` for KV v2.
 
     Raises:
         ConfigError: this is not a path.
@@ -33,11 +31,7 @@ class VaultLogins:
     async def login(self, registry: str) -> RegistryLogin | None:
         """See `LoginSource`. An unavailable Vault is waited for as in the rest of a job."""
         try:
-            found = await retry(
-                lambda: self._session.call(lambda own: self._vault.read(own, self._path)),
-                on=VaultUnavailableError,
-                within=PATIENCE,
-            )
+            found = await ask_vault(lambda: self._session.call(lambda own: self._vault.read(own, self._path)))
         except VaultError as error:
             raise LoginError(f"The registry logins in Vault cannot be read: {error.sentence}") from None
         data = (found.data if found else None) or {}
