@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final, Self
@@ -27,18 +28,7 @@ from stint_runner.engine.docker_client import (
 )
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
-from stint_runner.engine.port import (
-    ContainerInfo,
-    ContainerSpec,
-    Engine,
-    EngineAccess,
-    Exit,
-    ImageUse,
-    Offers,
-    OutputPiece,
-    Progress,
-    unheard,
-)
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, Offers, OutputPiece
 from stint_runner.registry.logins import FirstOf, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
@@ -46,7 +36,7 @@ _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HT
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
-class DockerEngine(Engine):
+class DockerEngine(DockerImages, Engine):
     """One engine, behind a socket or an address. Connects with the first call.
 
     Args:
@@ -70,14 +60,11 @@ class DockerEngine(Engine):
         logins: LoginSource | None = None,
         pull_patience: float = 25.0,
     ) -> None:
-        self._host = docker_host or DEFAULT_HOST
-        if not self._host.startswith(SCHEMES):
+        host = docker_host or DEFAULT_HOST
+        if not host.startswith(SCHEMES):
             raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(SCHEMES)}")
-        self._ssl_context = ssl_context
-        self._api_version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
-        self._images = DockerImages(self._client, logins or FirstOf(), pull_patience)
-        self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
-        self._docker: DockerClient | None = None
+        version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
+        super().__init__(partial(DockerClient, host, ssl_context, version), logins or FirstOf(), pull_patience)
 
     @classmethod
     def from_settings(cls, settings: EngineAccess, logins: LoginSource | None = None) -> Self:
@@ -92,21 +79,6 @@ class DockerEngine(Engine):
         version = settings.docker_api_version
         return cls(settings.docker_host, ssl_context=context, api_version=version, logins=logins)
 
-    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
-        """Docker Hub is meant where the name has no `/`."""
-        use = await self._images.ensure(image, always=always, progress=progress)
-        if self._image_used and use.image_id:
-            await self._image_used(use)
-
-    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
-        self._image_used = used
-
-    async def images(self) -> Mapping[str, bool]:
-        return await self._images.all()
-
-    async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
-        return await self._images.remove(image_id, names)
-
     async def create(self, spec: ContainerSpec) -> str:
         with engine_errors(missing=ImageError):
             container = await self._client().containers.create(wire.create_config(spec))
@@ -115,8 +87,7 @@ class DockerEngine(Engine):
     async def image_of(self, container_id: str) -> str:
         with engine_errors():
             use = wire.image_use(await self._container(container_id).show())
-        if self._image_used:
-            await self._image_used(use)
+        await self._used(use)
         return use.image_id
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
@@ -148,9 +119,6 @@ class DockerEngine(Engine):
             frozen = await self._client().containers.create(config)
             await model.delete(force=True, v=True)
         return frozen.id
-
-    async def discard(self, labels: Mapping[str, str]) -> None:
-        await self._images.discard(labels)
 
     async def start(self, container_id: str) -> None:
         with engine_errors():
@@ -189,18 +157,14 @@ class DockerEngine(Engine):
         running = False
         with engine_errors(done=_NOT_RUNNING):
             running = bool((await container.show())["State"]["Running"])
-            if running:
-                await self._stop(container, seconds)
+        if running:
+            limits = ClientTimeout(total=seconds + STOP_MARGIN, sock_connect=10)
+            try:
+                with engine_errors(done=_NOT_RUNNING):
+                    await container.stop(t=seconds, timeout=limits)
+            except EngineUnavailableError as error:
+                raise EngineUnansweredError(error.sentence) from None
         return running
-
-    @staticmethod
-    async def _stop(container: DockerContainer, seconds: int) -> None:
-        limits = ClientTimeout(total=seconds + STOP_MARGIN, sock_connect=10)
-        try:
-            with engine_errors(done=_NOT_RUNNING):
-                await container.stop(t=seconds, timeout=limits)
-        except EngineUnavailableError as error:
-            raise EngineUnansweredError(error.sentence) from None
 
     async def kill(self, container_id: str) -> None:
         with engine_errors(done=_NOT_RUNNING):
@@ -231,16 +195,5 @@ class DockerEngine(Engine):
         with engine_errors():
             return wire.offers(await self._client().system.info())
 
-    async def close(self) -> None:
-        """A further call would connect again."""
-        docker, self._docker = self._docker, None
-        if docker is not None:
-            await docker.close()
-
     def _container(self, container_id: str) -> DockerContainer:
         return self._client().containers.container(container_id)
-
-    def _client(self) -> DockerClient:
-        if self._docker is None:
-            self._docker = DockerClient(self._host, self._ssl_context, self._api_version)
-        return self._docker

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import structlog
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
-from stint_runner.engine.port import ImageUse, Progress
+from stint_runner.engine.port import ImageUse, Progress, unheard
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
 
@@ -28,34 +28,57 @@ class _PullError(Exception):
 
 
 class DockerImages:
-    """The part of `Engine` that deals with images. A pull is retried for `patience` seconds."""
+    """The part of `Engine` that deals with images, and the connection, which is made with the first call.
 
-    def __init__(self, client: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
-        self._client = client
+    A pull is retried for `patience` seconds.
+    """
+
+    def __init__(self, connect: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
+        self._connect = connect
         self._logins = logins
         self._patience = patience
+        self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
+        self._docker: DockerClient | None = None
 
-    async def ensure(self, image: str, *, always: bool, progress: Progress) -> ImageUse:
-        """See `Engine.ensure_image`."""
+    def _client(self) -> DockerClient:
+        if self._docker is None:
+            self._docker = self._connect()
+        return self._docker
+
+    async def close(self) -> None:
+        """See `Engine.close`. A further call would connect again."""
+        docker, self._docker = self._docker, None
+        if docker is not None:
+            await docker.close()
+
+    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
+        """See `Engine.ensure_image`. Docker Hub is meant where the name has no `/`."""
         reference = parse_reference(image)
         found = await self._id(str(reference))
-        if found and not always:
-            return ImageUse(image_id=found, name=reference.listed)
-        before = await self._ids()
-        await self._pull(reference, progress)
-        pulled = await self._id(str(reference))
-        return ImageUse(
-            image_id=pulled, name=reference.listed, is_new=pulled not in before, is_new_name=pulled != found
-        )
+        use = ImageUse(image_id=found, name=reference.listed)
+        if always or not found:
+            before = await self._ids()
+            await self._pull(reference, progress)
+            pulled = await self._id(str(reference))
+            use = ImageUse(image_id=pulled, name=use.name, is_new=pulled not in before, is_new_name=pulled != found)
+        await self._used(use)
 
-    async def all(self) -> Mapping[str, bool]:
+    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
+        """See `Engine.tell_of_images`."""
+        self._image_used = used
+
+    async def _used(self, use: ImageUse) -> None:
+        if self._image_used and use.image_id:
+            await self._image_used(use)
+
+    async def images(self) -> Mapping[str, bool]:
         """See `Engine.images`."""
         ids = await self._ids()
         with engine_errors():
             used = {str(container["ImageID"]) for container in await self._client().containers.list(all="1")}
         return {image_id: image_id in used for image_id in ids}
 
-    async def remove(self, image_id: str, names: Collection[str]) -> bool:
+    async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
         """See `Engine.remove_image`."""
         inspected = await self._inspect(image_id)
         if inspected is None:
@@ -180,9 +203,10 @@ class PullProgress:
         """How much is done, from 0 to 1, after this line of the engine's."""
         progress = json.loads(line)
         layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
-        if layer and (share := self._share(status, progress.get("progressDetail") or {})) is not None:
+        detail = progress.get("progressDetail") or {}
+        if layer and (share := self._share(status, detail)) is not None:
             self._done[layer] = share
-            if total := (progress.get("progressDetail") or {}).get("total"):
+            if total := detail.get("total"):
                 self._sizes[layer] = int(total)
         average = sum(self._sizes.values()) / max(1, len(self._sizes)) or 1.0
         weights = {layer: self._sizes.get(layer, average) for layer in self._done}
