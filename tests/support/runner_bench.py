@@ -16,7 +16,6 @@ from stint.core.events import Ended, Submitted
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
-from stint.core.submission.limits import LimitPolicy
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import (
     Broker,
@@ -198,7 +197,7 @@ class Bench:
         queues = await work_queues(self.broker, options.get("queues", ""), lease=options.pop("lease", 30.0))
         engine = options.pop("engine", None) or DockerEngine()
         settings = dict(self.role_settings)
-        limits, now = options.pop("limits", LimitPolicy()), options.pop("now", utc_now)
+        now = options.pop("now", utc_now)
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
         opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"], now=now)
         deadlines = Deadlines(self.state / name)
@@ -214,7 +213,6 @@ class Bench:
             engine=engine,
             opener=opener,
             deadlines=deadlines,
-            limits=limits,
             memory=MemoryBudget(given.prepare_memory),
             images=ImageLibrary(engine),
             phases=Phases(JetStreamPhases(self.broker)),

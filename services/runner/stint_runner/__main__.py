@@ -144,7 +144,6 @@ def _runner(
         engine=engine,
         opener=opener,
         deadlines=deadlines,
-        limits=settings.limits,
         memory=MemoryBudget(settings.prepare_memory),
         images=ImageLibrary(engine),
         phases=Phases(JetStreamPhases(broker)),

@@ -11,7 +11,7 @@ from stint.core.events import Event, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.names.patterns import QueuePatterns
-from stint.core.submission.limits import HOLD, ON_LOST, LimitPolicy
+from stint.core.submission.limits import HOLD, ON_LOST
 from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine
@@ -32,7 +32,6 @@ class Runner:
 
     Attributes:
         deadlines: until when its jobs may run, for the watchdog.
-        limits: what jobs get and may ask for, including their network.
         images: the files of the engine's images.
         phases: what is done for its jobs now.
         now: the clock of NATS, from which the log has its times.
@@ -49,7 +48,6 @@ class Runner:
     engine: Engine
     opener: Opener
     deadlines: Deadlines
-    limits: LimitPolicy
     memory: MemoryBudget
     images: ImageLibrary
     phases: Phases

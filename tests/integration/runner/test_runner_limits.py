@@ -12,7 +12,6 @@ import pytest
 from stint.core.events import Launched
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB, LABEL_TIMEOUT
-from stint.core.submission.limits import LimitPolicy, Limits
 from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
@@ -68,7 +67,7 @@ async def test_more_processors_than_there_are_limit_nothing(bench: Bench) -> Non
 
 
 async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench) -> None:
-    async with bench.runner(limits=LimitPolicy(maxima=Limits(timeout=60))):
+    async with bench.runner(job_timeout_max=60):
         job, end, _ = await bench.ended("true", container_image="no-such-registry.invalid/nothing:1", timeout=61)
     assert (job.state, end.reason) == (State.FAILED, "payload")
     assert "STINT_JOB_TIMEOUT_MAX" in end.error

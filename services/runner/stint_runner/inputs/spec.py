@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from stint.core.errors import JobFailedError
+from stint.core.errors import ImageError, JobFailedError, UndecodableError
+from stint.core.job import Job
 from stint.core.names.headers import (
     LABEL_ACK,
     LABEL_JOB,
@@ -16,11 +17,14 @@ from stint.core.names.headers import (
     LABEL_RUNNER,
     LABEL_TIMEOUT,
 )
-from stint.core.submission.limits import Limits
+from stint.core.submission.limits import Limits, check_limits
 from stint.core.submission.payload import JobPayload
+from stint.ports import Delivery
+from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
-from stint_runner.inputs.secretfile import SecretRef, parse_refs
+from stint_runner.inputs.secretfile import SecretRef, check_file_type, parse_refs
+from stint_runner.registry.references import matches
 
 IMAGE_ID: Final = "sha256:"
 
@@ -100,6 +104,48 @@ def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
     return payload.expose_vault_token or compat
 
 
+def spec_for(
+    settings: RunnerSettings, job: Job, delivery: Delivery, payload: JobPayload, *, image: str, seal_key: str
+) -> ContainerSpec:
+    """The container for a payload, as far as this runner offers it. Nothing has been spent before.
+
+    `seal_key`: with it the secrets file is known again after the container has run.
+
+    Raises:
+        JobFailedError: the payload asks for what this runner does not offer.
+    """
+    policy = settings.limits
+    try:
+        check_limits(payload)
+    except UndecodableError as error:
+        raise JobFailedError(error.sentence, reason="payload") from None
+    limits = policy.limits(payload)
+    network = policy.network_of(payload)
+    check_file_type(payload.secret_file_type)
+    _check_image(image, settings.images_allow)
+    marks = labels(
+        job_id=job.job_id,
+        token=job.token,
+        runner=settings.runner_id,
+        ack=delivery.ack_subject,
+        origin=delivery.origin,
+        timeout=limits.timeout,
+        seal_key=seal_key if payload.mask_secrets else "",
+        read_only=payload.read_only,
+    )
+    return container_spec(
+        payload,
+        image,
+        labels=marks,
+        network=network,
+        runtime=settings.job_runtime,
+        limits=limits,
+        vault_addr=settings.vault_external_addr or settings.vault_addr,
+        vault_cacert=settings.vault_cacert,
+        compat=bool(settings.compat),
+    )
+
+
 def container_spec(
     payload: JobPayload,
     image: str,
@@ -142,6 +188,15 @@ def container_spec(
 def with_token(spec: ContainerSpec, token: str) -> ContainerSpec:
     """The container with the job's own Vault token, for jobs whose payload `exposes_token`."""
     return msgspec.structs.replace(spec, env=(*spec.env, f"VAULT_TOKEN={token}"))
+
+
+def _check_image(image: str, allowed: str) -> None:
+    try:
+        may_run = matches(image, allowed)
+    except ImageError as error:
+        raise JobFailedError(error.sentence, reason="image") from None
+    if not may_run:
+        raise JobFailedError(f"The image {image} is not among those that may run here.", reason="image")
 
 
 def _check(payload: JobPayload) -> None:

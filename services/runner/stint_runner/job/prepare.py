@@ -22,10 +22,9 @@ from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.payload import Opened
 from stint_runner.inputs.secretfile import Seal, new_key, recorded
-from stint_runner.inputs.spec import container_image, exposes_token, pull_always, with_token
+from stint_runner.inputs.spec import container_image, exposes_token, pull_always, spec_for, with_token
 from stint_runner.job.examine import Examined
 from stint_runner.job.fill import fill, secrets_of
-from stint_runner.job.specify import spec_for
 from stint_runner.phases import Report
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
@@ -91,9 +90,10 @@ class Preparation:
         self._share.shrink(len(content.archive))
         payload = opened.job
         self.image, self._read_only = container_image(payload, content.manifest), payload.read_only
-        spec = spec_for(self._runner, self._job, self._delivery, payload, image=self.image, seal_key=self._seal_key)
+        settings = self._runner.settings
+        spec = spec_for(settings, self._job, self._delivery, payload, image=self.image, seal_key=self._seal_key)
         self._log_in()  # while the container is created
-        if exposes_token(payload, compat=bool(self._runner.settings.compat)):
+        if exposes_token(payload, compat=bool(settings.compat)):
             spec = with_token(spec, await self._token())
         report("creating")
         container_id = await self._create(spec, payload, report)
