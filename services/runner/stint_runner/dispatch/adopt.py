@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,21 +12,20 @@ import structlog
 
 from stint.core.errors import EngineError, LeaseLostError
 from stint.core.job import ACTIVE, Job, State
-from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_RUNNER
+from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_QUEUE, LABEL_RUNNER
 from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
 from stint_runner.job.run import JobRun
-from stint_runner.lease.lease import Lease, server_margin
+from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.linux import boot_time
 from stint_runner.retry import retry
 from stint_runner.runner import Runner
-from stint_runner.watchdog.deadlines import StoredDeadline
+from stint_runner.watchdog.deadlines import Deadline, StoredDeadline
 
 log = structlog.get_logger()
 
@@ -37,9 +37,9 @@ ENGINE_PATIENCE: Final = 20.0
 class _NoDelivery:
     """Replaces a delivery that this runner has lost, if the queue waits for this runner."""
 
-    ack_subject: str = ""
-    origin: str = ""
-    lease: float = 30.0
+    ack_subject: str
+    origin: str
+    lease: float
     subject: str = ""
     sequence: int = 0
     count: int = 0
@@ -76,12 +76,12 @@ class Adoption:
         this process and with it the runner's name, so the others are looked at for as long as a lease lasts.
         """
         deadlines = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
-        looking = self._look_at(deadlines)
+        looking = self._look_at(deadlines.values())
         try:
             async with interrupted_by(stopping):
                 await _done(looking)
                 others = await self._containers()
-                looking += self._look_at({job_id: others[job_id] for job_id in others.keys() - deadlines.keys()})
+                looking += self._look_at(others[job_id] for job_id in others.keys() - deadlines.keys())
                 await _done(looking)
         except InterruptedByEventError:
             if self.adopted:
@@ -89,20 +89,21 @@ class Adoption:
         finally:
             await cancel(*looking)
 
-    def _look_at(self, jobs: Mapping[str, StoredDeadline | ContainerInfo]) -> list[asyncio.Task[None]]:
-        return [asyncio.create_task(self._adopt_or_clear(job_id, found)) for job_id, found in jobs.items()]
+    def _look_at(self, jobs: Iterable[StoredDeadline]) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._adopt_or_clear(found.deadline.job_id, found)) for found in jobs]
 
-    async def _containers(self) -> Mapping[str, ContainerInfo]:
-        """This runner's containers, by job."""
+    async def _containers(self) -> Mapping[str, StoredDeadline]:
+        """What this runner's containers say of their jobs, by job. A deadline that is not known counts as never due."""
         try:
             labels = {LABEL_RUNNER: self._runner.id}
             found = await retry(lambda: self._runner.engine.find(labels), on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
             log.error("only jobs with a deadline adopted: the engine does not answer", error=error.sentence)  # noqa: TRY400 - a sentence says it
             return {}
-        return {container.labels.get(LABEL_JOB, ""): container for container in found}
+        deadlines = [_told_by(container.labels, self._runner.settings.lease) for container in found]
+        return {deadline.job_id: StoredDeadline(deadline, math.inf) for deadline in deadlines}
 
-    async def _adopt_or_clear(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
+    async def _adopt_or_clear(self, job_id: str, found: StoredDeadline) -> None:
         """A failure affects no other job; the watchdog ends this one."""
         with structlog.contextvars.bound_contextvars(job=job_id):
             try:
@@ -110,7 +111,7 @@ class Adoption:
             except Exception:
                 log.exception("job not adopted")
 
-    async def _decide(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
+    async def _decide(self, job_id: str, found: StoredDeadline) -> None:
         job = await retry(lambda: self._runner.log.load(job_id))
         if job is not None and job.state is State.QUEUED:  # perhaps read from a replica that lags behind
             job = await retry(lambda: self._runner.log.load(job_id, at_least=sys.maxsize))
@@ -121,7 +122,7 @@ class Adoption:
         if ours or job.state is State.QUEUED:
             delivery = await self._reclaim(job, found, asked)
         if ours and (delivery or self._runner.holds(job)):
-            self._adopt(job, delivery, asked, found)
+            self._adopt(job, delivery, asked, found.deadline)
             return
         if delivery:  # it was received and not claimed: give it back before its lease ends
             with contextlib.suppress(LeaseLostError):
@@ -130,24 +131,18 @@ class Adoption:
             log.warning("job not adopted: its lease is over")
         self._dispatcher.clean_up(self._clear(job))
 
-    async def _reclaim(self, job: Job, found: StoredDeadline | ContainerInfo, asked: float) -> Delivery | None:
+    async def _reclaim(self, job: Job, found: StoredDeadline, asked: float) -> Delivery | None:
         """Renew its delivery; None if another runner may have it by now."""
-        if isinstance(found, StoredDeadline):
-            ack, origin = found.deadline.ack_subject, found.deadline.origin
-            if found.due - server_margin(found.deadline.seconds) < asked:
-                return None
-        else:
-            ack, origin = found.labels.get(LABEL_ACK, ""), found.labels.get(LABEL_ORIGIN, "")
-        if not ack or not origin:
+        deadline = found.deadline
+        margin = LeaseTimes(lease=deadline.seconds, takeover=self._runner.settings.takeover).margin
+        if not (deadline.ack_subject and deadline.origin) or found.due - margin < asked:
             return None
-        return await retry(lambda: self._runner.queues.reclaim(job.token, ack, origin))
+        return await retry(lambda: self._runner.queues.reclaim(job.token, deadline.ack_subject, deadline.origin))
 
-    def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: StoredDeadline | ContainerInfo) -> None:
+    def _adopt(self, job: Job, delivery: Delivery | None, asked: float, earlier: Deadline) -> None:
         """Hold the lease from now on, and run the job to its end."""
-        earlier = found.deadline if isinstance(found, StoredDeadline) else None
         lease = Lease(
-            delivery
-            or (_NoDelivery(earlier.ack_subject, earlier.origin, earlier.seconds) if earlier else _NoDelivery()),
+            delivery or _NoDelivery(earlier.ack_subject, earlier.origin, earlier.seconds),
             takeover=self._runner.settings.takeover,
             confirmed=asked,
         )
@@ -164,6 +159,19 @@ class Adoption:
     async def _clear(self, job: Job) -> None:
         if await cleared(self._runner.engine, job.job_id):
             self._runner.deadlines.drop(job.job_id)
+
+
+def _told_by(labels: Mapping[str, str], seconds: float) -> Deadline:
+    """What a container's labels say of its job, as far as a deadline would."""
+    return Deadline(
+        job_id=labels.get(LABEL_JOB, ""),
+        token=labels.get(LABEL_QUEUE, ""),
+        ack_subject=labels.get(LABEL_ACK, ""),
+        origin=labels.get(LABEL_ORIGIN, ""),
+        process="",
+        boot="",
+        seconds=seconds,
+    )
 
 
 async def _done(tasks: Sequence[asyncio.Task[None]], within: float | None = None) -> None:

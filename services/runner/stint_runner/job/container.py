@@ -21,6 +21,7 @@ from stint_runner.output.copying import Copying
 from stint_runner.output.pump import OutputPump
 from stint_runner.retry import retry
 from stint_runner.runner import Runner
+from stint_runner.watchdog.deadlines import Deadline
 
 log = structlog.get_logger()
 
@@ -93,24 +94,21 @@ class JobContainer:
             started.set()
             return await self._until_exit(killed, self.timeout, copying)
 
-    async def resume(
-        self, container: ContainerInfo, killed: asyncio.Event, *, started: float, since: str, secrets_digest: str
-    ) -> Exited:
+    async def resume(self, container: ContainerInfo, killed: asyncio.Event, earlier: Deadline, *, since: str) -> Exited:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
-        Its labels tell its time-out and whether its output is masked. The time-out counts from `started`, by
-        `boot_time`. If that is 0, it counts from `since`, a time of NATS.
-        `secrets_digest` is that of its secrets file (see `Seal`), "" if it is not known.
+        Its labels tell its time-out and whether its output is masked. The time-out counts from `earlier.started`, or if
+        that is not known from `since`, a time of NATS.
 
         Raises:
             EngineError: nobody knows how it ended.
         """
         self._container_id, self.state = container.container_id, ContainerState.RUNNING
         self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)
-        ran = boot_time() - started if started else (self._now() - parse_time(since)).total_seconds()
+        ran = boot_time() - earlier.started if earlier.started else (self._now() - parse_time(since)).total_seconds()
         concealed = False
         if key := container.labels.get(LABEL_MASKED):
-            seal = Seal(key, secrets_digest)
+            seal = Seal(key, earlier.secrets_digest)
             concealed = not await retry(lambda: self._mask_sealed(seal), on=EngineUnavailableError)
         copying = Copying(self._engine, self.output, self._container_id, None, concealed=concealed)
         async with aclosing(copying):

@@ -1,6 +1,8 @@
 """The life of one job in this runner: examined, claimed, prepared, run, ended, cleaned up after."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -23,6 +25,7 @@ from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
 from stint_runner.job.verdict import OvertakenError, UnstartedError, Verdict
 from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.phases import Report
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadline
@@ -43,20 +46,20 @@ class JobRun:
         self.leased = leased
         self._runner = runner
         self._address = leased.address
-        self._adopted: Job | None = None
+        self._adopted: tuple[Job, Deadline] | None = None
         self._deadline = JobDeadline(runner.deadlines, leased)
         self._preparation: Preparation | None = None
         self._container = JobContainer(runner, leased.address.token, leased.address.job_id)
 
-    def adopt(self, job: Job, deadline: Deadline | None) -> None:
-        """Let `verdict` resume a job that an earlier process of this runner has started, and has left with a deadline.
+    def adopt(self, job: Job, earlier: Deadline) -> None:
+        """Let `verdict` resume a job that an earlier process of this runner started.
 
         Raises:
             StateError: the watchdog cannot be told.
         """
-        self._adopted, self.leased.claimed = job, True
+        self._adopted, self.leased.claimed = (job, earlier), True
         self.leased.holds = self._runner.holds(job)
-        self._deadline.begin(deadline)
+        self._deadline.begin(earlier)
 
     async def verdict(self) -> Verdict:
         """Do for the job what the log says; returns what becomes of its delivery.
@@ -67,12 +70,9 @@ class JobRun:
         """
         if self._adopted:
             # As adoption found it. If later events end it, the lease's keeper hears of them and interrupts the run.
-            return await self._resume(self._adopted)
+            return await self._resume(*self._adopted)
         seen = 0
-        while True:
-            job = await self._load()
-            if job is None:  # it was purged
-                return Verdict.ACK
+        while (job := await self._load()) is not None:
             try:
                 return await self._process(job, barred=job.sequence == seen)
             except UnstartedError as unstarted:
@@ -83,6 +83,7 @@ class JobRun:
             except OvertakenError:
                 log.debug("somebody else's event came first")
             seen = job.sequence
+        return Verdict.ACK  # it was purged
 
     async def _process(self, job: Job, *, barred: bool) -> Verdict:
         """Examine, claim and run a queued job, or take over the job of a lost runner."""
@@ -108,7 +109,7 @@ class JobRun:
             self._deadline.begin()
             await self._claim(job, preparation)
             self._preparation = preparation
-            return await self._run(job, preparation)
+            return await self._run(job, partial(self._start, preparation))
 
     # --- before it is claimed ---------------------------------------------------------------------------------------
 
@@ -151,11 +152,12 @@ class JobRun:
 
     # --- once it is claimed -----------------------------------------------------------------------------------------
 
-    async def _run(self, job: Job, what: Preparation | ContainerInfo) -> Verdict:
-        """Run the container to its exit, whether it is to be made or was started earlier, and record the job's end."""
+    async def _run(self, job: Job, to_exit: Callable[[Report], Awaitable[Exited]]) -> Verdict:
+        """Run the container to its exit, and record the job's end."""
         try:
             async with interrupted_by(self.leased.ended_by_another):
-                how = await self._exit(job, what)
+                with self._runner.phases.of(Place(job.token, job.job_id)) as report:
+                    how = await to_exit(report)
             ended = verdict.exited(self._runner, self._container, self._image(job), how)
         except InterruptedByEventError:
             log.warning("job ended by another")
@@ -174,22 +176,15 @@ class JobRun:
         log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
         return Verdict.ACK
 
-    async def _exit(self, job: Job, what: Preparation | ContainerInfo) -> Exited:
+    async def _start(self, preparation: Preparation, report: Report) -> Exited:
         killed = self.leased.killed
-        with self._runner.phases.of(Place(job.token, job.job_id)) as report:
-            if isinstance(what, Preparation):
-                try:
-                    prepared = await unless(killed, what.run(report))
-                except InterruptedByEventError:
-                    raise JobFailedError("job killed", reason="killed") from None
-                self._runner.space.made()
-                report("running")
-                return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
-            report("running")
-            since, kept = job.time_of(Launched.kind, Started.kind), self._deadline
-            return await self._container.resume(
-                what, killed, started=kept.started, since=since, secrets_digest=kept.secrets_digest
-            )
+        try:
+            prepared = await unless(killed, preparation.run(report))
+        except InterruptedByEventError:
+            raise JobFailedError("job killed", reason="killed") from None
+        self._runner.space.made()
+        report("running")
+        return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
 
     def _before_start(self, prepared: Prepared) -> None:
         """The last look at the clock: this process may have been frozen since the last heartbeat."""
@@ -198,16 +193,21 @@ class JobRun:
         self.leased.check()
         self._deadline.add_container(prepared.container_id, prepared.secrets_digest)
 
-    async def _resume(self, job: Job) -> Verdict:
+    async def _resume(self, job: Job, earlier: Deadline) -> Verdict:
         """Continue an adopted job. Its queue waits until the engine says what became of the container."""
         engine, labels = self._runner.engine, {LABEL_RUNNER: self._runner.id, LABEL_JOB: job.job_id}
-        found, own = await retry(lambda: engine.find(labels), on=EngineError), self._deadline.container_id
+        found = await retry(lambda: engine.find(labels), on=EngineError)
         # A container that somebody made from a commit of the job's has its labels, too.
-        started = [one for one in found if one.started and own in {"", one.container_id}]
+        started = [one for one in found if one.started and earlier.container_id in {"", one.container_id}]
         if started:
-            return await self._run(job, started[0])
+            return await self._run(job, partial(self._continue, job, earlier, started[0]))
         self._deadline.drop()
         return await take_over_own(self._runner, job)
+
+    async def _continue(self, job: Job, earlier: Deadline, container: ContainerInfo, report: Report) -> Exited:
+        report("running")
+        since = job.time_of(Launched.kind, Started.kind)
+        return await self._container.resume(container, self.leased.killed, earlier, since=since)
 
     def _image(self, job: Job) -> str:
         """As the payload named it, "" if that is not known."""

@@ -10,7 +10,7 @@ from stint.core.events import Ended, Held, Launched
 from stint.core.job import Job
 from stint.ports import Delivery
 from stint_runner.engine.removal import cleared, remove_containers
-from stint_runner.job.verdict import Verdict
+from stint_runner.job.verdict import Verdict, never_ran
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 
@@ -48,10 +48,8 @@ async def take_over_own(runner: Runner, job: Job) -> Verdict:
     # For as long as it takes: while the engine does not answer, nobody knows that the job does not run.
     leftovers = await retry(lambda: remove_containers(runner.engine, job.job_id), on=EngineError)
     runner.deadlines.drop(job.job_id)
-    if leftovers or Launched.kind in job.facts:
-        ended = _lost(runner)
-    else:
-        ended = runner.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER, output_complete=True)
+    launched = leftovers or Launched.kind in job.facts
+    ended = _lost(runner) if launched else never_ran(runner, "failed", "internal", NO_CONTAINER)
     await append_events(runner.log, job.token, job.job_id, ended)
     log.warning("job of an earlier process ended", reason=ended.reason)
     if not leftovers:

@@ -6,6 +6,7 @@ by its own clock, from the moment it sent its last confirmed renewal.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import msgspec
@@ -20,11 +21,6 @@ CLOCK_SKEW: Final = 1.0
 """δ: seconds for clocks that run at different speeds, and for scheduling."""
 SERVER_MARGIN: Final = 2.0
 """S: seconds by which a server's restart can shorten a lease (up to 1 was measured)."""
-
-
-def server_margin(lease: float) -> float:
-    """S, scaled down for leases that are shorter than the default 30 s."""
-    return min(SERVER_MARGIN, lease / 15)
 
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +61,8 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def margin(self) -> float:
-        """S."""
-        return server_margin(self.lease)
+        """S, scaled down for leases that are shorter than the default 30 s."""
+        return min(SERVER_MARGIN, self.lease / 15)
 
     def check(self) -> None:
         """Check the inequalities on which "one job at a time" depends.
@@ -109,11 +105,9 @@ class Lease:
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
-        """Renew the lease until cancelled.
+        """Renew the lease until cancelled, and call `after_each` after each renewal.
 
-        Args:
-            after_each: called after each renewal.
-            pull_again: called if the consumer is gone; may call `take_delivery` with a delivery of a new one.
+        `pull_again` is called if the consumer is gone, and may call `take_delivery` with a delivery of a new one.
 
         Raises:
             LeaseLostError: the lease is lost. Nothing may be renewed or acknowledged any more.
@@ -176,11 +170,9 @@ class Lease:
 
     async def look(self, call: Callable[[], Awaitable[None]]) -> None:
         """Call, within the time of a renewal, and ignore a failure."""
-        try:
+        with suppress(StintError, TimeoutError):  # the next heartbeat calls again
             async with asyncio.timeout(self.times.request_timeout):
                 await call()
-        except (StintError, TimeoutError):
-            return  # the next heartbeat calls again
 
     def _lose(self, sentence: str) -> NoReturn:
         self.lost = True

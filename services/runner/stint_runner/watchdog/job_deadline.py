@@ -24,26 +24,10 @@ class JobDeadline:
         """Whether the watchdog watches the job."""
         return self._deadline is not None
 
-    @property
-    def container_id(self) -> str:
-        """The engine's id of its container, "" if that is not known."""
-        return self._deadline.container_id if self._deadline else ""
-
-    @property
-    def secrets_digest(self) -> str:
-        """Identifies the job's secrets file (see `Seal`), "" if it is not known."""
-        return self._deadline.secrets_digest if self._deadline else ""
-
-    @property
-    def started(self) -> float:
-        """When its container was about to be started, by `linux.boot_time`; 0 if that is not known."""
-        return self._deadline.started if self._deadline else 0
-
     def begin(self, earlier: Deadline | None = None) -> None:
         """Let the watchdog watch the job, and extend the deadline with each renewal of its lease.
 
-        Args:
-            earlier: as an earlier process of this runner left it.
+        `earlier` is what an earlier process of this runner left of a job that is adopted.
 
         Raises:
             StateError: it cannot be written; or no watchdog runs, and the job can wait.
