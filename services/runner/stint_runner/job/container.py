@@ -81,9 +81,9 @@ class JobContainer:
             EngineError: it was not started, or nobody knows how it ended; `state` tells which.
         """
         self._container_id, self.timeout = prepared.container_id, prepared.timeout
-        if prepared.payload.mask_secrets:
-            await self._mask(prepared.secrets.values())
-        attached = await self._engine.attach(self._container_id, tty=prepared.payload.tty)
+        if prepared.masked:
+            await self._mask(prepared.masked)
+        attached = await self._engine.attach(self._container_id, tty=prepared.tty)
         started = asyncio.Event()
         # Reading begins before the start: otherwise a connection that broke before it would be taken, once the
         # container has exited, for the end of its output.

@@ -1,7 +1,7 @@
 """From a claimed job's sealed payload to a container that is ready to start."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,19 +40,19 @@ PULLS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A container that is ready to start, what it was made for, and the secret values in it by variable.
+    """A container that is ready to start.
 
     Attributes:
         timeout: seconds that it may run, 0 for no limit.
         secrets_digest: by which its secrets file is known again (see `stint_runner.inputs.secretfile.Seal`).
-        payload: without its content, which is in the container.
+        masked: the secret values to mask in its output.
     """
 
     container_id: str
+    tty: bool
     timeout: float
     secrets_digest: str
-    payload: JobPayload = field(repr=False)
-    secrets: Mapping[str, Any] = field(repr=False)
+    masked: Collection[Any] = field(repr=False)
 
 
 class Preparation:
@@ -109,10 +109,10 @@ class Preparation:
         self._share.shrink(0)
         return Prepared(
             container_id=container_id,
+            tty=payload.tty,
             timeout=spec.limits.timeout,
             secrets_digest=Seal.of(secrets.file, self._seal_key).digest,
-            payload=payload,
-            secrets=secrets.values,
+            masked=secrets.values.values() if payload.mask_secrets else (),
         )
 
     # --- the payload --------------------------------------------------------------------------------------------------
