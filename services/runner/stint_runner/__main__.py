@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import structlog
@@ -32,7 +33,7 @@ from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import Engine
-from stint_runner.housekeeping.image_keeper import ImageKeeper, ImageRecords
+from stint_runner.housekeeping.image_keeper import ImageKeeper
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.housekeeping.presence import Presence
 from stint_runner.inputs.image_files import ImageLibrary
@@ -80,12 +81,10 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
         abandoning = asyncio.create_task(_abandon_once_closed(broker), name="abandon")
         try:
             deadlines = await unless(stopping, _deadlines(settings))
-            try:
+            with closing(deadlines):
                 async with guarded(deadlines, watchdog) as guard:
                     runner = _runner(settings, broker, vault, session, engine, deadlines, queues, clock)
                     await _work(runner, queues, broker, clock, readiness, guard, stopping)
-            finally:
-                deadlines.close()
         except InterruptedByEventError:
             log.info("stopped before it could start")
         finally:
@@ -203,7 +202,7 @@ def _background(
         BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftover containers are not removed."),
     ]
     if settings.image_retention:
-        keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)
+        keeper = ImageKeeper(broker, engine, retention=settings.image_retention)
         engine.tell_of_images(keeper.used)
         parts.append(BackgroundTask(name="images", run=keeper.run, missing="Unused images are not removed."))
     return Background(*parts)

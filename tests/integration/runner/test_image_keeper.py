@@ -14,11 +14,11 @@ from stint.core.errors import EngineError
 from stint.core.job import State
 from stint.core.names.streams import IMAGES_BUCKET, image_key, kv_stream
 from stint.core.names.subjects import kv_subject
-from stint.jetstream import Broker
+from stint.jetstream import Broker, Bucket
 from stint.jetstream.wire.protocol import raw_message
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, ImageRecords
+from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, image_record
 from tests.support.brokers import connected
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.runner_bench import make_bench
@@ -40,12 +40,11 @@ class House:
     names: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.records = ImageRecords(self.broker)
         self.keeper = self.another_keeper(self.engine)
 
     def another_keeper(self, engine: DockerEngine) -> ImageKeeper:
         """As of another runner."""
-        keeper = ImageKeeper(self.records, engine, retention=DAY, now=lambda: self.clock[0])
+        keeper = ImageKeeper(self.broker, engine, retention=DAY, now=lambda: self.clock[0])
         engine.tell_of_images(keeper.used)
         return keeper
 
@@ -73,8 +72,9 @@ class House:
         return await self.keeper.sweep()
 
     async def record(self, image_id: str) -> ImageRecord | None:
-        _, record = await self.records.get(await id_of_engine(self.engine), image_id)
-        return record
+        key = image_key(await id_of_engine(self.engine), image_id)
+        entry = await Bucket(self.broker, IMAGES_BUCKET).read(key)
+        return image_record(entry.value) if entry else None
 
 
 async def id_of_engine(engine: DockerEngine) -> str:
@@ -306,7 +306,7 @@ async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str)
             return removed
 
     engine = Failing(HOST)
-    async with meanwhile(ImageKeeper(house.records, engine, retention=0.2).run()), asyncio.timeout(20):
+    async with meanwhile(ImageKeeper(house.broker, engine, retention=0.2).run()), asyncio.timeout(20):
         await gone.wait()
     assert image not in await house.tags()
     await engine.close()

@@ -1,7 +1,7 @@
 """Removes images that runners pulled and that no job has used for a while, and no others."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final
 
@@ -35,11 +35,9 @@ _BROKER: Final = (BrokerUnavailableError, BrokerRefusedError)
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that a runner pulled onto an engine that did not have it.
+    """An image that runners pulled, by these names, onto an engine that did not have it.
 
-    Attributes:
-        names: all by which runners pulled it.
-        used: when a job last used it, in Unix seconds.
+    `used` is when a job last used it, in Unix seconds.
     """
 
     engine_id: str
@@ -48,34 +46,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     used: float
 
 
-class ImageRecords:
-    """The KV bucket `images`. Every method raises `BrokerUnavailableError` and `BrokerRefusedError`."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._bucket = Bucket(broker, IMAGES_BUCKET)
-
-    async def get(self, engine_id: str, image_id: str) -> tuple[int, ImageRecord | None]:
-        """A key's revision, 0 if it never was; and its value, None if it was deleted or never was."""
-        entry = await self._bucket.read(image_key(engine_id, image_id))
-        return (entry.revision, _record(entry.value)) if entry else (0, None)
-
-    async def put(self, record: ImageRecord, *, revision: int, keep: float) -> bool:
-        """Write a record for `keep` seconds, unless it has changed since `revision`. Returns whether it was written."""
-        key = image_key(record.engine_id, record.image_id)
-        return bool(await self._bucket.write(key, encode(record), revision=revision, ttl=keep))
-
-    async def delete(self, record: ImageRecord, *, revision: int) -> None:
-        """Delete a record, unless it has changed since `revision`."""
-        await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)
-
-    async def of_engine(self, engine_id: str) -> AsyncIterator[tuple[int, ImageRecord]]:
-        """All of an engine's records, with their revisions. What is written meanwhile comes again."""
-        async for entry in self._bucket.entries(images_of(engine_id)):
-            if record := _record(entry.value):
-                yield entry.revision, record
-
-
-def _record(value: bytes | None) -> ImageRecord | None:
+def image_record(value: bytes | None) -> ImageRecord | None:
     """None for a deletion, an expired key's marker, and what is no record."""
     try:
         return decode(value or b"", ImageRecord)
@@ -84,7 +55,7 @@ def _record(value: bytes | None) -> ImageRecord | None:
 
 
 class ImageKeeper:
-    """Keeps records of pulled images in NATS, where all runners of an engine find them.
+    """Keeps records of pulled images in the KV bucket `images`, where all runners of an engine find them.
 
     An image gets a record only if the engine did not have it before the pull, and only images with a record are
     removed, `retention` seconds after their last use by a job. An image that is in use, or that somebody else named,
@@ -92,9 +63,9 @@ class ImageKeeper:
     """
 
     def __init__(
-        self, records: ImageRecords, engine: Engine, *, retention: float, now: Callable[[], float] = time.time
+        self, broker: Broker, engine: Engine, *, retention: float, now: Callable[[], float] = time.time
     ) -> None:
-        self._records = records
+        self._bucket = Bucket(broker, IMAGES_BUCKET)
         self._engine = engine
         self._retention = retention
         self._now = now
@@ -127,21 +98,28 @@ class ImageKeeper:
         """
         if not await self._known():
             return []
-        await self._tell()
+        untold, self._untold = self._untold, []
+        for use in untold:
+            await self._note(use)
         images = await self._engine.images()
         self._noted = {image_id: noted for image_id, noted in self._noted.items() if image_id in images}
-        records = [found async for found in self._records.of_engine(self._engine_id)]
-        return [record.image_id for revision, record in records if await self._is_removed(record, revision, images)]
+        entries = [entry async for entry in self._bucket.entries(images_of(self._engine_id))]
+        records = [(entry.revision, image_record(entry.value)) for entry in entries]
+        return [
+            record.image_id
+            for revision, record in records
+            if record and await self._is_removed(record, revision, images)
+        ]
 
     async def _is_removed(self, record: ImageRecord, revision: int, images: Mapping[str, bool]) -> bool:
         if record.image_id not in images:
-            await self._records.delete(record, revision=revision)
+            await self._delete(record, revision)
             return False
         if not images[record.image_id]:
             if self._now() - record.used < self._retention:
                 return False
             if await self._remove(record):
-                await self._records.delete(record, revision=revision)
+                await self._delete(record, revision)
                 return True
         await self._put(msgspec.structs.replace(record, used=self._now()), revision)
         return False
@@ -161,11 +139,6 @@ class ImageKeeper:
         self._engine_id = str((await self._engine.info()).get("engine_id", ""))
         return self._engine_id
 
-    async def _tell(self) -> None:
-        untold, self._untold = self._untold, []
-        for use in untold:
-            await self._note(use)
-
     async def _note(self, use: ImageUse) -> None:
         """Record a use now, or with the next sweep."""
         try:
@@ -181,9 +154,9 @@ class ImageKeeper:
         if not (self._engine_id or await self._known()):
             return True
         for _ in range(_TRIES):
-            revision, stored = await self._records.get(self._engine_id, use.image_id)
-            record = self._updated(stored, use)
-            if record is None or await self._put(record, revision):
+            entry = await self._bucket.read(image_key(self._engine_id, use.image_id))
+            record = self._updated(image_record(entry.value) if entry else None, use)
+            if record is None or await self._put(record, entry.revision if entry else 0):
                 return True
         return False
 
@@ -199,4 +172,10 @@ class ImageKeeper:
         )
 
     async def _put(self, record: ImageRecord, revision: int) -> bool:
-        return await self._records.put(record, revision=revision, keep=self._retention + FORGOTTEN_AFTER)
+        """Write a record, unless it has changed since that revision. Returns whether it was written."""
+        key, keep = image_key(record.engine_id, record.image_id), self._retention + FORGOTTEN_AFTER
+        return bool(await self._bucket.write(key, encode(record), revision=revision, ttl=keep))
+
+    async def _delete(self, record: ImageRecord, revision: int) -> None:
+        """Delete a record, unless it has changed since that revision."""
+        await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)
