@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -56,13 +55,8 @@ def kill_container(container_id: str) -> int:
 
     None where the engine is on another machine, or this process sees only its own container's.
     """
-    return sum(_kill(pid, container_id) for pid in _processes(container_id))
-
-
-def _processes(container_id: str) -> Iterator[int]:
-    for path in _PROC.iterdir():
-        if path.name.isdigit() and _is_of(int(path.name), container_id):
-            yield int(path.name)
+    pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
+    return sum(_kill(pid, container_id) for pid in pids if _is_of(pid, container_id))
 
 
 def _is_of(pid: int, container_id: str) -> bool:

@@ -52,10 +52,8 @@ class Readiness:
 async def check_engine(engine: Engine, runtime: str) -> None:
     """Refuse to start with an engine on which every job would fail: it lacks the log driver or the OCI runtime.
 
-    Limits that it cannot enforce are only a warning in the log.
-
-    Runtimes of containerd's own (`io.containerd.…`) are not among those that an engine names. Nor is an engine waited
-    for that does not answer.
+    Limits that it cannot enforce are only logged. Runtimes of containerd's own (`io.containerd.…`) are not among those
+    that an engine names. An engine that does not answer is not waited for.
 
     Raises:
         ConfigError: names what is missing.

@@ -137,11 +137,7 @@ def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
 
 @contextmanager
 def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = EngineError) -> Iterator[None]:
-    """Map the errors of aiodocker and its connection.
-
-    Args:
-        done: statuses that mean that nothing is left to do.
-        missing: the class for 404.
+    """Map the errors of aiodocker and its connection. `done` are statuses that need nothing, `missing` is for 404.
 
     Raises:
         EngineUnavailableError: no connection, a connection that broke, a time-out, or a gateway's error.

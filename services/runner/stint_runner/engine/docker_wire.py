@@ -65,7 +65,7 @@ def create_config(spec: ContainerSpec) -> dict[str, Any]:
         "OpenStdin": False,
         "Tty": spec.tty,
         "Labels": dict(spec.labels),
-        "Env": _last_of_each(spec),
+        "Env": list({entry.partition("=")[0]: entry for entry in spec.env}.values()),  # the last of each name
         "HostConfig": _host_config(spec),
     }
     if spec.entrypoint:
@@ -116,10 +116,6 @@ def _limits(limits: Limits) -> dict[str, Any]:
     if limits.pids:
         host["PidsLimit"] = limits.pids
     return host
-
-
-def _last_of_each(spec: ContainerSpec) -> list[str]:
-    return list({entry.partition("=")[0]: entry for entry in spec.env}.values())
 
 
 def label_filter(labels: Mapping[str, str]) -> str:

@@ -36,12 +36,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """Content that was checked.
-
-    Attributes:
-        archive: the gzipped tar as submitted, for `Engine.put_archive`.
-        manifest: its `gostint.yml`, empty if it has none.
-    """
+    """Content that was checked: the gzipped tar as it was submitted, and its `gostint.yml`, empty if it has none."""
 
     archive: bytes
     manifest: Manifest
@@ -155,7 +150,8 @@ def _checked(packed: bytes) -> bytes | None:
         document = _last_document(Tarball(plain.read))
     except _TAR_ERRORS as error:
         plain.drain()  # if the gzip is broken, too, report that
-        raise _failed(f"Failed content tar: {_fault(error)}") from None
+        fault = str(error) if isinstance(error, tarfile.TarError) else "invalid header"
+        raise _failed(f"Failed content tar: {fault}") from None
     plain.drain()
     return document
 
@@ -170,10 +166,6 @@ def _last_document(tar: Tarball) -> bytes | None:
                 raise _failed(f"Failed parsing yaml in gostint.yml: over {MAX_DOCUMENT} bytes")
             document = tar.data(entry) if entry.regular else None
     return document
-
-
-def _fault(error: Exception) -> str:
-    return str(error) if isinstance(error, tarfile.TarError) else "invalid header"
 
 
 def _failed(sentence: str) -> JobFailedError:

@@ -14,13 +14,7 @@ ENTRY: Final = f"gostint:x:{USER_ID}:{USER_ID}:gostint:/tmp:/bin/sh".encode()
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A regular file of an overlay.
-
-    Attributes:
-        path: where it goes, from `/`.
-        data: its bytes. May be secret, so they are not in `repr`.
-        owner: user and group id.
-    """
+    """A regular file of an overlay; `owner` is user and group id. Its bytes may be secret, and are not in `repr`."""
 
     path: str
     data: bytes

@@ -17,13 +17,7 @@ SMALL: Final = 16 * 1024
 
 
 class ImageFiles(msgspec.Struct, frozen=True):
-    """What an image has of these files; None for a file that it does not have.
-
-    Attributes:
-        image_id: the engine's id of the image, "" if it does not say.
-        manifest: `/gostint_image.yml`.
-        passwd: `/etc/passwd`.
-    """
+    """An image's `/gostint_image.yml` and `/etc/passwd`, None if it does not have one; its id is "" if it has none."""
 
     image_id: str
     manifest: bytes | None

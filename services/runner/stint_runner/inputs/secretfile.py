@@ -131,9 +131,8 @@ def render(values: Mapping[str, Any], file_type: str) -> tuple[str, bytes]:
 def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = False) -> Member:
     """The file for the container's overlay: 0400 and the job's user's; with `compat` 0444 and root's."""
     path, data = render(values, file_type)
-    if compat:
-        return Member(path=path, data=data, mode=0o444, owner=0)
-    return Member(path=path, data=data, mode=0o400, owner=USER_ID)
+    mode, owner = (0o444, 0) if compat else (0o400, USER_ID)
+    return Member(path=path, data=data, mode=mode, owner=owner)
 
 
 class Seal(msgspec.Struct, frozen=True):

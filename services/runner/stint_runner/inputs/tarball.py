@@ -136,10 +136,9 @@ def _name(
     kind: bytes, header: tarfile.TarInfo, records: Mapping[bytes, bytes], extensions: Mapping[bytes, bytes]
 ) -> str:
     """The name as Docker has it."""
-    if long_name := extensions.get(tarfile.GNUTYPE_LONGNAME, b"").partition(b"\0")[0]:
-        return _text(long_name)
-    if records.get(b"path"):
-        return _text(records[b"path"])
+    long_name = extensions.get(tarfile.GNUTYPE_LONGNAME, b"").partition(b"\0")[0] or records.get(b"path", b"")
+    if long_name:
+        return long_name.decode("utf-8", "surrogateescape")
     cut = kind == tarfile.AREGTYPE and header.isdir()  # frombuf removed the slash
     return f"{header.name}/" if cut else header.name
 
@@ -165,10 +164,6 @@ def _pax_size(value: bytes) -> int:
     if not _PAX_SIZE.fullmatch(value):
         raise tarfile.HeaderError("invalid header")
     return int(value)
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
 
 
 def _padded(size: int) -> int:

@@ -27,12 +27,7 @@ CHUNK: Final = 512 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """A job that can be claimed.
-
-    Attributes:
-        opened: its payload, None if only the job's own token may open it.
-        sealed: its payload in that case.
-    """
+    """A job that can be claimed. If only its own token may open the payload, there is `sealed` instead of `opened`."""
 
     ticket: Ticket
     opened: Opened | None = field(repr=False)
@@ -53,7 +48,8 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     if submitted is None:
         raise RejectedError("What was submitted is not a submission.")
     runner.space.check()
-    await share.take(_memory(submitted))
+    # The submission is not believed to be smaller than its chunks allow.
+    await share.take(OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK, 0))
     ticket, sealed, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),
         _sealed(runner, job, submitted),
@@ -82,8 +78,3 @@ async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Op
     """The payload, None if only the job's own token may open it."""
     runner.opener.check_payload(sealed, ticket)
     return await runner.opener.payload(sealed, queue_name(job.token))
-
-
-def _memory(submitted: Submitted) -> int:
-    """Bytes that opening a payload takes. The submission is not believed to be smaller than its chunks allow."""
-    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 
 import structlog
 
@@ -95,18 +96,18 @@ def exited(runner: Runner, container: JobContainer, image: str, how: Exited) -> 
 
 def failed(runner: Runner, container: JobContainer, image: str, error: Exception) -> Ended:
     """A job that could not be run to its container's exit."""
+    ended = partial(_ended, runner, container, image)
     match error:
         case JobFailedError():
-            return _ended(runner, container, image, error.status, error.reason, error.sentence)
+            return ended(error.status, error.reason, error.sentence)
         case EngineError() if container.ran:
-            sentence = f"How the container ended is not known: {error.sentence}"
-            return _ended(runner, container, image, "unknown", "container", sentence)
+            return ended("unknown", "container", f"How the container ended is not known: {error.sentence}")
         case EngineError():
-            return _ended(runner, container, image, "failed", "container", f"Run container failed: {error.sentence}")
+            return ended("failed", "container", f"Run container failed: {error.sentence}")
         case VaultError():
-            return _ended(runner, container, image, "failed", "secrets", f"Vault did not answer: {error.sentence}")
+            return ended("failed", "secrets", f"Vault did not answer: {error.sentence}")
     log.error("internal error", exc_info=error)
-    return _ended(runner, container, image, "unknown" if container.ran else "failed", "internal", _internal(error))
+    return ended("unknown" if container.ran else "failed", "internal", _internal(error))
 
 
 def gave_up(runner: Runner, job: Job, error: Exception) -> Ended:

@@ -76,10 +76,7 @@ class LoginSource(Protocol):
     """A place that has logins."""
 
     async def login(self, registry: str) -> RegistryLogin | None:
-        """The login for a registry, None if there is none.
-
-        Args:
-            registry: as `stint_runner.registry.references.registry_name` writes it.
+        """The login for a registry, named as `registry_name` does; None if there is none.
 
         Raises:
             LoginError: the source cannot be read, or holds something else.

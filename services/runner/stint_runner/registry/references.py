@@ -109,12 +109,9 @@ def registry_name(address: str) -> str:
 
 
 def matches(image: str, patterns: str) -> bool:
-    """Whether an image may run.
+    """Whether an image may run: comma-separated shell patterns, case-sensitive, of which none allows nothing.
 
-    Args:
-        image: the reference as given.
-        patterns: comma-separated shell patterns, case-sensitive, on the reference as given or with its tag. `*` also
-            stands for `/`. No pattern allows nothing.
+    They are compared with the reference as given, and with its tag. `*` also stands for `/`.
 
     Raises:
         ImageError: not a reference.

@@ -20,7 +20,7 @@ import structlog
 from stint.core.errors import ConfigError, EngineError
 from stint.process import logs
 from stint.process.core_dumps import prevent_core_dumps
-from stint.process.signals import stopping_signals
+from stint.process.signals import on_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import Engine, EngineAccess
@@ -135,17 +135,15 @@ class Watchdog:
 
 async def _watch(folder: Path, runner: int, engine: Engine) -> None:
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in stopping_signals():
-        loop.add_signal_handler(number, stopping.set)
-    watchdog = Watchdog(Deadlines(folder), engine, runner)
-    sys.stdout.buffer.write(READY)
-    sys.stdout.buffer.flush()
-    try:
-        with contextlib.suppress(InterruptedByEventError):
-            await unless(stopping, watchdog.run())
-    finally:
-        await engine.close()
+    async with on_signals(stopping.set):
+        watchdog = Watchdog(Deadlines(folder), engine, runner)
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+        try:
+            with contextlib.suppress(InterruptedByEventError):
+                await unless(stopping, watchdog.run())
+        finally:
+            await engine.close()
 
 
 class Access(msgspec.Struct, frozen=True):
