@@ -202,7 +202,8 @@ def _background(
         BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftover containers are not removed."),
     ]
     if settings.image_retention:
-        keeper = ImageKeeper(broker, engine, retention=settings.image_retention)
+        retention = settings.image_retention
+        keeper = ImageKeeper(broker, engine, retention=retention, now=lambda: clock.now().timestamp())
         engine.tell_of_images(keeper.used)
         parts.append(BackgroundTask(name="images", run=keeper.run, missing="Unused images are not removed."))
     return Background(*parts)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -306,7 +307,8 @@ async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str)
             return removed
 
     engine = Failing(HOST)
-    async with meanwhile(ImageKeeper(house.broker, engine, retention=0.2).run()), asyncio.timeout(20):
+    keeper = ImageKeeper(house.broker, engine, retention=0.2, now=time.time)
+    async with meanwhile(keeper.run()), asyncio.timeout(20):
         await gone.wait()
     assert image not in await house.tags()
     await engine.close()

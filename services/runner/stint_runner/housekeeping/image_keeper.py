@@ -1,6 +1,5 @@
 """Removes images that runners pulled and that no job has used for a while, and no others."""
 
-import time
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final
@@ -59,12 +58,10 @@ class ImageKeeper:
 
     An image gets a record only if the engine did not have it before the pull, and only images with a record are
     removed, `retention` seconds after their last use by a job. An image that is in use, or that somebody else named,
-    stays. For an engine without an id nothing is done. `now` is the wall clock, in Unix seconds.
+    stays. For an engine without an id nothing is done. `now` is the clock of NATS, in Unix seconds.
     """
 
-    def __init__(
-        self, broker: Broker, engine: Engine, *, retention: float, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, broker: Broker, engine: Engine, *, retention: float, now: Callable[[], float]) -> None:
         self._bucket = Bucket(broker, IMAGES_BUCKET)
         self._engine = engine
         self._retention = retention
