@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from stint.core.errors import EngineError
+from stint.core.errors import ConfigError, EngineError
 from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors
+from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors, tls_context
 from stint_runner.engine.docker_images import pull_error
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
@@ -313,3 +313,8 @@ async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[
     with pytest.raises(EngineError, match="cannot be read"), capture_logs() as logs:
         await engine.ensure_image("app", always=True)
     assert [isinstance(entry["exc_info"], Exception) for entry in logs] == [True], "it may be a fault of Stint's own"
+
+
+def test_certificates_of_a_user_without_a_home_are_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match=r"^DOCKER_CERT_PATH: .*~no-such-user/certs"):
+        tls_context("tcp://engine:2376", cert_path="~no-such-user/certs")

@@ -62,16 +62,18 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
     """
     if not host.startswith(("tcp://", "https://")) or not (cert_path or verify):
         return None
-    folder = Path(cert_path or "~/.docker").expanduser()
-    authority, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    folder = Path(cert_path or "~/.docker")
     try:
+        folder = folder.expanduser()
+        authority, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
         context = create_default_context(cafile=authority)
         # Python 3.13 sets it, and certificates made by Docker's own instructions do not pass it.
         context.verify_flags &= ~VERIFY_X509_STRICT
         if certificate.exists() or key.exists():
             context.load_cert_chain(certificate, key, password=lambda: "")  # or it would ask on the terminal
-    except OSError as error:  # also the base of SSLError
-        raise ConfigError(f"DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}: {error}.") from None
+    except (OSError, RuntimeError) as error:  # an SSLError is an OSError; a missing home folder is a RuntimeError
+        reason = str(error).removesuffix(".")
+        raise ConfigError(f"DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}: {reason}.") from None
     return context
 
 
