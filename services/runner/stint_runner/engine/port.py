@@ -104,16 +104,12 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineAccess(Protocol):
-    """Where an engine is: the settings of a runner, or what its watchdog is told of them."""
+    """Where an engine is: the settings of a runner, or what its watchdog is told of them. See `EngineSettings`."""
 
-    @property
-    def docker_host(self) -> str: ...  # noqa: D102 - see `stint.process.settings.EngineSettings`
-    @property
-    def docker_cert_path(self) -> str: ...  # noqa: D102
-    @property
-    def docker_tls_verify(self) -> str: ...  # noqa: D102
-    @property
-    def docker_api_version(self) -> str: ...  # noqa: D102
+    docker_host: str
+    docker_cert_path: str
+    docker_tls_verify: str
+    docker_api_version: str
 
 
 class Engine(Protocol):

@@ -63,11 +63,11 @@ class JobDeadline:
             self._deadlines.drop(self._leased.address.job_id)
 
     def _confirm(self, confirmed: float) -> None:
-        delivery = self._leased.lease.delivery
+        delivery, times = self._leased.lease.delivery, self._leased.lease.times
         if self._deadline and delivery.ack_subject == self._deadline.ack_subject and self._written is self._deadline:
             self._deadlines.confirm(self._deadline.job_id, confirmed)
         else:
-            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
+            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=times.watchdog)
 
     def _change(self, **fields: str | float) -> None:
         """If it cannot be written, this is tried again with each renewal. Until then the old one is extended."""

@@ -146,7 +146,7 @@ async def _watch(folder: Path, runner: int, engine: Engine) -> None:
             await engine.close()
 
 
-class Access(msgspec.Struct, frozen=True):
+class Access(msgspec.Struct):
     """Where the engine is, as the runner tells its watchdog. See `stint_runner.engine.port.EngineAccess`."""
 
     docker_host: str = ""
