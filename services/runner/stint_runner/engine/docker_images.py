@@ -23,10 +23,6 @@ _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 
 
-class _PullError(Exception):
-    """One attempt at a pull failed; the text is the engine's, without the login."""
-
-
 class DockerImages:
     """The part of `Engine` that deals with images, and the connection, which is made with the first call.
 
@@ -134,7 +130,7 @@ class DockerImages:
         try:
             again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
             await again(_worth_another_try, self._attempt, reference, login, progress, errors)
-        except _PullError:
+        except ImageError:
             raise ImageError(all_attempts_failed(errors, *remarks)) from None
 
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
@@ -148,14 +144,14 @@ class DockerImages:
     async def _attempt(
         self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]
     ) -> None:
-        """Pull once. An error is appended to `errors` and raised."""
+        """Pull once. An error is appended to `errors` and raised, in the engine's words without the login."""
         try:
             await self._pull_once(reference, login, progress)
         except EngineUnavailableError:
             raise
         except EngineError as error:
             errors.append(login.hidden_in(str(error)) if login else str(error))
-            raise _PullError(errors[-1]) from None
+            raise ImageError(errors[-1]) from None
 
     async def _pull_once(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> None:
         """Aiodocker's own pull takes a connection that breaks for the end."""
@@ -176,7 +172,7 @@ class DockerImages:
 
 
 def _worth_another_try(error: Exception) -> bool:
-    return isinstance(error, _PullError) and is_transient(str(error))
+    return isinstance(error, ImageError) and is_transient(str(error))
 
 
 def pull_error(line: bytes) -> str:

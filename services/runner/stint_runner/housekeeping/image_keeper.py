@@ -30,7 +30,6 @@ NOTED_EVERY: Final = 60.0
 """Seconds that pass at least between two records of an image's use here; at most a tenth of the retention."""
 _TRIES: Final = 5
 """Attempts to write a record that other runners change at the same time."""
-_BROKER: Final = (BrokerUnavailableError, BrokerRefusedError)
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +139,7 @@ class ImageKeeper:
         """Record a use now, or with the next sweep."""
         try:
             noted = await self._is_noted(use)
-        except (*_BROKER, EngineError) as error:
+        except (BrokerUnavailableError, BrokerRefusedError, EngineError) as error:
             log.warning("use of an image not recorded yet", image=use.name, error=error.sentence)
             noted = False
         if not noted:

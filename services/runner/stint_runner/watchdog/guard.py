@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -57,15 +57,17 @@ class _Process:
         self._popen.wait()
         self._ended.set()
 
-    async def ready(self) -> bool:
-        """Whether it watches."""
-        if self._popen.stdout is None:
-            return False
-        try:
+    async def ready(self) -> None:
+        """Return once it watches.
+
+        Raises:
+            WatchdogError: it does not.
+        """
+        with suppress(TimeoutError):
             async with asyncio.timeout(READY_WITHIN):
-                return await asyncio.to_thread(self._popen.stdout.readline) == READY
-        except TimeoutError:
-            return False
+                if self._popen.stdout and await asyncio.to_thread(self._popen.stdout.readline) == READY:
+                    return
+        raise WatchdogError
 
     async def wait(self) -> int:
         """Its exit code."""
@@ -146,14 +148,11 @@ class Guard:
 
 async def _start(folder: Path, module: str) -> _Process:
     process = _Process(folder, module)
-    ready = False
     try:
-        ready = await process.ready()
-    finally:
-        if not ready:
-            await process.stop()
-    if not ready:
-        raise WatchdogError
+        await process.ready()
+    except BaseException:
+        await process.stop()
+        raise
     return process
 
 
