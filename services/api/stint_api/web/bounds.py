@@ -71,11 +71,7 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     def enter(self, caller: str) -> Callable[[], None]:
-        """Count one more, until the returned function is called.
-
-        Raises:
-            RefusalError: the caller has as many as it may.
-        """
+        """Count one more until the returned function is called. Raises RefusalError if there are too many."""
         if self._open[caller] >= self._limit:
             sentence = f"There are {self._limit} open event streams and large answers of this caller already."
             raise RefusalError(HTTPStatus.TOO_MANY_REQUESTS, sentence, retry_after=RETRY_AFTER)

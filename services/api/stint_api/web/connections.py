@@ -11,13 +11,11 @@ import sys
 import termios
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import structlog
-from uvicorn import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-from uvicorn.server import ServerState
 
 from stint.process.settings import ApiSettings
 from stint_api.errors import RETRY_AFTER, RefusalError, error_answer
@@ -43,22 +41,14 @@ class _LimitedProtocol(TrackedProtocol):
     limits: ClassVar[ApiSettings]
     tls: ClassVar[ssl.SSLContext | None]
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._transports: list[asyncio.Transport] = []
-        self._early = bytearray()
-        self._timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
-        self._began = 0.0
-        self._received = 0
-        self._ours = False
-        self._lingered = 0
+    _transports: tuple[asyncio.Transport, ...] = ()
+    _early: bytes = b""
+    _timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+    _began: float = 0.0
+    _received: int = 0
+    _ours: bool = False
+    _lingered: int = 0
 
     # --- what asyncio and uvicorn call ------------------------------------------------------------------------------
 
@@ -130,7 +120,7 @@ class _LimitedProtocol(TrackedProtocol):
         super().connection_made(transport)
         # `pause_writing` is then called as soon as anything waits for the client to read it.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._transports.append(transport)
+        self._transports += (transport,)
 
     async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
         """Agree on TLS. A listener with TLS calls its protocol only after the handshake: until then nobody counts."""
@@ -153,7 +143,7 @@ class _LimitedProtocol(TrackedProtocol):
         self._attach(encrypted)
         self._wait_for_head()
         if self._early:
-            self.data_received(bytes(self._early))
+            self.data_received(self._early)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

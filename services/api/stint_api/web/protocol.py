@@ -3,13 +3,10 @@
 Uvicorn itself takes heads of any size, and any number of requests ahead of their answers.
 """
 
-import asyncio
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
-from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers, in a head that comes in pieces."""
@@ -26,24 +23,13 @@ class Part(Enum):
 
 
 class TrackedProtocol(HttpToolsProtocol):
-    """One connection.
+    """One connection."""
 
-    Attributes:
-        owed: what the client has to send next.
-        head_began: whether it has sent a part of a head.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.owed = Part.HEAD
-        self.head_began = False
-        self._head_size = 0
+    owed: Part = Part.HEAD
+    """What the client has to send next."""
+    head_began: bool = False
+    """Whether it has sent a part of a head."""
+    _head_size: int = 0
 
     def part_complete(self) -> None:
         """Called when a head or a whole request is complete."""

@@ -35,12 +35,9 @@ GRACE: Final = 10
 
 
 def allow_connections(settings: ApiSettings) -> None:
-    """Raise the soft limit of open files as far as the connections need it.
+    """Raise the soft limit of open files: beyond it the event loop closes connections without a word.
 
-    Beyond the limit the event loop closes connections without a word.
-
-    Raises:
-        ConfigError: the hard limit is too low.
+    Raises ConfigError if the hard limit is too low.
     """
     needed = settings.connections + DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -52,11 +49,7 @@ def allow_connections(settings: ApiSettings) -> None:
 
 
 def listen(settings: ApiSettings) -> socket.socket:
-    """Bind the address, so that its port is known before anything is served.
-
-    Raises:
-        ConfigError: the address is not available.
-    """
+    """Bind the address, so that its port is known early. Raises ConfigError if it is not available."""
     host = settings.listen_host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -71,11 +64,7 @@ def listen(settings: ApiSettings) -> socket.socket:
 
 
 def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
-    """The server's side of TLS, None if it serves plain HTTP.
-
-    Raises:
-        ConfigError: certificate or key cannot be read, or do not belong together.
-    """
+    """The server's side of TLS, None for plain HTTP. Raises ConfigError if certificate and key cannot be used."""
     if not settings.tls_cert:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -87,11 +76,7 @@ def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
 
 
 def write_port(path: Path, listener: socket.socket) -> None:
-    """Tell the port to whoever started this process. The file appears with all of its content.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
+    """Tell the port to whoever started this process, in a file that appears with its content. Raises ConfigError."""
     draft = path.with_name(f".{path.name}.draft")
     try:
         draft.write_text(f"{listener.getsockname()[1]}\n", encoding="ascii")
@@ -111,10 +96,7 @@ class _Server(Server):
 async def serve(
     app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event, *, ending: asyncio.Event
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered; a second signal ends that too.
-
-    `ending` ends it likewise.
-    """
+    """Serve until SIGTERM, SIGINT or `ending`, then finish what is being answered; another signal ends that too."""
     config = uvicorn.Config(
         app,
         http=limited(settings, tls_context(settings)),
