@@ -8,21 +8,21 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
-import structlog
-
 from stint.core.audit.signature import KeyOwner
 from stint.core.errors import BrokerUnavailableError
+from stint.core.job import Job
 from stint.jetstream import FactsPage, JetStreamFacts, JetStreamKeyOwners
-from stint.process.waiting import repeat
-from stint_api.audit.secrets import SecretTable
-from stint_api.audit.table import EntryTable
-
-log = structlog.get_logger()
+from stint.ports import EventLog
+from stint.process.waiting import for_each, repeat
+from stint_api.audit.secrets import Given, SecretTable
+from stint_api.audit.table import Entry, EntryTable
 
 T = TypeVar("T")
 
 POLL: Final = 1.0
 """Seconds between two looks for new events."""
+LOADS: Final = 16
+"""Jobs that are loaded at a time."""
 
 
 @dataclass
@@ -92,6 +92,20 @@ class AuditIndex:
         """What the tables answer."""
         tables, _ = self._complete()
         return await self._do(partial(question, tables))
+
+    async def jobs_of(self, log: EventLog, rows: Sequence[Entry | Given]) -> Mapping[str, Job]:
+        """The jobs of these rows, the newest first, at least as new as they are. Rows without a job are forgotten."""
+        newest = {row.job: row.sequence for row in reversed(rows)}
+        jobs: dict[str, Job] = {}
+
+        async def load(job_id: str) -> None:
+            if job := await log.load(job_id, at_least=newest[job_id]):
+                jobs[job_id] = job
+
+        await for_each(newest, load, at_once=LOADS)
+        if gone := [row.sequence for row in rows if row.job not in jobs]:
+            await self.ask(lambda tables: tables.remove(gone))
+        return jobs
 
     def _complete(self) -> tuple[Tables, datetime]:
         if self._tables is None or self._as_of is None:

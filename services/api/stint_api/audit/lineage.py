@@ -10,18 +10,13 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.ports import EventLog
 from stint_api.audit.index import AuditIndex
-from stint_api.audit.jobs import jobs_of
 from stint_api.audit.secrets import Given, WantedSecret
 from stint_api.auth import Authenticator, Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A secret that a job got.
-
-    Attributes:
-        outdated: a job has got a newer version since.
-    """
+    """A secret that a job got. It is `outdated` if a job has got a newer version since."""
 
     given: Given
     qname: str
@@ -51,13 +46,13 @@ class Holders:
     as_of: datetime
 
 
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """Says which jobs got a secret, in the queues that a caller may read."""
 
-    def __init__(self, index: AuditIndex, log: EventLog, auth: Authenticator) -> None:
-        self._index = index
-        self._log = log
-        self._auth = auth
+    index: AuditIndex
+    log: EventLog
+    auth: Authenticator
 
     async def find(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
         """The page. It may be short although another follows.
@@ -66,13 +61,13 @@ class Lineage:
             RefusalError: the token has ended since it was looked up.
             BrokerUnavailableError: the events are not known yet, or NATS does not answer.
         """
-        as_of = self._index.as_of
-        versions = await self._index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
-        readable = await self._auth.readable(identity, [queue_name(token) for token in versions])
+        as_of = self.index.as_of
+        versions = await self.index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
+        readable = await self.auth.readable(identity, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
         newest = max((version for version in mine.values() if version is not None), default=None)
-        rows = await self._index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
-        jobs = await jobs_of(self._log, self._index, rows[:limit])
+        rows = await self.index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
+        jobs = await self.index.jobs_of(self.log, rows[:limit])
         holders = [
             Holder(row, queue_name(row.token), job, is_older(row.version, newest))
             for row in rows[:limit]

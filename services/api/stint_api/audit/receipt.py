@@ -62,11 +62,7 @@ class Receipts:
         return signed.by if signed and signed.sequence == record.sequence else None
 
     async def public_keys(self) -> dict[str, str]:
-        """The public keys by version, in base64.
-
-        Raises:
-            RefusalError: there is no key.
-        """
+        """The public keys by version, in base64. Raises RefusalError if there is no key."""
         try:
             keys = await self.signer.public_keys()
         except _NO_KEY:

@@ -1,12 +1,9 @@
 """Which jobs got which secrets, as a table: names and versions, never values."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from stint.core.audit.trail import path_of
 from stint.core.events import Launched, Record
@@ -14,7 +11,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.sql import lists
+from stint_api.read.listing.sql import MemoryTable, as_json, lists
 
 OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""
@@ -68,17 +65,12 @@ class WantedSecret:
     behind: int = NEWEST
 
 
-class SecretTable:
-    """The secrets in some events. One thread at a time may use it."""
+class SecretTable(MemoryTable):
+    """The secrets in some events."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(_TABLES)
+        super().__init__(_TABLES)
         self._added = 0
-
-    def close(self) -> None:
-        """Free its memory."""
-        self._db.close()
 
     def apply(self, records: Iterable[Record]) -> None:
         """Take the secrets in further events. Safe to repeat."""
@@ -86,8 +78,8 @@ class SecretTable:
         if not rows:
             return
         names = dict.fromkeys(row.name for row in rows)
-        self._db.execute(_PUT_NAMES, (_json([(name, path_of(name)) for name in names]),))
-        self._db.execute(_PUT_ROWS, (_json(rows),))
+        self._db.execute(_PUT_NAMES, (as_json([(name, path_of(name)) for name in names]),))
+        self._db.execute(_PUT_ROWS, (as_json(rows),))
         self._added += len(rows)
         if self._added > KEPT // 10:
             self._trim()
@@ -121,7 +113,7 @@ class SecretTable:
             conditions.append(f"version {'<' if wanted.outdated else '>='} :newest")
         columns = "given.number, at, token, job, (SELECT name FROM secret WHERE number = given.secret) AS name, version"
         rows = f"SELECT {columns} FROM given WHERE {' AND '.join(conditions)} ORDER BY given.number DESC LIMIT :limit"
-        values = {**asdict(wanted), "newest": newest, "tokens": _json(list(tokens))}
+        values = {**asdict(wanted), "newest": newest, "tokens": as_json(list(tokens))}
         found = lists(self._db, ", ".join(Given._fields), rows, values | {"limit": limit})
         return [Given(*row) for row in found]
 
@@ -139,10 +131,6 @@ FROM json_each(?) JOIN secret ON secret.name = json_extract(value, '$[4]')
 """
 _OF_PATH: Final = "secret IN (SELECT number FROM secret WHERE path = :path)"
 _OF_SECRET: Final = "secret IN (SELECT number FROM secret WHERE name = :secret OR path = :secret)"
-
-
-def _json(values: Sequence[Any]) -> str:
-    return msgspec.json.encode(values).decode()
 
 
 def _rows(records: Iterable[Record]) -> Iterator[Given]:

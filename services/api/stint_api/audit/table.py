@@ -3,7 +3,6 @@
 Each question is one step of SQLite, as in `read.table`: between two rows a thread can wait for its turn.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -17,7 +16,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.sql import lists, marks
+from stint_api.read.listing.sql import MemoryTable, lists, marks
 
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""
@@ -47,15 +46,9 @@ class Entry(NamedTuple):
         at: when EVENTS stored it, in microseconds since 1970.
         token: of the queue, `FLEET_TOKEN` for what is done to a runner.
         job: the job's id, or that of the operation.
-        who: the display name that it says.
-        entity: likewise, the identity.
-        accessor: likewise, of the token.
-        nats_user: likewise, of a direct publisher.
-        address: likewise, of the request.
-        signer: the public nkey that its signature names, which is not verified; "" if it has none. The others likewise.
-        signer_who: the display name of the token with which this key was made known.
-        signer_entity: the identity of that token.
-        signer_accessor: the accessor of that token.
+        who, entity, accessor, nats_user, address: who caused it, as it says.
+        signer: the public nkey that its signature names, which is not verified; "" if it has none.
+        signer_who, signer_entity, signer_accessor: of the token with which this key was made known, likewise.
     """
 
     sequence: int
@@ -102,16 +95,11 @@ class WantedEntries:
     behind: int = NEWEST
 
 
-class EntryTable:
-    """The actions among some events. One thread at a time may use it."""
+class EntryTable(MemoryTable):
+    """The actions among some events."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(_TABLES)
-
-    def close(self) -> None:
-        """Free its memory."""
-        self._db.close()
+        super().__init__(_TABLES)
 
     def apply(self, records: Iterable[Record], owners: Mapping[str, KeyOwner]) -> None:
         """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""

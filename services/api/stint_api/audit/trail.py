@@ -1,6 +1,6 @@
 """Who did what, as one caller may see it."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,6 @@ from stint.jetstream import JetStreamOperations, JetStreamSignatures, Signed
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ
 from stint_api.audit.index import AuditIndex, Tables
-from stint_api.audit.jobs import jobs_of
 from stint_api.audit.table import Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
@@ -57,24 +56,18 @@ class Trail:
     as_of: datetime
 
 
+@dataclass(frozen=True, slots=True)
 class Audit:
-    """Pages of actions in the queues that a caller may read, and on the runners that it may drain."""
+    """Pages of actions in the queues that a caller may read, and on the runners that it may drain.
 
-    def __init__(
-        self,
-        index: AuditIndex,
-        log: EventLog,
-        operations: JetStreamOperations,
-        signatures: JetStreamSignatures | None,
-        auth: Authenticator,
-    ) -> None:
-        """`signatures` is None if NATS has no account for each role: then anybody can write anything."""
-        self._index = index
-        self._log = log
-        self._operations = operations
-        self._signatures = signatures
-        self._auth = auth
-        self._proven = OURS if signatures else frozenset[str]()
+    `signatures` is None if NATS has no account for each role: then anybody can write anything.
+    """
+
+    index: AuditIndex
+    log: EventLog
+    operations: JetStreamOperations
+    signatures: JetStreamSignatures | None
+    auth: Authenticator
 
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
@@ -84,11 +77,11 @@ class Audit:
             BrokerUnavailableError: the actions are not known yet, or NATS does not answer.
         """
         if wanted.token is not None:
-            await self._auth.require(identity, READ, queue_name(wanted.token))
+            await self.auth.require(identity, READ, queue_name(wanted.token))
         found: list[Shown] = []
-        as_of = self._index.as_of
+        as_of = self.index.as_of
         for _ in range(LOOKED_AT // BATCH):
-            entries = await self._index.ask(partial(_next, wanted))
+            entries = await self.index.ask(partial(_next, wanted))
             for shown in await self._shown(identity, entries):
                 if len(found) == limit:
                     return Trail(found, found[-1].entry.sequence, as_of)
@@ -101,15 +94,13 @@ class Audit:
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
         """Those of the entries that the caller may see and that the log still has."""
         queues = {queue_name(entry.token) for entry in entries if entry.token != FLEET_TOKEN}
-        readable = await self._auth.readable(identity, queues)
+        readable = await self.auth.readable(identity, queues)
         mine = [entry for entry in entries if entry.token == FLEET_TOKEN or queue_name(entry.token) in readable]
-        jobs = await jobs_of(self._log, self._index, [entry for entry in mine if not entry.is_operation])
+        jobs = await self.index.jobs_of(self.log, [entry for entry in mine if not entry.is_operation])
         stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
-        signed = await self._signed([entry.place for entry in mine if entry.signer])
+        places = [entry.place for entry in mine if entry.signer]
+        signed: Mapping[EventAddress, Signed] = await self.signatures.read(places) if self.signatures else {}
         return list(self._merged(mine, jobs, stored, signed))
-
-    async def _signed(self, places: Collection[EventAddress]) -> Mapping[EventAddress, Signed]:
-        return await self._signatures.read(places) if self._signatures else {}
 
     def _merged(
         self,
@@ -130,15 +121,16 @@ class Audit:
 
     async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, Record]:
         """The operations, without those on runners that the caller may not drain."""
-        found = await self._operations.read([entry.place for entry in entries])
+        found = await self.operations.read([entry.place for entry in entries])
         runners = {place: one.event.runner for place, one in found.items() if isinstance(one.event, DrainRequested)}
-        drained = await self._auth.permitted(identity, DRAIN, set(runners.values()))
+        drained = await self.auth.permitted(identity, DRAIN, set(runners.values()))
         return {place: one for place, one in found.items() if place not in runners or runners[place] in drained}
 
     def _shown_as(self, entry: Entry, action: Action, signed: Signed | None) -> Shown:
         """The entry with who did it. What only the API can have written needs no signature."""
-        if entry.kind in self._proven or signed is None or signed.sequence != entry.sequence:
-            return Shown(entry, action, entry.writer, proven=entry.kind in self._proven)
+        ours = entry.kind in OURS and self.signatures is not None
+        if ours or signed is None or signed.sequence != entry.sequence:
+            return Shown(entry, action, entry.writer, proven=ours)
         claimed = entry.who if entry.who != signed.by.who else ""
         return Shown(entry, action, signed.by, proven=True, claimed=claimed)
 

@@ -38,35 +38,29 @@ class Interest:
         return self.status in {None, change.was, change.view.status if change.view else None}
 
 
+@dataclass(frozen=True, slots=True)
 class LiveChanges:
-    """One client's stream of changes. It waits for its client, never the others; see `Feed`."""
+    """One client's stream of changes. It waits for its client, never the others; see `Feed`.
 
-    def __init__(
-        self,
-        feed: Feed,
-        mark: Mark,
-        interest: Interest,
-        *,
-        readable: Callable[[Collection[str]], Awaitable[Collection[str]]],
-        render: Callable[[JobView], Mapping[str, Any]],
-    ) -> None:
-        """`mark` is where the client's last stream broke off.
+    Attributes:
+        mark: where the client's last stream broke off.
+        readable: gives those of the queues that the caller may read.
+        render: gives what an event tells of a job.
+    """
 
-        `readable` gives those of the queues that the caller may read, `render` what an event tells of a job.
-        """
-        self._feed = feed
-        self._mark = mark
-        self._interest = interest
-        self._readable = readable
-        self._render = render
+    feed: Feed
+    mark: Mark
+    interest: Interest
+    readable: Callable[[Collection[str]], Awaitable[Collection[str]]]
+    render: Callable[[JobView], Mapping[str, Any]]
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, until one of `ends` is set. While Vault is unavailable there are only pings."""
         clock = asyncio.get_running_loop().time
-        mark, told = self._mark, -math.inf
+        mark, told = self.mark, -math.inf
         while not any(end.is_set() for end in ends):
-            news, some = self._feed.news, self._feed.since(mark)
-            mark = mark if some else self._feed.end
+            news, some = self.feed.news, self.feed.since(mark)
+            mark = mark if some else self.feed.end
             if some is None or told == -math.inf:
                 hello = {"release": stint.__version__, "resumed": some is not None}
                 yield streaming.event("hello", hello, event_id=str(mark))
@@ -86,9 +80,9 @@ class LiveChanges:
 
     async def _permitted(self, changes: Sequence[Change]) -> Sequence[Change] | None:
         """Those that concern the client and that it may hear of; None if Vault does not say."""
-        wanted = [change for change in changes if self._interest.covers(change)]
+        wanted = [change for change in changes if self.interest.covers(change)]
         try:
-            readable = await self._readable({change.qname for change in wanted}) if wanted else ()
+            readable = await self.readable({change.qname for change in wanted}) if wanted else ()
         except VaultUnavailableError as error:
             log.debug("a stream of changes waits for Vault", error=error.sentence)
             return None
@@ -98,6 +92,6 @@ class LiveChanges:
         """The event, which is the same for all clients."""
         if not change.encoded:
             gone = {"_id": change.job_id, "qname": change.qname}
-            name, data = ("job", self._render(change.view)) if change.view else ("gone", gone)
+            name, data = ("job", self.render(change.view)) if change.view else ("gone", gone)
             change.encoded = streaming.event(name, data, event_id=str(Mark(bucket, change.revision)))
         return change.encoded

@@ -3,12 +3,14 @@
 import asyncio
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from stint.core.job import State
 from stint.core.view import JobView
+from stint.ports import StoredView
+from stint_api.read.listing.query import STATES
 
 KEPT: Final = 4096
 """Changes that a client may be behind, slow or away: about 2 KiB of memory each."""
@@ -52,6 +54,17 @@ class Change:
     view: JobView | None
     was: State | None
     encoded: bytes = b""
+
+
+def changes(
+    last: Mapping[str, StoredView], views: Mapping[str, JobView | None], before: Mapping[str, tuple[str, int]]
+) -> Iterator[Change]:
+    """What has changed, if these views have come in the place of those before. Nothing, where there were none."""
+    for job_id, job in views.items():
+        known = before.get(job_id)
+        if job or known:
+            qname = job.qname if job else known[0] if known else ""
+            yield Change(last[job_id].revision, job_id, qname, job, STATES[known[1]] if known else None)
 
 
 class Feed:

@@ -83,11 +83,7 @@ class ListIndex:
 
     @property
     def feed(self) -> Feed:
-        """Every change from now on.
-
-        Raises:
-            BrokerUnavailableError: as for all questions.
-        """
+        """Every change from now on. Raises BrokerUnavailableError as all questions do."""
         self._complete()
         return self._feed
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from stint.core.job import TERMINAL, State
 from stint_api.auth import Authenticator, Identity
 from stint_api.lookups import CACHE_SECONDS, Memory
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Found, Page, Queues
+from stint_api.read.listing.sql import as_json
 from stint_api.read.listing.table import Table
 
 REMEMBERED: Final = 20
@@ -40,9 +39,9 @@ class _Readable:
             (self.shown if self.names[name] else self.hidden).append(number)
         through = max(self.queues.through, *(number for number, _ in queues))
         if len(self.hidden) <= len(self.shown):
-            self.queues = Queues(through=through, hidden=_json(self.hidden))
+            self.queues = Queues(through=through, hidden=as_json(self.hidden))
         else:
-            self.queues = Queues(through=through, shown=_json(self.shown))
+            self.queues = Queues(through=through, shown=as_json(self.shown))
 
 
 class Lists:
@@ -76,11 +75,7 @@ class Lists:
             return await self._ask_about_all(identity, readable, page)
 
     async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues, however many, that the caller may read.
-
-        Raises:
-            RefusalError: the token has ended since it was looked up.
-        """
+        """Those of the queues, however many, that the caller may read. Raises as `find` does."""
         if not self._auth.by_policy:
             return qnames
         async with self._remembered(identity) as readable:
@@ -118,7 +113,7 @@ class Lists:
         queues = await self._index.ask(lambda table: table.queues_with(page.wanted))
         await self._ask(identity, readable, (name for _, name in queues))
         shown = [number for number, name in queues if readable.names[name]]
-        return await self._index.find(replace(page, queues=Queues(through=max(shown, default=0), shown=_json(shown))))
+        return await self._index.find(replace(page, queues=Queues(through=max(shown, default=0), shown=as_json(shown))))
 
     async def _ask_about_one(self, identity: Identity, readable: _Readable, page: Page) -> Found:
         qname = page.wanted.qname or ""
@@ -131,7 +126,3 @@ class Lists:
         if unknown := [qname for qname in qnames if qname not in readable.names]:
             allowed = await self._auth.readable(identity, unknown)
             readable.names.update((qname, qname in allowed) for qname in unknown)
-
-
-def _json(numbers: list[int]) -> str:
-    return msgspec.json.encode(numbers).decode()

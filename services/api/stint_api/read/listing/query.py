@@ -1,13 +1,13 @@
 """What lists ask for and get, and how the questions are written in SQL."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from stint.core.job import State
-from stint.core.view import JobView
-from stint_api.read.listing.texts import contains, equals
+from stint.core.view import JobView, parse_time
+from stint_api.read.listing.schema import contains, equals
 
 STATES: Final = tuple(State)
 """The table has a state's place in here."""
@@ -22,6 +22,11 @@ class Place(NamedTuple):
 
     submitted: int
     job_id: str
+
+    @classmethod
+    def of(cls, job: JobView) -> "Place":
+        """Where the next page begins, if this is the last job of one."""
+        return cls(microseconds(parse_time(job.submitted)), job.job_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,27 +119,15 @@ def moment_of(stored: int) -> datetime:
 
 
 def parameters(page: Page) -> dict[str, object]:
-    """The values of all parameters that the conditions below name."""
-    wanted, queues, behind = page.wanted, page.queues, page.behind
+    """The values of all parameters that the conditions below name: those of `Wanted` and `Queues`, and some more."""
+    wanted, behind = asdict(page.wanted), page.behind
     return {
-        "qname": wanted.qname,
-        "status": STATES.index(wanted.status) if wanted.status else None,
-        **{
-            name: microseconds(moment) if moment else None
-            for name, moment in (
-                ("after", wanted.submitted_after),
-                ("before", wanted.submitted_before),
-                ("since", wanted.since),
-                ("until", wanted.until),
-            )
-        },
-        **_of_id(wanted.job_id or ""),
-        "image": wanted.image,
-        "who": wanted.who,
-        "words": wanted.words.casefold() if wanted.words else None,
-        "through": queues.through if queues else None,
-        "hidden": queues.hidden if queues else None,
-        "shown": queues.shown if queues else None,
+        **wanted,
+        **{name: microseconds(moment) for name, moment in wanted.items() if isinstance(moment, datetime)},
+        **(asdict(page.queues) if page.queues else {}),
+        **_of_id(page.wanted.job_id or ""),
+        "status": STATES.index(page.wanted.status) if page.wanted.status else None,
+        "words": page.wanted.words.casefold() if page.wanted.words else None,
         "limit": page.limit + 1,
         "skip": page.skip,
         "behind": behind.submitted if behind else None,
@@ -163,8 +156,8 @@ def in_rows(page: Page) -> Sequence[str]:
     """Conditions on what only jobs have."""
     wanted = page.wanted
     conditions = {
-        "submitted > :after": wanted.submitted_after,
-        "submitted < :before": wanted.submitted_before,
+        "submitted > :submitted_after": wanted.submitted_after,
+        "submitted < :submitted_before": wanted.submitted_before,
         "submitted >= :since": wanted.since,
         "submitted < :until": wanted.until,
         _PART_OF_ID: wanted.job_id,

@@ -1,16 +1,16 @@
 """What the table of views knows of queues: who waits, who runs, and how many ended. See `table.py` for its rules."""
 
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from stint.core.job import ACTIVE, State
 from stint.core.view import JobView
-from stint_api.read.listing.query import STATES
-from stint_api.read.listing.rows import StoredJob
-from stint_api.read.listing.sql import lists
+from stint_api.read.listing.query import STATES, microseconds
+from stint_api.read.listing.sql import MemoryTable, lists
+from stint_api.read.listing.writing import StoredJob
 
 WAITING_SHOWN: Final = 100
 """Jobs of a queue whose ids are shown in order."""
@@ -46,64 +46,71 @@ class QueueRow(NamedTuple):
     head: JobView | None = None
 
 
-def rows(db: sqlite3.Connection, expires_after: int, qname: str | None = None) -> Sequence[QueueRow]:
-    """All queues with jobs, or the one with this name. Of ended jobs those count that expire after that time."""
-    one = f"AND {THIS_QUEUE}" if qname is not None else ""
-    values = {"qname": qname, "after": expires_after}
+class QueueRows(MemoryTable):
+    """The questions about queues."""
 
-    def by_queue(columns: str, source: str) -> dict[int, list[Any]]:
-        return {number: rest for number, *rest in lists(db, f"queue, {columns}", source, values)}
+    _retention: int
+    """Microseconds for which ended jobs are shown."""
 
-    waiting = by_queue(
-        "jobs, oldest",
-        f"""SELECT queue, count(*) AS jobs, min(submitted) AS oldest
-        FROM job INDEXED BY waiting WHERE status = {QUEUED} {one} GROUP BY queue""",
-    )
-    ended = by_queue(
-        "jobs, failed",
-        f"""SELECT queue, count(*) AS jobs, sum(status != {_SUCCESS}) AS failed
-        FROM job INDEXED BY done WHERE expires > :after {one} GROUP BY queue""",
-    )
-    active = heads(db, qname)
-    names = by_queue(
-        "name", f"SELECT number AS queue, name FROM queue {'WHERE name = :qname' if qname is not None else ''}"
-    )
-    found = []
-    for number, (name,) in names.items():
-        depth, oldest = waiting.get(number, (0, 0))
-        count, failed = ended.get(number, (0, 0))
-        found.append(QueueRow(name, depth, oldest, count, failed, active.get(number)))
-    return found
+    def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
+        """All queues with jobs, or the one with this name."""
+        one = f"AND {THIS_QUEUE}" if qname is not None else ""
+        values = {"qname": qname, "after": microseconds(ended_since) + self._retention}
 
+        def by_queue(columns: str, source: str) -> dict[int, list[Any]]:
+            return {number: rest for number, *rest in lists(self._db, f"queue, {columns}", source, values)}
 
-def heads(db: sqlite3.Connection, qname: str | None = None) -> dict[int, JobView]:
-    """The jobs that runners have, by the number of their queue: of all queues, or of the one with this name."""
-    one = f"AND {THIS_QUEUE}" if qname is not None else ""
-    source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({ACTIVE_STATES}) {one}"
-    return {number: _decoder.decode(view) for number, view in lists(db, "queue, view", source, {"qname": qname})}
+        waiting = by_queue(
+            "jobs, oldest",
+            f"""SELECT queue, count(*) AS jobs, min(submitted) AS oldest
+            FROM job INDEXED BY waiting WHERE status = {QUEUED} {one} GROUP BY queue""",
+        )
+        ended = by_queue(
+            "jobs, failed",
+            f"""SELECT queue, count(*) AS jobs, sum(status != {_SUCCESS}) AS failed
+            FROM job INDEXED BY done WHERE expires > :after {one} GROUP BY queue""",
+        )
+        active = self._heads(qname)
+        names = by_queue(
+            "name", f"SELECT number AS queue, name FROM queue {'WHERE name = :qname' if qname is not None else ''}"
+        )
+        found = []
+        for number, (name,) in names.items():
+            depth, oldest = waiting.get(number, (0, 0))
+            count, failed = ended.get(number, (0, 0))
+            found.append(QueueRow(name, depth, oldest, count, failed, active.get(number)))
+        return found
 
+    def _heads(self, qname: str | None) -> dict[int, JobView]:
+        """The jobs that runners have, by the number of their queue: of all queues, or of the one with this name."""
+        one = f"AND {THIS_QUEUE}" if qname is not None else ""
+        source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({ACTIVE_STATES}) {one}"
+        found = lists(self._db, "queue, view", source, {"qname": qname})
+        return {number: _decoder.decode(view) for number, view in found}
 
-def depths(db: sqlite3.Connection) -> Sequence[tuple[str, int]]:
-    """The queues with jobs that wait, and how many each has."""
-    source = f"""SELECT name, sum(jobs) AS waiting FROM tally JOIN queue ON number = tally.queue
-        WHERE status = {QUEUED} AND jobs > 0 GROUP BY number"""
-    return [(name, jobs) for name, jobs in lists(db, "name, waiting", source, {})]
+    def head(self, qname: str) -> JobView | None:
+        """The queue's job that a runner has, None if there is none."""
+        return next(iter(self._heads(qname).values()), None)
 
+    def depths(self) -> Sequence[tuple[str, int]]:
+        """The queues with jobs that wait, and how many each has."""
+        source = f"""SELECT name, sum(jobs) AS waiting FROM tally JOIN queue ON number = tally.queue
+            WHERE status = {QUEUED} AND jobs > 0 GROUP BY number"""
+        return [(name, jobs) for name, jobs in lists(self._db, "name, waiting", source, {})]
 
-def waiting(db: sqlite3.Connection, qname: str) -> Sequence[str]:
-    """The first jobs that wait in a queue, in order."""
-    source = f"""SELECT id FROM job INDEXED BY waiting WHERE status = {QUEUED} AND {THIS_QUEUE}
-        ORDER BY place, id LIMIT {WAITING_SHOWN}"""
-    return [job_id for (job_id,) in lists(db, "lower(hex(id))", source, {"qname": qname})]
+    def waiting(self, qname: str) -> Sequence[str]:
+        """The ids of the first jobs that wait in a queue, in order."""
+        source = f"""SELECT id FROM job INDEXED BY waiting WHERE status = {QUEUED} AND {THIS_QUEUE}
+            ORDER BY place, id LIMIT {WAITING_SHOWN}"""
+        return [job_id for (job_id,) in lists(self._db, "lower(hex(id))", source, {"qname": qname})]
 
-
-def ahead(db: sqlite3.Connection, qname: str, places: Iterable[int]) -> Sequence[int]:
-    """How many jobs wait in a queue before each of these places, which are in order."""
-    counts, low, before = [], 0, 0
-    for place in places:
-        source = f"""SELECT count(*) AS jobs FROM job INDEXED BY waiting
-            WHERE status = {QUEUED} AND {THIS_QUEUE} AND place >= :low AND place < :place"""
-        before += lists(db, "jobs", source, {"qname": qname, "low": low, "place": place})[0][0]
-        low = place
-        counts.append(before)
-    return counts
+    def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
+        """How many jobs wait in a queue before each of these places, which are in order."""
+        counts, low, before = [], 0, 0
+        for place in places:
+            source = f"""SELECT count(*) AS jobs FROM job INDEXED BY waiting
+                WHERE status = {QUEUED} AND {THIS_QUEUE} AND place >= :low AND place < :place"""
+            before += lists(self._db, "jobs", source, {"qname": qname, "low": low, "place": place})[0][0]
+            low = place
+            counts.append(before)
+        return counts

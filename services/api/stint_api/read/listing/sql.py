@@ -7,6 +7,24 @@ from typing import Any
 import msgspec
 
 
+class MemoryTable:
+    """A database in memory. One thread at a time may use it."""
+
+    def __init__(self, script: str) -> None:
+        """`script` makes its tables."""
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(script)
+
+    def close(self) -> None:
+        """Free its memory."""
+        self._db.close()
+
+
+def as_json(values: Any) -> str:
+    """A parameter for SQLite's `json_each`."""
+    return msgspec.json.encode(values).decode()
+
+
 def marks(mark: str, for_each: Sized) -> str:
     """As many placeholders as there are values."""
     return ", ".join([mark] * len(for_each))

@@ -4,7 +4,6 @@ Whatever could take long is one step of SQLite, during which other threads run: 
 two rows can wait 5 ms for each.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +18,15 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import JobView, read_view
 from stint.ports import StoredView, StreamState
-from stint_api.read.listing import queue_history, queue_rows, texts
-from stint_api.read.listing.feed import Change
+from stint_api.read.listing import queue_history, queue_rows
+from stint_api.read.listing.feed import Change, changes
 from stint_api.read.listing.query import (
     MICROSECOND,
     STATES,
     Counts,
     Found,
     Page,
+    Place,
     Wanted,
     in_columns,
     in_rows,
@@ -35,11 +35,10 @@ from stint_api.read.listing.query import (
     where,
 )
 from stint_api.read.listing.queue_history import Minutes
-from stint_api.read.listing.queue_rows import QueueRow
-from stint_api.read.listing.rows import StoredJob, changes, keys_of, place_of, row_of
+from stint_api.read.listing.queue_rows import QueueRows
 from stint_api.read.listing.schema import INDEXES, TABLES
 from stint_api.read.listing.sql import lists, marks
-from stint_api.read.listing.writing import put, remove, tidy
+from stint_api.read.listing.writing import StoredJob, keys_of, put, remove, row_of, tidy
 
 log = structlog.get_logger()
 
@@ -50,37 +49,27 @@ SORTED_IN_MEMORY: Final = 64 * 1024
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
 
 
-class Table:
-    """All views, in memory. One thread at a time may use it.
-
-    Attributes:
-        sequence: revision of the last entry that was applied.
-    """
+class Table(QueueRows):
+    """All views. `sequence` is the revision of the last entry that was applied."""
 
     def __init__(self, retention: timedelta, *, after: "Table | None" = None) -> None:
         """Ended jobs are shown for `retention`. No queue gets a number that one in the table `after` had."""
+        super().__init__(TABLES)
+        self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
         self.sequence = 0
         self._retention = retention // MICROSECOND
         self._unreadable: dict[str, int] = {}
         self._expired: dict[str, tuple[str, int]] = {}
         self._complete = False
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
-        self._db.executescript(TABLES + texts.TABLES)
-        self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
 
     def complete(self) -> None:
         """Make the indexes, once all that there was has been applied: that takes a third less than to keep them so far.
 
         Only then can questions be asked.
         """
-        for script in (INDEXES, queue_rows.INDEXES, texts.INDEXES):
-            self._db.executescript(script)
+        self._db.executescript(INDEXES + queue_rows.INDEXES)
         self._complete = True
-
-    def close(self) -> None:
-        """Free its memory."""
-        self._db.close()
 
     def apply(self, entries: Sequence[StoredView]) -> Sequence[Change]:
         """Apply changes, and return them once the table is complete: one of each job.
@@ -148,7 +137,7 @@ class Table:
         jobs = msgspec.json.decode(found, type=list[StoredJob])
         more = len(jobs) > page.limit
         del jobs[page.limit :]
-        return Found(jobs=jobs, total=total, next=place_of(jobs[-1]) if more else None, counts=counts)
+        return Found(jobs=jobs, total=total, next=Place.of(jobs[-1]) if more else None, counts=counts)
 
     def _counts(self, page: Page) -> Mapping[State, int]:
         """How many jobs of the whole list have each status, whichever is wanted. In one pass, without sorting."""
@@ -194,32 +183,12 @@ class Table:
             unreadable=len(self._unreadable),
         )
 
-    def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
-        """All queues with jobs, or the one with this name."""
-        return queue_rows.rows(self._db, microseconds(ended_since) + self._retention, qname)
-
     def last_hour(self, qname: str, now: datetime) -> Minutes:
         """A queue's last hour, minute by minute."""
         since = queue_history.first_minute(now)
         waiting = queue_history.submissions(self._db, qname, since)
         jobs = queue_history.stays(self._db, qname, microseconds(since) + self._retention)
         return queue_history.minutes(waiting, jobs, now, known_since=now - self._retention * MICROSECOND)
-
-    def depths(self) -> Sequence[tuple[str, int]]:
-        """The queues with jobs that wait, and how many each has."""
-        return queue_rows.depths(self._db)
-
-    def waiting(self, qname: str) -> Sequence[str]:
-        """The ids of the first jobs that wait in a queue, in order."""
-        return queue_rows.waiting(self._db, qname)
-
-    def head(self, qname: str) -> JobView | None:
-        """The queue's job that a runner has, None if there is none."""
-        return next(iter(queue_rows.heads(self._db, qname).values()), None)
-
-    def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
-        """How many jobs wait in a queue before each of these places, which are in order."""
-        return queue_rows.ahead(self._db, qname, places)
 
     def _read(self, stored: StoredView) -> JobView | None:
         self._unreadable.pop(stored.job_id, None)
