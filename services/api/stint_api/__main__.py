@@ -39,7 +39,7 @@ from stint_api.app import create_app
 from stint_api.audit.index import AuditIndex
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
-from stint_api.read.runners import Drains, JetStreamRunnerReports
+from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.services import Services
 from stint_api.session.store import Sessions
 from stint_api.submit.key_sweeper import KeySweeper
@@ -113,7 +113,6 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         audit_index=audit_index,
         runners=JetStreamRunnerReports(broker, now=clock.now),
         phases=phases,
-        drains=Drains(broker),
         sessions=sessions,
         vault=vault,
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),

@@ -34,6 +34,8 @@ RELEASED: Final = "Released by an operator: its runner was lost."
 class Jobs:
     """Finds jobs, kills, releases and deletes them.
 
+    A command returns the job as it was before. It raises IllegalCommandError if the job's state does not allow it.
+
     Attributes:
         keys: of the payloads; None if payloads get no key of their own.
         retention: how long an ended job can be seen.
@@ -62,7 +64,7 @@ class Jobs:
         return job
 
     async def kill(self, identity: Identity, job_id: str) -> Job:
-        """Request the job's end; a queued one ends at once. Returns the job as it was before."""
+        """Request the job's end; a queued one ends at once."""
 
         def decide(job: Job) -> commands.Events:
             ended = self._event(
@@ -78,11 +80,7 @@ class Jobs:
         return await self._carry_out(identity, KILL, job_id, decide)
 
     async def release(self, identity: Identity, job_id: str) -> Job:
-        """Give up the lost runner of a held job, which ends; its queue continues. Returns the job as it was before.
-
-        Raises:
-            IllegalCommandError: it is not held, and never was released.
-        """
+        """Give up the lost runner of a held job, which ends; its queue continues. Safe to repeat."""
 
         def decide(job: Job) -> commands.Events:
             ended = self._event(Ended, identity, status=State.UNKNOWN, reason="lost", error=RELEASED)
@@ -91,11 +89,7 @@ class Jobs:
         return await self._carry_out(identity, RELEASE, job_id, decide)
 
     async def delete(self, identity: Identity, job_id: str) -> Job:
-        """Remove the job. A queued one never runs.
-
-        Raises:
-            IllegalCommandError: it is running or stopping.
-        """
+        """Remove the job, unless it is running or stopping. A queued one never runs."""
         job = await self._carry_out(
             identity, DELETE, job_id, lambda job: commands.delete(job, self._event(Deleted, identity))
         )

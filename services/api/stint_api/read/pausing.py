@@ -36,11 +36,7 @@ class PauseRequest(msgspec.Struct, frozen=True):
 
 
 def parse_reason(body: bytes) -> str:
-    """The reason in a request's body, "" without a body.
-
-    Raises:
-        UndecodableError: not a JSON object, or its `reason` is no text or longer than 1000 characters.
-    """
+    """The reason in a request's body, "" without a body. Raises UndecodableError for anything but a short text."""
     if not body.strip():
         return ""
     return convert(read_object(body, {"reason"}, scanned=True), PauseRequest).reason
@@ -50,9 +46,8 @@ def parse_reason(body: bytes) -> str:
 class Pausing:
     """Pauses queues and resumes them. Nothing is done that is not recorded, so that comes first.
 
-    Attributes:
-        now: aware, in UTC.
-        new_operation_id: source of ids in the form of a job's.
+    Both are safe to repeat. They raise RefusalError if the caller may not do this, and BrokerUnavailableError if it is
+    not known whether it is done.
     """
 
     log: EventLog
@@ -63,12 +58,7 @@ class Pausing:
     new_operation_id: Callable[[], str]
 
     async def pause(self, identity: Identity, qname: str, reason: str) -> None:
-        """Let a queue start no job any more. On return none can start that had not been claimed before. Safe to repeat.
-
-        Raises:
-            RefusalError: the caller may not do this.
-            BrokerUnavailableError: it is not known whether the queue is paused.
-        """
+        """Let a queue start no job any more. On return none can start that had not been claimed before."""
         await self.auth.require(identity, PAUSE, qname)
         token = queue_token(qname)
         pause = Pause(
@@ -85,12 +75,7 @@ class Pausing:
         log.info("queue paused", queue=token, who=identity.name)
 
     async def resume(self, identity: Identity, qname: str) -> None:
-        """Let a queue continue. Safe to repeat.
-
-        Raises:
-            RefusalError: the caller may not do this.
-            BrokerUnavailableError: it is not known whether the queue continues.
-        """
+        """Let a queue continue."""
         await self.auth.require(identity, RESUME, qname)
         token = queue_token(qname)
         resumed = Resumed(**identity.stamp(self.now()))

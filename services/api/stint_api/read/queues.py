@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -22,72 +23,54 @@ Queue = Mapping[str, Any]
 """The fields of `stint_api.routes.models.QueueBody`."""
 
 
+@dataclass(frozen=True, slots=True)
 class QueueList:
-    """Describes queues, from the table of views, the pauses and what runners report."""
+    """Describes queues, from the table of views, the pauses and what runners report.
 
-    def __init__(
-        self,
-        index: ListIndex,
-        lists: Lists,
-        runners: JetStreamRunnerReports,
-        pauses: Pauses,
-        *,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._index = index
-        self._lists = lists
-        self._runners = runners
-        self._pauses = pauses
-        self._now = now
+    All methods raise BrokerUnavailableError while these are not known.
+    """
+
+    index: ListIndex
+    lists: Lists
+    runners: JetStreamRunnerReports
+    pauses: Pauses
+    now: Callable[[], datetime]
 
     async def all(self, identity: Identity) -> Sequence[Queue]:
         """The queues with jobs that can be seen, and those that are paused, that the caller may read; by name.
 
         Raises:
             RefusalError: the token has ended since it was looked up.
-            BrokerUnavailableError: the jobs, the pauses or the runners are not known.
         """
-        now = self._now()
+        now = self.now()
         rows, pauses, reports = await asyncio.gather(
-            self._index.ask(lambda table: table.queue_rows(now - HOUR)), self._pauses.all(), self._runners.read()
+            self.index.ask(lambda table: table.queue_rows(now - HOUR)), self.pauses.all(), self.runners.read()
         )
         paused = {queue_name(token): pause for token, pause in pauses.items()}
         known = {qname: QueueRow(qname) for qname in paused} | {row.qname: row for row in rows}
-        readable, fleet = await self._lists.readable(identity, known.keys()), Fleet(reports)
+        readable, fleet = await self.lists.readable(identity, known.keys()), Fleet(reports)
         return [_described(known[qname], paused.get(qname), fleet, now) for qname in sorted(readable)]
 
     async def unserved(self) -> int:
-        """How many jobs wait in queues that no runner serves.
-
-        Raises:
-            BrokerUnavailableError: as for `all`.
-        """
-        fleet = Fleet(await self._runners.read())
+        """How many jobs wait in queues that no runner serves."""
+        fleet = Fleet(await self.runners.read())
         if fleet.serves_all:
             return 0
-        return sum(jobs for qname, jobs in await self._index.ask(Table.depths) if not fleet.serves(qname))
+        return sum(jobs for qname, jobs in await self.index.ask(Table.depths) if not fleet.serves(qname))
 
     async def last_hour(self, qname: str) -> Mapping[str, Any]:
-        """Its last hour, as far as its jobs are kept: the fields of `stint_api.routes.models.LastHourBody`.
-
-        Raises:
-            BrokerUnavailableError: the jobs are not known.
-        """
-        now = self._now()
-        found = await self._index.ask(lambda table: table.last_hour(qname, now))
+        """Its last hour, as far as its jobs are kept: the fields of `stint_api.routes.models.LastHourBody`."""
+        now = self.now()
+        found = await self.index.ask(lambda table: table.last_hour(qname, now))
         return {**found._asdict(), "since": rfc3339(found.since)}
 
     async def one(self, qname: str) -> Queue:
-        """One queue, which need not have any job, and the ids of the first jobs that wait in it.
-
-        Raises:
-            BrokerUnavailableError: as for `all`.
-        """
-        now = self._now()
+        """One queue, which need not have any job, and the ids of the first jobs that wait in it."""
+        now = self.now()
         (rows, waiting), pause, reports = await asyncio.gather(
-            self._index.ask(lambda table: (table.queue_rows(now - HOUR, qname), table.waiting(qname))),
-            self._pauses.find(queue_token(qname)),
-            self._runners.read(),
+            self.index.ask(lambda table: (table.queue_rows(now - HOUR, qname), table.waiting(qname))),
+            self.pauses.find(queue_token(qname)),
+            self.runners.read(),
         )
         row = rows[0] if rows else QueueRow(qname)
         return {**_described(row, pause, Fleet(reports), now), "waiting": waiting}

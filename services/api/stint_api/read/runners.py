@@ -1,4 +1,4 @@
-"""What the runners report of themselves, from the KV bucket `runners`."""
+"""What the runners report of themselves, from the KV bucket `runners`, and what they are asked."""
 
 import asyncio
 import time
@@ -34,7 +34,10 @@ Report = Mapping[str, Any]
 
 
 class JetStreamRunnerReports:
-    """Reads them. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
+    """Reads what runners report. Requests share one question to NATS, and its answer for `REMEMBERED` seconds.
+
+    All methods raise BrokerUnavailableError if NATS cannot be reached.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class JetStreamRunnerReports:
         now: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._broker = broker
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._now = now
         self._monotonic = monotonic
@@ -50,20 +54,13 @@ class JetStreamRunnerReports:
         self._good_until = 0.0
 
     async def read(self) -> Sequence[Report]:
-        """The reports of the runners that are alive.
-
-        Raises:
-            BrokerUnavailableError: NATS cannot be reached.
-        """
+        """The reports of the runners that are alive."""
         return [report for report in await self.all() if report["alive"]]
 
     async def all(self) -> Sequence[Report]:
         """The last report of each runner that did not leave in order, for a day.
 
         To what the runner says, `alive` and `last_seen` (RFC 3339, by the clock of NATS) are added.
-
-        Raises:
-            BrokerUnavailableError: NATS cannot be reached.
         """
         if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
             self._asking = asyncio.create_task(self._ask(), name="runners")
@@ -85,19 +82,8 @@ class JetStreamRunnerReports:
             if entry.value and (report := _report(entry.value)) is not None
         ]
 
-
-class Drains:
-    """Asks runners to take no more jobs."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    async def ask(self, runner: str, by: str) -> None:
-        """Send the request. A runner that is cut off from NATS at this moment does not hear it.
-
-        Raises:
-            BrokerUnavailableError: it was not sent.
-        """
+    async def drain(self, runner: str, by: str) -> None:
+        """Ask a runner to take no more jobs. One that is cut off from NATS at this moment does not hear it."""
         await self._broker.send(drain_subject(runner), by.encode(errors="replace"))
 
 
@@ -116,8 +102,11 @@ class Fleet:
         self._last_seen = {str(report.get("runner")): str(report.get("last_seen") or "") for report in reports}
         self._room: defaultdict[QueuePatterns, bool] = defaultdict(bool)
         for report in reports:
-            if not report.get("draining") and _is_short(str(report.get("queues"))):
-                self._room[_patterns(report)] |= number_of(report.get("busy")) < number_of(report.get("capacity"))
+            queues = report.get("queues")
+            if report.get("draining") or len(str(queues)) > PATTERNS or str(queues).count("*") > STARS:
+                continue
+            patterns = QueuePatterns.of(map(str, queues) if isinstance(queues, list) else ())
+            self._room[patterns] |= number_of(report.get("busy")) < number_of(report.get("capacity"))
 
     def serves(self, qname: str) -> bool:
         """Whether one of them would run the queue's jobs."""
@@ -135,15 +124,6 @@ class Fleet:
     def last_seen(self, runner: str) -> str:
         """When this runner reported last, RFC 3339, "" if it is not alive."""
         return self._last_seen.get(runner, "")
-
-
-def _is_short(queues: str) -> bool:
-    return len(queues) <= PATTERNS and queues.count("*") <= STARS
-
-
-def _patterns(report: Mapping[str, Any]) -> QueuePatterns:
-    listed = report.get("queues")
-    return QueuePatterns.of(map(str, listed) if isinstance(listed, list) else ())
 
 
 def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import structlog
@@ -29,7 +30,7 @@ class Standing(NamedTuple):
         position: in its queue; 1 is next, 0 for a job that does not wait.
         phase: what its runner does for it, "" if it does not run, or if nobody has said that lately.
         progress: of a pull, from 0 to 1; None if it is not known.
-        back_since: see `stint_api.read.job.held.seen_back`; None in lists, which do not find it out.
+        back_since: see `stint_api.read.job.output.seen_back`; None in lists, which do not find it out.
     """
 
     position: int = 0
@@ -42,14 +43,14 @@ class Standing(NamedTuple):
 NO_STANDING: Final = Standing()
 
 
+@dataclass(frozen=True, slots=True)
 class Standings:
     """Tells where jobs stand as they are read, from what the API knows at that moment. Nothing of it is stored."""
 
-    def __init__(self, index: ListIndex, runners: JetStreamRunnerReports, pauses: Pauses, phases: Phases) -> None:
-        self._index = index
-        self._runners = runners
-        self._pauses = pauses
-        self._phases = phases
+    index: ListIndex
+    runners: JetStreamRunnerReports
+    pauses: Pauses
+    phases: Phases
 
     async def of(self, jobs: Sequence[JobView]) -> Mapping[str, Standing]:
         """By job id, for those that wait or run, as far as it is known."""
@@ -57,7 +58,7 @@ class Standings:
         known = {
             job.job_id: Standing(phase=phase.phase, progress=phase.progress)
             for job in running
-            if (phase := self._phases.of(Place(queue_token(job.qname), job.job_id)))
+            if (phase := self.phases.of(Place(queue_token(job.qname), job.job_id)))
         }
         return {**known, **await self._waiting(jobs)}
 
@@ -70,7 +71,7 @@ class Standings:
         if not queues:
             return {}
         try:
-            paused, reports = await asyncio.gather(self._paused(queues), self._runners.read())
+            paused, reports = await asyncio.gather(self._paused(queues), self.runners.read())
             found = [await self._in_queue(qname, waiting) for qname, waiting in queues.items()]
         except StintError as error:
             log.debug("it is not known why jobs wait", error=error.sentence)
@@ -85,15 +86,15 @@ class Standings:
     async def _paused(self, qnames: Collection[str]) -> Collection[str]:
         """The tokens of those that are paused."""
         if len(qnames) > 1:
-            return (await self._pauses.all()).keys()
+            return (await self.pauses.all()).keys()
         (token,) = map(queue_token, qnames)
-        return {token} if await self._pauses.find(token) else ()
+        return {token} if await self.pauses.find(token) else ()
 
     async def _in_queue(self, qname: str, jobs: Sequence[JobView]) -> tuple[Mapping[str, int], bool, bool]:
         """How many wait before each of these jobs, whether a job of the queue runs, and whether it is held."""
         ordered = sorted(jobs, key=lambda job: job.submission)
         submissions = [job.submission for job in ordered]
-        before, head = await self._index.ask(lambda table: (table.ahead(qname, submissions), table.head(qname)))
+        before, head = await self.index.ask(lambda table: (table.ahead(qname, submissions), table.head(qname)))
         places = {job.job_id: count for job, count in zip(ordered, before, strict=True)}
         return places, head is not None, head is not None and head.held
 

@@ -1,4 +1,4 @@
-"""How the routes of jobs answer: large answers as streams that end when their caller may not read any more."""
+"""How the routes of jobs answer: with streams, and large answers, that end when their caller may not read any more."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -15,16 +15,18 @@ from stint.core.view import JobView
 from stint.vault.actions import READ
 from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.watch import unless_refused
-from stint_api.read.job.held import seen_back
-from stint_api.read.job.output import Snapshot, stream_of
+from stint_api.middleware.watch import unless_refused, while_allowed
+from stint_api.read.job.output import Snapshot, seen_back, stream_of
 from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
 from stint_api.services import Services
-from stint_api.web.streaming import WHOLE, Stream, answer
+from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """A browser must not run or show a job's output as a script or a page of this host."""
+
+Events = Callable[..., AsyncGenerator[bytes, None]]
+"""Gives encoded events until one of the `asyncio.Event`s is set that it is called with."""
 
 
 def large_stream(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
@@ -37,6 +39,14 @@ def large_stream(services: Services, caller: Identity, *qnames: str) -> Callable
         return Stream(watched, refused=refused, closed=closed, **options)
 
     return stream
+
+
+def live_stream(services: Services, caller: Identity, events: Events, *qnames: str) -> Stream:
+    """Sends events as they come: one of the streams that a caller may have open, and for as long as it may read."""
+    check = partial(services.auth.check_again, caller, READ, *qnames)
+    refused = asyncio.Event()
+    told = while_allowed(events(refused, services.closing), check, services.closing, refused)
+    return event_stream(told, refused, services.streams.enter(caller.caller))
 
 
 async def json_answer(

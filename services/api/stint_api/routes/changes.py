@@ -1,6 +1,5 @@
 """The stream of all jobs' changes."""
 
-import asyncio
 from functools import partial
 from typing import Annotated, Final
 
@@ -8,13 +7,12 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from stint.vault.actions import READ
-from stint_api.middleware.watch import while_allowed
 from stint_api.read.listing.changes import LiveChanges
 from stint_api.read.listing.feed import Mark
 from stint_api.routes import documents
+from stint_api.routes.answers import live_stream
 from stint_api.routes.parameters import Caller, ChangesQuery, LastEventId, ServicesOf
-from stint_api.routes.responses import Responses, errors, events
-from stint_api.web.streaming import event_stream
+from stint_api.routes.responses import Responses, errors, sse
 
 PATH: Final = "/v1/api/events"
 
@@ -28,7 +26,7 @@ id: 20250312205857412-18
 data: {"_id":"65f0c2a19b3e4d5f6a7b8c9d","qname":"deploys"}
 
 """
-_STREAM: Final[Responses] = events(_EVENTS, "hello", "job", "gone", "refused")
+_STREAM: Final[Responses] = sse(_EVENTS, "hello", "job", "gone", "refused")
 
 router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
 
@@ -47,7 +45,4 @@ async def changes(
         readable=partial(services.lists.readable, caller),
         render=documents.changed,
     )
-    check = partial(services.auth.check_again, caller, READ, *qnames)
-    refused = asyncio.Event()
-    told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
-    return event_stream(told, refused, services.streams.enter(caller.caller))
+    return live_stream(services, caller, live.events, *qnames)

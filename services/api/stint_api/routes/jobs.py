@@ -1,7 +1,6 @@
 """The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -9,15 +8,22 @@ from starlette.responses import Response
 
 from stint.core.names.ids import queue_name, queue_token
 from stint.core.view import JobView, rfc3339, view
-from stint.vault.actions import READ, SUBMIT
+from stint.vault.actions import SUBMIT
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.watch import while_allowed
 from stint_api.read.job.live import LiveJob, Position
 from stint_api.read.job.output import Snapshot
 from stint_api.routes import documents
-from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, next_page, raw, standing_of
-from stint_api.routes.described import BODY, BYTES, OUTPUT, RERUN_BODY, STREAM_OF_EVENTS
-from stint_api.routes.models.jobs import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmittedBody
+from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, live_stream, next_page, raw, standing_of
+from stint_api.routes.models.jobs import (
+    DeletedBody,
+    JobBody,
+    KillBody,
+    ListBody,
+    ReleasedBody,
+    RerunBody,
+    SubmitBody,
+    SubmittedBody,
+)
 from stint_api.routes.parameters import (
     Caller,
     IdempotencyKey,
@@ -30,19 +36,37 @@ from stint_api.routes.parameters import (
     UnlessFalse,
     cursor,
 )
-from stint_api.routes.responses import NEXT_PAGE, Responses, errors
+from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors, json_body, sse
 from stint_api.submit.body import parse_submission, read_body
 from stint_api.submit.rerun import again, parse_rerun
-from stint_api.web.streaming import answer, event_stream
+from stint_api.web.streaming import answer
 from stint_api.web.zipped import zipped
 
 PATH: Final = "/v1/api/job"
+BYTES: Final = "application/octet-stream"
+"""Not text: output is in no encoding that anybody could name, and may be an archive."""
 
 router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
 _ONE: Final[Responses] = errors(404)
+_BODY: Final = json_body(SubmitBody.model_json_schema(), required=True)
+_RERUN: Final = json_body(RerunBody.model_json_schema(), required=True)
+_OUTPUT: Final[Responses] = content(BYTES, "hello\n", type="string", format="binary")
+_EVENTS: Final = """\
+event: fact
+id: 17-0-0
+data: {"kind":"submitted","at":"2025-03-12T20:58:57.412Z","sequence":17,"status":"queued",\
+"by":"token-stint-client","by_entity":"","by_accessor":"iT2fxqiZQyQVWDSWUvGwHV4l"}
+
+event: output
+id: 19-4-1
+data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K",\
+"at":"2025-03-12T20:58:57.951Z","line":1,"continues":false}
+
+"""
+_STREAM: Final[Responses] = sse(_EVENTS, "fact", "phase", "output", "end", "refused")
 
 
-@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=BODY)
+@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
 async def submit(request: Request, services: ServicesOf, caller: Caller, key: IdempotencyKey) -> Response:
     """Submit a job."""
     # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
@@ -121,7 +145,7 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
 
 
 @router.post(
-    "/{job_id}/rerun", response_model=SubmittedBody, responses=errors(404, 408, 409, 410, 413), openapi_extra=RERUN_BODY
+    "/{job_id}/rerun", response_model=SubmittedBody, responses=errors(404, 408, 409, 410, 413), openapi_extra=_RERUN
 )
 async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
     """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""
@@ -136,7 +160,7 @@ async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: 
     return JsonAnswer({"_id": new_id, "status": "queued", "qname": qname})
 
 
-@router.get("/{job_id}/output", response_class=Response, responses=_ONE | OUTPUT)
+@router.get("/{job_id}/output", response_class=Response, responses=_ONE | _OUTPUT)
 async def get_output(
     services: ServicesOf, caller: Caller, job_id: JobId, query: Annotated[OutputQuery, Query()]
 ) -> Response:
@@ -150,7 +174,7 @@ async def get_output(
     return await answer(raw(output, query.stream, begin.line), media_type=BYTES, headers=headers, large=large)
 
 
-@router.get("/{job_id}/events", response_class=Response, responses=_ONE | STREAM_OF_EVENTS)
+@router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM)
 async def events(
     services: ServicesOf,
     caller: Caller,
@@ -164,10 +188,7 @@ async def events(
     if position == Position():
         position = Position.before(await query.beginning(services.output, job))
     live = LiveJob(services.followed, services.output, services.phases, job, position, render=documents.last_seen)
-    check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
-    refused = asyncio.Event()
-    told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
-    return event_stream(told, refused, services.streams.enter(caller.caller))
+    return live_stream(services, caller, live.events, queue_name(job.token))
 
 
 async def _give_way() -> None:

@@ -15,32 +15,20 @@ from stint_api.read.pausing import parse_reason
 from stint_api.routes import documents
 from stint_api.routes.models.queues import QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
-from stint_api.routes.responses import errors
+from stint_api.routes.responses import errors, json_body
 from stint_api.services import Services
 from stint_api.submit.body import read_body
 from stint_api.web.zipped import zipped
 
 PATH: Final = "/v1/api/queue"
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "reason": {
-                            "type": "string",
-                            "maxLength": 1000,
-                            "description": "Why, for all who see the queue.",
-                        }
-                    },
-                    "examples": [{"reason": "The database is being moved."}],
-                }
-            }
-        }
+_REASON: Final = {"type": "string", "maxLength": 1000, "description": "Why, for all who see the queue."}
+_BODY: Final = json_body(
+    {
+        "type": "object",
+        "properties": {"reason": _REASON},
+        "examples": [{"reason": "The database is being moved."}],
     }
-}
-"""Described here because FastAPI does not read the body: `pause` does."""
+)
 
 router = APIRouter(prefix=PATH, tags=["queues"], responses=errors(400, 403, 429, 500, 503))
 

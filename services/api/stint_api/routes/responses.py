@@ -1,4 +1,4 @@
-"""Answers that a route's return type does not describe: errors, and bodies that are not JSON."""
+"""What a route's types do not describe: errors, bodies that it reads itself, and answers that are not JSON."""
 
 import json
 from collections.abc import Iterable
@@ -93,6 +93,12 @@ def described(kinds: Iterable[Kind]) -> Responses:
     return found
 
 
+def json_body(schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    """A body that FastAPI does not read, because the route does, for a route's `openapi_extra`."""
+    body = {"content": {"application/json": {"schema": schema}}}
+    return {"requestBody": {"required": True, **body} if required else body}
+
+
 def content(media_type: str, example: str, **schema: Any) -> Responses:
     """A successful answer that is not JSON, for a route's `responses`; without a schema it is text.
 
@@ -101,7 +107,7 @@ def content(media_type: str, example: str, **schema: Any) -> Responses:
     return {200: {"content": {media_type: {"schema": schema or {"type": "string"}, "example": example}}}}
 
 
-def events(example: str, *names: str) -> Responses:
+def sse(example: str, *names: str) -> Responses:
     """A stream of Server-Sent Events with these names, for a route's `responses`."""
     fields = {
         "event": {"type": "string", "enum": [*names]},

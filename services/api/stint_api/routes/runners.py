@@ -47,7 +47,7 @@ async def drain(services: ServicesOf, caller: Caller, runner: RunnerName) -> Dra
         raise RefusalError(HTTPStatus.NOT_FOUND, "No runner of this name is alive.")
     asked = DrainRequested(**caller.stamp(services.now()), runner=runner)
     await services.operations.record(asked, services.new_job_id())  # first: nothing is done that is not recorded
-    await services.drains.ask(runner, caller.name)
+    await services.runners.drain(runner, caller.name)
     return DrainedBody(runner=runner, asked=True)
 
 

@@ -10,8 +10,11 @@ from typing import Final
 import structlog
 
 from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Held
+from stint.core.job import Job
 from stint.core.output.chain import Chain, Chunk
-from stint.ports import OutputLog
+from stint.core.view import back_since, parse_time
+from stint.ports import OutputLog, Place
 from stint_api.errors import RefusalError
 
 log = structlog.get_logger()
@@ -31,6 +34,18 @@ SETTLE_PAUSE: Final = 0.1
 def stream_of(chunk: Chunk) -> str:
     """What a terminal writes counts as stdout."""
     return STDERR if chunk.stream == STDERR else STDOUT
+
+
+async def seen_back(output: OutputLog, job: Job) -> str | None:
+    """Since when a held job's lost runner is back, None if nothing shows that it is; see `stint.core.view.back_since`.
+
+    No event records it. Output that was removed shows nothing any more. Only for a job that was held a message is read.
+    """
+    held = job.facts.get(Held.kind)
+    if held is None:
+        return None
+    chunk = await output.first_since(job.token, job.job_id, parse_time(held.time))
+    return back_since(job, chunk.time if chunk and chunk.number else "")
 
 
 @dataclass
@@ -64,6 +79,7 @@ class _Seen:
         return self.size + CHUNK_COST * self.chunks
 
 
+@dataclass(eq=False)
 class Snapshot:
     """The chunks up to the last one there was when it was taken, in any number of passes that all give the same.
 
@@ -72,36 +88,29 @@ class Snapshot:
     it was read is empty.
 
     Attributes:
+        until: sequence of its last message, 0 if there is none.
+        announced: the whole output, as that message tells.
+        recorded: the whole output, as the job's end says; None while it runs.
+        lenient: a pass ends before a chunk that does not continue the chain, and raises nothing.
+        after: sequence behind which the first chunk is.
         damage: what is wrong with the output, "" if nothing is or no pass has found it yet.
     """
 
-    def __init__(
-        self,
-        log: OutputLog,
-        token: str,
-        job_id: str,
-        last: Chunk | None,
-        *,
-        recorded: Chain | None,
-        lenient: bool,
-        after: int,
-    ) -> None:
-        """`last` is the output's last message."""
-        self._log = log
-        self._place = (token, job_id)
-        self._after = after
-        self._until = last.sequence if last else 0
-        self._announced = Chain.through(last) if last else Chain()
-        self._recorded = recorded
-        self._lenient = lenient
-        self._first: _Seen | None = None
-        self._kept: list[Chunk] | None = None
-        self.damage = ""
+    output: OutputLog
+    place: Place
+    until: int
+    announced: Chain
+    recorded: Chain | None
+    lenient: bool
+    after: int
+    damage: str = ""
+    _first: _Seen | None = None
+    _kept: list[Chunk] | None = None
 
     @classmethod
     async def take(
         cls,
-        log: OutputLog,
+        output: OutputLog,
         token: str,
         job_id: str,
         *,
@@ -109,25 +118,23 @@ class Snapshot:
         lenient: bool = False,
         after: int = 0,
     ) -> "Snapshot":
-        """The output as it stands now, from the first chunk with a sequence above `after`.
-
-        `recorded` is the whole output, as the job's end says; None while it runs. If it is `lenient`, a pass ends
-        before a chunk that does not continue the chain, and raises nothing.
-        """
-        last = await log.last(token, job_id)
-        return cls(log, token, job_id, last, recorded=recorded, lenient=lenient, after=after)
+        """The output as it stands now."""
+        last = await output.last(token, job_id)
+        until, announced = (last.sequence, Chain.through(last)) if last else (0, Chain())
+        place = Place(token, job_id)
+        return cls(output, place, until, announced, recorded=recorded, lenient=lenient, after=after)
 
     @property
     def size(self) -> int:
         """Bytes: counted by the first pass, and before it as the last chunk tells."""
-        return self._first.size if self._first else self._announced.size
+        return self._first.size if self._first else self.announced.size
 
     @property
     def whole(self) -> bool:
         """Whether nothing is missing: as the first pass found, and before it as the last chunk tells."""
         if self.damage or (self._first and self._first.gap):
             return False
-        return self._recorded in (None, self._first.chain if self._first else self._announced)
+        return self.recorded in (None, self._first.chain if self._first else self.announced)
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """One pass."""
@@ -138,10 +145,10 @@ class Snapshot:
         seen, kept = _Seen(), list[Chunk]()
         async for chunk in self._stored():
             if not seen.add(chunk):
-                log.error("stored output is damaged", job=self._place[1], chunk=chunk.number)
+                log.error("stored output is damaged", job=self.place.job_id, chunk=chunk.number)
                 broken = f"chunk {chunk.number} does not continue the chain of digests"
                 self.damage = f"The stored output is damaged: {broken}."
-                if self._lenient:
+                if self.lenient:
                     break
                 raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, self.damage)
             if seen.weight <= KEPT:
@@ -174,15 +181,15 @@ class Snapshot:
             yield decoder.decode(b"", final=True)
 
     async def _stored(self) -> AsyncGenerator[Chunk, None]:
-        after, tries = self._after, 0
-        while after < self._until:
-            async for chunk in self._log.read(*self._place, after=after):
-                if chunk.sequence > self._until:
+        after, tries = self.after, 0
+        while after < self.until:
+            async for chunk in self.output.read(*self.place, after=after):
+                if chunk.sequence > self.until:
                     return
                 after, tries = chunk.sequence, 0
                 if chunk.number:  # otherwise it is a stranger's
                     yield chunk
-                if after == self._until:
+                if after == self.until:
                     return
             if not await self._settle(after, tries):
                 return
@@ -190,8 +197,8 @@ class Snapshot:
 
     async def _settle(self, after: int, tries: int) -> bool:
         """Wait for chunks that the leader has and a replica lacks. False if there are none any more."""
-        last = await self._log.last(*self._place)
-        if last is None or last.sequence < self._until:
+        last = await self.output.last(*self.place)
+        if last is None or last.sequence < self.until:
             if after or self._first:
                 raise _deleted()
             return False

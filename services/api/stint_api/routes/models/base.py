@@ -25,16 +25,10 @@ REASONS: Final = {
     "internal": "Stint failed.",
 }
 """Each word that a job's `reason` can be, and its meaning."""
-
-
 SHOWN: Final = tuple(state for state in State if state is not State.DELETED)
 """The states that clients see: a deleted job is not shown."""
-
-
 JOB_ID: Final = "65f0c2a19b3e4d5f6a7b8c9d"
 """The id in the examples."""
-
-
 WAITS: Final[Mapping[WaitsFor, str]] = {
     "": "Nothing: it does not wait, or it is about to start.",
     "turn": "Other jobs of its queue come first.",
@@ -53,8 +47,6 @@ def _shown(text: str) -> str:
 
 
 Status = Annotated[str, AfterValidator(_shown), Field(json_schema_extra={"enum": [*SHOWN]})]
-
-
 Reason = Annotated[str, Field(json_schema_extra={"enum": [*REASONS]})]
 
 

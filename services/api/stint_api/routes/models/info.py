@@ -18,10 +18,7 @@ class VaultInfoBody(Body):
 
 
 _FIGURES: Final = ("all_jobs", *(f"{state}_jobs" for state in SHOWN), "unserved_jobs", *NUMBERS, *WORDS)
-
-
 _TEXTS: Final[dict[str, Any]] = dict.fromkeys(_FIGURES, str)
-
 
 HealthBody: Final = create_model(
     "HealthBody",
