@@ -28,12 +28,8 @@ class SignedIn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on. If its session ends, the request sees its client leave, and ends too."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        if not scope.get("path", "").startswith(PREFIX) or not (text := cookie.value(headers)):
-            await self._app(scope, receive, send)
-            return
         try:
-            session = await self._session(scope, headers, text)
+            session = await self._session(scope)
         except StintError as error:
             await error_answer(error)(scope, receive, send)
             return
@@ -43,8 +39,14 @@ class SignedIn:
         scope["headers"] = [*scope["headers"], (TOKEN, session.token.encode("latin-1"))]
         await _until_ended(self._app, scope, receive, send, session.ended)
 
-    async def _session(self, scope: Scope, headers: Headers, text: str) -> Session | None:
-        """The request's session, None if its cookie does not count."""
+    async def _session(self, scope: Scope) -> Session | None:
+        """The request's session, None if it has none or its cookie does not count."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            return None
+        headers = Headers(scope=scope)
+        text = cookie.value(headers)
+        if not text:
+            return None
         if TOKEN.decode() in headers:
             raise RefusalError(
                 HTTPStatus.BAD_REQUEST,

@@ -41,11 +41,7 @@ async def while_allowed(
 async def unless_refused(
     pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer, which breaks off when its caller is refused; `refused` is set then.
-
-    Raises:
-        RefusalError: the caller was refused.
-    """
+    """The pieces of an answer. It raises RefusalError when its caller is refused, after `refused` was set."""
     watching = asyncio.create_task(_watch(check, closing, refused))
     try:
         async with aclosing(pieces):

@@ -15,14 +15,13 @@ from stint.core.names.ids import check_job_id
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
-from stint_api.page.signing_in import FOREIGN, form_of, is_ours, sign_in_page
+from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page
 from stint_api.page.views import caller_of, show
 from stint_api.read.pausing import parse_reason
 from stint_api.routes.parameters import ServicesOf
 from stint_api.routes.queues import name as queue_named
 from stint_api.routes.runners import drain
 from stint_api.services import Services
-from stint_api.session import cookie
 
 Form = Mapping[str, str]
 Work = Callable[[Services, Identity, str, Form], Awaitable[object]]
@@ -135,13 +134,9 @@ for (_kind, _what), _question in QUESTIONS.items():
 
 
 async def _proven(services: Services, request: Request, form: Form) -> Identity | None:
-    """Whose session the form was sent with, None if it has ended.
-
-    Raises:
-        RefusalError: the page of this session did not send it.
-    """
-    text = cookie.value(request.headers)
-    if not (text and is_ours(request) and cookie.is_proof(text, form.get("csrf", ""))):
+    """Whose session the form was sent with, None if it has ended. Raises RefusalError if its page did not send it."""
+    text = proven(request, form.get("csrf", ""))
+    if not text:
         raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
     session = await services.sessions.find(text)
     caller = await caller_of(services, session) if session else None

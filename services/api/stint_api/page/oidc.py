@@ -1,23 +1,34 @@
-"""Signing in at an OIDC provider, which sends the browser back with a code that Vault exchanges for a token."""
+"""Signing in at an OIDC provider, which sends the browser back with a code that Vault exchanges for a token.
 
+A cookie of the sign-in that is under way binds the provider's answer to the browser that began.
+"""
+
+import base64
+import hmac
 import ipaddress
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from stint.core.errors import StintError, VaultError, VaultUnavailableError
-from stint.vault import Login, Oidc, refusal_by_provider
+from stint.core.codec import decode
+from stint.core.errors import StintError, UndecodableError, VaultError, VaultUnavailableError
+from stint.vault import Oidc, refusal_by_provider
 from stint_api.errors import NO_VAULT, unknown_path
 from stint_api.page.documents import SAFETY, again
 from stint_api.page.signing_in import begin_session, own, sentence, sign_in_page
 from stint_api.routes.parameters import ServicesOf
-from stint_api.session import cookie, under_way
-from stint_api.session.under_way import LONGEST, UnderWay
+from stint_api.session import cookie
 
+SECONDS: Final = 600
+"""How long a browser keeps the cookie. Vault may forget the sign-in sooner."""
+LONGEST: Final = 2000
+"""Characters of the address to come back to, so that the cookie is not too large for a browser."""
 PATH: Final = "/sign-in/oidc"
 CALLBACK: Final = "/sign-in/oidc/callback"
 NOT_BEGUN: Final = (
@@ -29,6 +40,20 @@ REFUSED: Final = "Vault did not accept the provider's answer: {reason} Sign in a
 PROVIDER: Final = "The provider did not sign you in: {reason}"
 
 router = APIRouter(include_in_schema=False)
+
+
+class UnderWay(msgspec.Struct, frozen=True):
+    """A sign-in that has begun.
+
+    Attributes:
+        state: what the provider's answer must contain.
+        nonce: see `stint.vault.OidcBegun`.
+        to: the address that was asked for, below this API's.
+    """
+
+    state: str
+    nonce: str
+    to: str
 
 
 @router.get(PATH)
@@ -43,7 +68,7 @@ async def begin(services: ServicesOf, request: Request, to: str = "/") -> Respon
         begun = await services.oidc.begin(address)
     except VaultError as error:
         return sign_in_page(services, request, to=to, error=_words(NOT_SET_UP, error, address=address))
-    kept = under_way.header(request.headers, UnderWay(begun.state, begun.nonce, to))
+    kept = _cookie(request.headers, UnderWay(begun.state, begun.nonce, to))
     headers = {**SAFETY, "Set-Cookie": kept, "Cache-Control": "no-store"}
     return RedirectResponse(begun.url, HTTPStatus.SEE_OTHER, headers)
 
@@ -53,11 +78,11 @@ async def callback(services: ServicesOf, request: Request) -> Response:
     """Take the provider's answer, begin a session, and lead to the page that was asked for."""
     if services.oidc is None:
         return unknown_path()
-    begun = under_way.found(request.headers)
-    if begun is None or not begun.is_meant(request.query_params.get("state", "")):
+    begun, state = _under_way(request.headers), request.query_params.get("state", "")
+    if begun is None or not hmac.compare_digest(begun.state.encode(), state.encode(errors="replace")):
         return sign_in_page(services, request, to="/", error=NOT_BEGUN)
     answer = await _answer(services, services.oidc, request, begun)
-    answer.headers.append("Set-Cookie", under_way.header(request.headers, None))
+    answer.headers.append("Set-Cookie", _cookie(request.headers, None))
     return answer
 
 
@@ -72,17 +97,33 @@ async def _answer(services: ServicesOf, oidc: Oidc, request: Request, begun: Und
     try:
         text = await begin_session(services, request, login.token, revoke=True)
     except StintError as error:
-        await _give_back(services, login)
+        with suppress(VaultError):  # no session has the token; should Vault be away, it expires by itself
+            await services.vault.revoke_self(login.token)
         return sign_in_page(services, request, to=to, error=sentence(error))
     answer = again(to)
     answer.headers.append("Set-Cookie", cookie.header(request.headers, text))
     return answer
 
 
-async def _give_back(services: ServicesOf, login: Login) -> None:
-    """Revoke a token that no session has. Should Vault be away, it expires by itself."""
-    with suppress(VaultError):
-        await services.vault.revoke_self(login.token)
+def _name(headers: Mapping[str, str]) -> str:
+    """The cookie's name. Like the session's, it can be set by this host alone."""
+    return f"{cookie.name(headers)}-oidc"
+
+
+def _under_way(headers: Mapping[str, str]) -> UnderWay | None:
+    """The sign-in that this browser has begun, None if it has not."""
+    text = cookie.sent(headers, _name(headers))
+    try:
+        return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), UnderWay)
+    except (UndecodableError, ValueError):
+        return None
+
+
+def _cookie(headers: Mapping[str, str], begun: UnderWay | None) -> str:
+    """`Set-Cookie` for a sign-in, None for its end. It is `Lax`: the provider's answer is a link from another site."""
+    text = base64.urlsafe_b64encode(msgspec.json.encode(begun)).rstrip(b"=").decode() if begun else ""
+    seconds = SECONDS if begun else 0
+    return f"{_name(headers)}={text}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}"
 
 
 def _words(form: str, error: VaultError, **more: str) -> str:

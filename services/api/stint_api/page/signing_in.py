@@ -99,9 +99,7 @@ async def begin_session(services: ServicesOf, request: Request, token: str, *, r
 @router.post("/session/end")
 async def sign_out(services: ServicesOf, request: Request) -> Response:
     """End the session, and with it all streams that it has open."""
-    text = cookie.value(request.headers)
-    proof = (await form_of(request)).get("csrf", "")
-    if text and is_ours(request) and cookie.is_proof(text, proof):
+    if text := proven(request, (await form_of(request)).get("csrf", "")):
         await services.sessions.end(text)
     headers = {"Set-Cookie": cookie.header(request.headers, ""), "Cache-Control": "no-store"}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
@@ -110,9 +108,8 @@ async def sign_out(services: ServicesOf, request: Request) -> Response:
 @router.post("/session/secret-id")
 async def secret_id(services: ServicesOf, request: Request) -> Response:
     """A wrapped secret id for a job that the page submits, made with the session's own token, as `stint run` does."""
-    text = cookie.value(request.headers)
-    proven = cookie.is_proof(text, request.headers.get(cookie.CSRF, ""))
-    if not (text and proven and is_ours(request)):
+    text = proven(request, request.headers.get(cookie.CSRF, ""))
+    if not text:
         raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
     found = await services.sessions.find(text)
     if found is None:
@@ -148,12 +145,14 @@ def is_ours(request: Request) -> bool:
     return cookie.comes_from_us(request.headers) and cookie.names_us(request.headers)
 
 
-async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form that was sent.
+def proven(request: Request, proof: str) -> str:
+    """The cookie of the session whose page sent the request with its proof, "" if none did."""
+    text = cookie.value(request.headers)
+    return text if text and is_ours(request) and cookie.is_proof(text, proof) else ""
 
-    Raises:
-        RefusalError: it is too large, or its client left.
-    """
+
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form that was sent. Raises RefusalError if it is too large, or its client left."""
     body = bytearray()
     try:
         async for piece in request.stream():

@@ -36,11 +36,7 @@ RETRY_PAUSE: Final = 1.0
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as the bucket has it.
-
-    Attributes:
-        revoke: whether its token was made for it, and is revoked with it.
-    """
+    """A session as the bucket has it. `revoke`: its token was made for it, and is revoked with it."""
 
     sealed: str
     who: str
@@ -83,11 +79,7 @@ class Sessions:
         self.following = asyncio.Event()
 
     async def begin(self, token: str, caller: Caller, *, revoke: bool = False) -> str:
-        """Begin a session for the owner of this token; returns the value of its cookie. `revoke`: see `Stored`.
-
-        Raises:
-            RefusalError: the token has a limited number of uses, which a page would spend.
-        """
+        """Begin a session for a token's owner; returns its cookie's value. Refuses a token with a limit of uses."""
         if caller.num_uses:
             raise RefusalError(
                 HTTPStatus.FORBIDDEN,
@@ -196,20 +188,16 @@ class Sessions:
 
     async def _follow(self) -> None:
         await self._broker.wait_connected()
-        try:
-            await self._follow_bucket()
-        finally:
-            self.following.clear()
-
-    async def _follow_bucket(self) -> None:
         last = int((await self._bucket.info())["state"]["last_seq"])
         pattern = kv_subject(SESSIONS_BUCKET, ">")
-        async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
-            for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
-                await self._stored(session.key)
-            self.following.set()
-            async for page in pages:
-                for message in page:
-                    entry = self._bucket.followed(message)
-                    if entry.value is None:
-                        self._forget(entry.key)
+        try:
+            async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
+                for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
+                    await self._stored(session.key)
+                self.following.set()
+                async for page in pages:
+                    for entry in map(self._bucket.followed, page):
+                        if entry.value is None:
+                            self._forget(entry.key)
+        finally:
+            self.following.clear()

@@ -94,4 +94,3 @@ export function buttons(current, kept, done) {
   if (over(job) || job.status === "queued") add("Delete…", "", remove);
   return found;
 }
-

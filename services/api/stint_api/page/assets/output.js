@@ -272,4 +272,3 @@ export class Output {
     text(one("[data-hits]", this.root), term ? `${found}${whole ? "" : " …"}` : "");
   }
 }
-

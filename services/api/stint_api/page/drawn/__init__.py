@@ -1,4 +1,5 @@
 """What the server draws of a view, from the functions behind the API's answers, so that it can be read without scripts.
 
-Scripts take over what is drawn, and keep it up to date. Addresses and sessions are in `page.views`.
+Scripts take over what is drawn, and keep it up to date. Addresses and sessions are in `page.views`. What is read here
+raises a StintError where the API would refuse the same request.
 """

@@ -75,10 +75,6 @@ class Audited(Filters):
         return {"qname": self.given["queue"], "who": self.given["by"]}
 
     async def find(self, services: Services, caller: Identity) -> Actions:
-        """The page that it asks for, as the caller may see it.
-
-        Raises:
-            StintError: as the API's `GET /v1/api/audit`.
-        """
+        """The page that it asks for, as the caller may see it."""
         trail = await trail_of(services, caller, self.query(AuditQuery, services.now()))
         return Actions([Row.of(action(shown)) for shown in trail.shown], str(trail.next or ""))

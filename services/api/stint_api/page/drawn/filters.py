@@ -24,12 +24,7 @@ SINCE: Final[Mapping[str, tuple[str, timedelta]]] = {
 
 
 class Filters(ABC):
-    """What the address of a view with a list asks for.
-
-    Attributes:
-        path: the view's.
-        names: of its filters, in the order in which an address has them.
-    """
+    """What the address of a view with a list asks for. `names` are its filters', in the order of an address."""
 
     path: ClassVar[str]
     names: ClassVar[Sequence[str]]
@@ -61,11 +56,7 @@ class Filters(ABC):
         """The filters as parameters of the API; empty ones are not asked for."""
 
     def query(self, shape: type[Q], now: datetime) -> Q:
-        """What the API is asked now.
-
-        Raises:
-            UndecodableError: there is no such page.
-        """
+        """What the API is asked now. Raises UndecodableError if there is no such page."""
         since = {"since": rfc3339(now - self.span)} if self.span else {}
         try:
             return shape.model_validate(self.asked() | since)

@@ -70,11 +70,7 @@ class Table:
 
 
 async def queues(services: Services, caller: Identity) -> Table:
-    """The queues that the caller may read, those that need a person first.
-
-    Raises:
-        StintError: as the API's list.
-    """
+    """The queues that the caller may read, those that need a person first."""
     found, now = await services.queues.all(caller), services.now().timestamp()
     rows = sorted(
         (_queue(queue, now) for queue in found), key=lambda row: (_FIRST.index(row.kind), -row.depth, row.qname)
@@ -86,11 +82,7 @@ async def queues(services: Services, caller: Identity) -> Table:
 
 
 async def queue(services: Services, caller: Identity, *, part: str) -> QueueRow:
-    """The queue that a part of an address names, if the caller may read it.
-
-    Raises:
-        StintError: as the API's `GET /v1/api/queue/{qname}`.
-    """
+    """The queue that a part of an address names, if the caller may read it."""
     qname = await queue_named(part)
     await services.auth.require(caller, READ, qname)
     return _queue(await services.queues.one(qname), services.now().timestamp())
@@ -152,11 +144,7 @@ def _having(queue: Mapping[str, Any]) -> str:
 
 
 async def runners(services: Services, caller: Identity) -> Table:
-    """The runners, those that are not heard first, with those of their jobs that the caller may read.
-
-    Raises:
-        StintError: as the API's list.
-    """
+    """The runners, those that are not heard first, with those of their jobs that the caller may read."""
     found, now = (await list_runners(services, caller)).data, services.now().timestamp()
     alive = [runner for runner in found if runner.alive]
     differ = len({runner.version for runner in alive}) > 1

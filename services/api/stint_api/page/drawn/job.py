@@ -101,11 +101,7 @@ class Drawn:
 
 
 async def find(services: Services, caller: Identity, job_id: str, *, lines: bool) -> Drawn:
-    """The job, if the caller may read it.
-
-    Raises:
-        StintError: as the API's `GET /v1/api/job/{job_id}`.
-    """
+    """The job, if the caller may read it."""
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
     shown = documents.as_stored(view(job), stored.size, whole=stored.whole)

@@ -123,12 +123,7 @@ class Listed(Filters):
         }
 
     async def find(self, services: Services, caller: Identity) -> Drawn:
-        """The page that it asks for, as the caller may see it.
-
-        Raises:
-            UndecodableError: there is no such page.
-            StintError: as the API's list.
-        """
+        """The page that it asks for, as the caller may see it."""
         now, mark = services.now(), str(services.index.feed.end)
         page = self.query(JobQuery, now).page
         found = await services.lists.find(caller, page)

@@ -70,11 +70,7 @@ class _Lines:
 
 
 async def last_lines(output: OutputLog, job: Job) -> Text:
-    """The last lines of what the job has written so far.
-
-    Raises:
-        BrokerUnavailableError: they cannot be read.
-    """
+    """The last lines of what the job has written so far."""
     place = Place(job.token, job.job_id)
     for count in FEWER:
         begin = await beginning(output, place, tail=count, from_line=None)
