@@ -35,15 +35,10 @@ _TITLES: Final = {
 }
 """Where the contract's text is not the status' own phrase."""
 
-_STATUSES: Final[Mapping[type[StintError], HTTPStatus]] = {
-    InvalidQueueNameError: HTTPStatus.BAD_REQUEST,
-    InvalidJobIdError: HTTPStatus.BAD_REQUEST,
-    UndecodableError: HTTPStatus.BAD_REQUEST,
-    IllegalCommandError: HTTPStatus.BAD_REQUEST,
-    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
-    StreamMissingError: HTTPStatus.SERVICE_UNAVAILABLE,
-    VaultUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+_STATUSES: Final[Mapping[HTTPStatus, tuple[type[StintError], ...]]] = {
+    HTTPStatus.BAD_REQUEST: (InvalidQueueNameError, InvalidJobIdError, UndecodableError, IllegalCommandError),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (TooLargeError,),
+    HTTPStatus.SERVICE_UNAVAILABLE: (BrokerUnavailableError, StreamMissingError, VaultUnavailableError),
 }
 
 # As Go's encoder writes them, so that an answer can stand inside a page.
@@ -102,7 +97,7 @@ def refusal_of(error: StintError) -> RefusalError:
         return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
     if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
         return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
-    found = (status for shape, status in _STATUSES.items() if isinstance(error, shape))
+    found = (status for status, shapes in _STATUSES.items() if isinstance(error, shapes))
     return RefusalError(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error.sentence)
 
 

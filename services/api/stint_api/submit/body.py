@@ -93,11 +93,7 @@ class Submission:
 
     @property
     def qname(self) -> str:
-        """The queue's name, lower-cased.
-
-        Raises:
-            InvalidQueueNameError: it is not allowed.
-        """
+        """The queue's name, lower-cased. Raises InvalidQueueNameError if it is not allowed."""
         return normalise_queue_name(self.envelope.qname)
 
     @property
@@ -105,9 +101,6 @@ class Submission:
         """Hex SHA-256 of all the fields, whatever their order and case: who repeats the request repeats it.
 
         It can be shown: nobody finds the fields from it by trying, as long as the wrapping token among them is one.
-
-        Raises:
-            InvalidQueueNameError: the queue's name is not allowed.
         """
         digest = hashlib.sha256(encode(replace(self.envelope, qname=self.qname)) + b"\n")
         digest.update(encode(replace(self.job, qname=self.qname)) + self.rerun_of.encode())

@@ -20,11 +20,7 @@ NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run
 
 
 def parse_rerun(body: bytes) -> Envelope:
-    """Parse what `read_body` returned. Only the wrapping token counts.
-
-    Raises:
-        UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the body.
-    """
+    """Parse what `read_body` returned; only the wrapping token counts. Raises as `parse_submission` does."""
     return convert(read_object(body, {"wrap_secret_id"}, scanned=True), Envelope)
 
 

@@ -45,11 +45,7 @@ class Sealer:
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_A_TIME))
 
     async def seal(self, submission: Submission) -> Sealed:
-        """The payload of a submission that brings it along, or whose own fields are the job.
-
-        Raises:
-            StintError: see `stint_api.errors`.
-        """
+        """The payload of a submission that brings it along, or whose own fields are the job."""
         if submission.sealed:
             return await submission.sealed()
         if submission.envelope.payload:

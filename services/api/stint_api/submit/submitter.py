@@ -100,11 +100,7 @@ class Submitter:
         return job is not None
 
     def _check(self, known: Mark, job: Job) -> None:
-        """Return if this request made the job, and it can still be seen.
-
-        Raises:
-            RefusalError: another one did, or it is gone: what a repeat must not revive is not called queued either.
-        """
+        """Raise RefusalError if another request made the job, or if it is gone: a repeat must not call it queued."""
         submitted = job.fact(Submitted)
         if submitted is None or submitted.request_digest != known.digest:
             sentence = f"The {HEADER} was used for another request."
