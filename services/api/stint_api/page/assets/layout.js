@@ -1,16 +1,12 @@
-// Where each entry of a list stands, if it takes one row or several: sums over blocks, so that a million rows are cheap.
-
-const BLOCK = 256;
+// Where each entry of a list stands, if it takes one row or several.
 
 export class Layout {
   #heights = [];
-  #sums = [];
-  #tops = [0];
+  #tops = [0]; // as far as they are known: those behind a change are added up again when somebody asks
 
   /** Rows in all. */
   get rows() {
-    const last = this.#sums.length;
-    return this.#top(last);
+    return this.top(this.length);
   }
 
   get length() {
@@ -18,19 +14,14 @@ export class Layout {
   }
 
   push(height) {
-    if (this.#heights.length % BLOCK === 0) this.#sums.push(0);
     this.#heights.push(height);
-    this.#sums[this.#sums.length - 1] += height;
   }
 
   /** Change an entry's height. Cheap at the end. */
   set(i, height) {
-    const change = height - this.#heights[i];
-    if (!change) return;
+    if (height === this.#heights[i]) return;
     this.#heights[i] = height;
-    const block = Math.floor(i / BLOCK);
-    this.#sums[block] += change;
-    this.#tops.length = Math.min(this.#tops.length, block + 1);
+    this.#tops.length = Math.min(this.#tops.length, i + 1);
   }
 
   height(i) {
@@ -39,33 +30,18 @@ export class Layout {
 
   /** The row at which an entry begins. */
   top(i) {
-    const block = Math.floor(i / BLOCK);
-    let top = this.#top(block);
-    for (let j = block * BLOCK; j < i; j++) top += this.#heights[j];
-    return top;
+    for (let j = this.#tops.length; j <= i; j++) this.#tops[j] = this.#tops[j - 1] + this.#heights[j - 1];
+    return this.#tops[i];
   }
 
-  /** The entry that a row belongs to. */
+  /** The entry that a row belongs to: the first one or the last one, if the row is before or behind all. */
   at(row) {
-    let low = 0, high = this.#sums.length - 1;
+    let low = 0, high = Math.max(0, this.length - 1);
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.#top(middle) <= row) low = middle;
+      if (this.top(middle) <= row) low = middle;
       else high = middle - 1;
     }
-    let i = low * BLOCK, top = this.#top(low);
-    while (i < this.#heights.length - 1 && top + this.#heights[i] <= row) top += this.#heights[i++];
-    return Math.max(0, Math.min(i, this.#heights.length - 1));
-  }
-
-  #top(block) {
-    for (let b = this.#tops.length; b <= block; b++) this.#tops[b] = this.#tops[b - 1] + this.#sums[b - 1];
-    // The last block grows: what is behind it is not remembered.
-    if (block >= this.#sums.length) {
-      const top = this.#tops[block];
-      this.#tops.length = Math.min(this.#tops.length, Math.max(1, this.#sums.length));
-      return top;
-    }
-    return this.#tops[block];
+    return low;
   }
 }

@@ -113,25 +113,6 @@ export class Lines {
     }
     this.first = this.gone + 1;
   }
-
-  /** The place of a line in the list, -1 if it is not there. */
-  find(n) {
-    let low = 0, high = this.list.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const number = this.#number(middle);
-      if (number === n && this.list[middle].n) return middle;
-      if (number < n) low = middle + 1;
-      else high = middle - 1;
-    }
-    return -1;
-  }
-
-  /** Of a note that of the line before it. */
-  #number(i) {
-    while (i >= 0 && !this.list[i].n) i--;
-    return i < 0 ? 0 : this.list[i].n;
-  }
 }
 
 /** Where the first line begins that begins in a chunk, -1 if none does. */

@@ -223,9 +223,8 @@ export class Output {
   }
 
   #goToWanted() {
-    const place = this.lines.find(this.#wanted);
-    if (place < 0 || !this.log.reveal(this.lines.list[place])) return;
-    this.#wanted = 0;
+    const line = this.lines.list.find(({ n }) => n === this.#wanted);
+    if (line && this.log.reveal(line)) this.#wanted = 0;
   }
 
   // --- search ---
