@@ -120,25 +120,14 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         broker_up=broker.connected.is_set,
         now=clock.now,
         background=Background(
-            _declaring(broker, settings),
-            BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
-            *_following(index, audit_index, phases, sessions),
-            _answering(broker),
+            *_following(Streams(broker, settings.replicas), clock, index, audit_index, phases, sessions),
+            BackgroundTask(
+                name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
+            ),
             *([_sweeping(vault, session, payloads, events)] if settings.erasure == "on" else []),
             *([_recording(broker, owners, settings.history)] if signer.seed else []),
         ),
     )
-
-
-def _declaring(broker: Broker, settings: ApiSettings) -> BackgroundTask:
-    streams = Streams(broker, settings.replicas)
-    missing = "Streams or buckets are missing in NATS."
-    return BackgroundTask(name="streams", run=streams.run, missing=missing, works=lambda: streams.whole)
-
-
-def _answering(broker: Broker) -> BackgroundTask:
-    missing = "Publishers cannot read output again."
-    return BackgroundTask(name="output requests", run=OutputRequests(broker).run, missing=missing)
 
 
 def _sweeping(
@@ -162,10 +151,13 @@ def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> Ba
 
 
 def _following(
-    index: ListIndex, audit_index: AuditIndex, phases: Phases, sessions: Sessions
+    streams: Streams, clock: ServerClock, index: ListIndex, audit_index: AuditIndex, phases: Phases, sessions: Sessions
 ) -> tuple[BackgroundTask, ...]:
     """The tasks by which this process knows what the streams have."""
+    missing = "Streams or buckets are missing in NATS."
     return (
+        BackgroundTask(name="streams", run=streams.run, missing=missing, works=lambda: streams.whole),
+        BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
         BackgroundTask(
             name="index", run=index.run, missing="The list of jobs is not up to date.", works=index.ready.is_set
         ),

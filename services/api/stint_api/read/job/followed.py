@@ -124,18 +124,15 @@ class FollowedJob:
             while True:
                 self.news = await any_of(facts, chunks, within=wait)
                 wait = SOON if self.news else min(4 * wait, TICK)
-                self._begin(facts=facts.is_set() or not self.news)
+                self.look += 1
+                if facts.is_set() or not self.news:
+                    self.facts_look = self.look
                 facts.clear()
                 chunks.clear()
+                self._reads = {}
+                this, self.next_look = self.next_look, asyncio.Event()
+                this.set()
                 await asyncio.sleep(GAP)
-
-    def _begin(self, *, facts: bool) -> None:
-        self.look += 1
-        if facts:
-            self.facts_look = self.look
-        self._reads = {}
-        this, self.next_look = self.next_look, asyncio.Event()
-        this.set()
 
 
 class FollowedJobs:

@@ -31,15 +31,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs a list shows: those of a queue, with a status, held or not, and those that a search finds.
-
-    Attributes:
-        submitted_after, submitted_before: both times excluded.
-        since, until: the first included, the second not.
-        job_id: how the id begins or ends, in lower-case hex digits.
-        image: a part of the image's name.
-        words: a part of its reason and error, in any case.
-    """
+    """Which jobs a list shows: the filters of `stint_api.routes.parameters.JobQuery`. `words` is its `q`."""
 
     qname: str | None = None
     status: State | None = None

@@ -35,15 +35,7 @@ class Stay(NamedTuple):
 
 
 class Minutes(NamedTuple):
-    """Figures of each minute; the last one is not over. None in all of them for a minute of which nothing is kept.
-
-    Attributes:
-        since: when the first minute began.
-        depth: jobs that waited at the minute's end.
-        busy: seconds in which a runner had a job of the queue.
-        longest_wait: seconds, of the jobs that were claimed in the minute; None if none was.
-        ended, failed: jobs that ended, and those of them that did not succeed.
-    """
+    """Figures of each minute, as `stint_api.routes.models.queues.LastHourBody` says."""
 
     since: datetime
     depth: Sequence[int | None]
