@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Final, TypeVar
 
 import structlog
@@ -31,7 +31,7 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: Prometheus' own defaults, as GoStint has them. The Python library's are others."""
 UNKNOWN_PATH: Final = "unknown"
 """The path of all requests that fit no route: clients cannot make label values."""
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+METHODS: Final = frozenset(HTTPMethod)
 """Any other method counts as `other`, for the same reason."""
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Asked every few seconds by whoever supervises the process: logged only when they fail."""

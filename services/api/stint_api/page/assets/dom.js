@@ -16,19 +16,17 @@ export function text(element, value) {
 export function put(element, ...parts) {
   const made = new DocumentFragment(), there = [...element.childNodes];
   made.append(...parts);
-  const nodes = [...made.childNodes].map((part) => {
+  arrange(element, [...made.childNodes].map((part) => {
     const place = there.findIndex((node) => node.isEqualNode(part));
     return place < 0 ? part : there.splice(place, 1)[0];
-  });
-  for (const node of there) node.remove();
-  nodes.forEach((node, i) => { if (element.childNodes[i] !== node) element.insertBefore(node, element.childNodes[i] ?? null); });
+  }));
 }
 
-/** Let an element contain these elements in this order. Those that stand where they belong are not touched. */
-export function arrange(parent, elements) {
-  const wanted = new Set(elements);
-  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  elements.forEach((element, i) => { if (parent.children[i] !== element) parent.insertBefore(element, parent.children[i] ?? null); });
+/** Let an element contain these nodes in this order. Those that stand where they belong are not touched. */
+export function arrange(parent, nodes) {
+  const wanted = new Set(nodes);
+  for (const child of [...parent.childNodes]) if (!wanted.has(child)) child.remove();
+  nodes.forEach((node, i) => { if (parent.childNodes[i] !== node) parent.insertBefore(node, parent.childNodes[i] ?? null); });
 }
 
 /** A new element with text and attributes. */

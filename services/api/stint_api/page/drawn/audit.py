@@ -16,51 +16,10 @@ _UNPROVEN: Final = "A direct publisher of the queue could have written this unde
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """An action. `names` is what else is known of who did it, `note` what should be known of the answer."""
-
-    at: str
-    clock: str
-    who: str
-    names: str
-    did: str
-    job: str
-    runner: str
-    qname: str
-    address: str
-    answer: str
-    note: str
-
-    @classmethod
-    def of(cls, told: ActionBody) -> "Row":
-        """An action of the API's answer."""
-        names = (
-            ("identity", told.entity),
-            ("token accessor", told.accessor),
-            ("NATS user", told.nats_user),
-            ("calls itself", told.claimed),
-        )
-        answer = f"{told.answer}: {told.reason}" if told.reason else told.answer
-        return cls(
-            at=told.at,
-            clock=f"{parse_time(told.at):%m-%d %H:%M:%S} UTC",
-            who=told.who or told.nats_user or "not known",
-            names=", ".join(f"{what} {name}" for what, name in names if name),
-            did=_DID.get(told.action, told.action),
-            job=told.job,
-            runner=told.runner,
-            qname="" if told.runner else told.qname or "(no name)",
-            address=told.from_,
-            answer=answer if told.proven else f"{answer}, unproven",
-            note=told.reason if told.proven else _UNPROVEN,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Actions:
-    """A page of them, and the cursor of the next one, "" if there is none."""
+    """A page of actions, and the cursor of the next one, "" if there is none."""
 
-    rows: list[Row]
+    rows: list[Mapping[str, str]]
     older: str
 
 
@@ -77,4 +36,28 @@ class Audited(Filters):
     async def find(self, services: Services, caller: Identity) -> Actions:
         """The page that it asks for, as the caller may see it."""
         trail = await trail_of(services, caller, self.query(AuditQuery, services.now()))
-        return Actions([Row.of(action(shown)) for shown in trail.shown], str(trail.next or ""))
+        return Actions([_row(action(shown)) for shown in trail.shown], str(trail.next or ""))
+
+
+def _row(told: ActionBody) -> Mapping[str, str]:
+    """An action. `names` is what else is known of who did it, `note` what should be known of the answer."""
+    names = (
+        ("identity", told.entity),
+        ("token accessor", told.accessor),
+        ("NATS user", told.nats_user),
+        ("calls itself", told.claimed),
+    )
+    answer = f"{told.answer}: {told.reason}" if told.reason else told.answer
+    return {
+        "at": told.at,
+        "clock": f"{parse_time(told.at):%m-%d %H:%M:%S} UTC",
+        "who": told.who or told.nats_user or "not known",
+        "names": ", ".join(f"{what} {name}" for what, name in names if name),
+        "did": _DID.get(told.action, told.action),
+        "job": told.job,
+        "runner": told.runner,
+        "qname": "" if told.runner else told.qname or "(no name)",
+        "address": told.from_,
+        "answer": answer if told.proven else f"{answer}, unproven",
+        "note": told.reason if told.proven else _UNPROVEN,
+    }
