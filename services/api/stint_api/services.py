@@ -145,8 +145,6 @@ class Services:
         )
         return Submitter(
             log=self.log,
-            payloads=self.payloads,
-            keys=self.keys,
             store=store,
             broker_up=self.broker_up,
             retention=self.retention,

@@ -17,10 +17,12 @@ from typing import Final
 
 import msgspec
 import stamina
+import structlog
 
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError, StintError, VaultError, VaultUnavailableError
 from stint.core.events import Submitted
+from stint.core.job import Job
 from stint.core.names.ids import queue_token
 from stint.core.view import rfc3339
 from stint.ports import EventLog, KeptPayloads, Outcome, PayloadStore
@@ -34,6 +36,8 @@ from stint_api.errors import RefusalError, refusal_of
 from stint_api.lookups import CACHE_SIZE, Memory
 from stint_api.submit.body import Envelope, Sealed, Submission, check_sealed
 from stint_api.submit.sealing import Sealer
+
+log = structlog.get_logger()
 
 PATIENCE: Final = 10.0
 """Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is unavailable."""
@@ -124,6 +128,17 @@ class Store:
         """Why the job of this cubbyhole, which we have read before, was not stored; None if we have not read it."""
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
+
+    async def discard(self, job: Job, submitted: Submitted) -> None:
+        """Remove the payload of an attempt that lost, unless the job may need it. A running job's goes at its end."""
+        token = queue_token(submitted.qname)
+        try:
+            if self.keys:  # that of this attempt alone
+                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
+            if job.token != token or job.terminal:
+                await self.payloads.purge(token, job.job_id)
+        except StintError as error:
+            log.warning("cannot remove the payload of an attempt that lost", job=job.job_id, error=error.sentence)
 
     async def _sealed(self, submission: Submission) -> Sealed:
         """The payload; with a cubbyhole only what belongs behind that of the cubbyhole."""

@@ -11,22 +11,16 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
-import structlog
-
 from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
 from stint.core.events import Submitted
 from stint.core.job import Job, State
-from stint.core.names.ids import queue_token
 from stint.core.view import expiry
-from stint.ports import EventLog, Outcome, PayloadStore
-from stint.vault.erasure import PayloadKeys, key_name
+from stint.ports import EventLog, Outcome
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Submission
 from stint_api.submit.sealing import CubbyholeError
 from stint_api.submit.storing import Store, UnknownOutcomeError
-
-log = structlog.get_logger()
 
 HEADER: Final = "Idempotency-Key"
 TWIN: Final = 2.0
@@ -57,8 +51,6 @@ class Submitter:
     """
 
     log: EventLog
-    payloads: PayloadStore
-    keys: PayloadKeys | None
     store: Store
     broker_up: Callable[[], bool]
     retention: timedelta
@@ -132,19 +124,8 @@ class Submitter:
             raise StintError(f"Job {known.job_id} is not in the log.")
         first = job.fact(Submitted)
         if first is None or first.event_id != submitted.event_id:
-            await self._discard(job, submitted)
+            await self.store.discard(job, submitted)
         self._check(known, job)
-
-    async def _discard(self, job: Job, submitted: Submitted) -> None:
-        """Remove the payload of this attempt, unless the job may need it. A running job's is removed at its end."""
-        token = queue_token(submitted.qname)
-        try:
-            if self.keys:  # that of this attempt alone
-                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
-            if job.token != token or job.terminal:
-                await self.payloads.purge(token, job.job_id)
-        except StintError as error:
-            log.warning("cannot remove the payload of an attempt that lost", job=job.job_id, error=error.sentence)
 
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:

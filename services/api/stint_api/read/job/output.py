@@ -39,7 +39,7 @@ def stream_of(chunk: Chunk) -> str:
 async def seen_back(output: OutputLog, job: Job) -> str | None:
     """Since when a held job's lost runner is back, None if nothing shows that it is; see `stint.core.view.back_since`.
 
-    No event records it. Output that was removed shows nothing any more. Only for a job that was held a message is read.
+    No event records it. Output that was removed shows nothing any more. It reads one message, if the job was held.
     """
     held = job.facts.get(Held.kind)
     if held is None:
