@@ -2,7 +2,7 @@ import pytest
 
 from stint.core.errors import ImageError
 from stint_runner.registry import references
-from stint_runner.registry.references import Reference, is_transient, matches, own_names, parse_reference, registry_name
+from stint_runner.registry.references import Reference, is_transient, matches, own_names, parse_reference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -117,21 +117,6 @@ def test_what_is_tried_again(text: str) -> None:
 )
 def test_what_is_final(text: str) -> None:
     assert not is_transient(text)
-
-
-@pytest.mark.parametrize(
-    ("address", "registry"),
-    [
-        ("host:5000", "host:5000"),
-        ("https://host:5000", "host:5000"),
-        ("http://Host.example/v2/", "host.example"),
-        ("https://index.docker.io/v1/", "docker.io"),
-        ("docker.io", "docker.io"),
-        ("", ""),
-    ],
-)
-def test_ways_to_write_a_registry(address: str, registry: str) -> None:
-    assert registry_name(address) == registry
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ async def test_what_docker_login_writes(tmp_path: Path, entry: dict[str, str], l
     [
         ("host:5000", "host:5000", True),
         ("https://host:5000/v2/", "host:5000", True),
+        ("http://Host.example/v2/", "host.example", True),
         ("host:5000", "host", False),
         ("host", "host:5000", False),
         ("host:5000", "host:5001", False),
