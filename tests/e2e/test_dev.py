@@ -6,7 +6,7 @@ import re
 import secrets
 import signal
 import socket
-import subprocess
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
+from tests.support.certificates import openssl
 from tests.support.ports import free_port
 from tests.support.scripts import lasting
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ready
@@ -38,12 +39,8 @@ async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> N
 
 
 async def test_each_service_gets_its_own_login_only(stack: Stack) -> None:
-    for service, logins in {
-        "api-1": {"API"},
-        "runner-1": {"RUNNER"},
-        "projector-1": set(),
-        "nats-auth-1": set(),
-    }.items():
+    own: dict[str, set[str]] = {"api-1": {"API"}, "runner-1": {"RUNNER"}, "projector-1": set(), "nats-auth-1": set()}
+    for service, logins in own.items():
         environment = Path(f"/proc/{stack.pid(service)}/environ").read_text()  # noqa: ASYNC240 - a moment
         assert set(re.findall(r"STINT_(\w+)_SECRET_ID=", environment)) == logins, service
 
@@ -51,14 +48,10 @@ async def test_each_service_gets_its_own_login_only(stack: Stack) -> None:
 async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "hello.txt").write_text("hello from a folder\n")
+    script = lasting("cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; exit 7")
     result = await stack.run(
         *("run", "--queue", "deploys", "--image", "busybox", "--secret", "PASSWORD@kv/data/demo.password"),
-        *("--env", "A=1", "--content", tmp_path, "--"),
-        *(
-            "sh",
-            "-c",
-            lasting("cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; exit 7"),
-        ),
+        *("--env", "A=1", "--content", tmp_path, "--", "sh", "-c", script),
     )
     assert (result.code, result.out) == (7, "hello from a folder\n1\nA is 1\n")
     assert "err\n" in result.err
@@ -113,9 +106,8 @@ async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
 
 
 async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
-    tmp_path: Path, nats_process: NatsProcess, bao_process: BaoProcess, busybox: str
+    tmp_path: Path, nats_process: NatsProcess, bao_process: BaoProcess
 ) -> None:
-    assert busybox
     services, port = tmp_path / "services.env", free_port()
     admin = {"VAULT_ADDR": bao_process.address, "VAULT_TOKEN": bao_process.root_token}
     made = await stint("vault-setup", "--role", "alone", "--env-file", services, env=admin)
@@ -172,9 +164,8 @@ def _found(folder: Path, texts: list[str]) -> list[tuple[str, str]]:
     return [(path.name, text) for path in files for text in texts if text.encode() in path.read_bytes()]
 
 
-async def test_nothing_secret_is_at_rest_and_nothing_is_left_behind(tmp_path: Path, busybox: str) -> None:
+async def test_nothing_secret_is_at_rest_and_nothing_is_left_behind(tmp_path: Path) -> None:
     """Uses a stack, stops it, and greps all that is left on the disk."""
-    assert busybox
     async with dev(tmp_path, "--runners", "2", STINT_KILL_GRACE="1") as stack:
         pids, port = stack.pids(), int(stack.env["STINT_URL"].rpartition(":")[2])
         running, hidden = await _use(stack, f"plaintext-{secrets.token_hex(8)}")
@@ -200,19 +191,12 @@ async def secret_ids(openbao: OpenBao) -> set[str]:
 
 
 async def test_servers_that_are_there_are_used_and_tls_is_served(
-    tmp_path: Path, nats_url: str, openbao: OpenBao, busybox: str
+    tmp_path: Path, nats_url: str, openbao: OpenBao
 ) -> None:
-    assert busybox
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(  # noqa: ASYNC221 - a moment, before anything runs
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", key, "-out", cert),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1")
+    named = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    openssl(tmp_path, *made, *named, "-keyout", str(key), "-out", str(cert))
     theirs = {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root_token}
     await vault_setup(openbao.address, openbao.root_token)
     await service_settings(openbao.address, openbao.root_token)
@@ -232,15 +216,9 @@ async def test_servers_that_are_there_are_used_and_tls_is_served(
 
 
 async def test_a_stop_while_it_starts(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        STINT,
-        "dev",
-        "--data-dir",
-        tmp_path / "data",
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = (STINT, "dev", "--data-dir", tmp_path / "data")
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=STDOUT)
     run = tmp_path / "data" / "run"
     async with asyncio.timeout(60):
         while not list(run.glob("nats-1.pid")):  # noqa: ASYNC110 - its file is the only sign there is
@@ -254,8 +232,7 @@ async def test_a_stop_while_it_starts(tmp_path: Path) -> None:
     assert b"ready" not in said
 
 
-async def test_the_demo_shows_its_job_and_its_events(tmp_path: Path, busybox: str) -> None:
-    assert busybox
+async def test_the_demo_shows_its_job_and_its_events(tmp_path: Path) -> None:
     result = await stint("demo", env={"HOME": str(tmp_path), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")})
     lines = result.out.splitlines()
     assert (result.code, lines[-1]) == (0, "demo: success"), result
@@ -264,18 +241,11 @@ async def test_the_demo_shows_its_job_and_its_events(tmp_path: Path, busybox: st
     assert shown == ["submitted", "started", "launched", "ended"]
 
 
-async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["nobody who answers", "another stack"])
+async def test_a_port_that_is_taken_is_said(stack: Stack, tmp_path: Path, by: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        result = await stint("dev", "--port", str(port), "--data-dir", tmp_path / "data", env={"HOME": str(tmp_path)})
-    assert result.code == 1
-    assert f"port {port}" in result.err
-    assert not list((tmp_path / "data" / "run").glob("*.pid"))
-
-
-async def test_a_port_on_which_another_stack_answers_is_said(stack: Stack, tmp_path: Path) -> None:
-    port = stack.env["STINT_URL"].rpartition(":")[2]
-    result = await stint("dev", "--port", port, "--data-dir", tmp_path / "data", env={"HOME": str(tmp_path)})
+        port = stack.env["STINT_URL"].rpartition(":")[2] if by == "another stack" else str(taken.getsockname()[1])
+        result = await stint("dev", "--port", port, "--data-dir", tmp_path / "data", env={"HOME": str(tmp_path)})
     assert (result.code, "ready" in result.out) == (1, False)
     assert f"port {port}" in result.err
     assert not list((tmp_path / "data" / "run").glob("*.pid"))
@@ -294,11 +264,8 @@ async def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> Non
     assert not list((data_dir / "run").glob("*.pid"))
 
 
-async def test_a_killed_stack_takes_its_processes_along_and_its_data_can_be_used_again(
-    tmp_path: Path, busybox: str
-) -> None:
+async def test_a_killed_stack_takes_its_processes_along_and_its_data_can_be_used_again(tmp_path: Path) -> None:
     """Its NATS is frozen, so that it is still there when the next one comes."""
-    assert busybox
     async with dev(tmp_path, STINT_KILL_GRACE="1") as killed:
         pids, nats_pid = killed.pids(), killed.pid("nats-1")
         ended, running = await killed.submit("true"), await killed.submit("sleep 600")

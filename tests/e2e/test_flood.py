@@ -26,8 +26,7 @@ QUEUE, FLOODED = "probes", "deploys"
 
 
 @pytest.fixture
-async def stack(tmp_path: Path, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     async with dev(tmp_path / "dev") as stack:
         yield stack
 

@@ -300,9 +300,8 @@ async def test_the_lines_about_being_told_work(stack: Stack) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_tls_is_used_where_it_is_asked_for(
-    tmp_path: Path, busybox: str, programs: dict[str, Sequence[str | Path]], language: str
+    tmp_path: Path, programs: dict[str, Sequence[str | Path]], language: str
 ) -> None:
-    assert busybox
     folder = authority(tmp_path / "certificates")
     certificate(folder, "", "subjectAltName = IP:127.0.0.1, DNS:localhost\nextendedKeyUsage = serverAuth\n")
     accounts = Accounts(tmp_path / "keys", {"ci": ["deploys"]})

@@ -25,8 +25,7 @@ expect.set_options(timeout=30_000)  # as long as anything may take on a busy mac
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
-    assert busybox
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     settings = {"STINT_ERASURE": "off", "STINT_KEEP_PAYLOADS": "3600", "STINT_KILL_GRACE": "1", "STINT_OIDC_ROLE": ROLE}
     async with dev(tmp_path_factory.mktemp("page"), "--runners", "2", **settings) as stack:
         yield stack
