@@ -22,6 +22,15 @@ _MAIN: Final = "from stint.cli import main; main()"
 
 BARE: Final = {"api", "runner", "projector", "schema", "rebuild", "demo"}
 """Commands that take nothing."""
+Ended = subprocess.CompletedProcess[str]
+
+
+def ran(*command: str | Path, env: dict[str, str] = _ENVIRONMENT, **options: Any) -> Ended:
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+
+
+def in_shell(script: str, *arguments: str | Path, env: dict[str, str] = _ENVIRONMENT) -> Ended:
+    return ran("/bin/sh", "-c", script, sys.executable, _MAIN, *arguments, env=env)
 
 
 @pytest.mark.parametrize("arguments", ["ls --queue q -o json", "show 65f0c2a1 -o wide", f"kill {'a' * 24}", "queues"])
@@ -32,9 +41,7 @@ def test_a_command_imports_nothing_that_it_does_not_need(arguments: str) -> None
         "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 125, end.code\n"
         f"print([name for name in {HEAVY} if sys.modules.get(name)])"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code, *arguments.split()], env=_ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    found = ran(sys.executable, "-c", code, *arguments.split())
     assert (found.stdout.strip(), found.returncode) == ("[]", 0), found.stderr
 
 
@@ -49,35 +56,21 @@ def test_a_command_imports_nothing_that_it_does_not_need(arguments: str) -> None
     ],
 )
 def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams: str, code: int, said: str) -> None:
-    found = subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-c", _MAIN, *arguments.split()],
-        env=_ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = in_shell(f'exec "$0" -c "$@" {streams}', *arguments.split())
     assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
 
 
 @pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_a_disk_that_takes_only_a_part_is_told_of(tmp_path: Path, environment: dict[str, str]) -> None:
     limited = 'ulimit -f 1; exec "$0" -c "$1" schema >"$2"'
-    found = subprocess.run(
-        ["/bin/sh", "-c", limited, sys.executable, _MAIN, tmp_path / "schema"],
-        env=_ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = in_shell(limited, tmp_path / "schema", env=_ENVIRONMENT | environment)
     assert (tmp_path / "schema").stat().st_size
     assert (found.returncode, found.stderr) == (125, "stint: The output cannot be written: File too large.\n")
 
 
 def test_a_character_that_the_terminal_lacks_ends_no_command() -> None:
     environment = _ENVIRONMENT | {"PYTHONIOENCODING": "latin-1", "STINT_ROLE": "Größe…"}
-    found = subprocess.run(
-        [sys.executable, "-c", _MAIN, "config"], env=environment, capture_output=True, encoding="latin-1", check=False
-    )
+    found = ran(sys.executable, "-c", _MAIN, "config", env=environment, encoding="latin-1")
     assert (found.returncode, "Größe?" in found.stdout) == (0, True), found.stderr
 
 
@@ -98,7 +91,7 @@ def test_files_that_this_user_may_not_even_look_for_are_not_there(arguments: str
 
 
 def test_without_docstrings_nothing_starts() -> None:
-    found = subprocess.run([sys.executable, "-OO", "-m", "stint", "ls"], capture_output=True, text=True, check=False)
+    found = ran(sys.executable, "-OO", "-m", "stint", "ls")
     assert (found.returncode, "does not run with -OO" in found.stderr) == (1, True), found.stderr
 
 
