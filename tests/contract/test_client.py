@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -21,25 +21,9 @@ from tests.support.waiting import until
 NO_SECRETS: Mapping[str, int] = {}
 
 
-class World(Protocol):
+class Fake:
     """A Stint whose jobs do only what the test says."""
 
-    def client(self) -> Client: ...
-
-    async def end(
-        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
-    ) -> None: ...
-
-    async def runner(self) -> str: ...
-
-    async def hold(self, queue: str, job_id: str) -> None: ...
-
-    async def come_back(self, queue: str, job_id: str) -> None: ...
-
-    async def project(self, *job_ids: str) -> None: ...
-
-
-class Fake:
     def __init__(self) -> None:
         self._stint = FakeStint(lambda _job: None)
 
@@ -68,6 +52,8 @@ class Fake:
 
 
 class Real:
+    """Likewise."""
+
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
 
@@ -93,6 +79,9 @@ class Real:
 
     async def project(self, *job_ids: str) -> None:
         await self._bench.project(*job_ids)
+
+
+World = Fake | Real
 
 
 @pytest.fixture(scope="module")

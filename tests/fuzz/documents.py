@@ -21,15 +21,7 @@ TARGET = Target(
     name="documents",
     check=check,
     words=[
-        b"&a",
-        b"*a",
-        b"!!python/object:os.system",
-        b"<<: ",
-        b"- ",
-        b"[" * 50,
-        b"{" * 50,
-        b"? ",
-        b"|\n",
+        b"&a", b"*a", b"!!python/object:os.system", b"<<: ", b"- ", b"[" * 50, b"{" * 50, b"? ", b"|\n",
         b"\xef\xbb\xbf",
     ],
-)
+)  # fmt: skip

@@ -30,14 +30,8 @@ def check(data: bytes, _servers: Any) -> None:
         assert not set(token) & set(".*> \r\n")
     except InvalidQueueNameError:
         pass
-    stored = {
-        "subject": subject,
-        "seq": 7,
-        "time": "2026-01-02T03:04:05Z",
-        "hdrs": base64.b64encode(headers).decode(),
-        "data": "",
-    }
-    message = raw_message(stored)
+    stored = {"subject": subject, "seq": 7, "time": "2026-01-02T03:04:05Z", "data": ""}
+    message = raw_message({**stored, "hdrs": base64.b64encode(headers).decode()})
     assert message.headers["Nats-Sequence"] == "7", "the stream's word counts, not the publisher's"
     list(records([message]))
     assert not verified_signer(message.headers.get(SIGNATURE, ""), subject, b""), "nobody has signed it"
@@ -48,17 +42,7 @@ TARGET = Target(
     name="subjects",
     check=check,
     words=[
-        b"NATS/1.0\r\n",
-        b"Nats-Sequence: 9\r\n",
-        b"Stint-Signature: ",
-        b"U" + b"A" * 55 + b"." + b"A" * 86,
-        b": ",
-        b"\r\n",
-        b".",
-        b"*",
-        b">",
-        b"\xc4\xb0",
-        b"\0",
-        b"=?utf-8?q?",
+        b"NATS/1.0\r\n", b"Nats-Sequence: 9\r\n", b"Stint-Signature: ", b"U" + b"A" * 55 + b"." + b"A" * 86,
+        b": ", b"\r\n", b".", b"*", b">", b"\xc4\xb0", b"\0", b"=?utf-8?q?",
     ],
-)
+)  # fmt: skip

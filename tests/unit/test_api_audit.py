@@ -102,10 +102,8 @@ def test_a_time_selects_what_came_since() -> None:
 
 
 def test_a_name_of_a_megabyte_is_not_kept() -> None:
-    table, long = (
-        EntryTable(),
-        dict.fromkeys(("by", "by_entity", "by_accessor", "by_address", "by_nats_user"), "x" * 10**6),
-    )
+    long = dict.fromkeys(("by", "by_entity", "by_accessor", "by_address", "by_nats_user"), "x" * 10**6)
+    table = EntryTable()
     table.apply([record(by(events.submitted(), **long), 1, token=A)], {})
     (entry,) = table.find(WantedEntries(), 1)
     assert {*entry[5:10]} == {"x" * 256}

@@ -74,11 +74,7 @@ class Client:
 
     def stream(self) -> LiveChanges:
         return LiveChanges(
-            self._views.feed,
-            Mark.parse(self.position),
-            self._interest,
-            readable=self.readable,
-            render=documents.fields,
+            self._views.feed, Mark.parse(self.position), self._interest, readable=self.readable, render=documents.fields
         )
 
     async def catch_up(self, events: int = 10_000) -> None:
@@ -157,7 +153,6 @@ async def test_a_client_knows_what_a_list_would_say_wherever_its_stream_breaks(
         if kept == 1000:
             assert client.position.endswith(f"-{views.table.sequence}")
             assert len([name for name in client.heard if name == "hello"]) == len(pages) + 1
-        views.table.close()
 
 
 async def test_nothing_is_missed_while_vault_does_not_answer() -> None:
@@ -168,7 +163,6 @@ async def test_nothing_is_missed_while_vault_does_not_answer() -> None:
     client.vault_is_away = True
     await client.catch_up()
     assert client.heard == ["hello", "hello", "job"]
-    views.table.close()
 
 
 class BusyFeed(Feed):
@@ -214,7 +208,6 @@ async def test_an_event_is_made_once_for_all_who_hear_it(monkeypatch: pytest.Mon
         await client.catch_up()
         assert client.heard[-1] == "job"
     assert made.count("job") == 1
-    views.table.close()
 
 
 @pytest.mark.parametrize("position", ["", "x", "202601010000005-9", "1-0", "202601010000005--1", f"1-{'9' * 50}"])
@@ -226,7 +219,6 @@ async def test_any_other_position_is_too_old(position: str) -> None:
     await client.catch_up()
     assert (client.heard, list(client.known)) == (["hello"], [f"{1:024x}"])
     assert client.position == "202601010000005-1"
-    views.table.close()
 
 
 async def test_the_index_feeds_it_and_says_when_it_had_to_read_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:

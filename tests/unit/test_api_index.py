@@ -96,7 +96,6 @@ def test_the_counts_are_what_a_walk_finds(pages: list[list[tuple[int, str, str, 
     )
     assert {name for _, name in table.queues(0)} == {job.qname for job in jobs}
     assert all(job.ended == NEVER or datetime.fromisoformat(job.ended) + RETENTION > NOW for job in jobs)
-    table.close()
 
 
 def searched(number: int, job_id: str, image: str, who: str, error: str, **fields: Any) -> JobView:
@@ -164,7 +163,6 @@ def test_pages_are_what_a_walk_finds(
         assert counted.counts == Counter(
             job.status for job in selected(table.find(ALL).jobs, any_status, "".join(readable))
         )
-        table.close()
 
 
 def test_a_queue_that_came_after_the_answer_is_not_shown() -> None:
@@ -173,7 +171,6 @@ def test_a_queue_that_came_after_the_answer_is_not_shown() -> None:
     table.apply([stored(job_view(2, qname="b"))])
     found = table.find(Page(queues=queues, limit=10))
     assert (found.total, [job.qname for job in found.jobs]) == (1, ["a"])
-    table.close()
 
 
 def test_a_text_that_one_job_leaves_and_another_takes_in_the_same_page_is_found() -> None:
@@ -185,7 +182,6 @@ def test_a_text_that_one_job_leaves_and_another_takes_in_the_same_page_is_found(
     table.apply([StoredView(ids[1], 9, None)])
     table.apply([stored(searched(3, "3" * 24, "last:1", "ann", ""))])  # with the number that is free again, if it is
     assert table.find(Page(wanted=Wanted(image="left"), limit=10)).total == 0
-    table.close()
 
 
 def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> None:
@@ -198,8 +194,6 @@ def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> No
     later = empty(after=table)
     later.apply([stored(job_view(3, qname="b"))])
     assert later.queues(0) == [(4, "b")]
-    table.close()
-    later.close()
 
 
 @pytest.mark.parametrize(
@@ -339,7 +333,6 @@ def test_views_that_disappear_without_a_message_are_noticed(state: StreamState, 
     table = empty()
     table.apply([stored(job_view(number))._replace(revision=number) for number in (5, 9)])
     assert table.is_whole(state) is whole
-    table.close()
 
 
 async def test_without_a_complete_table_nothing_is_answered() -> None:

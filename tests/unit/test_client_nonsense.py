@@ -34,11 +34,7 @@ ANSWERS: Final[dict[str, tuple[int, str, bytes]]] = {
     "too many levels": (200, "", b'{"data":' + DEEP + b"}"),
     "many levels": (200, "", b'{"data":[' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]}"),
     "too many digits": (200, "", b'{"data":[' + b"9" * 6000 + b"]}"),
-    "half a character": (
-        200,
-        "",
-        b'{"data":[{"_id":"\\ud800","qname":"\\ud800","runner":"\\ud800","status":"x"}]}',
-    ),
+    "half a character": (200, "", b'{"data":[{"_id":"\\ud800","qname":"\\ud800","runner":"\\ud800","status":"x"}]}'),
     "no UTF-8": (200, "Content-Type: application/json; charset=none", b'{"data":"\xff"}'),
     "another address": (302, "Location: http://127.0.0.1:1/", b""),
     "no gzip": (200, "Content-Encoding: gzip", b"{}"),

@@ -106,20 +106,11 @@ def test_what_is_around_the_archive(submissions: list[str], sentence: str) -> No
 @pytest.mark.parametrize(
     "packed",
     [
-        b"",
-        b"plain",
-        PLAIN,
-        zlib.compress(PLAIN),
-        GZIPPED[:-1],
-        GZIPPED[:30],
-        GZIPPED[:5],
-        GZIPPED + b"trailing",
-        GZIPPED[:-8] + bytes(8),
-        GZIPPED[:20] + b"\xff" * 20,
-        b"\xfd7zXZ\x00" + bytes(100),
+        b"", b"plain", PLAIN, zlib.compress(PLAIN), GZIPPED[:-1], GZIPPED[:30], GZIPPED[:5], GZIPPED + b"trailing",
+        GZIPPED[:-8] + bytes(8), GZIPPED[:20] + b"\xff" * 20, b"\xfd7zXZ\x00" + bytes(100),
     ],
     ids=short,
-)
+)  # fmt: skip
 def test_gzip(packed: bytes) -> None:
     assert refused(pack_raw(packed)).startswith("Failed to unzip content: ")
 

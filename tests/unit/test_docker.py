@@ -172,21 +172,14 @@ def read(meter: LogMeter, *sizes: int) -> bool:
 LOG_FILE = 10**6
 
 
-@pytest.fixture
-def _short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_whole_that_is_shorter_than_a_file_in_which_each_line_takes_more_than_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(docker_output, "LOG_FILE", LOG_FILE)
-
-
-@pytest.mark.usefixtures("_short_logs")
-def test_a_log_that_is_shorter_than_a_file_is_whole() -> None:
     assert not read(LogMeter())
     assert not read(LogMeter(), LOG_FILE - 128 - 1)
     assert read(LogMeter(), LOG_FILE - 128)
     assert read(LogMeter(), LOG_FILE // 2, LOG_FILE // 2)
-
-
-@pytest.mark.usefixtures("_short_logs")
-def test_short_lines_take_more_of_the_log_than_their_bytes() -> None:
     lines = LOG_FILE // 130 + 1
     assert not read(LogMeter(), *[2] * (lines - 1))
     assert read(LogMeter(), *[2] * lines)
@@ -280,16 +273,7 @@ CALLS: dict[str, Callable[[DockerEngine], Awaitable[object]]] = {
     "stop": lambda engine: engine.stop("c", 1),
     "wait": lambda engine: engine.wait("c"),
 }
-NONSENSE = [
-    b"<html>",
-    b"null",
-    b"[5]",
-    b'{"',
-    b"\xff",
-    b"[" * 100_000,
-    b'{"State": null, "StatusCode": null}',
-    b"[{}]",
-]
+NONSENSE = [b"<html>", b"null", b"[5]", b'{"', b"\xff", b"[" * 100_000, b'{"State": null, "StatusCode": null}', b"[{}]"]
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -199,7 +199,6 @@ def test_an_operation(kind: str) -> None:
         assert len(table.find(WantedEntries(), 5)) == bool(one.event)
         if one.event:
             canonical(operated(TOKEN, one.event)._asdict())
-        table.close()
 
 
 def test_a_pause() -> None:
@@ -213,13 +212,8 @@ def test_a_pause() -> None:
 
 def test_a_report() -> None:
     meant = {"queues": ["a"], "capacity": 1, "busy": 0, "draining": True, "drained_by": "ops", "version": "1"}
-    meant |= {
-        "started": TIME,
-        "kill_grace": 10,
-        "engine_id": "e",
-        **dict.fromkeys(NUMBERS, 1),
-        **dict.fromkeys(WORDS, "x"),
-    }
+    meant |= {"started": TIME, "kill_grace": 10, "engine_id": "e"}
+    meant |= {**dict.fromkeys(NUMBERS, 1), **dict.fromkeys(WORDS, "x")}
     for body in forged(json.dumps(meant).encode()):
         report = _report(body)
         if report is None:

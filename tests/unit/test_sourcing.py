@@ -111,11 +111,7 @@ async def test_another_number_of_sources_is_logged_once() -> None:
 
 @pytest.mark.parametrize(
     ("last", "heard", "settings"),
-    [
-        (3, "2026-01-02T03:04:04Z", [source(5, 1)]),
-        (4, "2026-01-02T03:04:04Z", []),
-        (3, MADE, []),
-    ],
+    [(3, "2026-01-02T03:04:04Z", [source(5, 1)]), (4, "2026-01-02T03:04:04Z", []), (3, MADE, [])],
     ids=["another", "as long", "older"],
 )
 async def test_a_log_that_is_shorter_and_younger_than_the_last_message_of_work_is_another_one(

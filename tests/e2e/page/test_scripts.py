@@ -292,19 +292,10 @@ async def test_one_sentence_about_a_job(scripts: Page, fields: dict[str, Any], s
 
 
 KNOWN = {
-    **JOB,
-    "container_id": "",
-    "phase": "",
-    "progress": None,
-    "node_uuid": "k3",
-    "return_code": 2,
-    "output_complete": True,
-    "output_truncated": False,
-    "output_masked": 0,
-    "kill_requested_at": "0001-01-01T00:00:00Z",
-    "kill_grace": 0,
-    "back_since": None,
-}
+    **JOB, "container_id": "", "phase": "", "progress": None, "node_uuid": "k3", "return_code": 2,
+    "output_complete": True, "output_truncated": False, "output_masked": 0,
+    "kill_requested_at": "0001-01-01T00:00:00Z", "kill_grace": 0, "back_since": None,
+}  # fmt: skip
 ASKED = {"status": "stopping", "kill_requested_at": "2026-01-01T00:00:00.5Z", "kill_grace": 10}
 MORE: list[dict[str, Any]] = [
     *({"position": place, "waits_for": "turn"} for place in (1, 2, 3, 4, 11, 12, 13, 21, 101, 111, 1002)),
