@@ -214,6 +214,8 @@ def test_a_report() -> None:
     meant = {"queues": ["a"], "capacity": 1, "busy": 0, "draining": True, "drained_by": "ops", "version": "1"}
     meant |= {"started": TIME, "kill_grace": 10, "engine_id": "e"}
     meant |= {**dict.fromkeys(NUMBERS, 1), **dict.fromkeys(WORDS, "x")}
+    short = meant | {"kill_grace": 0.5, "runner": "r", "alive": True, "last_seen": TIME}
+    assert read_by_the_client(_body(short, []).model_dump(), RunnerInfo, runners.COLUMNS).kill_grace == 0.5
     for body in forged(json.dumps(meant).encode()):
         report = _report(body)
         if report is None:

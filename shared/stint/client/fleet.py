@@ -81,7 +81,7 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "run
     version: str = ""
     started: Time | None = None
     last_seen: Time | None = None
-    kill_grace: int = 0
+    kill_grace: float = 0
     engine: dict[str, Any] = {}
 
 

@@ -129,7 +129,7 @@ class Fleet:
 def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Numbers are summed over the engines, distinct words joined; "0" and "" without runners."""
     reports = list(_engines(reports))
-    figures = {name: str(sum(number_of(report.get(name)) for report in reports)) for name in NUMBERS}
+    figures = {name: str(sum(int(number_of(report.get(name))) for report in reports)) for name in NUMBERS}
     words = {name: ", ".join(sorted({str(report[name]) for report in reports if report.get(name)})) for name in WORDS}
     return figures | words
 
@@ -143,6 +143,6 @@ def _engines(reports: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]
     return by_engine.values()
 
 
-def number_of(value: Any) -> int:
-    """A whole number, 0 for what is none."""
-    return int(value) if isinstance(value, int | float) and abs(value) < 1 << 63 else 0
+def number_of(value: Any) -> float:
+    """A number, 0 for what is none."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 1 << 63 else 0

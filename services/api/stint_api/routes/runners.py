@@ -63,7 +63,7 @@ async def _running(services: Services, caller: Identity) -> Mapping[str, list[st
 
 def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
     """Anybody who may report can write anything: what is not of the right kind is left out."""
-    engine = {name: number_of(report[name]) for name in NUMBERS if name in report}
+    engine = {name: int(number_of(report[name])) for name in NUMBERS if name in report}
     words = {name: str(report[name]) for name in WORDS if name in report}
     queues = report.get("queues")
     return RunnerBody(
@@ -72,7 +72,7 @@ def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
         last_seen=report["last_seen"],
         draining=report.get("draining") is True,
         drained_by=str(report.get("drained_by") or ""),
-        capacity=number_of(report.get("capacity")),
+        capacity=int(number_of(report.get("capacity"))),
         kill_grace=number_of(report.get("kill_grace")),
         running=running,
         queues=[str(pattern) for pattern in queues] if isinstance(queues, list) else [],

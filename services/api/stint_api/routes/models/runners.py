@@ -30,7 +30,7 @@ class RunnerBody(Body):
     """Its version of Stint."""
     started: Annotated[str, Field(examples=["2025-03-12T20:00:00.000Z"])]
     """When its process began, by its own clock; `0001-01-01T00:00:00Z` if it does not say."""
-    kill_grace: Annotated[int, Field(examples=[10])]
+    kill_grace: Annotated[float, Field(examples=[15.0])]
     """Seconds from SIGTERM to SIGKILL."""
     engine: dict[str, int | str]
     """Figures of its container engine."""
