@@ -22,8 +22,8 @@ class Scripted:
         self.started.put_nowait(0)
         await next(self._script)()
 
-    def background(self, *, once: bool = False) -> Background:
-        part = BackgroundTask(name="list", run=self.run, missing=MISSING, works=lambda: self.works, once=once)
+    def background(self) -> Background:
+        part = BackgroundTask(name="list", run=self.run, missing=MISSING, works=lambda: self.works)
         return Background(part, monotonic=lambda: self.now)
 
 
@@ -69,16 +69,3 @@ async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with
             scripted.now += STEADY / 2
         await scripted.started.get()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]
-
-
-async def test_a_part_that_is_done_once_works_from_then_on() -> None:
-    scripted = Scripted(die, end)
-    parts = scripted.background(once=True)
-    async with parts.running(), asyncio.timeout(5):
-        await scripted.started.get()
-        assert parts.missing() == MISSING
-        await scripted.started.get()
-        scripted.now = STEADY + RESTART_PAUSE
-        await asyncio.sleep(0)  # its end
-        assert parts.missing() == ""
-    assert scripted.started.empty(), "not started again"

@@ -29,14 +29,12 @@ class BackgroundTask:
         run: runs until cancelled.
         missing: a sentence that says what is missing from the service while this task does not work.
         works: whether it works at the moment, if running alone does not prove that.
-        once: whether it returns when it is done, and counts as working from then on.
     """
 
     name: str
     run: Callable[[], Awaitable[None]]
     missing: str
     works: Callable[[], bool] = lambda: True
-    once: bool = False
 
 
 class Background:
@@ -69,20 +67,15 @@ class Background:
         return self._monotonic() >= self._works_from[task.name] and task.works()
 
     async def _keep(self, task: BackgroundTask) -> None:
-        steady_at = -math.inf
+        self._works_from[task.name] = -math.inf
         while True:
-            self._works_from[task.name] = math.inf if task.once else steady_at
             try:
                 await task.run()
             except Exception:  # the service needs this task, whatever the error
                 log.exception("background task failed, restarting it", task=task.name)
             else:
-                if task.once:
-                    self._works_from[task.name] = steady_at
-                    return
                 log.error("background task ended, restarting it", task=task.name)
-            steady_at = self._monotonic() + RESTART_PAUSE + STEADY
-            self._works_from[task.name] = math.inf
+            self._works_from[task.name] = self._monotonic() + RESTART_PAUSE + STEADY
             await asyncio.sleep(RESTART_PAUSE)
 
 
