@@ -44,19 +44,27 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "RESTART_PAUSE", 0.0)
 
 
+async def test_a_part_works_from_its_start_on_if_it_says_so() -> None:
+    scripted = Scripted(live)
+    parts = scripted.background()
+    assert parts.missing() == MISSING, "not started"
+    async with parts.running(), asyncio.timeout(5):
+        await scripted.started.get()
+        assert parts.missing() == ""
+        scripted.works = False
+        assert parts.missing() == MISSING
+
+
 @pytest.mark.parametrize("first", [die, end])
 async def test_a_part_that_ends_is_missing_and_started_again(first: Callable[[], Awaitable[None]]) -> None:
     scripted = Scripted(first, live)
     parts = scripted.background()
-    assert parts.missing() == MISSING, "not started"
     async with parts.running(), asyncio.timeout(5):
         await scripted.started.get()
         await scripted.started.get()
         assert parts.missing() == MISSING, "who knows whether it will stay"
         scripted.now = STEADY + RESTART_PAUSE
         assert parts.missing() == ""
-        scripted.works = False
-        assert parts.missing() == MISSING
 
 
 async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with_the_block() -> None:
