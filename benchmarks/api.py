@@ -80,11 +80,11 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
                 for part, values in spent.items():
                     values.append((cpu_of(*pids[part]) - before[part]) / CALLS)
                 theirs.append(await _rate(lookup))
-            rates, fast = f"POST, {name}, {CLIENTS} clients", Goal(rate, unit="/s", at_least=True)
-            cpu, bare_api = f"API's CPU, a {name} POST", "Starlette that only parses it"
+            title, goal = f"POST, {name}, {CLIENTS} clients", Goal(rate, unit="/s", at_least=True)
+            cpu_title, beside = f"API's CPU, a {name} POST", "Starlette that only parses it"
             found += [
-                compared(rates, "/s", ours, "Vault lookup-self", theirs, fast),
-                compared(cpu, "ms", spent["api-1"], bare_api, spent["bare"], Goal(ms, unit="ms")),
+                compared(title, "/s", ours, "Vault lookup-self", theirs, goal),
+                compared(cpu_title, "ms", spent["api-1"], beside, spent["bare"], Goal(ms, unit="ms")),
                 alone(f"CPU of Vault, NATS and projector, a {name} POST", "ms", spent["servers"]),
             ]
     found.append(await _publish(stint, times))

@@ -94,12 +94,12 @@ def _compared(few: int, before: _Found, many: int, after: _Found) -> list[Row]:
     """What more queues change."""
     beside, name = f"{few:,} queues", f"{many:,} queues that had work"
     each = (after.memory["NATS"] - before.memory["NATS"]) * 1024 / (many - few)
-    rate, start = f"{name}: an engine that costs nothing, one runner", f"{name}: a new job's start"
+    rate_title, start_title = f"{name}: an engine that costs nothing, one runner", f"{name}: a new job's start"
     late, before_late = [percentile(after.starts, 99)], [percentile(before.starts, 99)]
     return [
-        compared(rate, "jobs/s", after.rates, beside, before.rates, Goal(0.8, at_least=True)),
+        compared(rate_title, "jobs/s", after.rates, beside, before.rates, Goal(0.8, at_least=True)),
         compared(f"{name}: CPU of runner and NATS, a job", "ms", after.spent, beside, before.spent),
-        compared(start, "ms", after.starts, beside, before.starts),
-        compared(f"{start}, 99th percentile", "ms", late, beside, before_late, Goal(100, unit="ms")),
+        compared(start_title, "ms", after.starts, beside, before.starts),
+        compared(f"{start_title}, 99th percentile", "ms", late, beside, before_late, Goal(100, unit="ms")),
         alone(f"{name}: memory of NATS, a queue", "KB", [each], Goal(60, unit="KB")),
     ]
