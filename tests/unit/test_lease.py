@@ -1,7 +1,7 @@
 """A lease, and a job under it: what happens when the heartbeat, or what stands behind it, fails."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -144,12 +144,17 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
     assert not delivery.given_back.is_set()
 
 
-async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
+async def unreadable() -> None:
+    raise BrokerUnavailableError
+
+
+async def silent() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("look", [unreadable, silent])
+async def test_a_log_that_cannot_be_read_does_not_end_the_lease(look: Callable[[], Awaitable[None]]) -> None:
     delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None, lease=1.8)
-
-    async def look() -> None:
-        raise BrokerUnavailableError
-
     with pytest.raises(LeaseLostError):
         await delivery.leased().keep(look, nothing)
     assert delivery.renewals > 3
