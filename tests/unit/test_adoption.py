@@ -1,0 +1,70 @@
+"""What a runner makes of a job of which only the container is left, as after the loss of its state folder."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stint.core.names.headers import LABEL_RUNNER
+from stint.ports import Delivery
+from stint.testing import MemoryEventLog
+from stint_runner.dispatch.adopt import Adoption
+from stint_runner.engine.port import ContainerInfo
+from stint_runner.inputs.spec import labels
+from stint_runner.job.run import JobRun
+from stint_runner.watchdog.deadlines import Deadlines
+from tests.support.events import TOKEN, started, submitted
+from tests.unit.test_lease import FakeDelivery
+
+JOB = "a" * 24
+LEASE = 6.0
+
+
+class House:
+    """A runner `runner-1` and its dispatcher; whether its queues wait for it, and what it reclaims, a test says."""
+
+    def __init__(self, folder: Path, *, holds: bool, delivery: Delivery | None) -> None:
+        self.adopted: list[JobRun] = []
+        self.asked: list[tuple[str, str, str]] = []
+        self.log, self.engine, self.queues = MemoryEventLog(), self, self
+        self.id, self.output, self.now = "runner-1", None, None
+        self.settings = SimpleNamespace(lease=LEASE, takeover=8.0, kill_grace=1.0, output_limit=0)
+        self.deadlines = Deadlines(folder / self.id)
+        assert self.deadlines.open()
+        self._holds, self._delivery = holds, delivery
+
+    async def find(self, wanted: Mapping[str, str]) -> Sequence[ContainerInfo]:
+        assert wanted == {LABEL_RUNNER: self.id}
+        marks = labels(job_id=JOB, token=TOKEN, runner=self.id, ack="its ack", origin="its consumer")
+        return [ContainerInfo(container_id="c" * 64, labels=marks, running=True, started=True)]
+
+    async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
+        self.asked.append((token, ack_subject, origin))
+        return self._delivery
+
+    def holds(self, _job: Any) -> bool:
+        return self._holds
+
+    async def run(self, job: JobRun) -> None:
+        self.adopted.append(job)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("lost", [True, False])
+async def test_it_is_adopted_with_the_lease_that_this_runner_has(tmp_path: Path, lost: bool, watched: bool) -> None:
+    """It runs already: it cannot wait for a watchdog, and one that comes finds its deadline."""
+    house: Any = House(tmp_path, holds=lost, delivery=None if lost else FakeDelivery(lease=LEASE))
+    house.deadlines.watched = watched
+    await house.log.append(TOKEN, JOB, submitted(), started())
+    adoption = Adoption(house, house)
+    await adoption.run(asyncio.Event())
+    for task in adoption.adopted:
+        await task
+    assert house.asked == [(TOKEN, "its ack", "its consumer")]
+    (job,) = house.adopted
+    assert (job.leased.lease.lost, job.leased.lease.times.lease) == (lost, LEASE)
+    (kept,) = house.deadlines.all()
+    assert (kept.deadline.job_id, kept.deadline.seconds, kept.deadline.hold) == (JOB, LEASE, lost)
