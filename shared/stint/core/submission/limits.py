@@ -105,7 +105,11 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_limits(job: JobPayload) -> None:
-    """Check for values that no runner accepts, whatever its settings. Raises UndecodableError, which names no value."""
+    """Check for values that no runner accepts, whatever its settings.
+
+    Raises:
+        UndecodableError: names the field and what it may be, never the value that was given.
+    """
     asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
     for field, value in asked.items():
         if not _plausible(field, value):

@@ -84,11 +84,11 @@ class Sourcing:
     async def run(self) -> None:
         """Check at once after each connect, and then regularly, until cancelled."""
 
-        async def check() -> None:
+        async def while_connected() -> None:
             self._silent = ""
             await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
 
-        await self._broker.anew(check)
+        await self._broker.anew(while_connected)
 
     async def check(self) -> None:
         """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader."""
