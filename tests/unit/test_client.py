@@ -24,6 +24,7 @@ from stint.client import (
     ApiUnreachableError,
     Client,
     Endpoints,
+    Fact,
     JobFailedError,
     JobHandle,
     JobInfo,
@@ -335,6 +336,26 @@ async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch:
 
     async with Api(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint")) as api:
         assert (await JobHandle(api, JOB_ID).wait()).succeeded
+
+
+async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a person who reads in a pager: the connection has broken meanwhile, and can be made again."""
+    loop = asyncio.get_running_loop()
+    clock, passed = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed)
+    told = iter(
+        [
+            f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}',
+            f"event: end\nid: 2\ndata: {json.dumps(JOB)}",
+        ]
+    )
+    answer = httpx.MockTransport(lambda _request: httpx.Response(200, text=f"{next(told)}\n\n"))
+    async with Api(httpx.AsyncClient(transport=answer, base_url="http://stint")) as api:
+        found = []
+        async for item in JobHandle(api, JOB_ID).stream():
+            found.append(type(item))
+            passed += 2 * PATIENCE
+    assert found == [Fact, JobResult]
 
 
 async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,10 +48,11 @@ async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGen
                     if event.name == "refused":  # the answer to the next request says why, and whether that passes
                         break
                     # Without news there are pings, which show that Stint is there.
-                    if event.name in {"", "hello"} or event.position not in {"", position}:
-                        attempts.progress()
+                    alive = event.name in {"", "hello"} or event.position not in {"", position}
                     position = event.position or position
                     yield event
+                    if alive:  # counted from here: what the caller takes for an event is no time without Stint
+                        attempts.progress()
         except ApiError as error:
             failure = error
         await attempts.next(failure)
