@@ -140,6 +140,7 @@ async def test_another_server_in_the_place_of_nats_or_docker_is_a_finding(
         port = nats.sockets[0].getsockname()[1]
         found = [*await servers.look_at_nats(f"127.0.0.1:{port}"), *await servers.look_at_docker()]
     assert [(finding.about, finding.verdict) for finding in found] == [("nats", "bad"), ("docker", "bad")]
+    assert not [finding.what for finding in found if finding.what.endswith("..")]
 
 
 async def test_an_address_of_nats_that_is_none_is_a_finding() -> None:
