@@ -20,7 +20,7 @@ WITHIN = 20
 
 
 class Stream:
-    """All events of a job, up to the stream's end, as a caller with this token hears them."""
+    """All events of a job but pings, up to the stream's end, as a caller with this token hears them."""
 
     def __init__(self, owner: httpx.AsyncClient, job_id: str, token: str) -> None:
         self._http = httpx.AsyncClient(
@@ -33,8 +33,9 @@ class Stream:
         found = []
         async with self._http as http:
             async for event in Api(http).events(f"/v1/api/job/{job_id}/events"):
-                found.append(event)
-                self.begun.set()
+                if event.name:
+                    found.append(event)
+                    self.begun.set()
         return found
 
     async def last(self) -> LiveEvent:
