@@ -179,8 +179,8 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
                 raise BlockingIOError
             watching.set()
 
-        async def ready(self) -> bool:
-            return True
+        async def ready(self) -> None:
+            pass
 
         async def wait(self) -> int:
             return await asyncio.Event().wait() if watching.is_set() else -9
@@ -200,6 +200,18 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
         "the watchdog does not start, retrying",
     ]
     assert (watched, deadlines.watched) == ([False] * 3, True)
+
+
+async def test_a_watchdog_that_is_told_to_end_ends_well(deadlines: Deadlines) -> None:
+    """As by systemd, which tells all processes of a service."""
+    process = await guard._start(deadlines.folder, guard.WATCHDOG)  # noqa: SLF001 - a guard would start another
+    try:
+        (watchdog,) = _watchdogs(deadlines.folder)
+        os.kill(int(watchdog.name), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    finally:
+        await process.stop()
 
 
 async def test_a_frozen_watchdog_keeps_no_runner_from_its_end(deadlines: Deadlines) -> None:
