@@ -40,7 +40,7 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import time_of
 from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
-from stint_projector import project
+from stint_projector import auditor, project
 from stint_projector.__main__ import build, build_background
 from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
@@ -199,12 +199,21 @@ async def test_what_a_killed_server_brings_back_goes_again(
             await until_none_is_shown(broker)
 
 
-async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess) -> None:
+async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept, sweep = asyncio.Event(), Auditor.sweep
+
+    async def sweep_and_tell(of: Auditor, *, rest: float) -> None:
+        await sweep(of, rest=rest)
+        swept.set()
+
+    monkeypatch.setattr(Auditor, "sweep", sweep_and_tell)
+    monkeypatch.setattr(auditor, "ROUND", 600.0)
     async with connected(nats_process.url) as broker:
         views = JetStreamViews(broker)
         await views.put(JOBS[0], b"{}", revision=0, ttl=None)
         async with working(broker):
             await until_none_is_shown(broker)
+            await swept.wait()  # else the first sweep finds what the second is to find
             await views.put(JOBS[1], b"{}", revision=0, ttl=None)
             await nats_process.restart()
             await broker.wait_connected()
