@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import BinaryIO, Literal
 
 from stint.client.errors import ApiUnreachableError
-from stint.client.rest.api import Api
+from stint.client.rest.api import JOBS, Api
 from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
 from stint.client.stream import follow
 from stint.core.names.ids import check_job_id
@@ -19,7 +19,7 @@ class JobHandle:
         """Nothing is asked: the first answer says whether there is such a job. Raises InvalidJobIdError if no id."""
         self.id = check_job_id(job_id)
         self._api = api
-        self._path = f"/v1/api/job/{self.id}"
+        self._path = f"{JOBS}/{self.id}"
         self._result: JobResult | None = None
 
     async def info(self) -> JobInfo:
@@ -79,7 +79,7 @@ class JobHandle:
 
     async def kill(self) -> None:
         """Request a kill: a queued job ends at once, and a running one is stopped. It is safe to repeat."""
-        await self._api.repeat("POST", f"/v1/api/job/kill/{self.id}")
+        await self._api.repeat("POST", f"{JOBS}/kill/{self.id}")
 
     async def delete(self) -> None:
         """Delete the job, which must not be running."""

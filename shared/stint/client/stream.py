@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
-from stint.client.rest.api import Api, Attempts, LiveEvent
+from stint.client.rest.api import JOBS, Api, Attempts, LiveEvent
 from stint.client.results import Fact, JobEvent, JobResult, Output, Phase, read
 from stint.core.events import Ended
 from stint.core.output.chain import Chain
@@ -25,7 +25,7 @@ async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGene
     if it is not what the job's `ended` says; and in any case what `resumed` does.
     """
     followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
-    async with aclosing(resumed(api, f"/v1/api/job/{job_id}/events", ended=ended, tail=tail)) as events:
+    async with aclosing(resumed(api, f"{JOBS}/{job_id}/events", ended=ended, tail=tail)) as events:
         async for event in events:
             if item := followed.take(event):
                 yield item

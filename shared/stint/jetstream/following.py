@@ -7,7 +7,7 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError
-from stint.jetstream.consuming.pulls import EXPIRED, Inbox, request_messages
+from stint.jetstream.consuming.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, position_of
 
@@ -15,8 +15,6 @@ BATCH: Final = 500
 """Messages that one pull asks for, and that a page has at most: two milliseconds of work for who reads views."""
 PULL_WAIT: Final = 1.0
 """Seconds that a pull stays open without a message."""
-ANSWER_MARGIN: Final = 0.5
-"""Seconds after that within which the server must have said so. A consumer in memory is lost with its server."""
 KEPT: Final = 10
 """Seconds after the last pull for which the server keeps the consumer."""
 

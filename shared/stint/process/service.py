@@ -48,9 +48,12 @@ def run(
         loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_with_threads(serve(settings)))
-    except (ConfigError, BrokerClosedError) as error:
+    except ConfigError as error:
         logs.tell(error.sentence)
-        return USAGE_ERROR if isinstance(error, ConfigError) else BROKER_CLOSED
+        return USAGE_ERROR
+    except BrokerClosedError as error:
+        logs.tell(error.sentence)
+        return BROKER_CLOSED
     return 0
 
 
