@@ -129,10 +129,11 @@ async def test_who_follows_is_told_to_look_again(ports: Ports) -> None:
         for fact in (submitted(), started(), ended()):
             await ports.must_append(TOKEN, JOB, fact)
             await changed.wait()
-            changed.clear()
+            announced = changed.take()
             loaded = await ports.log.load(JOB)
             assert loaded is not None
             assert fact.kind in loaded.facts, "it stands in the log before anybody is told"
+            assert announced == loaded.sequence
         assert not others.is_set()
         await ports.must_append(TOKEN, OTHER, submitted())
         await others.wait()

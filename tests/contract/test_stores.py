@@ -169,7 +169,8 @@ async def test_output_is_followed(ports: Ports) -> None:
     async with ports.output.follow(TOKEN, OTHER) as others, ports.output.follow(TOKEN, JOB) as changed:
         first = await ports.output.append(TOKEN, JOB, _chunk(1), after=0)
         await _set(changed)
-        changed.clear()
+        assert changed.take() == first
+        assert not changed.is_set()
         await ports.output.append(TOKEN, JOB, _chunk(2), after=first)
         await _set(changed)
         assert not others.is_set()

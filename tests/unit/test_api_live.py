@@ -12,7 +12,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.job import Job
 from stint.core.output.chain import Chunk
 from stint.core.phase import JobPhase
-from stint.ports import Place
+from stint.ports import News, Place
 from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
 from stint_api.read.job import followed, live
@@ -25,13 +25,14 @@ from tests.support import events
 from tests.support.outputs import Writer
 
 ID = "0" * 24
+FORGED = 10**18
 
 
 class Log(MemoryEventLog):
-    """Can keep what it accepted to itself, or be away, and counts how often it is asked."""
+    """Can keep what it accepted to itself, lag behind by an event for as many loads, or be away. Counts its loads."""
 
     deaf = away = False
-    loads = 0
+    loads = lags = least = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +40,18 @@ class Log(MemoryEventLog):
         self.answers.set()
 
     @asynccontextmanager
-    async def follow(self, job_id: str, *kinds: str, token: str = "*") -> AsyncIterator[asyncio.Event]:
+    async def follow(self, job_id: str, *kinds: str, token: str = "*") -> AsyncIterator[News]:
         async with super().follow(job_id, *kinds, token=token) as changed:
             self.changed = changed
-            yield asyncio.Event() if self.deaf else changed
+            yield News() if self.deaf else changed
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
-        self.loads += 1
+        self.loads, self.least = self.loads + 1, at_least
+        records = self.records
+        self.records = records[:-1] if self.lags else records
+        self.lags -= self.lags > 0
         loaded = await super().load(job_id, at_least=at_least)
+        self.records = records
         await self.answers.wait()
         if self.away:
             raise BrokerUnavailableError
@@ -54,21 +59,25 @@ class Log(MemoryEventLog):
 
 
 class Output(MemoryOutput):
-    """Likewise. A replica can lag behind by the last chunk, for as many reads."""
+    """Likewise, by the last chunk. It counts its reads, and how often it is asked for the last chunk."""
 
     deaf = away = False
-    lags = reads = 0
+    lags = reads = lasts = 0
 
     @asynccontextmanager
-    async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
+    async def follow(self, token: str, job_id: str) -> AsyncIterator[News]:
         async with super().follow(token, job_id) as changed:
-            yield asyncio.Event() if self.deaf else changed
+            yield News() if self.deaf else changed
+
+    async def last(self, token: str, job_id: str) -> Chunk | None:
+        self.lasts += 1
+        return await super().last(token, job_id)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         self.reads += 1
         if self.away:
             raise BrokerUnavailableError
-        last = await self.last(token, job_id)
+        last = await super().last(token, job_id)
         behind = self.lags > 0
         self.lags -= behind
         async for chunk in super().read(token, job_id, after=after):
@@ -219,7 +228,7 @@ async def test_lost_news_is_found(runner: Runner, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_end_waits_for_output_that_cannot_be_read_yet(runner: Runner) -> None:
-    async with runner.reader() as reader:
+    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
         runner.output.away = True
         await runner.write(b"last")
         await runner.facts(events.started())
@@ -240,6 +249,68 @@ async def test_the_end_waits_for_a_replica_that_lags(runner: Runner, monkeypatch
     runner.output.lags = SETTLE_TRIES + 3
     assert await runner.told() == ["submitted", "started", b"one", b"last", "ended", ("end", "success", True)]
     assert runner.output.lags == 0
+
+
+async def test_a_job_of_which_there_is_no_news_is_not_read_again(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed, "SOON", 0)
+    monkeypatch.setattr(followed, "GAP", 0)
+    async with runner.reader() as reader:
+        await runner.facts(events.started())
+        await runner.write(b"one")
+        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+        waiting = asyncio.create_task(reader.next())
+        loads, reads = runner.log.loads, runner.output.reads
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert (runner.log.loads, runner.output.reads) == (loads, reads)
+        await runner.end()
+        assert await waiting == "ended"
+
+
+async def test_what_was_announced_is_asked_for_and_read_again_if_it_is_not_there(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News comes from a stream's leader, and a replica may lag behind."""
+    monkeypatch.setattr(followed, "SOON", 0)
+    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
+        runner.log.lags = 1
+        await runner.facts(events.started())
+        assert await reader.next() == "started"
+        assert runner.log.least == runner.log.records[-1].sequence
+        runner.output.lags = 2
+        await runner.write(b"one")
+        assert await reader.next() == b"one"
+        assert (runner.log.lags, runner.output.lags) == (0, 0)
+
+
+async def test_an_announced_event_that_does_not_exist_is_forgotten(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed, "TICK", 0.01)
+    async with runner.reader() as reader:
+        runner.log.changed.announce(FORGED)
+        while runner.log.least != FORGED:  # pings, until it is asked for
+            assert (await anext(reader.stream)).startswith(b":")
+        while runner.log.least == FORGED:
+            assert (await anext(reader.stream)).startswith(b":")
+        await runner.facts(events.started())
+        await runner.end()
+        assert await reader.rest() == ["started", "ended", ("end", "success", True)]
+
+
+async def test_output_that_is_whole_is_not_looked_for(runner: Runner) -> None:
+    async with runner.reader() as reader:
+        await runner.facts(events.started())
+        await runner.write(b"one")
+        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+        reads = runner.output.reads
+        await runner.end()
+        assert await reader.rest() == ["ended", ("end", "success", True)]
+        assert runner.output.reads == reads
+    assert await runner.told() == ["submitted", "started", b"one", "ended", ("end", "success", True)]
+    assert runner.output.lasts == 0
 
 
 async def test_any_number_of_live_messages_is_one_more_look(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The output of jobs in the LOGS stream."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -30,7 +29,7 @@ from stint.jetstream.wire.protocol import (
     error_code,
     sequence_of,
 )
-from stint.ports import Place
+from stint.ports import News, Place
 
 _TOO_LARGE: Final = 1 << 63
 """For a number, an offset or a line."""
@@ -74,7 +73,7 @@ class JetStreamOutput:
             for message in messages:
                 yield chunk_in(message)
 
-    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[News]:
         return self._broker.triggered(tail_subject(token, job_id))
 
     async def purge(self, token: str, job_id: str) -> None:

@@ -4,11 +4,12 @@
 only a real server has, and the pauses. One contract suite tests both.
 Every method raises `BrokerUnavailableError` if the broker cannot be reached or does not answer.
 
-Live messages are only triggers, because anybody may publish on their subjects. Therefore `follow` sets an
+Live messages are only triggers, because anybody may publish on their subjects. Therefore `follow` gives `News`, an
 `asyncio.Event`, and the data is read from the streams. Clear the event first, then read: a later message sets it again.
 """
 
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
+from stint.ports.news import News
 from stint.ports.output import OutputLog
 from stint.ports.pauses import Pauses
 from stint.ports.payloads import KeptPayloads, PayloadStore
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "KeptPayloads",
     "Look",
+    "News",
     "Outcome",
     "OutputLog",
     "Pauses",

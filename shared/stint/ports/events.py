@@ -1,6 +1,5 @@
 """The event log, and its history."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -9,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
+from stint.ports.news import News
 from stint.ports.places import Place
 
 
@@ -61,10 +61,10 @@ class EventLog(Protocol):
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
-        """An event that is set whenever the job may have changed. Load the job after entering, to miss nothing.
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
+        """News whenever the job may have changed. Load the job after entering, to miss nothing.
 
-        With `kinds` only events of these kinds set it. `token` is that of the job's queue, if it is known: the user of
+        With `kinds` only of events of these kinds. `token` is that of the job's queue, if it is known: the user of
         a pool may hear only of its own queues.
         """
 

@@ -1,12 +1,12 @@
 """The output of jobs."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
 from stint.core.output.chain import Chunk
+from stint.ports.news import News
 from stint.ports.places import Place
 
 
@@ -34,8 +34,8 @@ class OutputLog(Protocol):
     def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         """The messages with a sequence above `after`, in order, up to the current last one; see `last`."""
 
-    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        """An event that is set whenever there may be a new chunk. Read after entering, so that none is missed."""
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[News]:
+        """News whenever there may be a new chunk. Read after entering, so that none is missed."""
 
     async def purge(self, token: str, job_id: str) -> None:
         """Remove the output. Safe to repeat."""

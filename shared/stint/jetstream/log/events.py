@@ -37,7 +37,7 @@ from stint.jetstream.wire.protocol import (
     records,
     sequence_of,
 )
-from stint.ports import Outcome
+from stint.ports import News, Outcome
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ class JetStreamEventLog:
         address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
         # A queue's token may read like a kind: that is one look too many.
         return self._broker.triggered(
             live_filter("*", token, job_id), lambda subject: not kinds or not set(kinds).isdisjoint(subject.split("."))

@@ -14,9 +14,10 @@ from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, error_code, status_of
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced, error_code, status_of
 from stint.jetstream.wire.reads import Reads
 from stint.jetstream.wire.requests import DeniedError
+from stint.ports import News
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -219,18 +220,16 @@ class Broker(Connection):
                 await subscription.unsubscribe()
 
     @asynccontextmanager
-    async def triggered(
-        self, pattern: str, counts: Callable[[str], bool] = lambda _: True
-    ) -> AsyncIterator[asyncio.Event]:
-        """An event that each message sets whose subject matches and counts, during the block.
+    async def triggered(self, pattern: str, counts: Callable[[str], bool] = lambda _: True) -> AsyncIterator[News]:
+        """What each message announces whose subject matches and counts, during the block.
 
         Anybody may publish there, so the content of messages is ignored.
         """
-        event = asyncio.Event()
+        news = News()
 
         async def on_message(message: Msg) -> None:
             if counts(message.subject):
-                event.set()
+                news.announce(announced(message))
 
         async with self.subscribe(pattern, cb=on_message):
-            yield event
+            yield news

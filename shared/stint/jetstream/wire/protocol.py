@@ -1,6 +1,7 @@
 """NATS and JetStream on the wire: error numbers, headers, answers, and messages as streams return them."""
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.parser import BytesHeaderParser
@@ -33,6 +34,7 @@ NANOSECONDS: Final = 10**9
 EXPECTED_SEQUENCE: Final = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 """A publish is refused unless the subject's last message has this sequence."""
 
+_SEQUENCE: Final = re.compile(r"[0-9]{1,19}")
 _LATER: Final = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -159,6 +161,12 @@ def origin_of(message: Stored) -> Origin:
 def sequence_of(message: Stored) -> int:
     """The message's sequence in its stream."""
     return int((message.headers or {})[SEQUENCE])
+
+
+def announced(message: Stored) -> int:
+    """The sequence that a live message names. 0 if it names none, because anybody may have published it."""
+    named = (message.headers or {}).get(SEQUENCE, "")
+    return int(named) if _SEQUENCE.fullmatch(named) else 0
 
 
 def subject_of(message: Stored) -> str:

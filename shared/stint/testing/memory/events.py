@@ -1,6 +1,5 @@
 """The log of events in memory."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from stint.core.codec import encode, to_record
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
-from stint.ports import Outcome
+from stint.ports import News, Outcome
 from stint.testing.memory.triggers import Triggers
 
 
@@ -50,7 +49,7 @@ class MemoryEventLog:
         record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
-        self._live.fire(address.job_id, address.kind)
+        self._live.fire(address.job_id, self._sequence, address.kind)
 
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         if after != self._last_sequence(token, job_id):
@@ -75,6 +74,6 @@ class MemoryEventLog:
         address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
         del token
         return self._live.listen(job_id, kinds)

@@ -1,6 +1,5 @@
 """The output of jobs in memory."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +10,7 @@ from msgspec import structs
 from stint.core.errors import LogGapError
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
-from stint.ports import Place
+from stint.ports import News, Place
 from stint.testing.memory.triggers import Triggers
 
 
@@ -33,7 +32,7 @@ class MemoryOutput:
         self._sequence += 1
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         chunks.append(structs.replace(chunk, sequence=self._sequence, time=now))
-        self._live.fire((token, job_id))
+        self._live.fire((token, job_id), self._sequence)
         return self._sequence
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
@@ -51,7 +50,7 @@ class MemoryOutput:
             if chunk.sequence > after:
                 yield chunk
 
-    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[News]:
         return self._live.listen((token, job_id))
 
     async def purge(self, token: str, job_id: str) -> None:

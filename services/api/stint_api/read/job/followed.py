@@ -17,8 +17,8 @@ from stint_api.read.job.output import CHUNK_COST
 TICK: Final = 10.0
 """Seconds without news after which the streams are read again: a live message can be lost."""
 SOON: Final = 0.1
-"""Seconds from news to the next look without any, then four times as long each time up to `TICK`: it may have come from
-a stream's leader while the replica that was read lags behind."""
+"""Seconds from a look that was not complete to the next one, then four times as long each time up to `TICK`: news comes
+from a stream's leader, and the replica that is read may lag behind."""
 GAP: Final = 0.02
 """Seconds between two looks at least, so that no flood of messages makes a job's followers ask NATS more often."""
 SHARED: Final = 512 * 1024
@@ -33,6 +33,8 @@ class FollowedJob:
     Attributes:
         look: number of the present look; what is read in it was stored before or after it began, but no news is missed.
         facts_look: the last look for which there may have been new facts.
+        output_look: the last look for which there may have been new output.
+        announced: sequence of the newest output that the news of the present look named, 0 if they named none.
         news: whether live messages were the reason for the present look, not time.
         next_look: set when there is another one, which has another event.
         followers: how many there are.
@@ -42,12 +44,14 @@ class FollowedJob:
         self._log = log
         self._output = output
         self._place = place
-        self._sequence = 0
+        self._sequence = self._least = 0
         self._end = -1
         self._reads: dict[object, asyncio.Task[Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._incomplete = asyncio.Event()
         self._listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.look = self.facts_look = 1
+        self.look = self.facts_look = self.output_look = 1
+        self.announced = 0
         self.news = True
         self.next_look = asyncio.Event()
         self.followers = 0
@@ -61,10 +65,17 @@ class FollowedJob:
         """End the subscription and what is being read."""
         await cancel(*self._running)
 
+    def look_again(self) -> None:
+        """Somebody could not read in this look all that there is: have another one soon."""
+        self._incomplete.set()
+
     async def load(self) -> Job | None:
         """The job, from its events."""
-        job = await self._shared("job", partial(self._log.load, self._place.job_id, at_least=self._sequence))
+        least = max(self._sequence, self._least)
+        job = await self._shared("job", partial(self._log.load, self._place.job_id, at_least=least))
         self._sequence = max(self._sequence, job.sequence if job else 0)
+        if self._sequence < least:
+            self.look_again()
         return job
 
     async def chunks(self, after: int) -> AsyncIterator[Chunk]:
@@ -120,15 +131,22 @@ class FollowedJob:
         # Listening begins before reading, so that nothing falls in between.
         async with self._log.follow(self._place.job_id) as facts, self._output.follow(*self._place) as chunks:
             self._listening.set_result(None)
-            wait = SOON
+            pause = SOON
             while True:
-                self.news = await any_of(facts, chunks, within=wait)
-                wait = SOON if self.news else min(4 * wait, TICK)
+                await any_of(facts, chunks, self._incomplete, within=TICK)
+                if self._incomplete.is_set():
+                    await any_of(facts, chunks, within=pause)
+                self.news = facts.is_set() or chunks.is_set()
+                pause = SOON if self.news else min(4 * pause, TICK)
                 self.look += 1
                 if facts.is_set() or not self.news:
                     self.facts_look = self.look
-                facts.clear()
-                chunks.clear()
+                if chunks.is_set() or not self.news:
+                    self.output_look = self.look
+                if not self._incomplete.is_set() or pause >= TICK:  # what is not there by now was invented
+                    self._least = self.announced = 0
+                self._incomplete.clear()
+                self._least, self.announced = max(self._least, facts.take()), max(self.announced, chunks.take())
                 self._reads = {}
                 this, self.next_look = self.next_look, asyncio.Event()
                 this.set()

@@ -80,7 +80,7 @@ class LiveJob:
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)
         self._read_to = position.output
-        self._loaded_at = 0
+        self._loaded_at = self._read_at = 0
         self._end: Mapping[str, Any] | None = None
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
@@ -113,6 +113,7 @@ class LiveJob:
                 self._end = self._render(self._job, self._chain, await seen_back(self._output, self._job))
         except BrokerUnavailableError as error:
             log.debug("the live stream waits for NATS", job=self._job.job_id, error=error.sentence)
+            followed.look_again()
             return
         for item in self._new_facts(ended=True):
             yield item
@@ -135,12 +136,22 @@ class LiveJob:
         self._loaded_at = look
 
     async def _new_chunks(self, followed: FollowedJob) -> AsyncIterator[Chunk]:
-        if self._job.state is State.QUEUED:  # nobody can have written before a runner claimed it
+        """What is new in the output: nothing before a runner has claimed the job, or after all that its end names."""
+        if self._job.state is State.QUEUED or self._is_whole():
             return
-        async for chunk in self._new(followed.chunks(self._read_to)):
-            yield chunk
-        if not self._job.terminal:
-            return
+        look = followed.look
+        if self._read_at < followed.output_look or self._job.terminal:
+            async for chunk in self._new(followed.chunks(self._read_to)):
+                yield chunk
+            self._read_at = look
+            if self._read_to < followed.announced:
+                followed.look_again()
+        if self._job.terminal and not self._is_whole():
+            async for chunk in self._last_chunks():
+                yield chunk
+
+    async def _last_chunks(self) -> AsyncIterator[Chunk]:
+        """The rest of the output of a job that has ended, up to what the stream's leader has."""
         for _ in range(SETTLE_TRIES):
             last = await self._output.last(*self._place)
             if last is None or last.sequence <= self._read_to:
@@ -151,6 +162,11 @@ class LiveJob:
             async for chunk in self._new(behind):
                 yield chunk
         raise BrokerUnavailableError("A replica of NATS lags behind.")
+
+    def _is_whole(self) -> bool:
+        """Whether the job has ended, and all its output was told."""
+        ended = self._job.fact(Ended)
+        return ended is not None and ended.output_complete and self._chain == Chain.recorded(ended)
 
     def _recognise(self, last: Chunk | None) -> None:
         """Complete the chain of a stream that was resumed behind the last chunk, whose number alone was known."""
