@@ -140,14 +140,22 @@ async def test_who_follows_is_told_to_look_again(ports: Ports) -> None:
 
 
 async def test_who_follows_some_kinds_is_told_of_those(ports: Ports) -> None:
-    async with ports.log.follow(JOB) as any_kind, ports.log.follow(JOB, "ended") as ends, asyncio.timeout(10):
+    async with (
+        ports.log.follow(JOB) as any_kind,
+        ports.log.follow_kinds(TOKEN, JOB, "ended") as ends,
+        asyncio.timeout(10),
+    ):
         for fact in (submitted(), started()):
             await ports.must_append(TOKEN, JOB, fact)
             await any_kind.wait()
             any_kind.clear()
         assert not ends.is_set()
+        await ports.must_append(queue_token("other"), JOB, ended())
+        await any_kind.wait()
+        assert not ends.is_set()
         await ports.must_append(TOKEN, JOB, ended())
         await ends.wait()
+        assert (await ports.job(JOB)).sequence == ends.sequence
 
 
 async def test_a_rejection_is_recorded_once_a_message(ports: Ports) -> None:

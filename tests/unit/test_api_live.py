@@ -40,8 +40,8 @@ class Log(MemoryEventLog):
         self.answers.set()
 
     @asynccontextmanager
-    async def follow(self, job_id: str, *kinds: str, token: str = "*") -> AsyncIterator[News]:
-        async with super().follow(job_id, *kinds, token=token) as changed:
+    async def follow(self, job_id: str) -> AsyncIterator[News]:
+        async with super().follow(job_id) as changed:
             self.changed = changed
             yield News() if self.deaf else changed
 

@@ -179,8 +179,8 @@ async def test_a_heartbeat_that_fails_in_any_way_forfeits_the_lease_at_once(caps
 
 async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
     class Broken(MemoryEventLog):
-        def follow(self, job_id: str, *kinds: str, token: str = "*") -> None:  # type: ignore[override]
-            raise ZeroDivisionError(job_id, kinds, token)
+        def follow_kinds(self, token: str, job_id: str, *kinds: str) -> None:  # type: ignore[override]
+            raise ZeroDivisionError(token, job_id, kinds)
 
     delivery = FakeDelivery(lease=1.2)
     job = leased_job(delivery, events=Broken())

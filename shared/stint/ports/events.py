@@ -61,12 +61,11 @@ class EventLog(Protocol):
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
-        """News whenever the job may have changed. Load the job after entering, to miss nothing.
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
+        """News whenever the job may have changed. Load the job after entering, to miss nothing."""
 
-        With `kinds` only of events of these kinds. `token` is that of the job's queue, if it is known: the user of
-        a pool may hear only of its own queues.
-        """
+    def follow_kinds(self, token: str, job_id: str, *kinds: str) -> AbstractAsyncContextManager[News]:
+        """The same for events of these kinds, of a job in this queue: more than that, a pool may not hear."""
 
 
 class Fact(NamedTuple):

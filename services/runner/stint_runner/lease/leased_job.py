@@ -149,7 +149,7 @@ class LeasedJob:
 
         Before the claim nothing needs to be read at first: the claim is refused if an event was missed.
         """
-        async with self._events.follow(self.address.job_id, *FOLLOWED, token=self.address.token) as changed:
+        async with self._events.follow_kinds(self.address.token, self.address.job_id, *FOLLOWED) as changed:
             if self.claimed:
                 await self._look()
             while True:

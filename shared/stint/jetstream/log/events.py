@@ -190,8 +190,8 @@ class JetStreamEventLog:
         address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
-        # A queue's token may read like a kind: that is one look too many.
-        return self._broker.triggered(
-            live_filter("*", token, job_id), lambda subject: not kinds or not set(kinds).isdisjoint(subject.split("."))
-        )
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
+        return self._broker.followed(job_id)
+
+    def follow_kinds(self, token: str, job_id: str, *kinds: str) -> AbstractAsyncContextManager[News]:
+        return self._broker.heard(*(live_filter(kind, token, job_id) for kind in kinds))

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
+from stint.jetstream.wire.live import LiveEvents
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced, error_code, status_of
 from stint.jetstream.wire.reads import Reads
 from stint.jetstream.wire.requests import DeniedError
@@ -182,7 +183,7 @@ class Broker(Connection):
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         await self._ready()
         with _mapped():
-            await self._reads.subscribe()
+            await self._reads.listening.begin()
             with self._reads.answers() as (inbox, answers):
                 body = msgspec.json.encode(request)
                 subject = f"{self.prefix}.DIRECT.GET.{stream}"
@@ -220,16 +221,30 @@ class Broker(Connection):
                 await subscription.unsubscribe()
 
     @asynccontextmanager
-    async def triggered(self, pattern: str, counts: Callable[[str], bool] = lambda _: True) -> AsyncIterator[News]:
-        """What each message announces whose subject matches and counts, during the block.
+    async def heard(self, *subjects: str) -> AsyncIterator[News]:
+        """What messages on these subjects, which have no wildcards, announce during the block.
 
         Anybody may publish there, so the content of messages is ignored.
         """
         news = News()
 
         async def on_message(message: Msg) -> None:
-            if counts(message.subject):
-                news.announce(announced(message))
+            news.announce(announced(message))
 
-        async with self.subscribe(pattern, cb=on_message):
+        async with AsyncExitStack() as subscriptions:
+            for subject in subjects:
+                await subscriptions.enter_async_context(self.subscribe(subject, cb=on_message))
             yield news
+
+    @asynccontextmanager
+    async def followed(self, job_id: str) -> AsyncIterator[News]:
+        """What is announced of this job's events, in whatever queue, during the block."""
+        await self._ready()
+        with _mapped():
+            await self._live.listening.begin()
+        with self._live.follow(job_id) as news:
+            yield news
+
+    @cached_property
+    def _live(self) -> LiveEvents:
+        return LiveEvents(self.client)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.jetstream.wire.listening import Listening
 from stint.jetstream.wire.protocol import NoAnswerError, status_of
 
 
@@ -17,23 +17,16 @@ class Reads:
     """The direct gets that wait for answers.
 
     All share one subscription: one for each would cost a third of the client's CPU for a read, and a tenth of NATS'.
+
+    Attributes:
+        listening: to be begun before the first read.
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
         self._waiting: dict[str, Answers] = {}
-        self._subscription: asyncio.Future[Subscription] | None = None
-
-    async def subscribe(self) -> None:
-        """Listen for answers; does nothing if that was done before. Needs a connection."""
-        made = self._subscription
-        if made is None or (made.done() and (made.cancelled() or made.exception())):
-            made = asyncio.ensure_future(self._client.subscribe(f"{self._inbox}.*", cb=self._on_message))
-            self._subscription = made
-        if not made.done():
-            await asyncio.shield(made)  # a second subscription would receive everything twice
+        self.listening = Listening(client, f"{self._inbox}.*", self._on_message)
 
     @contextmanager
     def answers(self) -> Iterator[tuple[str, "Answers"]]:

@@ -25,7 +25,7 @@ class MemoryEventLog:
         self.stored: dict[str, bytes] = {}
         self._sequence = 0
         self.now = now
-        self._live: Triggers[str] = Triggers()
+        self._live: Triggers[str | EventAddress] = Triggers()
 
     async def append(
         self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
@@ -49,7 +49,8 @@ class MemoryEventLog:
         record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
-        self._live.fire(address.job_id, self._sequence, address.kind)
+        self._live.fire(address.job_id, self._sequence)
+        self._live.fire(address, self._sequence)
 
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         if after != self._last_sequence(token, job_id):
@@ -74,6 +75,8 @@ class MemoryEventLog:
         address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[News]:
-        del token
-        return self._live.listen(job_id, kinds)
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
+        return self._live.listen(job_id)
+
+    def follow_kinds(self, token: str, job_id: str, *kinds: str) -> AbstractAsyncContextManager[News]:
+        return self._live.listen(*(EventAddress(kind, token, job_id) for kind in kinds))

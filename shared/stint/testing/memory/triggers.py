@@ -13,17 +13,17 @@ class Triggers(Generic[T]):
     """Gives the news to everyone who listens for this."""
 
     def __init__(self) -> None:
-        self._listeners: dict[News, tuple[T, Collection[str]]] = {}
+        self._listeners: dict[News, Collection[T]] = {}
 
-    def fire(self, about: T, sequence: int, kind: str = "") -> None:
-        for news, (wanted, kinds) in self._listeners.items():
-            if wanted == about and (not kinds or kind in kinds):
+    def fire(self, about: T, sequence: int) -> None:
+        for news, wanted in self._listeners.items():
+            if about in wanted:
                 news.announce(sequence)
 
     @asynccontextmanager
-    async def listen(self, about: T, kinds: Collection[str] = ()) -> AsyncIterator[News]:
+    async def listen(self, *about: T) -> AsyncIterator[News]:
         news = News()
-        self._listeners[news] = (about, kinds)
+        self._listeners[news] = about
         try:
             yield news
         finally:
