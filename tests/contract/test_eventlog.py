@@ -125,6 +125,8 @@ async def test_a_job_has_one_queue(ports: Ports) -> None:
 
 
 async def test_who_follows_is_told_to_look_again(ports: Ports) -> None:
+    async with ports.log.follow(JOB) as left:
+        pass
     async with ports.log.follow(OTHER) as others, ports.log.follow(JOB) as changed, asyncio.timeout(10):
         for fact in (submitted(), started(), ended()):
             await ports.must_append(TOKEN, JOB, fact)
@@ -135,6 +137,7 @@ async def test_who_follows_is_told_to_look_again(ports: Ports) -> None:
             assert fact.kind in loaded.facts, "it stands in the log before anybody is told"
             assert announced == loaded.sequence
         assert not others.is_set()
+        assert not left.is_set()
         await ports.must_append(TOKEN, OTHER, submitted())
         await others.wait()
 

@@ -31,7 +31,7 @@ async def test_a_client_that_leaves_frees_its_subscriptions(openbao: OpenBao, tm
             assert answer.headers["content-type"].startswith("text/event-stream")
             lines = answer.aiter_lines()  # an iterator that nobody has any more closes its connection
             await anext(lines)
-            await until(lambda: listeners(monitor, job_id), lambda found: found == 2)
+            await until(lambda: listeners(monitor, job_id), lambda found: found == 1)
         await until(lambda: listeners(monitor, job_id), lambda found: not found)
 
 
