@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from stint.core.errors import LeaseLostError
-from stint.core.events import Deleted, Ended, KillRequested, Rejected
+from stint.core.events import Ended, KillRequested
 from stint.core.job import Job
 from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
@@ -20,8 +20,9 @@ log = structlog.get_logger()
 
 PULL_WAIT: Final = 0.1
 """Seconds that a pull waits if the queue is empty or busy."""
-FOLLOWED: Final = (KillRequested.kind, Ended.kind, Rejected.kind, Deleted.kind)
-"""Events of other processes that concern a job's runner."""
+FOLLOWED: Final = (KillRequested.kind, Ended.kind)
+"""Events of other processes that concern a job's runner at once. A job that is rejected or deleted has no claim:
+its claim is refused, or the next heartbeat finds out."""
 
 
 class LeasedJob:
