@@ -67,6 +67,7 @@ class Output(MemoryOutput):
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[News]:
         async with super().follow(token, job_id) as changed:
+            self.changed = changed
             yield News() if self.deaf else changed
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
@@ -285,19 +286,89 @@ async def test_what_was_announced_is_asked_for_and_read_again_if_it_is_not_there
         assert (runner.log.lags, runner.output.lags) == (0, 0)
 
 
-async def test_an_announced_event_that_does_not_exist_is_forgotten(
+@pytest.mark.parametrize("what", ["log", "output"])
+async def test_what_was_stored_right_before_is_found_though_a_replica_lags(runner: Runner, what: str) -> None:
+    """Nobody listened when it was announced."""
+    await runner.facts(events.started())
+    await runner.write(b"one")
+    getattr(runner, what).lags = 1
+    async with asyncio.timeout(followed.TICK / 2), aclosing(await runner.stream()) as stream:
+        reader = Reader(stream)
+        assert [await reader.next() for _ in range(3)] == ["submitted", "started", b"one"]
+
+
+async def test_a_look_for_a_fact_finds_the_output_that_the_one_before_lacked(runner: Runner) -> None:
+    await runner.facts(events.started())
+    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
+        assert await reader.next() == "started"
+        waiting = asyncio.create_task(reader.next())
+        before, runner.output.lags = runner.output.reads, 1
+        await runner.write(b"one")
+        while runner.output.reads == before:  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
+        await runner.facts(events.kill_requested())
+        assert [await waiting, await reader.next()] == ["kill_requested", b"one"]
+
+
+async def test_a_look_for_output_finds_the_fact_that_the_one_before_lacked(runner: Runner) -> None:
+    await runner.facts(events.started())
+    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
+        assert await reader.next() == "started"
+        waiting = asyncio.create_task(reader.next())
+        before, runner.log.lags = runner.log.loads, 1
+        await runner.facts(events.kill_requested())
+        while runner.log.loads == before:  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
+        await runner.write(b"one")
+        assert {await waiting, await reader.next()} == {"kill_requested", b"one"}
+
+
+async def test_facts_whose_news_was_lost_are_found_while_output_comes(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed, "TICK", 0.01)
-    async with runner.reader() as reader:
-        runner.log.changed.announce(FORGED)
-        while runner.log.least != FORGED:  # pings, until it is asked for
-            assert (await anext(reader.stream)).startswith(b":")
-        while runner.log.least == FORGED:
-            assert (await anext(reader.stream)).startswith(b":")
+    monkeypatch.setattr(followed, "TICK", 0.05)
+    monkeypatch.setattr(followed, "GAP", 0)
+    runner.log.deaf = True
+    async with runner.reader() as reader, asyncio.timeout(10):
         await runner.facts(events.started())
+        told = asyncio.create_task(reader.next())
+        while not told.done():
+            await runner.write(b"x")
+            await asyncio.sleep(0)
+        assert told.result() == "started"
+        await runner.facts(events.kill_requested())
+        while await reader.next() != "kill_requested":
+            await runner.write(b"x")
+
+
+async def test_who_is_told_nothing_gets_a_ping(runner: Runner) -> None:
+    """Also if there was news: anybody may cause it."""
+    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
+        for _ in range(3):
+            pinged = asyncio.ensure_future(anext(reader.stream))
+            runner.log.changed.announce(0)
+            assert (await pinged).startswith(b":")
+
+
+@pytest.mark.parametrize("stream", ["log", "output"])
+async def test_what_was_announced_and_does_not_exist_is_forgotten(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """Also while there is other news."""
+    monkeypatch.setattr(followed, "TICK", 0.05)
+    async with runner.reader() as reader, runner.followed.follow(Place(events.TOKEN, ID)) as job:
+        await runner.facts(events.started())
+        assert await reader.next() == "started"
+        told = asyncio.create_task(reader.next())
+        while FORGED not in {runner.log.least, job.chunk.sequence}:
+            getattr(runner, stream).changed.announce(FORGED)
+            await asyncio.sleep(0)
+        while FORGED in {runner.log.least, job.chunk.sequence}:
+            await runner.write(b"one")
+            assert await told == b"one"
+            told = asyncio.create_task(reader.next())
         await runner.end()
-        assert await reader.rest() == ["started", "ended", ("end", "success", True)]
+        assert await told == "ended"
 
 
 async def test_output_that_is_whole_is_not_looked_for(runner: Runner) -> None:
@@ -345,9 +416,12 @@ async def test_chunks_that_do_not_go_on_where_the_last_one_ended_are_left_out(ru
 async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner) -> None:
     await runner.facts(events.started())
     await runner.write(b"one")
-    end = runner.writer.counted(events.ended())
-    await runner.write(b"by a stranger who knows how to go on")
-    await runner.facts(end)
+    async with runner.reader() as reader:
+        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+        end = runner.writer.counted(events.ended())
+        await runner.write(b"by a stranger who knows how to go on")
+        await runner.facts(end)
+        assert (await reader.rest())[-1] == ("end", "success", False)
     assert (await runner.told())[-1] == ("end", "success", False)
 
 

@@ -74,7 +74,7 @@ class JetStreamOutput:
                 yield chunk_in(message)
 
     def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[News]:
-        return self._broker.heard(tail_subject(token, job_id))
+        return self._broker.news_on(tail_subject(token, job_id))
 
     async def purge(self, token: str, job_id: str) -> None:
         await self._logs.purge(log_subject(token, job_id))

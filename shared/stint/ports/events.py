@@ -65,7 +65,7 @@ class EventLog(Protocol):
         """News whenever the job may have changed. Load the job after entering, to miss nothing."""
 
     def follow_kinds(self, token: str, job_id: str, *kinds: str) -> AbstractAsyncContextManager[News]:
-        """The same for events of these kinds, of a job in this queue: more than that, a pool may not hear."""
+        """The same for events of these kinds, of a job in this queue: a pool may hear them."""
 
 
 class Fact(NamedTuple):

@@ -142,8 +142,8 @@ class LeasedJob:
         else:
             await delivery.give_back()
 
-    async def _look(self) -> None:
-        self.see(await self._events.load(self.address.job_id))
+    async def _look(self, *, at_least: int = 0) -> None:
+        self.see(await self._events.load(self.address.job_id, at_least=at_least))
 
     async def _follow(self) -> None:
         """A live event is only a trigger: the log is read. Events that were missed are found by the next heartbeat.
@@ -155,6 +155,6 @@ class LeasedJob:
                 await self._look()
             while True:
                 await changed.wait()
-                changed.clear()
+                announced = changed.take()
                 if not self.ending:
-                    await self._look()
+                    await self._look(at_least=announced)

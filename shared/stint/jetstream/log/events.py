@@ -191,7 +191,7 @@ class JetStreamEventLog:
         return await self.append(address.token, address.job_id, event)
 
     def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
-        return self._broker.followed(job_id)
+        return self._broker.news_of(job_id)
 
     def follow_kinds(self, token: str, job_id: str, *kinds: str) -> AbstractAsyncContextManager[News]:
-        return self._broker.heard(*(live_filter(kind, token, job_id) for kind in kinds))
+        return self._broker.news_on(*(live_filter(kind, token, job_id) for kind in kinds))

@@ -14,7 +14,7 @@ from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
-from stint.jetstream.wire.live import LiveEvents
+from stint.jetstream.wire.live_events import LiveEvents
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced, error_code, status_of
 from stint.jetstream.wire.reads import Reads
 from stint.jetstream.wire.requests import DeniedError
@@ -221,10 +221,10 @@ class Broker(Connection):
                 await subscription.unsubscribe()
 
     @asynccontextmanager
-    async def heard(self, *subjects: str) -> AsyncIterator[News]:
+    async def news_on(self, *subjects: str) -> AsyncIterator[News]:
         """What messages on these subjects, which have no wildcards, announce during the block.
 
-        Anybody may publish there, so the content of messages is ignored.
+        Anybody may publish there, so the bodies of messages are ignored.
         """
         news = News()
 
@@ -237,7 +237,7 @@ class Broker(Connection):
             yield news
 
     @asynccontextmanager
-    async def followed(self, job_id: str) -> AsyncIterator[News]:
+    async def news_of(self, job_id: str) -> AsyncIterator[News]:
         """What is announced of this job's events, in whatever queue, during the block."""
         await self._ready()
         with _mapped():

@@ -9,13 +9,14 @@ from typing import Any, Final, TypeVar
 
 from stint.core.job import Job
 from stint.core.output.chain import Chunk
-from stint.ports import EventLog, OutputLog, Place
+from stint.ports import EventLog, News, OutputLog, Place
 from stint.process.background import cancel
 from stint.process.waiting import any_of
 from stint_api.read.job.output import CHUNK_COST
 
 TICK: Final = 10.0
-"""Seconds without news after which the streams are read again: a live message can be lost."""
+"""Seconds after which the streams are read again without news, and what was announced is forgotten: a live message can
+be lost, or forged."""
 SOON: Final = 0.1
 """Seconds from a look that was not complete to the next one, then four times as long each time up to `TICK`: news comes
 from a stream's leader, and the replica that is read may lag behind."""
@@ -27,15 +28,30 @@ SHARED: Final = 512 * 1024
 T = TypeVar("T")
 
 
+class Announced:
+    """The message that live messages have named, for `TICK` seconds: what nobody could read by then was invented.
+
+    Attributes:
+        sequence: of the newest one, 0 if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self._forgotten_at = 0.0
+
+    def hear(self, sequence: int, now: float) -> None:
+        """Another one was named, or none if `sequence` is 0. `now` is in seconds, by any clock."""
+        if sequence > self.sequence or now >= self._forgotten_at:
+            self.sequence, self._forgotten_at = sequence, now + TICK
+
+
 class FollowedJob:
     """Says when to look, and reads once for all who look at the same place.
 
     Attributes:
         look: number of the present look; what is read in it was stored before or after it began, but no news is missed.
         facts_look: the last look for which there may have been new facts.
-        output_look: the last look for which there may have been new output.
-        announced: sequence of the newest output that the news of the present look named, 0 if they named none.
-        news: whether live messages were the reason for the present look, not time.
+        chunk: the newest output that live messages have named.
         next_look: set when there is another one, which has another event.
         followers: how many there are.
     """
@@ -44,15 +60,15 @@ class FollowedJob:
         self._log = log
         self._output = output
         self._place = place
-        self._sequence = self._least = 0
+        self._fact, self.chunk = Announced(), Announced()
+        self._sequence = 0
+        self._facts_due = 0.0
         self._end = -1
         self._reads: dict[object, asyncio.Task[Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._incomplete = asyncio.Event()
         self._listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.look = self.facts_look = self.output_look = 1
-        self.announced = 0
-        self.news = True
+        self.look = self.facts_look = 1
         self.next_look = asyncio.Event()
         self.followers = 0
         self._start(self._watch())
@@ -70,11 +86,11 @@ class FollowedJob:
         self._incomplete.set()
 
     async def load(self) -> Job | None:
-        """The job, from its events."""
-        least = max(self._sequence, self._least)
+        """The job, from its events. If it lacks one that was announced, there will be another look soon."""
+        least = max(self._sequence, self._fact.sequence)
         job = await self._shared("job", partial(self._log.load, self._place.job_id, at_least=least))
         self._sequence = max(self._sequence, job.sequence if job else 0)
-        if self._sequence < least:
+        if job is None or job.sequence < least:
             self.look_again()
         return job
 
@@ -131,26 +147,31 @@ class FollowedJob:
         # Listening begins before reading, so that nothing falls in between.
         async with self._log.follow(self._place.job_id) as facts, self._output.follow(*self._place) as chunks:
             self._listening.set_result(None)
+            self.look_again()  # what was stored right before was not heard, and a replica may lack it
             pause = SOON
             while True:
-                await any_of(facts, chunks, self._incomplete, within=TICK)
-                if self._incomplete.is_set():
-                    await any_of(facts, chunks, within=pause)
-                self.news = facts.is_set() or chunks.is_set()
-                pause = SOON if self.news else min(4 * pause, TICK)
-                self.look += 1
-                if facts.is_set() or not self.news:
-                    self.facts_look = self.look
-                if chunks.is_set() or not self.news:
-                    self.output_look = self.look
-                if not self._incomplete.is_set() or pause >= TICK:  # what is not there by now was invented
-                    self._least = self.announced = 0
-                self._incomplete.clear()
-                self._least, self.announced = max(self._least, facts.take()), max(self.announced, chunks.take())
-                self._reads = {}
-                this, self.next_look = self.next_look, asyncio.Event()
-                this.set()
+                pause = await self._due(facts, chunks, pause)
+                self._begin_look(facts, chunks)
                 await asyncio.sleep(GAP)
+
+    async def _due(self, facts: News, chunks: News, pause: float) -> float:
+        """Return once another look is due: with the seconds until the one after that, if it is not complete."""
+        await any_of(facts, chunks, self._incomplete, within=TICK)
+        if not self._incomplete.is_set() or await any_of(facts, chunks, within=pause):
+            return SOON
+        return min(4 * pause, TICK)
+
+    def _begin_look(self, facts: News, chunks: News) -> None:
+        now = asyncio.get_running_loop().time()
+        self.look += 1
+        if facts.is_set() or not chunks.is_set() or self._incomplete.is_set() or now >= self._facts_due:
+            self.facts_look, self._facts_due = self.look, now + TICK
+        self._incomplete.clear()
+        self._fact.hear(facts.take(), now)
+        self.chunk.hear(chunks.take(), now)
+        self._reads = {}
+        this, self.next_look = self.next_look, asyncio.Event()
+        this.set()
 
 
 class FollowedJobs:

@@ -80,7 +80,7 @@ class LiveJob:
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)
         self._read_to = position.output
-        self._loaded_at = self._read_at = 0
+        self._loaded_at = 0
         self._end: Mapping[str, Any] | None = None
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
@@ -90,16 +90,18 @@ class LiveJob:
                 while not any(end.is_set() for end in ends):
                     next_look = followed.next_look
                     new_phase.clear()
+                    told = False
                     async for item in self._catch_up(followed):
+                        told = True
                         yield item
                     if self._end:
                         yield self._event("end", self._end)
                         return
                     if phase := self._new_phase():
                         yield self._event("phase", msgspec.to_builtins(phase))
-                    await any_of(next_look, new_phase, *ends, within=2 * TICK)
-                    if not followed.news:
+                    if not told:
                         yield streaming.PING
+                    await any_of(next_look, new_phase, *ends, within=2 * TICK)
 
     async def _catch_up(self, followed: FollowedJob) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is unavailable there is nothing new."""
@@ -137,15 +139,12 @@ class LiveJob:
 
     async def _new_chunks(self, followed: FollowedJob) -> AsyncIterator[Chunk]:
         """What is new in the output: nothing before a runner has claimed the job, or after all that its end names."""
-        if self._job.state is State.QUEUED or self._is_whole():
-            return
-        look = followed.look
-        if self._read_at < followed.output_look or self._job.terminal:
+        all_told = self._is_whole() and self._read_to >= followed.chunk.sequence
+        if self._job.state is not State.QUEUED and not all_told:
             async for chunk in self._new(followed.chunks(self._read_to)):
                 yield chunk
-            self._read_at = look
-            if self._read_to < followed.announced:
-                followed.look_again()
+        if self._read_to < followed.chunk.sequence:
+            followed.look_again()
         if self._job.terminal and not self._is_whole():
             async for chunk in self._last_chunks():
                 yield chunk

@@ -16,7 +16,7 @@ class LiveEvents:
     """The events of all jobs as they come, for those who follow one of them.
 
     All share one subscription, which stays. Whenever one with wildcards ends, NATS goes through the ways back of all
-    answers to requests of the last seconds: with a subscription for each job, that was a tenth of its CPU.
+    answers to requests of the last seconds: a subscription for each job took a fifth of its CPU at 70 jobs a second.
 
     Attributes:
         listening: to be begun before a job is followed.
