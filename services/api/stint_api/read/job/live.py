@@ -74,8 +74,7 @@ class LiveJob:
         self._output = output
         self._phases = phases
         self._phase: JobPhase | None = None
-        self._job = job
-        self._place = Place(job.token, job.job_id)
+        self._job, self._place = job, Place(job.token, job.job_id)
         self._render = render
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)
@@ -139,8 +138,8 @@ class LiveJob:
 
     async def _new_chunks(self, followed: FollowedJob) -> AsyncIterator[Chunk]:
         """What is new in the output: nothing before a runner has claimed the job, or after all that its end names."""
-        all_told = self._is_whole() and self._read_to >= followed.chunk.sequence
-        if self._job.state is not State.QUEUED and not all_told:
+        behind = self._read_to < followed.chunk.sequence
+        if self._job.state is not State.QUEUED and (behind or not self._is_whole()):
             async for chunk in self._new(followed.chunks(self._read_to)):
                 yield chunk
         if self._read_to < followed.chunk.sequence:
@@ -157,8 +156,7 @@ class LiveJob:
                 self._recognise(last)
                 return
             await asyncio.sleep(SETTLE_PAUSE)
-            behind = self._output.read(*self._place, after=self._read_to)
-            async for chunk in self._new(behind):
+            async for chunk in self._new(self._output.read(*self._place, after=self._read_to)):
                 yield chunk
         raise BrokerUnavailableError("A replica of NATS lags behind.")
 
