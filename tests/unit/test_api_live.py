@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -17,8 +17,9 @@ from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
 from stint_api.read.job import followed, live
 from stint_api.read.job.followed import FollowedJobs
-from stint_api.read.job.live import LiveJob, Position
+from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import SETTLE_TRIES
+from stint_api.read.job.position import Position
 from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events
@@ -297,29 +298,22 @@ async def test_what_was_stored_right_before_is_found_though_a_replica_lags(runne
         assert [await reader.next() for _ in range(3)] == ["submitted", "started", b"one"]
 
 
-async def test_a_look_for_a_fact_finds_the_output_that_the_one_before_lacked(runner: Runner) -> None:
+@pytest.mark.parametrize("lagging", ["log", "output"])
+async def test_a_look_for_something_else_finds_what_the_one_before_lacked(runner: Runner, lagging: str) -> None:
+    acts: dict[str, Callable[[], Awaitable[object]]] = {
+        "log": lambda: runner.facts(events.kill_requested()),
+        "output": lambda: runner.write(b"one"),
+    }
     await runner.facts(events.started())
     async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
         assert await reader.next() == "started"
-        waiting = asyncio.create_task(reader.next())
-        before, runner.output.lags = runner.output.reads, 1
-        await runner.write(b"one")
-        while runner.output.reads == before:  # noqa: ASYNC110 - nothing else tells
+        waiting, store = asyncio.create_task(reader.next()), getattr(runner, lagging)
+        store.lags = 1
+        await acts.pop(lagging)()
+        while store.lags:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0)
-        await runner.facts(events.kill_requested())
-        assert [await waiting, await reader.next()] == ["kill_requested", b"one"]
-
-
-async def test_a_look_for_output_finds_the_fact_that_the_one_before_lacked(runner: Runner) -> None:
-    await runner.facts(events.started())
-    async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
-        assert await reader.next() == "started"
-        waiting = asyncio.create_task(reader.next())
-        before, runner.log.lags = runner.log.loads, 1
-        await runner.facts(events.kill_requested())
-        while runner.log.loads == before:  # noqa: ASYNC110 - nothing else tells
-            await asyncio.sleep(0)
-        await runner.write(b"one")
+        for act in acts.values():
+            await act()
         assert {await waiting, await reader.next()} == {"kill_requested", b"one"}
 
 

@@ -10,8 +10,9 @@ from stint.core.names.ids import queue_name, queue_token
 from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import SUBMIT
 from stint_api.errors import JsonAnswer
-from stint_api.read.job.live import LiveJob, Position
+from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import Snapshot
+from stint_api.read.job.position import Position
 from stint_api.routes import documents
 from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, live_stream, next_page, raw, standing_of
 from stint_api.routes.models.jobs import (

@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
 from stint.jetstream.wire.live_events import LiveEvents
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced, error_code, status_of
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced_sequence, error_code, status_of
 from stint.jetstream.wire.reads import Reads
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import News
@@ -183,7 +183,7 @@ class Broker(Connection):
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         await self._ready()
         with _mapped():
-            await self._reads.listening.begin()
+            await self._reads.subscription.begin()
             with self._reads.answers() as (inbox, answers):
                 body = msgspec.json.encode(request)
                 subject = f"{self.prefix}.DIRECT.GET.{stream}"
@@ -229,7 +229,7 @@ class Broker(Connection):
         news = News()
 
         async def on_message(message: Msg) -> None:
-            news.announce(announced(message))
+            news.announce(announced_sequence(message))
 
         async with AsyncExitStack() as subscriptions:
             for subject in subjects:
@@ -241,7 +241,7 @@ class Broker(Connection):
         """What is announced of this job's events, in whatever queue, during the block."""
         await self._ready()
         with _mapped():
-            await self._live.listening.begin()
+            await self._live.subscription.begin()
         with self._live.follow(job_id) as news:
             yield news
 

@@ -7,8 +7,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from stint.core.names.subjects import live_filter
-from stint.jetstream.wire.listening import Listening
-from stint.jetstream.wire.protocol import announced
+from stint.jetstream.wire.protocol import announced_sequence
+from stint.jetstream.wire.shared_subscription import SharedSubscription
 from stint.ports import News
 
 
@@ -19,12 +19,12 @@ class LiveEvents:
     answers to requests of the last seconds: a subscription for each job took a fifth of its CPU at 70 jobs a second.
 
     Attributes:
-        listening: to be begun before a job is followed.
+        subscription: to be begun before a job is followed.
     """
 
     def __init__(self, client: Client) -> None:
         self._followers: dict[str, set[News]] = {}
-        self.listening = Listening(client, live_filter(), self._on_message)
+        self.subscription = SharedSubscription(client, live_filter(), self._on_message)
 
     @contextmanager
     def follow(self, job_id: str) -> Iterator[News]:
@@ -41,4 +41,4 @@ class LiveEvents:
     async def _on_message(self, message: Msg) -> None:
         _, job_id, *_ = message.subject.split(".")
         for news in self._followers.get(job_id, ()):
-            news.announce(announced(message))
+            news.announce(announced_sequence(message))

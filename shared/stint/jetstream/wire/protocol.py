@@ -163,7 +163,7 @@ def sequence_of(message: Stored) -> int:
     return int((message.headers or {})[SEQUENCE])
 
 
-def announced(message: Stored) -> int:
+def announced_sequence(message: Stored) -> int:
     """The sequence that a live message names. 0 if it names none, because anybody may have published it."""
     named = (message.headers or {}).get(SEQUENCE, "")
     return int(named) if _SEQUENCE.fullmatch(named) else 0

@@ -9,8 +9,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.jetstream.wire.listening import Listening
 from stint.jetstream.wire.protocol import NoAnswerError, status_of
+from stint.jetstream.wire.shared_subscription import SharedSubscription
 
 
 class Reads:
@@ -19,14 +19,14 @@ class Reads:
     All share one subscription: one for each would cost a third of the client's CPU for a read, and a tenth of NATS'.
 
     Attributes:
-        listening: to be begun before the first read.
+        subscription: to be begun before the first read.
     """
 
     def __init__(self, client: Client) -> None:
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
         self._waiting: dict[str, Answers] = {}
-        self.listening = Listening(client, f"{self._inbox}.*", self._on_message)
+        self.subscription = SharedSubscription(client, f"{self._inbox}.*", self._on_message)
 
     @contextmanager
     def answers(self) -> Iterator[tuple[str, "Answers"]]:

@@ -1,4 +1,4 @@
-"""One job for all who follow it in this process: one subscription, and one read of the streams for each news."""
+"""One job for all who follow it in this process: they hear the same news, and share each read of the streams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

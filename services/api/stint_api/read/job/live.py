@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -18,42 +16,12 @@ from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 from stint_api.read.job.followed import TICK, FollowedJob, FollowedJobs
-from stint_api.read.job.lines import Beginning
 from stint_api.read.job.output import SETTLE_PAUSE, SETTLE_TRIES, seen_back
+from stint_api.read.job.position import Position
 from stint_api.read.phases import Phases
 from stint_api.web import streaming
 
 log = structlog.get_logger()
-
-_POSITION: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,19}")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a client has read, as the `id` of its last event says.
-
-    Attributes:
-        fact: sequence of the last fact in EVENTS.
-        output: sequence of the last chunk in LOGS.
-        number: of that chunk.
-    """
-
-    fact: int = 0
-    output: int = 0
-    number: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.fact}-{self.output}-{self.number}"
-
-    @classmethod
-    def before(cls, beginning: Beginning) -> "Position":
-        """Of a client that wants all facts, and the output from there on."""
-        return cls(output=beginning.after, number=beginning.number)
-
-    @classmethod
-    def parse(cls, text: str) -> "Position":
-        """Any other text is the beginning."""
-        return cls(*map(int, text.split("-"))) if _POSITION.fullmatch(text) else cls()
 
 
 class LiveJob:
@@ -74,7 +42,8 @@ class LiveJob:
         self._output = output
         self._phases = phases
         self._phase: JobPhase | None = None
-        self._job, self._place = job, Place(job.token, job.job_id)
+        self._job = job
+        self._place = Place(job.token, job.job_id)
         self._render = render
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)

@@ -1,4 +1,4 @@
-"""Subscriptions that many share."""
+"""A subscription that many share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 
-class Listening:
+class SharedSubscription:
     """A subscription that is made when it is first needed, and stays as long as the client."""
 
     def __init__(self, client: Client, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> None:
