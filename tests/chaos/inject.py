@@ -1,7 +1,6 @@
 """Carries a schedule out on a world."""
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -83,10 +82,20 @@ async def _partition(world: World, fault: Fault, lifting: AsyncExitStack) -> Non
 
 async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """Of a cluster, target 0 is whoever leads the stream of events."""
+    await _kill_nats(world, fault.target, lifting)
+
+
+async def _kill_nats(world: World, target: int, lifting: AsyncExitStack) -> None:
     leads = await retry(world.leader) if len(world.nats) > 1 else 0
-    server = world.nats[(leads + fault.target) % len(world.nats)]
+    server = world.nats[(leads + target) % len(world.nats)]
     await server.kill()
     lifting.push_async_callback(server.start)
+
+
+async def _runner_and_nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
+    """As when both are on a machine that is started anew: the runner finds a NATS that knows of no delivery."""
+    await _kill(lambda world: world.runners)(world, fault, lifting)
+    await _kill_nats(world, 0, lifting)
 
 
 async def _vault(world: World, _fault: Fault, lifting: AsyncExitStack) -> None:
@@ -115,13 +124,6 @@ async def _delete_consumers(world: World) -> None:
         for name in listed.get("consumers") or ():
             await retry(lambda name=name: world.broker.api(f"CONSUMER.DELETE.{WORK}.{name}"))  # type: ignore[misc]
         await asyncio.sleep(LOOK)
-
-
-async def _consumer_broken(world: World, fault: Fault, _lifting: AsyncExitStack) -> None:
-    """What a race between a consumer's deletion and its making leaves on one server: it serves on without its files."""
-    folders = sorted(world.nats[0].data_dir.glob(f"store/**/{WORK}/obs/*")) if len(world.nats) == 1 else []
-    if folders:
-        await asyncio.to_thread(shutil.rmtree, folders[fault.target % len(folders)], ignore_errors=True)
 
 
 async def _work(world: World, _fault: Fault, _lifting: AsyncExitStack) -> None:
@@ -161,9 +163,9 @@ _KINDS: dict[str, Kind] = {
     "partition drop": _partition,
     "consumer delete": _consumer,
     "consumer churn": _consumers_come_and_go,
-    "consumer broken": _consumer_broken,
     "work recreate": _work,
     "work renumber": _work_renumbered,
     "nats kill": _nats,
+    "runner and nats kill": _runner_and_nats,
     "vault seal": _vault,
 }

@@ -12,12 +12,12 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "partition stall": 4,
     "partition drop": 3,
     "nats kill": 3,
+    "runner and nats kill": 2,
     "vault seal": 2,
     "projector kill": 2,
     "api kill": 2,
     "consumer delete": 1,
-    "consumer churn": 1,
-    "consumer broken": 1,
+    "consumer churn": 2,
     "work recreate": 0,
     "work renumber": 0,
 }
@@ -26,9 +26,9 @@ WEIGHTS: Final[Mapping[str, int]] = {
 `work renumber` also forgets a job too early, which the checker sees: it serves to plant faults.
 """
 
-_INSTANT: Final = frozenset({"consumer delete", "consumer broken", "work recreate", "work renumber"})
+_INSTANT: Final = frozenset({"consumer delete", "work recreate", "work renumber"})
 """These have no length."""
-_GLOBAL: Final = frozenset({"nats kill", "vault seal", "work recreate", "work renumber"})
+_GLOBAL: Final = frozenset({"nats kill", "runner and nats kill", "vault seal", "work recreate", "work renumber"})
 """These hit everybody: one at a time."""
 
 

@@ -122,7 +122,7 @@ async def test_a_second_holder_of_a_queue_is_seen() -> None:
     assert not missed
 
 
-@pytest.mark.parametrize("kind", ["partition stall", "runner pause", "consumer churn", "consumer broken"])
+@pytest.mark.parametrize("kind", ["partition stall", "runner pause", "consumer churn", "runner and nats kill"])
 async def test_with_nothing_planted_nothing_is_seen(kind: str) -> None:
     report = await planted(msgspec.structs.replace(LONG, **CLEAN), "eager", hit(kind, 18))
     assert not report.violations, report.text

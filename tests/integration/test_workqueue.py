@@ -1,7 +1,6 @@
 """Work queues: what consumers do, and what becomes of deliveries whose consumer is gone."""
 
 import asyncio
-import shutil
 from typing import Any
 
 import pytest
@@ -9,13 +8,11 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import WORK, consumer_name
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
-from stint.jetstream.consuming.consumers import make_consumer
-from stint.jetstream.wire.protocol import error_code
+from stint.core.names.streams import EVENTS, WORK, consumer_name
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
-from tests.support.brokers import connected, delivered, work_queues
+from tests.support.brokers import connected, declare_anew, delivered, work_queues
 from tests.support.events import TOKEN, submitted
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, until
@@ -261,9 +258,46 @@ async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_on
     assert (again.subject, again.count) == (first.subject, 1)
     assert again.origin != first.origin
     with pytest.raises(LeaseLostError):
-        await first.ack()
+        await first.give_back()
     await again.ack()
     assert await queues.pull(TOKEN, 0.05) is None
+
+
+async def test_a_holder_acknowledges_its_job_although_a_new_consumer_has_given_it_to_another(broker: Broker) -> None:
+    """The other gave it back for a lease, which the queue's next job does not wait for."""
+    queues, other = await work_queues(broker), await work_queues(broker)
+    for number in range(2):
+        await JetStreamEventLog(broker).append(TOKEN, job_id(number), submitted())
+    holder = await delivered(queues)
+    await delete_consumer(broker)
+    theirs = await delivered(other)
+    await theirs.give_back(30)
+    await holder.ack()
+    await theirs.give_back()  # what was acknowledged does not come again
+    following = await delivered(other)
+    assert job_id(1) in following.subject
+    with pytest.raises(LeaseLostError):
+        await holder.ack()
+    await following.ack()
+    await until(queues.pending, lambda pending: not pending)
+
+
+async def test_an_ack_says_nothing_of_a_stream_that_was_made_anew(broker: Broker) -> None:
+    """Its messages have the same numbers, and are other jobs."""
+    queues = await work_queues(broker)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await delivered(queues)
+    for stream in (WORK, EVENTS):
+        await broker.api(f"STREAM.DELETE.{stream}")
+    await declare_anew(broker)
+    await JetStreamEventLog(broker).append(TOKEN, job_id(1), submitted())
+    later = await delivered(queues)
+    assert later.sequence == first.sequence
+    with pytest.raises(LeaseLostError):
+        await first.ack()
+    assert await queues.reclaim(TOKEN, first.ack_subject, first.origin) is None
+    assert await queues.pull(TOKEN, 0.05) is None, "still held"
+    await later.ack()
 
 
 @pytest.mark.soak
@@ -282,26 +316,96 @@ async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and
     assert again.count == 2, "it does not"
 
 
-async def test_a_consumer_that_lost_its_directory_serves_on(
-    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+# --- reclaimed by a later process -----------------------------------------------------------------------------------
+
+
+async def test_a_delivery_is_reclaimed(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    held = await delivered(queues)
+    later = await work_queues(broker)
+    reclaimed = await later.reclaim(TOKEN, held.ack_subject, held.origin)
+    assert reclaimed is not None
+    assert (reclaimed.subject, reclaimed.sequence, reclaimed.lease) == ("", held.sequence, held.lease)
+    await reclaimed.ack()
+    assert await later.reclaim(TOKEN, held.ack_subject, held.origin) is None, "acknowledged"
+    for nonsense in ("", "nobody", f"$JS.ACK.WORK.{consumer_name('other')}.1.1.1.1.0"):
+        assert await later.reclaim(TOKEN, nonsense, held.origin) is None
+
+
+async def test_a_delivery_whose_consumer_is_gone_is_reclaimed_from_a_new_one(
+    broker: Broker, queues: JetStreamWorkQueues
 ) -> None:
-    """What a race between its deletion and its making leaves on one server."""
-    async with connected(nats_process.url) as broker:
-        await declare(broker)
-        queues = await work_queues(broker)
-        assert await queues.pull(TOKEN, 0.05) is None
-        (folder,) = nats_process.data_dir.glob(f"**/obs/{CONSUMER}")
-        shutil.rmtree(folder)
-        api, refusals = broker.api, []
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    held = await delivered(queues)
+    await delete_consumer(broker)
+    reclaimed = await (await work_queues(broker)).reclaim(TOKEN, held.ack_subject, held.origin)
+    assert reclaimed is not None
+    assert (reclaimed.subject, reclaimed.count) == (held.subject, 1)
+    assert reclaimed.origin != held.origin
+    await reclaimed.ack()
 
-        async def noting(subject: str, *arguments: Any, **options: Any) -> dict[str, Any]:
-            answer = await api(subject, *arguments, **options)
-            if subject.startswith("CONSUMER.CREATE"):
-                refusals.append(error_code(answer))
-            return answer
 
-        monkeypatch.setattr(broker, "api", noting)
-        await make_consumer(broker, TOKEN, 30)
-        assert refusals == [10012]
-        await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-        await (await delivered(await work_queues(broker))).ack()
+async def test_a_job_of_which_another_has_a_new_consumers_first_delivery_is_reclaimed(broker: Broker) -> None:
+    """Whoever has it leaves it to its holder for a lease."""
+    queues, other = await work_queues(broker), await work_queues(broker, lease=3)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    held = await delivered(queues)
+    await delete_consumer(broker)
+    theirs = await delivered(other)
+    await theirs.give_back(3)
+    reclaimed = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
+    assert reclaimed is not None
+    assert reclaimed.lease == 3, "the new consumer's"
+    with pytest.raises(LeaseLostError):
+        await reclaimed.give_back()
+    await reclaimed.ack()
+    await until(queues.pending, lambda pending: not pending)
+
+
+async def test_a_job_that_a_new_consumer_has_delivered_twice_is_another_runners(broker: Broker) -> None:
+    queues, other = await work_queues(broker), await work_queues(broker)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    held = await delivered(queues)
+    await delete_consumer(broker)
+    await (await delivered(other)).give_back()
+    theirs = await delivered(other)
+    assert theirs.count == 2
+    assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None
+    await theirs.ack()
+
+
+async def test_another_job_that_a_new_consumer_delivers_is_given_back(
+    broker: Broker, queues: JetStreamWorkQueues
+) -> None:
+    """The job that was held is over, and its message is gone."""
+    for number in range(2):
+        await JetStreamEventLog(broker).append(TOKEN, job_id(number), submitted())
+    held = await delivered(queues)
+    await held.ack()
+    await until(queues.pending, lambda pending: pending == {TOKEN: 1})
+    await delete_consumer(broker)
+    assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None
+    again = await delivered(queues)
+    assert (job_id(1) in again.subject, again.count) == (True, 2)
+
+
+# --- servers ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_restarted_has_forgotten_who_has_a_job_and_its_holder_goes_on(
+    nats_process: NatsProcess,
+) -> None:
+    async with connected(nats_process.url) as broker, connected(nats_process.url) as another:
+        queues, other = await work_queues(broker), await work_queues(another)
+        for number in range(2):
+            await JetStreamEventLog(broker).append(TOKEN, job_id(number), submitted())
+        holder = await delivered(queues)
+        await nats_process.restart()
+        await another.wait_connected()
+        theirs = await delivered(other)
+        assert (theirs.subject, theirs.count) == (holder.subject, 1)
+        await theirs.give_back(30)
+        await broker.wait_connected()
+        await holder.renew()
+        await holder.ack()
+        assert job_id(1) in (await delivered(other)).subject

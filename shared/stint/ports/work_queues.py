@@ -52,7 +52,6 @@ class Delivery(Protocol):
         sequence: of the message in WORK.
         ack_subject: the subject for renewals and the ack. Another process can use it too.
         origin: identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
-            A work queue that was lost and created again counts from 1, where an old ack would remove another job.
         lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
         count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
             created anew; its runner need not be lost.
@@ -77,10 +76,10 @@ class Delivery(Protocol):
     async def ack(self) -> None:
         """Let the queue continue behind the job, which has ended. Returns once the broker has confirmed that.
 
-        The job is removed from the queue a moment later.
+        The job is removed from the queue a moment later. Another runner may have received it meanwhile.
 
         Raises:
-            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+            LeaseLostError: the queue's last delivery is of another job, or it has no consumer. Nothing was sent.
         """
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
@@ -110,9 +109,9 @@ class WorkQueues(Protocol):
         """
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
-        """Renew a delivery of an earlier process of this runner for a full lease.
+        """Renew a delivery of an earlier process of this runner for a full lease, or receive its job anew.
 
-        None if it is no longer the queue's last one: then another runner has the job, or none has.
+        None if the job may be another runner's. To be called while the earlier process's lease is not over.
         """
 
     async def pending(self) -> Mapping[str, int]:

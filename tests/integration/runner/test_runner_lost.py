@@ -31,7 +31,8 @@ from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.runner_process import LEASE, LONG_LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.servers import NatsProcess
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
@@ -85,6 +86,25 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     assert len(adopter.said("job adopted")) == 1
     await bench.ends_well(await bench.submit("true"))
     assert not await engine.find({LABEL_JOB: job_id})
+
+
+async def test_a_runner_that_comes_back_with_its_nats_goes_on_with_its_job(
+    runners: Bench, nats_process: NatsProcess, tmp_path: Path
+) -> None:
+    """As when both are on one machine. NATS has forgotten whom it gave the job to."""
+    settings = {"STINT_LEASE": str(LONG_LEASE), "STINT_TAKEOVER": "15"}
+    async with ended_at_last(runner_process(runners, tmp_path, **settings)) as runner:
+        await runner.start()
+        job_id = await runners.running(COUNT)
+        following = await runners.submit("true")
+        await runner.kill()
+        await nats_process.restart()
+        await runner.start()
+        await runners.broker.wait_connected()
+        job, _ = await runners.end(job_id)
+        assert (job.state, await _lines(runners, job)) == (State.SUCCESS, COUNTED)
+        await runners.ends_well(following)
+        assert len(runner.said("job adopted")) == 1
 
 
 async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopted(
@@ -334,6 +354,27 @@ async def test_a_runner_that_was_too_late_does_not_hold_the_queue_of_another(
         await until_true(lambda: late)
         await until_true(lambda: late[0] not in running_deliveries(bench))
     assert late[0] not in taken_over
+
+
+async def test_a_job_that_another_has_claimed_meanwhile_is_left_to_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the job from a newer consumer, and lives: that this runner's delivery was not the first says nothing."""
+    claim, claimed = JobRun._claim, list[Delivery]()  # noqa: SLF001
+
+    async def claiming(late_run: JobRun, job: Job, preparation: Preparation) -> None:
+        await bench.log.append(TOKEN, job.job_id, started("another"))
+        claimed.append(late_run.leased.lease.delivery)
+        await claim(late_run, job, preparation)
+
+    job_id = await bench.submit("true")
+    await (await bench.pulled(TOKEN, LEASE)).give_back()
+    monkeypatch.setattr(JobRun, "_claim", claiming)
+    async with bench.runner(lease=LEASE, takeover=8.0):
+        await until_true(lambda: claimed)
+        await until_true(lambda: claimed[0] not in running_deliveries(bench))
+        assert (await bench.loaded(job_id)).state is State.RUNNING
+    assert claimed[0].count == 2
 
 
 def running_deliveries(bench: Bench) -> Sequence[Delivery]:

@@ -74,7 +74,7 @@ class JobRun:
         seen = 0
         while (job := await self._load()) is not None:
             try:
-                return await self._process(job, barred=job.sequence == seen)
+                return await self._process(job, seen)
             except UnstartedError as unstarted:
                 if await self._append(unstarted.event, after=job.sequence):
                     log.info("job not started", kind=unstarted.event.kind)
@@ -85,8 +85,8 @@ class JobRun:
             seen = job.sequence
         return Verdict.ACK  # it was purged
 
-    async def _process(self, job: Job, *, barred: bool) -> Verdict:
-        """Examine, claim and run a queued job, or take over the job of a lost runner."""
+    async def _process(self, job: Job, seen: int) -> Verdict:
+        """Examine, claim and run a queued job, or take over a lost runner's. `seen`: its sequence at the last try."""
         if job.token != self._address.token:  # its id was used again in this queue: an id's first submission is the job
             await self._append(self._runner.fact(Rejected, error=TAKEN))
             return Verdict.ACK
@@ -94,8 +94,8 @@ class JobRun:
             return verdict.on_ended(job)
         if job.state in ACTIVE:
             self.leased.lease.check()  # a queue that would have waited for this runner may be another's by now
-            return await take_over(self._runner, job, self.leased.lease.delivery)
-        if barred:  # nobody came first, and yet nothing can be appended: a stranger's event stands in its place already
+            return await take_over(self._runner, job, self.leased.lease.delivery, overtaken=bool(seen))
+        if job.sequence == seen:  # nobody came first, and nothing can be appended: a stranger's event is in the place
             raise UnstartedError(self._runner.fact(Rejected, error=BARRED))
         if job.kill_requested:
             raise UnstartedError(verdict.never_ran(self._runner, "failed", "killed", "job killed"))

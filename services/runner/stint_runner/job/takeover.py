@@ -20,14 +20,18 @@ LOST: Final = "The runner that had the job was lost."
 NO_CONTAINER: Final = "The runner stopped before the job had a container."
 
 
-async def take_over(runner: Runner, job: Job, delivery: Delivery) -> Verdict:
-    """End a lost job, or hold its queue. It is never run here."""
+async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: bool = False) -> Verdict:
+    """End a lost job, or hold its queue. It is never run here.
+
+    `overtaken` says whether it was started after this delivery of it.
+    """
     if job.runner == runner.id:
         return await take_over_own(runner, job)
-    if delivery.count == 1:
-        # The consumer that its holder has it from is gone: this one has delivered it for the first time. If the holder
-        # lives, its renewals keep the job away from others from now on. If not, it comes again, counted.
-        log.info("job of another runner was delivered by a new consumer, left to it for a lease", runner=job.runner)
+    if delivery.count == 1 or overtaken:
+        # The consumer that its holder has it from is gone, and this one has delivered it for the first time; or it is
+        # the other way round. If the holder lives, its renewals keep the job away from others from now on. If not, it
+        # comes again, counted.
+        log.info("job of another runner was delivered by another consumer, left to it for a lease", runner=job.runner)
         return Verdict.RETURN_LATER
     if runner.holds(job):
         if not job.held:

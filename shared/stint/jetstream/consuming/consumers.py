@@ -1,12 +1,8 @@
 """The durable consumers: one per queue on WORK, and those of subscribers. `feed.py` has the projectors'."""
 
-import asyncio
 import math
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
-
-import structlog
 
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
@@ -16,13 +12,8 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 
-log = structlog.get_logger()
-
 INACTIVE_THRESHOLD: Final = 300
 """Seconds without a pull, renewal or pending ack after which the server deletes a queue's consumer."""
-DELETION_PAUSE: Final = (0.05, 0.1)
-"""Minimum and maximum of the seconds before a consumer is created whose deletion may be in progress: a deletion that
-is concurrent with a create of the same name removes the new consumer's directory."""
 SUBSCRIBER_ACK_WAIT: Final = 30.0
 """Seconds after which a message without a subscriber's ack is delivered again."""
 SUBSCRIBER_MAX_PENDING: Final = 1000
@@ -39,6 +30,7 @@ class ConsumerInfo(NamedTuple):
         stream_sequence: of the message that it delivered last.
         acknowledged: up to this sequence of the stream, all its messages are.
         pending: whether a delivery is not acknowledged yet.
+        redelivered: whether the consumer has delivered that one before.
         expired: whether the lease of that delivery may be over.
         waiting: messages that were never delivered.
     """
@@ -49,6 +41,7 @@ class ConsumerInfo(NamedTuple):
     stream_sequence: int
     acknowledged: int
     pending: bool
+    redelivered: bool
     expired: bool
     waiting: int
 
@@ -70,6 +63,7 @@ def _info(found: Mapping[str, Any]) -> ConsumerInfo:
         stream_sequence=found["delivered"]["stream_seq"],
         acknowledged=found["ack_floor"]["stream_seq"],
         pending=pending,
+        redelivered=found["num_redelivered"] > 0,
         expired=pending and _age(found) >= lease,
         waiting=found["num_pending"],
     )
@@ -82,30 +76,25 @@ def _age(found: Mapping[str, Any]) -> float:
     return (parse_time(found["ts"]) - parse_time(last)).total_seconds()
 
 
-async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bool = False) -> ConsumerInfo | None:
+async def make_consumer(broker: Broker, token: str, lease: float) -> ConsumerInfo | None:
     """Create a queue's consumer with this lease; an existing one is not changed. Returns it if it has just this lease.
 
-    An existing consumer keeps its own lease, because a shorter one would cut current leases. `deleted` says whether one
-    with this name existed a moment ago.
+    An existing consumer keeps its own lease, because a shorter one would cut current leases.
+
+    Its state is in memory only: a single server that is restarted has no consumers, and the next one delivers from the
+    beginning (ADR 0042).
 
     Raises:
-        BrokerRefusedError: the server refuses to create it, and there is none.
+        BrokerRefusedError: the server refuses to create it.
     """
-    if deleted:
-        await asyncio.sleep(random.uniform(*DELETION_PAUSE))  # noqa: S311 - jitter. The server does not say when it is done
-    name = consumer_name(token)
-    config = consumer_config(name, lease) | {
+    config = consumer_config(consumer_name(token), lease) | {
         "filter_subject": work_subject(token),
         "max_ack_pending": 1,
+        "mem_storage": True,
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }
     answer = await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
-    if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
-        return None
-    if error_code(answer) == ErrorCode.CREATE_FAILED and (found := await consumer_info(broker, name)):
-        log.warning("consumer has lost its directory but still works", consumer=name)
-        return found
-    return _info(check(answer))
+    return None if error_code(answer) == ErrorCode.CONSUMER_EXISTS else _info(check(answer))
 
 
 def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:

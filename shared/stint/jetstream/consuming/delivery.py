@@ -6,9 +6,12 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import ConsumerGoneError, LeaseLostError
+from stint.core.names.streams import WORK
 from stint.core.names.subjects import hint_subject
+from stint.core.view import parse_time
 from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
 from stint.jetstream.removals import Remover
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.protocol import NANOSECONDS, origin_of
 from stint.ports import Look, Turn
@@ -18,7 +21,11 @@ RETURNED: Final = "!"
 
 
 class JetStreamDelivery:
-    """See `stint.ports.Delivery`."""
+    """See `stint.ports.Delivery`.
+
+    Attributes:
+        stored: when WORK stored the job.
+    """
 
     def __init__(
         self, broker: Broker, remover: Remover, token: str, message: Msg, *, origin: str, lease: float
@@ -29,6 +36,7 @@ class JetStreamDelivery:
         self.token = token
         self._consumer = message.metadata.consumer
         self._number = message.metadata.sequence.consumer
+        self.stored = message.metadata.timestamp
         self.origin = origin
         self.lease = lease
         self.subject = origin_of(message).subject
@@ -44,28 +52,47 @@ class JetStreamDelivery:
             raise ConsumerGoneError from None
 
     async def ack(self) -> None:
-        found = await self._answer(Msg.Ack.Ack)
+        found = await consumer_info(self._broker, self._consumer)
+        if found is None or not await self._is_delivered_by(found):
+            raise LeaseLostError("The queue has no delivery of this job any more.")
+        await self._broker.request(self.ack_subject, Msg.Ack.Ack)
         self.left = Look(Turn.FREE, found) if found.waiting else None
         await self._remover.remove(self.token, self.sequence)
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
-        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
-        await self._answer(Msg.Ack.Nak + after)
-        if hint and not delay:
-            await self._broker.send(hint_subject(self.token), RETURNED.encode())
-
-    async def _answer(self, answer: bytes) -> ConsumerInfo:
-        """Answer the delivery; returns what its consumer was like right before."""
         found = await consumer_info(self._broker, self._consumer)
         if found is None or not self.is_last_of(found):
             raise LeaseLostError("A later delivery of the queue has replaced this one.")
-        await self._broker.request(self.ack_subject, answer)
-        return found
+        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
+        await self._broker.request(self.ack_subject, Msg.Ack.Nak + after)
+        if hint and not delay:
+            await self._broker.send(hint_subject(self.token), RETURNED.encode())
 
-    async def is_last(self, *, pending: bool = False) -> bool:
-        """Whether this is still the last delivery of this very consumer; with `pending`, also not acknowledged."""
+    async def is_still_ours(self) -> bool:
+        """Whether nobody else can have taken the job over.
+
+        The queue's last delivery is this one, or another consumer's first one of the job: whoever received that leaves
+        the job to its holder for a lease (`stint_runner.job.takeover`).
+        """
         found = await consumer_info(self._broker, self._consumer)
-        return found is not None and self.is_last_of(found) and (found.pending or not pending)
+        if found is None or not found.pending:
+            return False
+        return self.is_last_of(found) or (not found.redelivered and await self._is_delivered_by(found))
+
+    def is_again(self, earlier: "JetStreamDelivery") -> bool:
+        """Whether both are deliveries of one message. A stream that was made anew has another time for its number."""
+        return (self.sequence, self.stored) == (earlier.sequence, earlier.stored)
+
+    async def _is_delivered_by(self, found: ConsumerInfo) -> bool:
+        """Whether the last delivery of the consumer that was found is of this job, whoever received it."""
+        if found.stream_sequence != self.sequence:
+            return False
+        return found.created == self.origin or await self._is_stored()
+
+    async def _is_stored(self) -> bool:
+        """Whether WORK is the stream that stored the job. One that was made anew counts from 1 again."""
+        work = await Stream(self._broker, WORK).state()
+        return parse_time(work.created) <= self.stored
 
     def is_next_of(self, found: ConsumerInfo) -> bool:
         """Whether this is the delivery that follows what was found, so that another look would only find it."""

@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 PULLS: Final = 3
 """Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
+RECLAIM_WAIT: Final = 0.1
+"""Seconds that a reclaim waits for a delivery by a new consumer."""
 LOOK_WAIT: Final = 1.0
 """Seconds for a look at a queue: a consumer without a leader does not answer."""
 
@@ -77,10 +79,9 @@ class JetStreamWorkQueues:
         return Look(Turn.HELD if found.pending else Turn.FREE if found.waiting else Turn.EMPTY, found)
 
     async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
-        known = consumer_name(token) in self._pulled_at
         found = look.consumer if look else None
         if look and not found:
-            found = await make_consumer(self._broker, token, self._lease, deleted=known)
+            found = await make_consumer(self._broker, token, self._lease)
         for _ in range(PULLS):
             message = await self._next(token, wait)
             if message is None:
@@ -91,11 +92,10 @@ class JetStreamWorkQueues:
                         self._new_queues.deliveries.add(delivery)
                         return delivery
                     found = None
-                case "409" | "503" as status:  # the consumer was deleted meanwhile, or there is none
-                    found = await make_consumer(self._broker, token, self._lease, deleted=known or status == "409")
+                case "409" | "503":  # the consumer was deleted meanwhile, or there is none
+                    found = await make_consumer(self._broker, token, self._lease)
                 case _:
                     return None
-            known = True
         return None
 
     async def _delivered(self, token: str, message: Msg, before: object = None) -> JetStreamDelivery | None:
@@ -124,19 +124,23 @@ class JetStreamWorkQueues:
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
         message = Msg(self._broker.client, subject=work_subject(token), reply=ack_subject)
         try:
-            consumer = message.metadata.consumer
-            found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
-            if found is None:
+            if message.metadata.consumer != consumer_name(token):
                 return None
-            delivery = self._delivery(token, message, origin=origin, lease=found.lease)
+            found = await consumer_info(self._broker, consumer_name(token))
+            delivery = self._delivery(token, message, origin=origin, lease=found.lease if found else self._lease)
         except (NotJSMessageError, ValueError, IndexError, DeniedError):
             return None
-        if not await delivery.is_last():
+        if found is None and (pulled := await self.pull(token, RECLAIM_WAIT, Look(Turn.FREE))):
+            if pulled.is_again(delivery):
+                return pulled
+            await pulled.give_back()
+            return None
+        if not await delivery.is_still_ours():
             return None
         self._new_queues.deliveries.add(delivery)
         await delivery.renew()
         # Check again: a renewal is answered even if another runner has the message.
-        return delivery if await delivery.is_last(pending=True) else None
+        return delivery if await delivery.is_still_ours() else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
         consumer, inbox = consumer_name(token), f"{self._inbox}.{next(self._numbers)}"

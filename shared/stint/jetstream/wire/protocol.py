@@ -46,7 +46,6 @@ class ErrorCode(IntEnum):
     """JetStream's error numbers that Stint distinguishes. The HTTP-like code beside them is too coarse."""
 
     ACCOUNT_FULL = 10002  # it has no room on disk or in memory
-    CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
     CONSUMER_NOT_FOUND = 10014
     SERVER_FULL = 10023
     NO_MESSAGE = 10037
