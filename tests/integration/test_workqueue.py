@@ -10,6 +10,7 @@ from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLo
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK, consumer_name
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
+from stint.jetstream.consuming.consumers import make_consumer
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
 from tests.support.brokers import connected, declare_anew, delivered, work_queues
@@ -374,6 +375,45 @@ async def test_a_job_that_a_new_consumer_has_delivered_twice_is_another_runners(
     await theirs.ack()
 
 
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_job_that_a_new_consumer_has_not_come_to_is_reclaimed(
+    broker: Broker, queues: JetStreamWorkQueues, made: bool
+) -> None:
+    """Another runner was about to pull, or there is an earlier job that was acknowledged and not removed."""
+    for number in range(2):
+        await JetStreamEventLog(broker).append(TOKEN, job_id(number), submitted())
+    earlier = await delivered(queues)
+    await broker.request(earlier.ack_subject, Msg.Ack.Ack)
+    held = await delivered(queues)
+    await delete_consumer(broker)
+    if made:
+        await make_consumer(broker, TOKEN, 30)
+    reclaimed = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
+    assert reclaimed is not None
+    assert reclaimed.sequence == held.sequence
+    await reclaimed.renew()
+    again = await delivered(queues)
+    assert (again.sequence, again.young) == (earlier.sequence, True)
+    with pytest.raises(LeaseLostError):
+        await reclaimed.ack()  # not yet its turn: whoever receives it finds that it is over
+    await again.ack()
+    await (await delivered(queues)).ack()
+
+
+async def test_a_lease_is_lengthened_and_never_shortened(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await delivered(queues)
+    await first.lengthen(40)
+    await first.give_back()
+    again = await delivered(queues)
+    await again.lengthen(20)
+    assert (first.lease, again.lease, again.count) == (40, 40, 2)
+    await again.renew()
+    await delete_consumer(broker)
+    await again.lengthen(50)
+    assert (await delivered(queues)).lease == 30, "it is gone"
+
+
 async def test_another_job_that_a_new_consumer_delivers_is_given_back(
     broker: Broker, queues: JetStreamWorkQueues
 ) -> None:
@@ -387,6 +427,19 @@ async def test_another_job_that_a_new_consumer_delivers_is_given_back(
     assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None
     again = await delivered(queues)
     assert (job_id(1) in again.subject, again.count) == (True, 2)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replicas: int) -> None:
+    queues = await work_queues(broker, replicas=replicas)
+    assert await queues.pull(TOKEN, 0.02) is None
+    config = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
+    assert config.get("mem_storage", False) is (replicas == 1)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    delivery = await delivered(queues)
+    await delivery.lengthen(40)
+    longer = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
+    assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"
 
 
 # --- servers ------------------------------------------------------------------------------------------------------

@@ -77,9 +77,9 @@ async def loaded(log: EventLog, job_id: str) -> Job:
     return job
 
 
-async def work_queues(broker: Broker, served: str = "", *, lease: float = 30) -> JetStreamWorkQueues:
+async def work_queues(broker: Broker, served: str = "", *, lease: float = 30, replicas: int = 1) -> JetStreamWorkQueues:
     """Those of a runner that listens to hints already, and serves the queues of these patterns."""
-    queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served))
+    queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served), replicas=replicas)
     await queues.start()
     return queues
 

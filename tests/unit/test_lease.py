@@ -24,6 +24,7 @@ class FakeDelivery:
     sequence = count = 1
     ack_subject = "ack"
     origin = "consumer"
+    young = False
     left: Look | None = None
 
     def __init__(
@@ -48,6 +49,9 @@ class FakeDelivery:
 
     async def ack(self) -> None:
         raise AssertionError
+
+    async def lengthen(self, lease: float) -> None:
+        raise AssertionError(lease)
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         del delay, hint

@@ -72,7 +72,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
-    queues = JetStreamWorkQueues(broker, lease=settings.lease, served=settings.served)
+    queues = JetStreamWorkQueues(broker, lease=settings.lease, served=settings.served, replicas=settings.replicas)
     engine = (make_engine or docker_engine)(settings, vault, session)
     clock, stopping = ServerClock(broker), asyncio.Event()
     readiness = Readiness(broker, vault, engine)

@@ -84,6 +84,7 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
         runner: the runner's id.
         kill_grace: seconds from SIGTERM to SIGKILL when somebody kills the job, 0 if it is not known.
         payload_sha256: hex digest of the sealed payload that the runner has read and compared with the ticket.
+        lease: L of the runner, in seconds; 0 if it is not known.
     """
 
     kind: ClassVar[str] = "started"
@@ -91,6 +92,7 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
     runner: str
     kill_grace: float = 0.0
     payload_sha256: str = ""
+    lease: float = 0.0
 
 
 class Launched(Event, frozen=True, kw_only=True, tag="launched"):

@@ -55,6 +55,7 @@ class Delivery(Protocol):
         lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
         count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
             created anew; its runner need not be lost.
+        young: the consumer was created less than a lease ago. It has delivered nothing again because a lease was over.
         left: the queue as `ack` left it, if it has more jobs.
     """
 
@@ -64,6 +65,7 @@ class Delivery(Protocol):
     origin: str
     lease: float
     count: int
+    young: bool
     left: Look | None
 
     async def renew(self) -> None:
@@ -81,6 +83,9 @@ class Delivery(Protocol):
         Raises:
             LeaseLostError: the queue's last delivery is of another job, or it has no consumer. Nothing was sent.
         """
+
+    async def lengthen(self, lease: float) -> None:
+        """Let the queue's leases last these seconds from now on, if they are shorter."""
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
@@ -112,6 +117,9 @@ class WorkQueues(Protocol):
         """Renew a delivery of an earlier process of this runner for a full lease, or receive its job anew.
 
         None if the job may be another runner's. To be called while the earlier process's lease is not over.
+
+        Raises:
+            BrokerUnavailableError: also if the broker does not permit this runner the queue, or not yet.
         """
 
     async def pending(self) -> Mapping[str, int]:

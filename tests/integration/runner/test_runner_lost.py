@@ -31,8 +31,7 @@ from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import LEASE, LONG_LEASE, RunnerProcess, ended_at_last, runner_process
-from tests.support.servers import NatsProcess
+from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
@@ -86,25 +85,6 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     assert len(adopter.said("job adopted")) == 1
     await bench.ends_well(await bench.submit("true"))
     assert not await engine.find({LABEL_JOB: job_id})
-
-
-async def test_a_runner_that_comes_back_with_its_nats_goes_on_with_its_job(
-    runners: Bench, nats_process: NatsProcess, tmp_path: Path
-) -> None:
-    """As when both are on one machine. NATS has forgotten whom it gave the job to."""
-    settings = {"STINT_LEASE": str(LONG_LEASE), "STINT_TAKEOVER": "15"}
-    async with ended_at_last(runner_process(runners, tmp_path, **settings)) as runner:
-        await runner.start()
-        job_id = await runners.running(COUNT)
-        following = await runners.submit("true")
-        await runner.kill()
-        await nats_process.restart()
-        await runner.start()
-        await runners.broker.wait_connected()
-        job, _ = await runners.end(job_id)
-        assert (job.state, await _lines(runners, job)) == (State.SUCCESS, COUNTED)
-        await runners.ends_well(following)
-        assert len(runner.said("job adopted")) == 1
 
 
 async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopted(

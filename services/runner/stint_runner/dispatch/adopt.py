@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import EngineError, LeaseLostError
+from stint.core.errors import BrokerUnavailableError, EngineError, LeaseLostError
 from stint.core.job import ACTIVE, Job, State
 from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_QUEUE, LABEL_RUNNER
 from stint.core.names.subjects import EventAddress
@@ -43,12 +43,17 @@ class _NoDelivery:
     subject: str = ""
     sequence: int = 0
     count: int = 0
+    young: bool = False
     left: Look | None = None
 
     async def renew(self) -> None:
         raise LeaseLostError
 
     async def ack(self) -> None:
+        raise LeaseLostError
+
+    async def lengthen(self, lease: float) -> None:
+        del lease
         raise LeaseLostError
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
@@ -133,11 +138,17 @@ class Adoption:
 
     async def _reclaim(self, job: Job, found: StoredDeadline, asked: float) -> Delivery | None:
         """Renew its delivery; None if another runner may have it by now."""
-        deadline = found.deadline
-        margin = LeaseTimes(lease=deadline.seconds, takeover=self._runner.settings.takeover).margin
-        if not (deadline.ack_subject and deadline.origin) or found.due - margin < asked:
+        deadline, settings = found.deadline, self._runner.settings
+        left = found.due - LeaseTimes(lease=deadline.seconds, takeover=settings.takeover).margin - asked
+        if not (deadline.ack_subject and deadline.origin) or left < 0:
             return None
-        return await retry(lambda: self._runner.queues.reclaim(job.token, deadline.ack_subject, deadline.origin))
+        queues = self._runner.queues
+        with contextlib.suppress(BrokerUnavailableError):
+            return await retry(
+                lambda: queues.reclaim(job.token, deadline.ack_subject, deadline.origin),
+                within=min(left, settings.lease),
+            )
+        return None
 
     def _adopt(self, job: Job, delivery: Delivery | None, asked: float, earlier: Deadline) -> None:
         """Hold the lease from now on, and run the job to its end."""

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from stint.core.errors import EngineError, ImageError, JobFailedError, LeaseLostError, VaultError
-from stint.core.events import Ended, Launched
+from stint.core.events import Ended, Launched, Started
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload
@@ -56,7 +56,7 @@ class Prepared:
 
 
 class Preparation:
-    """Makes the container of a job that was claimed. `run` once, then `clean_up`, whatever became of `run`.
+    """Claims a job and makes its container. `run` once, when it is claimed; then `clean_up`, whatever became of `run`.
 
     Attributes:
         image: as the payload named it, "" as long as that is not known.
@@ -65,7 +65,6 @@ class Preparation:
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
         """`share` has the memory of the payload; it is free when the container has its files."""
         self.image = ""
-        self.payload_sha256 = examined.ticket.payload_sha256
         self._runner = runner
         self._job = job
         self._examined = examined
@@ -76,6 +75,16 @@ class Preparation:
         # Kept for clean-up: Vault or Docker may complete these calls after they are cancelled.
         self._login: asyncio.Future[str] | None = None
         self._creation: asyncio.Future[str] | None = None
+
+    def claim(self) -> Started:
+        """The event that claims the job."""
+        return self._runner.fact(
+            Started,
+            runner=self._runner.id,
+            kill_grace=self._runner.settings.kill_grace,
+            payload_sha256=self._examined.ticket.payload_sha256,
+            lease=self._delivery.lease,
+        )
 
     async def run(self, report: Report) -> Prepared:
         """Log in, pull, create, fill, and freeze if the root is to be read-only. `report` hears of each step.

@@ -135,11 +135,7 @@ class JobRun:
         return Preparation(self._runner, job, examined, self.leased.lease.delivery, share)
 
     async def _claim(self, job: Job, preparation: Preparation) -> None:
-        runner = self._runner
-        started = runner.fact(
-            Started, runner=runner.id, kill_grace=runner.settings.kill_grace, payload_sha256=preparation.payload_sha256
-        )
-        claim, won = commands.claim(job, started), False
+        claim, won = commands.claim(job, preparation.claim()), False
         try:
             won = await self._append(*claim, after=job.sequence)
         finally:

@@ -6,11 +6,12 @@ from typing import Final
 import structlog
 
 from stint.core.errors import EngineError
-from stint.core.events import Ended, Held, Launched
+from stint.core.events import Ended, Held, Launched, Started
 from stint.core.job import Job
 from stint.ports import Delivery
 from stint_runner.engine.removal import cleared, remove_containers
 from stint_runner.job.verdict import Verdict, never_ran
+from stint_runner.lease.lease import LeaseTimes
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 
 LOST: Final = "The runner that had the job was lost."
 NO_CONTAINER: Final = "The runner stopped before the job had a container."
+LONGEST_LEASE: Final = 3600.0
+"""Seconds of a holder's lease that are believed. Whoever may run a queue's jobs can write any number."""
 
 
 async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: bool = False) -> Verdict:
@@ -27,11 +30,14 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
     """
     if job.runner == runner.id:
         return await take_over_own(runner, job)
-    if delivery.count == 1 or overtaken:
-        # The consumer that its holder has it from is gone, and this one has delivered it for the first time; or it is
-        # the other way round. If the holder lives, its renewals keep the job away from others from now on. If not, it
-        # comes again, counted.
+    started = job.fact(Started)
+    lease = min(max(started.lease, 0.0), LONGEST_LEASE) if started else 0.0
+    holder = LeaseTimes(lease=lease, takeover=runner.settings.takeover)
+    if delivery.count == 1 or delivery.young or overtaken:
+        # The consumer that its holder has it from is gone, and no lease has run out at this one, or it is the other way
+        # round. If the holder lives, its renewals keep the job away from others from now on. If not, it comes again.
         log.info("job of another runner was delivered by another consumer, left to it for a lease", runner=job.runner)
+        await retry(lambda: delivery.lengthen(holder.lease))
         return Verdict.RETURN_LATER
     if runner.holds(job):
         if not job.held:
@@ -41,8 +47,10 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
         return Verdict.RETURN_LATER
     await append_events(runner.log, job.token, job.job_id, _lost(runner))
     log.warning("job lost", runner=job.runner)
-    # Its runner may not know yet, and still have a container: the queue continues when that must be dead.
-    await asyncio.sleep(runner.settings.takeover)
+    # Its runner may not know yet, and still have a container: the queue continues when that must be dead. Its lease may
+    # be longer than those of this consumer, which has noticed its end.
+    over = delivery.lease - holder.margin
+    await asyncio.sleep(max(runner.settings.takeover, holder.dead - over, holder.told))
     await cleared(runner.engine, job.job_id)
     return Verdict.ACK
 

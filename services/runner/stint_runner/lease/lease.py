@@ -60,6 +60,16 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
         return self.lease
 
     @property
+    def dead(self) -> float:
+        """After this long without a confirmed renewal the job's container is gone, whatever became of its runner."""
+        return max(self.fence + self.fence_grace, self.watchdog) + KILL + CLOCK_SKEW
+
+    @property
+    def told(self) -> float:
+        """After this long a holder that reaches NATS has heard of the job's end, and its container is gone."""
+        return self.heartbeat + self.request_timeout + KILL + CLOCK_SKEW
+
+    @property
     def margin(self) -> float:
         """S, scaled down for leases that are shorter than the default 30 s."""
         return min(SERVER_MARGIN, self.lease / 15)
@@ -71,9 +81,8 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
             ConfigError: one does not hold; its sentence spells out the sum.
         """
         over = self.lease - self.margin + self.takeover
-        told = self.heartbeat + self.request_timeout + KILL + CLOCK_SKEW
         _require(self.fence + self.fence_grace + KILL + CLOCK_SKEW, over, "F + G_f + K + δ", "L - S + T")
-        _require(told, self.takeover, "h + r + K + δ", "T")
+        _require(self.told, self.takeover, "h + r + K + δ", "T")
         _require(self.watchdog + KILL + CLOCK_SKEW, over, "W + K + δ", "L - S + T")
         _require(2 * self.heartbeat + self.request_timeout, self.fence, "2h + r", "F")
 

@@ -32,6 +32,7 @@ class ConsumerInfo(NamedTuple):
         pending: whether a delivery is not acknowledged yet.
         redelivered: whether the consumer has delivered that one before.
         expired: whether the lease of that delivery may be over.
+        young: whether it has existed for less than a lease, so that no lease can have run out, whatever it delivered.
         waiting: messages that were never delivered.
     """
 
@@ -43,6 +44,7 @@ class ConsumerInfo(NamedTuple):
     pending: bool
     redelivered: bool
     expired: bool
+    young: bool
     waiting: int
 
 
@@ -64,25 +66,24 @@ def _info(found: Mapping[str, Any]) -> ConsumerInfo:
         acknowledged=found["ack_floor"]["stream_seq"],
         pending=pending,
         redelivered=found["num_redelivered"] > 0,
-        expired=pending and _age(found) >= lease,
+        expired=pending and _seconds(found["delivered"].get("last_active"), found["ts"]) >= lease,
+        young=_seconds(found["created"], found["ts"]) < lease,
         waiting=found["num_pending"],
     )
 
 
-def _age(found: Mapping[str, Any]) -> float:
-    """Seconds since the last delivery or renewal, by the server's clock. A server that was restarted has forgotten."""
-    if not (last := found["delivered"].get("last_active")):
-        return math.inf
-    return (parse_time(found["ts"]) - parse_time(last)).total_seconds()
+def _seconds(begin: str | None, end: str) -> float:
+    """Between two times of the server's clock; infinite if it does not know the first one."""
+    return (parse_time(end) - parse_time(begin)).total_seconds() if begin else math.inf
 
 
-async def make_consumer(broker: Broker, token: str, lease: float) -> ConsumerInfo | None:
+async def make_consumer(broker: Broker, token: str, lease: float, *, in_memory: bool = True) -> ConsumerInfo | None:
     """Create a queue's consumer with this lease; an existing one is not changed. Returns it if it has just this lease.
 
     An existing consumer keeps its own lease, because a shorter one would cut current leases.
 
-    Its state is in memory only: a single server that is restarted has no consumers, and the next one delivers from the
-    beginning (ADR 0042).
+    With `in_memory` a single server that is restarted has none any more, and the next one delivers from the beginning
+    (ADR 0042).
 
     Raises:
         BrokerRefusedError: the server refuses to create it.
@@ -90,11 +91,20 @@ async def make_consumer(broker: Broker, token: str, lease: float) -> ConsumerInf
     config = consumer_config(consumer_name(token), lease) | {
         "filter_subject": work_subject(token),
         "max_ack_pending": 1,
-        "mem_storage": True,
+        "mem_storage": in_memory,
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }
     answer = await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
     return None if error_code(answer) == ErrorCode.CONSUMER_EXISTS else _info(check(answer))
+
+
+async def lengthen_lease(broker: Broker, name: str, lease: float) -> None:
+    """Change the lease of the queue's consumer with this name, unless it is as long. If it is gone, it is no error."""
+    found = await broker.api(f"CONSUMER.INFO.{WORK}.{name}")
+    config, ack_wait = found.get("config"), int(lease * NANOSECONDS)
+    if config and config["ack_wait"] < ack_wait:
+        answer = await write_consumer(broker, WORK, config | {"ack_wait": ack_wait}, "update")
+        check(answer, ErrorCode.CONSUMER_MISSING)
 
 
 def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from stint.core.errors import ConsumerGoneError, LeaseLostError
 from stint.core.names.streams import WORK
 from stint.core.names.subjects import hint_subject
 from stint.core.view import parse_time
-from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
+from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, lengthen_lease
 from stint.jetstream.removals import Remover
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker, NoRespondersError
@@ -28,7 +28,15 @@ class JetStreamDelivery:
     """
 
     def __init__(
-        self, broker: Broker, remover: Remover, token: str, message: Msg, *, origin: str, lease: float
+        self,
+        broker: Broker,
+        remover: Remover,
+        token: str,
+        message: Msg,
+        *,
+        origin: str,
+        lease: float,
+        young: bool = False,
     ) -> None:
         """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
@@ -39,6 +47,7 @@ class JetStreamDelivery:
         self.stored = message.metadata.timestamp
         self.origin = origin
         self.lease = lease
+        self.young = young
         self.subject = origin_of(message).subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
@@ -68,14 +77,23 @@ class JetStreamDelivery:
         if hint and not delay:
             await self._broker.send(hint_subject(self.token), RETURNED.encode())
 
+    async def lengthen(self, lease: float) -> None:
+        if lease > self.lease:
+            await lengthen_lease(self._broker, self._consumer, lease)
+            self.lease = lease
+
     async def is_still_ours(self) -> bool:
         """Whether nobody else can have taken the job over.
 
-        The queue's last delivery is this one, or another consumer's first one of the job: whoever received that leaves
-        the job to its holder for a lease (`stint_runner.job.takeover`).
+        The queue's last delivery is this one, or another consumer's first one of the job, or that has not come to the
+        job yet: whoever receives it leaves it to its holder for a lease (`stint_runner.job.takeover`).
         """
         found = await consumer_info(self._broker, self._consumer)
-        if found is None or not found.pending:
+        if found is None:
+            return False
+        if found.stream_sequence < self.sequence:
+            return found.waiting > 0 and await self._is_stored()
+        if not found.pending:
             return False
         return self.is_last_of(found) or (not found.redelivered and await self._is_delivered_by(found))
 

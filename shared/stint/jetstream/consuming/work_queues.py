@@ -50,12 +50,16 @@ class _Pull(NamedTuple):
 class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
-    def __init__(self, broker: Broker, *, lease: float, served: QueuePatterns = ALL_QUEUES) -> None:
-        """`served` are the queues that are shown here; `lease` is that of consumers created here, in seconds."""
+    def __init__(self, broker: Broker, *, lease: float, served: QueuePatterns = ALL_QUEUES, replicas: int = 1) -> None:
+        """`served` are the queues that are shown here; `lease` is that of consumers created here, in seconds.
+
+        On several `replicas` consumers are kept in files, which outlive a restart of all servers.
+        """
         self._broker = broker
         self._lease = lease
         self._served = served
         self._delivery = partial(JetStreamDelivery, broker, Remover(broker, confined=served != ALL_QUEUES))
+        self._make_consumer = partial(make_consumer, broker, in_memory=replicas == 1)
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
@@ -81,7 +85,7 @@ class JetStreamWorkQueues:
     async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
         found = look.consumer if look else None
         if look and not found:
-            found = await make_consumer(self._broker, token, self._lease)
+            found = await self._make_consumer(token, self._lease)
         for _ in range(PULLS):
             message = await self._next(token, wait)
             if message is None:
@@ -93,7 +97,7 @@ class JetStreamWorkQueues:
                         return delivery
                     found = None
                 case "409" | "503":  # the consumer was deleted meanwhile, or there is none
-                    found = await make_consumer(self._broker, token, self._lease)
+                    found = await self._make_consumer(token, self._lease)
                 case _:
                     return None
         return None
@@ -106,7 +110,7 @@ class JetStreamWorkQueues:
         `before` is the consumer as it was before the pull. It is not asked again if this delivery is its next one.
         """
         if isinstance(before, ConsumerInfo):
-            delivery = self._delivery(token, message, origin=before.created, lease=before.lease)
+            delivery = self._delivery(token, message, origin=before.created, lease=before.lease, young=before.young)
             if delivery.is_next_of(before):
                 return delivery
         pulled_at = self._last_pull(message)
@@ -118,7 +122,7 @@ class JetStreamWorkQueues:
             raise
         if found is None:
             return None
-        delivery = self._delivery(token, message, origin=found.created, lease=found.lease)
+        delivery = self._delivery(token, message, origin=found.created, lease=found.lease, young=found.young)
         return delivery if delivery.is_last_of(found) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
@@ -128,13 +132,15 @@ class JetStreamWorkQueues:
                 return None
             found = await consumer_info(self._broker, consumer_name(token))
             delivery = self._delivery(token, message, origin=origin, lease=found.lease if found else self._lease)
-        except (NotJSMessageError, ValueError, IndexError, DeniedError):
+        except (NotJSMessageError, ValueError, IndexError):
             return None
+        except DeniedError:
+            self._new_queues.want(token)
+            raise
         if found is None and (pulled := await self.pull(token, RECLAIM_WAIT, Look(Turn.FREE))):
             if pulled.is_again(delivery):
                 return pulled
-            await pulled.give_back()
-            return None
+            await pulled.give_back()  # one before it, which was acknowledged and not removed yet
         if not await delivery.is_still_ours():
             return None
         self._new_queues.deliveries.add(delivery)

@@ -1,0 +1,131 @@
+"""A single NATS that is restarted under a job has forgotten who has it: nobody else may end or run it for that."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from stint.core.job import Job, State
+from stint_runner.inputs.memory import Share
+from stint_runner.job.prepare import Preparation
+from stint_runner.job.run import JobRun
+from tests.support.events import QUEUE
+from tests.support.relay import Relay
+from tests.support.runner_bench import Bench
+from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
+from tests.support.servers import NatsProcess
+from tests.support.waiting import PATIENCE
+
+pytestmark = pytest.mark.soak
+
+TIMES = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}
+STALL = 3.0
+"""Seconds: longer than a pull waits, much shorter than a fence."""
+OTHERS = ("another", "a third", "a fourth", "a fifth")
+"""Enough that one of them hears a hint."""
+
+
+@pytest.fixture
+async def runner(runners: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
+    """A runner of one queue, which may not remove what it has acknowledged."""
+    async with ended_at_last(runner_process(runners, tmp_path, **TIMES, STINT_QUEUES=QUEUE)) as runner:
+        yield await runner.start()
+
+
+async def restarted(nats: NatsProcess, bench: Bench) -> None:
+    await nats.restart()
+    await bench.broker.wait_connected()
+
+
+async def test_a_runner_that_is_restarted_with_it_goes_on_with_its_job(
+    runners: Bench, nats_process: NatsProcess, runner: RunnerProcess
+) -> None:
+    """Before the job there is one that was acknowledged, and that nobody has removed."""
+    await runners.ends_well(await runners.submit("true"))
+    job_id = await runners.running("for n in 1 2 3 4 5 6; do echo $n; sleep 1; done")
+    following = await runners.submit("true")
+    await runner.kill()
+    await restarted(nats_process, runners)
+    await runner.start()
+    job, ended = await runners.end(job_id)
+    assert (job.state, ended.by, await runners.text(job)) == (State.SUCCESS, "runner-1", "1\n2\n3\n4\n5\n6\n")
+    await runners.ends_well(following)
+    assert [said["lease"] for said in runner.said("job adopted")] == ["renewed"]
+
+
+async def test_a_delivery_that_comes_too_late_to_the_holder_costs_it_nothing(
+    runners: Bench, nats_process: NatsProcess, tmp_path: Path
+) -> None:
+    """It is given back at once, and so another receives the job for the second time."""
+    stalled = asyncio.Event()
+
+    class Stalling(Relay):
+        armed = False
+
+        async def answered(self, data: bytes) -> bytes:
+            if self.armed and re.search(rb"HMSG \S+ \d+ \$JS\.ACK", data):
+                self.armed = False
+                stalled.set()
+                await asyncio.sleep(STALL)  # a connection that stands still
+            return data
+
+    relay = Stalling(nats_process.port)
+    async with relay.listening() as port, AsyncExitStack() as others:
+        slow = runner_process(runners, tmp_path, **TIMES, STINT_NATS_URL=f"nats://127.0.0.1:{port}")
+        async with ended_at_last(slow):
+            await slow.start()
+            job_id = await runners.running("echo up; sleep 14")
+            relay.armed = True
+            await restarted(nats_process, runners)
+            async with asyncio.timeout(PATIENCE):
+                await stalled.wait()
+            for name in OTHERS:
+                await others.enter_async_context(runners.runner(name))
+            job, ended = await runners.end(job_id)
+    assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
+
+
+async def test_a_job_that_another_examined_and_gave_back_is_not_lost(
+    runners: Bench, nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both examine it; the first one claims it, and the second, which drains, lets a third have it."""
+    examine, first, second, goes = JobRun._examine, asyncio.Event(), asyncio.Event(), asyncio.Event()  # noqa: SLF001
+
+    async def examining(run: JobRun, job: Job, share: Share) -> Preparation | None:
+        if run._runner.id == "runner-1":  # noqa: SLF001
+            first.set()
+            await goes.wait()
+        if run._runner.id == "draining":  # noqa: SLF001
+            second.set()
+            await runners.until(job.job_id, "started")
+            return None
+        return await examine(run, job, share)
+
+    monkeypatch.setattr(JobRun, "_examine", examining)
+    async with runners.runner(), AsyncExitStack() as others:
+        job_id = await runners.submit("sleep 4")
+        await first.wait()
+        await restarted(nats_process, runners)
+        await others.enter_async_context(runners.runner("draining", capacity=1))
+        async with asyncio.timeout(PATIENCE):
+            await second.wait()
+        for name in OTHERS:
+            await others.enter_async_context(runners.runner(name))
+        goes.set()
+        job, ended = await runners.end(job_id)
+    assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
+
+
+async def test_a_runner_with_a_shorter_lease_leaves_the_job_to_its_holder(
+    runners: Bench, nats_process: NatsProcess, runner: RunnerProcess
+) -> None:
+    """As while STINT_LEASE is changed. Its consumer would not outlast the pause between two heartbeats."""
+    job_id = await runners.running("echo up; sleep 14")
+    async with runners.runner("short", lease=3.0, takeover=7.0):
+        await restarted(nats_process, runners)
+        job, ended = await runners.end(job_id)
+    assert runner.running
+    assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
