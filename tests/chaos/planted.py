@@ -82,20 +82,22 @@ def _heartbeats_believed() -> None:
 
 @_plant("taken at once")
 def _taken_at_once() -> None:
-    """A job that another has started is taken over, although its consumer has never delivered it before."""
+    """A job that another has started is taken over, although its consumer is new, and has never delivered it before."""
     make = JetStreamDelivery.__init__
 
     def counted(self: JetStreamDelivery, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
         self.count += 1
+        self.young = False
 
     JetStreamDelivery.__init__ = counted  # type: ignore[method-assign]
 
 
 @_plant("no takeover")
 def _no_takeover() -> None:
-    """T is 0."""
+    """T is 0, and the lease of the runner that was lost tells nothing."""
     LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
+    LeaseTimes.dead = LeaseTimes.told = 0.0  # type: ignore[assignment, method-assign]
     make = Dispatcher.__init__
 
     def without(self: Dispatcher, runner: Runner) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from stint.core.names.ids import queue_token
+from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Look
@@ -30,8 +31,9 @@ class HoldingDispatcher:
         self.got: asyncio.Queue[str] = asyncio.Queue()
         self.ended = 0
 
-    async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+    async def process(self, delivery: Delivery, *, pulled_at: float) -> None:
         del pulled_at
+        token = parse_event_subject(delivery.subject).token
         self.held[token] = asyncio.Event()
         self.got.put_nowait(token)
         await self.held[token].wait()

@@ -363,14 +363,26 @@ async def test_a_job_of_which_another_has_a_new_consumers_first_delivery_is_recl
     await until(queues.pending, lambda pending: not pending)
 
 
-async def test_a_job_that_a_new_consumer_has_delivered_twice_is_another_runners(broker: Broker) -> None:
+async def test_a_job_that_a_new_consumer_has_delivered_twice_is_reclaimed(broker: Broker) -> None:
+    """A nak made the second one. Whether its receiver may take the job over, the consumer's age tells it."""
     queues, other = await work_queues(broker), await work_queues(broker)
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
     held = await delivered(queues)
     await delete_consumer(broker)
     await (await delivered(other)).give_back()
     theirs = await delivered(other)
-    assert theirs.count == 2
+    assert (theirs.count, theirs.young) == (2, True)
+    reclaimed = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
+    assert reclaimed is not None
+    await reclaimed.ack()
+
+
+async def test_a_job_that_its_own_consumer_has_delivered_again_is_another_runners(broker: Broker) -> None:
+    queues, other = await work_queues(broker), await work_queues(broker)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    held = await delivered(queues)
+    await held.give_back()
+    theirs = await delivered(other)
     assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None
     await theirs.ack()
 

@@ -122,6 +122,14 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     assert delivery.renewals == 4
 
 
+def test_a_lease_becomes_shorter_with_a_later_delivery_and_never_longer() -> None:
+    """Its job's claim has told the first one, by which whoever takes the job over goes."""
+    lease = FakeDelivery(lease=6).leased()
+    for seconds in (3, 9):
+        lease.take_delivery(FakeDelivery(lease=seconds), boot_time())
+        assert (lease.delivery.lease, lease.times.lease) == (seconds, 3)
+
+
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
     lease, begun = FakeDelivery(away).leased(), boot_time()
     with pytest.raises(LeaseLostError):

@@ -142,8 +142,8 @@ async def test_a_job_that_arrives_while_a_runner_stops_is_left_to_others(
             worker.drain()
         return delivery
 
-    async def noting(dispatcher: Dispatcher, token: str, delivery: Delivery, *, pulled_at: float) -> None:
-        await process(dispatcher, token, delivery, pulled_at=pulled_at)
+    async def noting(dispatcher: Dispatcher, delivery: Delivery, *, pulled_at: float) -> None:
+        await process(dispatcher, delivery, pulled_at=pulled_at)
         processed.set()
 
     job_id = await bench.submit("true")

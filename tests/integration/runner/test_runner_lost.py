@@ -14,6 +14,7 @@ from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.core.output.chain import Chunk
+from stint.jetstream.consuming.consumers import make_consumer
 from stint.ports import Delivery
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
@@ -357,6 +358,17 @@ async def test_a_job_that_another_has_claimed_meanwhile_is_left_to_it(
     assert claimed[0].count == 2
 
 
+async def test_a_lost_job_is_taken_over_by_a_runner_whose_times_do_not_fit_its_queue(bench: Bench) -> None:
+    """It may be the only one that is left. It does not run the queue's other jobs."""
+    lost, following = await bench.submit("true"), await bench.submit("true")
+    await bench.log.append(TOKEN, lost, started("runner-that-is-gone"))
+    await make_consumer(bench.broker, TOKEN, LEASE)
+    async with bench.runner(lease=3.0, takeover=7.0):
+        job, ended = await bench.end(lost)
+        assert (job.state, ended.reason) == (State.UNKNOWN, "lost")
+    assert (await bench.loaded(following)).state is State.QUEUED
+
+
 def running_deliveries(bench: Bench) -> Sequence[Delivery]:
     """Of the jobs that a runner processes."""
     return [leased.lease.delivery for leased in bench.dispatchers["runner-1"].jobs.values()]
@@ -386,7 +398,7 @@ async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_agai
         first = leased.lease.delivery
         await first.give_back()
         again = await bench.pulled(TOKEN, LEASE)
-        await bench.dispatchers["runner-1"].process(TOKEN, again, pulled_at=boot_time())
+        await bench.dispatchers["runner-1"].process(again, pulled_at=boot_time())
         job, _ = await bench.end(job_id)
         await bench.settled()
     assert (job.state, await _lines(bench, job)) == (State.SUCCESS, COUNTED)

@@ -157,6 +157,7 @@ class Adoption:
             takeover=self._runner.settings.takeover,
             confirmed=asked,
         )
+        lease.shorten(earlier.seconds)
         lease.lost = delivery is None
         leased = LeasedJob(
             self._runner.log, self._runner.queues, EventAddress("submitted", job.token, job.job_id), lease

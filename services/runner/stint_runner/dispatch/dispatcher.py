@@ -1,15 +1,13 @@
 """Processes a runner's deliveries, any number at a time."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
 import structlog
 
-from stint.core.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError, UnfitError
+from stint.core.errors import InvalidJobIdError, InvalidTokenError, LeaseLostError, UnfitError
 from stint.core.events import Rejected
-from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress, parse_event_subject
 from stint.ports import Delivery
 from stint_runner.job.run import JobRun
@@ -35,7 +33,7 @@ class Dispatcher:
         self._draining = False
         self._cleaning: set[asyncio.Task[object]] = set()
 
-    async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+    async def process(self, delivery: Delivery, *, pulled_at: float) -> None:
         """Process a delivery to its end: run the job, or record why it cannot run.
 
         `pulled_at` is the `boot_time` at which the pull was sent.
@@ -45,13 +43,7 @@ class Dispatcher:
         """
         lease = Lease(delivery, takeover=self._runner.settings.takeover, confirmed=pulled_at)
         try:
-            lease.times.check()
             address = parse_event_subject(delivery.subject)
-        except ConfigError as error:
-            with contextlib.suppress(LeaseLostError):
-                await lease.give_back()
-            sentence = f"The lease of queue {queue_name(token)!r}, set by another runner, does not fit this one's."
-            raise UnfitError(f"{sentence} {error.sentence}") from None
         except (InvalidTokenError, InvalidJobIdError):
             await self._reject(lease)
             return

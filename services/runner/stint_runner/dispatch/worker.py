@@ -127,7 +127,7 @@ class Worker:
         if delivery is None:
             return Tried.VAIN
         while delivery is not None:
-            await self._process(lead.token, delivery, pulled_at)
+            await self._process(delivery, pulled_at)
             look = delivery.left or await self._queues.look(lead.token)
             if look.turn is not Turn.FREE:
                 break
@@ -148,9 +148,9 @@ class Worker:
         seems = {Turn.EMPTY: lead.fresh, Turn.HELD: lead.returned, Turn.FREE: True, Turn.DENIED: False}
         return await self._queues.pull(lead.token, PULL_WAIT, look) if seems[look.turn] else None
 
-    async def _process(self, token: str, delivery: Delivery, pulled_at: float) -> None:
+    async def _process(self, delivery: Delivery, pulled_at: float) -> None:
         with self._occupied():
-            await self._dispatcher.process(token, delivery, pulled_at=pulled_at)
+            await self._dispatcher.process(delivery, pulled_at=pulled_at)
         self._unfit = False
         await self._dispatcher.clean_ups_below(self._capacity)
 

@@ -1,11 +1,12 @@
 """A job that was started before it came here: its runner was lost, or this is that runner after a restart."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from stint.core.errors import EngineError
+from stint.core.errors import EngineError, StintError
 from stint.core.events import Ended, Held, Launched, Started
 from stint.core.job import Job
 from stint.ports import Delivery
@@ -37,7 +38,9 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
         # The consumer that its holder has it from is gone, and no lease has run out at this one, or it is the other way
         # round. If the holder lives, its renewals keep the job away from others from now on. If not, it comes again.
         log.info("job of another runner was delivered by another consumer, left to it for a lease", runner=job.runner)
-        await retry(lambda: delivery.lengthen(holder.lease))
+        if holder.heartbeat + holder.request_timeout >= delivery.lease:  # it could not renew in time
+            with suppress(StintError):
+                await retry(lambda: delivery.lengthen(holder.lease), within=delivery.lease)
         return Verdict.RETURN_LATER
     if runner.holds(job):
         if not job.held:

@@ -64,7 +64,7 @@ async def settle(verdict: Verdict, lease: Lease) -> None:
         case Verdict.PAUSED:
             await lease.give_back(hint=False)
         case Verdict.RETURN_LATER:
-            await lease.give_back(lease.times.lease)
+            await lease.give_back(lease.delivery.lease)
 
 
 def on_ended(job: Job) -> Verdict:

@@ -133,11 +133,15 @@ class Lease:
                 pause = self.times.heartbeat / 5
 
     def take_delivery(self, delivery: Delivery, confirmed: float) -> None:
-        """The job was delivered to this runner again: that delivery counts from now on."""
+        """The job was delivered to this runner again: that delivery counts from now on. Its lease may be shorter."""
         self.delivery = delivery
-        self.times = msgspec.structs.replace(self.times, lease=delivery.lease)
+        self.shorten(delivery.lease)
         self.lost = False
         self._confirm(confirmed)
+
+    def shorten(self, seconds: float) -> None:
+        """Keep the lease as if it were not longer than this. It never grows: the job's claim tells others how long."""
+        self.times = msgspec.structs.replace(self.times, lease=min(self.times.lease, seconds))
 
     def check(self) -> None:
         """Check the lease by the clock, in case this process was frozen since the last heartbeat.

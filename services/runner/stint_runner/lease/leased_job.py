@@ -7,9 +7,10 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import LeaseLostError
+from stint.core.errors import ConfigError, LeaseLostError, UnfitError
 from stint.core.events import Ended, KillRequested
 from stint.core.job import Job
+from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
 from stint.process.waiting import InterruptedByEventError, interrupted_by, repeat
@@ -85,6 +86,19 @@ class LeasedJob:
             return True
         await self.processed.wait()
         return False
+
+    def check_fit(self) -> None:
+        """Check that this runner can keep a lease like this one.
+
+        Raises:
+            UnfitError: it cannot.
+        """
+        try:
+            self.lease.times.check()
+        except ConfigError as error:
+            queue = queue_name(self.address.token)
+            sentence = f"The lease of queue {queue!r}, set by another runner, does not fit this one's."
+            raise UnfitError(f"{sentence} {error.sentence}") from None
 
     def check(self) -> None:
         """Check by the clock that the job may be started.

@@ -30,7 +30,6 @@ class ConsumerInfo(NamedTuple):
         stream_sequence: of the message that it delivered last.
         acknowledged: up to this sequence of the stream, all its messages are.
         pending: whether a delivery is not acknowledged yet.
-        redelivered: whether the consumer has delivered that one before.
         expired: whether the lease of that delivery may be over.
         young: whether it has existed for less than a lease, so that no lease can have run out, whatever it delivered.
         waiting: messages that were never delivered.
@@ -42,7 +41,6 @@ class ConsumerInfo(NamedTuple):
     stream_sequence: int
     acknowledged: int
     pending: bool
-    redelivered: bool
     expired: bool
     young: bool
     waiting: int
@@ -65,7 +63,6 @@ def _info(found: Mapping[str, Any]) -> ConsumerInfo:
         stream_sequence=found["delivered"]["stream_seq"],
         acknowledged=found["ack_floor"]["stream_seq"],
         pending=pending,
-        redelivered=found["num_redelivered"] > 0,
         expired=pending and _seconds(found["delivered"].get("last_active"), found["ts"]) >= lease,
         young=_seconds(found["created"], found["ts"]) < lease,
         waiting=found["num_pending"],
@@ -100,7 +97,7 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, in_memory: 
 
 async def lengthen_lease(broker: Broker, name: str, lease: float) -> None:
     """Change the lease of the queue's consumer with this name, unless it is as long. If it is gone, it is no error."""
-    found = await broker.api(f"CONSUMER.INFO.{WORK}.{name}")
+    found = check(await broker.api(f"CONSUMER.INFO.{WORK}.{name}"), ErrorCode.CONSUMER_NOT_FOUND)
     config, ack_wait = found.get("config"), int(lease * NANOSECONDS)
     if config and config["ack_wait"] < ack_wait:
         answer = await write_consumer(broker, WORK, config | {"ack_wait": ack_wait}, "update")

@@ -82,20 +82,20 @@ class JetStreamDelivery:
             await lengthen_lease(self._broker, self._consumer, lease)
             self.lease = lease
 
-    async def is_still_ours(self) -> bool:
-        """Whether nobody else can have taken the job over.
+    async def is_left_to_holder(self) -> bool:
+        """Whether the queue's consumer leaves the job to whoever has this delivery.
 
-        The queue's last delivery is this one, or another consumer's first one of the job, or that has not come to the
-        job yet: whoever receives it leaves it to its holder for a lease (`stint_runner.job.takeover`).
+        It does if this is its last delivery. So does another consumer that has delivered the job, or has not come to it
+        yet: whoever receives it leaves it to its holder for a lease (`stint_runner.job.takeover`).
         """
         found = await consumer_info(self._broker, self._consumer)
         if found is None:
             return False
         if found.stream_sequence < self.sequence:
             return found.waiting > 0 and await self._is_stored()
-        if not found.pending:
-            return False
-        return self.is_last_of(found) or (not found.redelivered and await self._is_delivered_by(found))
+        if found.created == self.origin:
+            return found.pending and self.is_last_of(found)
+        return found.pending and await self._is_delivered_by(found)
 
     def is_again(self, earlier: "JetStreamDelivery") -> bool:
         """Whether both are deliveries of one message. A stream that was made anew has another time for its number."""

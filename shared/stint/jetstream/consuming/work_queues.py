@@ -141,12 +141,12 @@ class JetStreamWorkQueues:
             if pulled.is_again(delivery):
                 return pulled
             await pulled.give_back()  # one before it, which was acknowledged and not removed yet
-        if not await delivery.is_still_ours():
+        if not await delivery.is_left_to_holder():
             return None
         self._new_queues.deliveries.add(delivery)
         await delivery.renew()
         # Check again: a renewal is answered even if another runner has the message.
-        return delivery if await delivery.is_still_ours() else None
+        return delivery if await delivery.is_left_to_holder() else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
         consumer, inbox = consumer_name(token), f"{self._inbox}.{next(self._numbers)}"
