@@ -85,12 +85,11 @@ def _taken_at_once() -> None:
     """A job that another has started is taken over, although its consumer is new, and has never delivered it before."""
     make = JetStreamDelivery.__init__
 
-    def counted(self: JetStreamDelivery, *arguments: Any, **options: Any) -> None:
+    def expired(self: JetStreamDelivery, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
-        self.count += 1
-        self.young = False
+        self.after_expiry = True
 
-    JetStreamDelivery.__init__ = counted  # type: ignore[method-assign]
+    JetStreamDelivery.__init__ = expired  # type: ignore[method-assign]
 
 
 @_plant("no takeover")

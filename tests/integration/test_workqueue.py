@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLo
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK, consumer_name
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
-from stint.jetstream.consuming.consumers import make_consumer
+from stint.jetstream.consuming.consumers import lengthen_lease, make_consumer
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
 from tests.support.brokers import connected, declare_anew, delivered, work_queues
@@ -138,7 +138,7 @@ async def test_a_look_says_what_a_pull_would_bring(broker: Broker, queues: JetSt
     await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)  # the lease is over
     again = await queues.pull(TOKEN, PATIENCE, await queues.look(TOKEN))
     assert again is not None
-    assert (again.count, again.origin) == (2, delivery.origin)
+    assert (again.count, again.after_expiry, again.origin) == (2, True, delivery.origin)
     await again.ack()
     assert (await queues.look(TOKEN)).turn is Turn.EMPTY
 
@@ -371,7 +371,7 @@ async def test_a_job_that_a_new_consumer_has_delivered_twice_is_reclaimed(broker
     await delete_consumer(broker)
     await (await delivered(other)).give_back()
     theirs = await delivered(other)
-    assert (theirs.count, theirs.young) == (2, True)
+    assert (theirs.count, theirs.after_expiry) == (2, False)
     reclaimed = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
     assert reclaimed is not None
     await reclaimed.ack()
@@ -405,7 +405,7 @@ async def test_a_job_that_a_new_consumer_has_not_come_to_is_reclaimed(
     assert reclaimed.sequence == held.sequence
     await reclaimed.renew()
     again = await delivered(queues)
-    assert (again.sequence, again.young) == (earlier.sequence, True)
+    assert (again.sequence, again.after_expiry) == (earlier.sequence, False)
     with pytest.raises(LeaseLostError):
         await reclaimed.ack()  # not yet its turn: whoever receives it finds that it is over
     await again.ack()
@@ -419,7 +419,10 @@ async def test_a_lease_is_lengthened_and_never_shortened(broker: Broker, queues:
     await first.give_back()
     again = await delivered(queues)
     await again.lengthen(20)
-    assert (first.lease, again.lease, again.count) == (40, 40, 2)
+    await lengthen_lease(broker, CONSUMER, 20)
+    await again.give_back()
+    again = await delivered(queues)
+    assert (first.lease, again.lease, again.count) == (40, 40, 3)
     await again.renew()
     await delete_consumer(broker)
     await again.lengthen(50)

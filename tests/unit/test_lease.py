@@ -21,10 +21,10 @@ ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
 class FakeDelivery:
     """A delivery whose renewals, counted from 1, go as the test says."""
 
-    sequence = count = 1
+    sequence = 1
     ack_subject = "ack"
     origin = "consumer"
-    young = False
+    after_expiry = False
     left: Look | None = None
 
     def __init__(

@@ -47,7 +47,7 @@ async def test_whoever_takes_a_job_over_goes_by_its_holders_lease(
     settings = SimpleNamespace(takeover=T)
     engine = SimpleNamespace(find=find)
     runner: Any = SimpleNamespace(id="me", settings=settings, log=log, engine=engine, holds=lambda _: False, fact=lost)
-    delivery: Any = SimpleNamespace(count=2, young=False, lease=consumers)
+    delivery: Any = SimpleNamespace(after_expiry=True, lease=consumers)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     assert await take_over(runner, job, delivery) is Verdict.ACK
     assert slept == [waits]

@@ -53,9 +53,9 @@ class Delivery(Protocol):
         ack_subject: the subject for renewals and the ack. Another process can use it too.
         origin: identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
         lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
-        count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
-            created anew; its runner need not be lost.
-        young: the consumer was created less than a lease ago. It has delivered nothing again because a lease was over.
+        after_expiry: whether a lease of the job may have expired before: the consumer has delivered it already, and has
+            existed for longer than a lease. If not, the consumer was created anew, and a started job's runner need not
+            be lost.
         left: the queue as `ack` left it, if it has more jobs.
     """
 
@@ -64,8 +64,7 @@ class Delivery(Protocol):
     ack_subject: str
     origin: str
     lease: float
-    count: int
-    young: bool
+    after_expiry: bool
     left: Look | None
 
     async def renew(self) -> None:

@@ -42,8 +42,7 @@ class _NoDelivery:
     lease: float
     subject: str = ""
     sequence: int = 0
-    count: int = 0
-    young: bool = False
+    after_expiry: bool = False
     left: Look | None = None
 
     async def renew(self) -> None:
@@ -143,12 +142,14 @@ class Adoption:
         if not (deadline.ack_subject and deadline.origin) or left < 0:
             return None
         queues = self._runner.queues
-        with contextlib.suppress(BrokerUnavailableError):
+        try:
             return await retry(
                 lambda: queues.reclaim(job.token, deadline.ack_subject, deadline.origin),
                 within=min(left, settings.lease),
             )
-        return None
+        except BrokerUnavailableError as error:
+            log.warning("delivery not reclaimed", error=error.sentence)
+            return None
 
     def _adopt(self, job: Job, delivery: Delivery | None, asked: float, earlier: Deadline) -> None:
         """Hold the lease from now on, and run the job to its end."""

@@ -1,7 +1,6 @@
 """A job that was started before it came here: its runner was lost, or this is that runner after a restart."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -34,13 +33,12 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
     started = job.fact(Started)
     lease = min(max(started.lease, 0.0), LONGEST_LEASE) if started else 0.0
     holder = LeaseTimes(lease=lease, takeover=runner.settings.takeover)
-    if delivery.count == 1 or delivery.young or overtaken:
+    if overtaken or not delivery.after_expiry:
         # The consumer that its holder has it from is gone, and no lease has run out at this one, or it is the other way
         # round. If the holder lives, its renewals keep the job away from others from now on. If not, it comes again.
         log.info("job of another runner was delivered by another consumer, left to it for a lease", runner=job.runner)
         if holder.heartbeat + holder.request_timeout >= delivery.lease:  # it could not renew in time
-            with suppress(StintError):
-                await retry(lambda: delivery.lengthen(holder.lease), within=delivery.lease)
+            await _lengthen(delivery, holder.lease)
         return Verdict.RETURN_LATER
     if runner.holds(job):
         if not job.held:
@@ -56,6 +54,14 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
     await asyncio.sleep(max(runner.settings.takeover, holder.dead - over, holder.told))
     await cleared(runner.engine, job.job_id)
     return Verdict.ACK
+
+
+async def _lengthen(delivery: Delivery, lease: float) -> None:
+    """A failure leaves the job to its holder all the same; it may lose it later."""
+    try:
+        await retry(lambda: delivery.lengthen(lease), within=delivery.lease)
+    except StintError as error:
+        log.warning("the queue's lease is too short for the job's runner", error=error.sentence)
 
 
 async def take_over_own(runner: Runner, job: Job) -> Verdict:

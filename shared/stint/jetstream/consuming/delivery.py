@@ -25,6 +25,7 @@ class JetStreamDelivery:
 
     Attributes:
         stored: when WORK stored the job.
+        count: how often this consumer has delivered it, from 1.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class JetStreamDelivery:
         self.stored = message.metadata.timestamp
         self.origin = origin
         self.lease = lease
-        self.young = young
         self.subject = origin_of(message).subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
         self.count = message.metadata.num_delivered
+        self.after_expiry = self.count > 1 and not young
         self.left: Look | None = None
 
     async def renew(self) -> None:
