@@ -30,7 +30,7 @@ RUNNERS: Final = (1, 2, 4, 8)
 CORES: Final = os.cpu_count() or 1
 BUSY: Final = tuple(int(n) for n in os.environ.get("BENCH_BUSY", "100,300").split(","))
 FREE: Final = (4, 1)
-NEW: Final = 300
+NEW: Final = 600
 """New queues whose first job's start is timed: enough for a 99th percentile."""
 IDLE: Final = (1, 16)
 """Runners of a fleet that has almost nothing to do."""

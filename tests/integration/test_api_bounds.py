@@ -443,6 +443,30 @@ async def test_what_is_not_http_costs_no_traceback(start: Start) -> None:
     assert "websocket" not in process.log.lower()
 
 
+async def test_a_body_behind_an_upgrade_is_refused_and_never_taken_for_requests(start: Start) -> None:
+    process, http = await start(STINT_REQUEST_TIMEOUT="20")
+    upgrade, smuggled = ("Connection: Upgrade", "Upgrade: h2c"), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with Sockets() as sockets:
+        for length in (len(smuggled), None):
+            reader, writer = await sockets.send(process, head(http, length, *upgrade))
+            writer.write(smuggled)
+            answer = await rest(reader)
+            assert (answer[:13], answer.count(b"HTTP/1.1 ")) == (b"HTTP/1.1 400 ", 1)
+            assert b"Send it without the header Upgrade." in answer
+        reader, _ = await sockets.send(process, head(http, 0, "Connection: Upgrade, close", "Upgrade: h2c"))
+        assert b'"error":"EOF"' in await rest(reader), "without a body there is nothing to mistake"
+
+
+async def test_a_length_of_thousands_of_digits_is_a_number_as_well(start: Start) -> None:
+    process, http = await start(STINT_REQUEST_TIMEOUT="20")
+    async with Sockets() as sockets:
+        long = head(http, 2, "Connection: close").replace(b"Length: 2", b"Length: " + b"0" * 5000 + b"2")
+        reader, _ = await sockets.send(process, long, b"{}")
+        answer = await rest(reader)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Wrapping Token must be present" in answer
+
+
 async def test_a_burst_of_connections_does_not_use_up_file_descriptors(start: Start) -> None:
     process, http = await start(STINT_CONNECTIONS="100")
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (220, 220))

@@ -23,6 +23,7 @@ from tests.support import events
 from tests.support.api_bench import SEALED, Bench, secret
 from tests.support.events import utc_now
 from tests.support.submissions import Client, UnsureLog, in_cubbyhole, messages, stored, submitted
+from tests.support.waiting import until_true
 
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox", "run": ["true"]}
 
@@ -202,6 +203,21 @@ async def test_of_the_same_request_one_reads_the_cubbyhole_and_no_alarm_is_raise
     assert len(set(ids)) == 1
     assert await client.submissions() == 1
     assert (await stored(bench, await client.job(ids[0])))[0] == SEALED.encode()
+
+
+async def test_a_repeat_waits_as_long_as_its_twin_may_take_to_store_what_it_read(bench: Bench) -> None:
+    """It must not be told that the job is not queued, and be queued after that."""
+    client, fields, log = Client(bench), await in_cubbyhole(bench), MeetingLog(bench.broker)
+    log.meeting = asyncio.Barrier(2)
+    async with bench.another(log=log) as slow, bench.another() as other:
+        first = asyncio.create_task(client.post(slow, **fields))
+        await until_true(lambda: log.meeting.n_waiting == 1)
+        repeats = [asyncio.create_task(client.post(http, **fields)) for http in (slow, other)]
+        assert not (await asyncio.wait(repeats, timeout=3))[0]
+        await log.meeting.wait()
+        answers = [await answer for answer in (first, *repeats)]
+    assert len({(answer.status_code, answer.text) for answer in answers}) == 1, [answer.text for answer in answers]
+    assert await client.submissions() == 1
 
 
 async def test_of_two_bodies_at_the_same_time_one_is_taken(bench: Bench) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from stint.core.events import Submitted
@@ -15,7 +17,7 @@ from stint.core.names.subjects import kept_subject
 from stint.jetstream.streams.stream import Stream
 from stint.vault.ticket import open_ticket
 from tests.support.api_bench import BODY, Bench, api
-from tests.support.events import ended, started
+from tests.support.events import ended, started, submitted
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
@@ -75,6 +77,16 @@ async def test_a_repeated_request_makes_one_job(bench: Bench) -> None:
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["_id"] for answer in answers}) == 1
     assert (await rerun(bench, other, **key)).status_code == 409
+
+
+async def test_a_publisher_who_lies_about_a_size_gains_no_room(bench: Bench) -> None:
+    """What requests hold is counted by it: less than nothing would make room for any number of them."""
+    job_id = secrets.token_hex(12)
+    lie = msgspec.structs.replace(submitted("deploys"), payload_bytes=-(10**15), payload_digest="0" * 64)
+    for event in (lie, started(), ended("failed")):
+        await bench.parts.log.append(TOKEN, job_id, event)
+    answer = await rerun(bench, job_id)
+    assert (answer.status_code, "is not kept" in answer.json()["error"]) == (410, True)
 
 
 async def test_only_a_job_that_is_over_and_kept_and_whole_is_run_again(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from tests.support.api_bench import Bench, service_environ
 from tests.support.brokers import connected
 from tests.support.events import ended, held, started
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.views import job_view
 from tests.support.waiting import until
 
 PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="The database is being moved.")
@@ -208,6 +209,20 @@ async def test_policies_decide_who_pauses_and_who_sees(bench: Bench) -> None:
     assert (await bench.http.get(f"/v1/api/queue/{other}", headers=headers["may-read"])).status_code == 403
     seen = (await bench.http.get("/v1/api/queue", headers=headers["may-read"])).json()
     assert [(found["qname"], found["paused"]["who"]) for found in seen["data"]] == [(mine, "token-stint-client")]
+
+
+async def test_who_may_only_pause_a_queue_is_not_told_of_its_jobs(bench: Bench) -> None:
+    qname = queue()
+    await bench.put_view(job_view(1, qname=qname, status="queued"))
+    waiting = await until(lambda: bench.http.get(f"/v1/api/queue/{qname}"), lambda answer: answer.json()["depth"] == 1)
+    token = await bench.token_with(f'path "stint/pause/{qname}" {{ capabilities = ["update"] }}')
+    for command, who in (("pause", "token-"), ("resume", None)):
+        path = f"/v1/api/queue/{qname}/{command}"
+        told = (await bench.http.post(path, headers={"X-Auth-Token": token})).json()
+        assert told.keys() == waiting.json().keys()
+        assert (told["depth"], told["oldest_wait"], told["waiting"]) == (0, 0, [])
+        assert told["paused"]["who"].startswith(who) if who else told["paused"] is None
+        assert (await bench.http.post(path)).json()["waiting"], "who may read it is told"
 
 
 async def test_the_list_is_known_to_be_of_a_moment_ago(bench: Bench) -> None:

@@ -70,6 +70,13 @@ async def processes(broker: Broker, nats_url: str, login: tuple[Vault, AppRoleSe
         yield Processes(one, other, Bucket(broker, SESSIONS_BUCKET), clock)
 
 
+async def test_the_end_of_no_session_writes_nothing(processes: Processes) -> None:
+    """Anybody can invent a cookie and its proof."""
+    before = (await processes.bucket.info())["state"]["last_seq"]
+    await processes.one.end("x" * 43)
+    assert (await processes.bucket.info())["state"]["last_seq"] == before
+
+
 async def test_a_session_is_known_to_every_process_and_ends_in_all(processes: Processes) -> None:
     text = await processes.one.begin(TOKEN, CALLER)
     here, there = await processes.one.find(text), await processes.other.find(text)

@@ -228,8 +228,9 @@ async def test_no_cookie_is_carried_to_the_next_request() -> None:
     ],
 )
 async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultError]) -> None:
-    """A denial without words is a proxy's: see below."""
-    for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', *(["<html>", ""] * (status != 403))):
+    """A denial without words is a proxy's, and so is a request that is wrong in HTML: see below."""
+    others = [*([""] * (status != 403)), *(["<html>"] * (status not in {400, 403, 405}))]
+    for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', *others):
         async with scripted(answer(status, body)) as script:
             with pytest.raises(VaultError) as caught:
                 await Vault(script.address).lookup_self(TOKEN)
@@ -244,10 +245,15 @@ async def test_what_vault_does_not_have_is_told_by_vault_alone() -> None:
             await Vault(script.address).lookup_self(TOKEN)
 
 
-@pytest.mark.parametrize("status", [403, 404])
-@pytest.mark.parametrize("body", ["404 page not found", "<html>", "", "{}", '{"message": "no Route matched"}'])
-async def test_a_proxy_that_does_not_find_vault_makes_nothing_missing_or_forbidden(status: int, body: str) -> None:
-    """A payload's key would count as destroyed, and a wrapping token as spent: the job could not be run any more."""
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((400, body) for body in ("404 page not found", "<html>")),
+        *((code, body) for code in (403, 404) for body in ("<html>", "", "{}", '{"message": "no Route matched"}')),
+    ],
+)
+async def test_a_proxy_that_does_not_find_vault_makes_nothing_wrong_or_missing(status: int, body: str) -> None:
+    """A payload's key would count as destroyed, a wrapping token as spent, a session's token as ended."""
     async with scripted(answer(status, body)) as script:
         vault = Vault(script.address)
         with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):

@@ -1,11 +1,13 @@
 import asyncio
 import base64
 import json
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from stint.core.errors import BrokerUnavailableError
@@ -16,7 +18,7 @@ from stint.ports import News, Place
 from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
 from stint_api.read.job import followed, live
-from stint_api.read.job.followed import FollowedJobs
+from stint_api.read.job.followed import SHARED, FollowedJobs
 from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import SETTLE_TRIES
 from stint_api.read.job.position import Position
@@ -63,7 +65,7 @@ class Output(MemoryOutput):
     """Likewise, by the last chunk. It counts its reads, and how often it is asked for the last chunk."""
 
     deaf = away = False
-    lags = reads = lasts = 0
+    lags = reads = lasts = padding = 0
 
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[News]:
@@ -84,7 +86,7 @@ class Output(MemoryOutput):
         self.lags -= behind
         async for chunk in super().read(token, job_id, after=after):
             if not (behind and chunk == last):
-                yield chunk
+                yield msgspec.structs.replace(chunk, data=chunk.data + bytes(self.padding)) if self.padding else chunk
 
 
 class Runner:
@@ -175,6 +177,24 @@ async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
         await runner.write(b"three")
         await runner.end()
         assert await reader.rest() == [b"three", "ended", ("end", "success", True)]
+
+
+async def test_what_was_read_for_all_is_not_kept_until_the_next_look(runner: Runner) -> None:
+    """However much there is: a follower who has heard nothing yet reads it by pieces that all share."""
+    place, size = Place(events.TOKEN, ID), 64 * 1024
+    async with runner.followed.follow(place) as job:
+        assert not [chunk async for chunk in job.chunks(0)]  # from here on reads are shared
+        for _ in range(200):
+            await runner.write(b"x")
+        runner.output.padding = size
+        tracemalloc.start()
+        try:
+            read = sum([len(chunk.data) async for chunk in job.chunks(0)])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert read >= 200 * size
+    assert peak < 4 * SHARED
 
 
 async def test_a_job_that_waits_is_not_asked_for_output(runner: Runner) -> None:

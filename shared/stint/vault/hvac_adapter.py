@@ -35,6 +35,8 @@ _SHAPES: Final = {"data": dict | None, "auth": dict | None, "errors": list | Non
 """Of what Vault's answers consist."""
 _SAYS_WHY: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """Statuses that Vault never answers without saying why."""
+_OF_PROXIES: Final = frozenset({401, 408, 412, 413, 429})
+"""Those about a request that mean the same if a proxy says them, in its own words."""
 
 _token: Final[ContextVar[str]] = ContextVar("token")
 
@@ -140,10 +142,11 @@ def _json_object(text: bytes) -> dict[str, Any] | None:
 def _is_of_vault(status: int, body: dict[str, Any] | None) -> bool:
     """Whether Vault may have said it.
 
-    A proxy whose Vault is away says 200, 403 or 404, too: then nobody is known, nothing is forbidden or missing.
+    A proxy whose Vault is away says 200, 400, 403 or 404, too: then nobody is known, nothing is wrong or missing.
     """
     if body is None:
-        return status >= HTTPStatus.MULTIPLE_CHOICES and status not in _SAYS_WHY
+        about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        return status in _OF_PROXIES or (status >= HTTPStatus.MULTIPLE_CHOICES and not about_request)
     if not all(isinstance(body.get(name), shape) for name, shape in _SHAPES.items()):
         return False
     if status in _SAYS_WHY:

@@ -134,7 +134,9 @@ async def session(services: ServicesOf, request: Request) -> Response:
         raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
     try:
         await services.lookups.fresh(found.token)
-    except RefusalError:
+    except RefusalError as refusal:
+        if refusal.code != HTTPStatus.FORBIDDEN:
+            raise
         await services.sessions.end(text)
         raise RefusalError(HTTPStatus.UNAUTHORIZED, REVOKED) from None
     return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})

@@ -145,7 +145,9 @@ async def caller_of(services: Services, session: Session) -> Identity | None:
     """Who is signed in, None if Vault does not know the session's token any more."""
     try:
         return await services.auth.identify(session.token)
-    except RefusalError:
+    except RefusalError as refusal:
+        if refusal.code != HTTPStatus.FORBIDDEN:
+            raise
         return None
 
 

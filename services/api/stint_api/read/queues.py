@@ -19,7 +19,7 @@ from stint_api.read.runners import Fleet, JetStreamRunnerReports
 
 HOUR: Final = timedelta(hours=1)
 
-Queue = Mapping[str, Any]
+Queue = dict[str, Any]
 """The fields of `stint_api.routes.models.QueueBody`."""
 
 
@@ -74,6 +74,11 @@ class QueueList:
         )
         row = rows[0] if rows else QueueRow(qname)
         return {**_described(row, pause, Fleet(reports), now), "waiting": waiting}
+
+    async def without_jobs(self, qname: str) -> Queue:
+        """One queue for a caller who may not read it: like one that has no jobs."""
+        pause, reports = await asyncio.gather(self.pauses.find(queue_token(qname)), self.runners.read())
+        return {**_described(QueueRow(qname), pause, Fleet(reports), self.now()), "waiting": ()}
 
 
 def _described(row: QueueRow, pause: Pause | None, fleet: Fleet, now: datetime) -> Queue:

@@ -1,6 +1,6 @@
 """The routes under /v1/api/queue. Every caller of them has shown a valid token."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
@@ -10,8 +10,10 @@ from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.view import rfc3339
 from stint.vault.actions import READ
 from stint.vault.policies import MARK
+from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
 from stint_api.read.pausing import parse_reason
+from stint_api.read.queues import Queue
 from stint_api.routes import documents
 from stint_api.routes.models.queues import QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
@@ -65,14 +67,14 @@ async def pause(request: Request, services: ServicesOf, caller: Caller, qname: Q
     with services.request_bytes.share(caller.caller) as share:
         reason = parse_reason(await read_body(request, share))
     await services.pausing.pause(caller, qname, reason)
-    return JsonAnswer(await _detail(services, qname))
+    return await _changed(services, caller, qname)
 
 
 @router.post("/{qname:path}/resume", response_model=QueueDetailBody)
 async def resume(services: ServicesOf, caller: Caller, qname: QueueName) -> Response:
     """Resume a queue: its next job starts."""
     await services.pausing.resume(caller, qname)
-    return JsonAnswer(await _detail(services, qname))
+    return await _changed(services, caller, qname)
 
 
 @router.get("/{qname:path}", response_model=QueueDetailBody)
@@ -84,11 +86,15 @@ async def get_queue(
 ) -> Response:
     """A queue, and which jobs wait in it. A queue without jobs has no figures."""
     await services.auth.require(caller, READ, qname)
-    body = await _detail(services, qname)
-    if last_hour:
-        body["last_hour"] = await services.queues.last_hour(qname)
-    return JsonAnswer(body)
+    hour = {"last_hour": await services.queues.last_hour(qname)} if last_hour else {}
+    return _answer(services, await services.queues.one(qname) | hour)
 
 
-async def _detail(services: Services, qname: str) -> dict[str, Any]:
-    return {**await services.queues.one(qname), "now": rfc3339(services.now())}
+async def _changed(services: Services, caller: Identity, qname: str) -> Response:
+    """The queue, for somebody who changed it and may not be allowed to read it."""
+    readable = await services.auth.readable(caller, [qname])
+    return _answer(services, await (services.queues.one if readable else services.queues.without_jobs)(qname))
+
+
+def _answer(services: Services, queue: Queue) -> Response:
+    return JsonAnswer({**queue, "now": rfc3339(services.now())})

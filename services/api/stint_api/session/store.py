@@ -111,10 +111,11 @@ class Sessions:
         """
         bound = cookie.key(text)
         value, _ = await self._stored(bound)
+        if value is None:  # what is deleted is written: nobody without a session may do that
+            return
         await self._bucket.delete(bound)
         self._forget(bound)
-        if value is not None:
-            await self._revoke(bound, value)
+        await self._revoke(bound, value)
 
     async def _stored(self, bound: str) -> tuple[bytes | None, int]:
         """What the bucket has of a session, and its revision; None for one that has ended, which is forgotten."""

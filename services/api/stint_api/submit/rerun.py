@@ -33,7 +33,7 @@ def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     submitted = job.fact(Submitted)
     if not job.terminal:
         raise RefusalError(HTTPStatus.BAD_REQUEST, NOT_OVER)
-    if submitted is None or not submitted.payload_digest:
+    if submitted is None or not submitted.payload_digest or submitted.payload_bytes <= 0:  # a publisher writes anything
         raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
     digest, size = submitted.payload_digest, submitted.payload_bytes
     image, tty = submitted.container_image, submitted.tty

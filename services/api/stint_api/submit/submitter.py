@@ -23,8 +23,9 @@ from stint_api.submit.sealing import CubbyholeError
 from stint_api.submit.storing import Store, UnknownOutcomeError
 
 HEADER: Final = "Idempotency-Key"
-TWIN: Final = 2.0
-"""Seconds for which a request waits for its twin, sent at the same time, which may have read its cubbyhole."""
+STORING: Final = 10.0
+"""Seconds, beyond the store's patience, for which a request waits for its twin, sent before, which may have read its
+cubbyhole: as long as the twin's last write may take while NATS elects a leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ class Submitter:
         try:
             submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
-            if known.digest and await self._twin_is_stored(known):
+            over = self.store.why_spent(identity, submission.envelope)
+            if known.digest and await self._twin_is_stored(known, 0 if over else self.store.patience + STORING):
                 return known.job_id
-            raise self.store.why_spent(identity, submission.envelope) or error from None
+            raise over or self.store.why_spent(identity, submission.envelope) or error from None
         if known.digest:
             await self._settle(known, submitted)
         else:
@@ -102,11 +104,11 @@ class Submitter:
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
 
-    async def _twin_is_stored(self, known: Mark) -> bool:
-        """Whether the same request, sent twice at the same time, is taken."""
+    async def _twin_is_stored(self, known: Mark, seconds: float) -> bool:
+        """Whether the same request, sent twice at the same time, is taken within so many seconds."""
         async with self.log.follow(known.job_id) as changed:
             try:
-                async with asyncio.timeout(TWIN):
+                async with asyncio.timeout(seconds):
                     while not await self._is_stored(known):
                         await changed.wait()
                         changed.clear()

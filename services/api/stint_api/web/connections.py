@@ -98,7 +98,7 @@ class _LimitedProtocol(TrackedProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         if self.can_refuse():
-            self._refuse(RefusalError(HTTPStatus.BAD_REQUEST, msg))
+            self._refuse(RefusalError(HTTPStatus.BAD_REQUEST, self.fault or msg))
         else:
             self.transport.abort()
 

@@ -4,7 +4,7 @@ Uvicorn itself takes heads of any size, and any number of requests ahead of thei
 """
 
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -12,6 +12,8 @@ HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers, in a head that comes in pieces."""
 AHEAD: Final = 16
 """Requests that a client may send ahead of the answer to an earlier one."""
+NO_UPGRADE: Final = "A request with a body cannot ask for another protocol. Send it without the header Upgrade."
+TOO_MANY: Final = f"More than {AHEAD} requests wait for the answer to an earlier one on this connection."
 
 
 class Part(Enum):
@@ -29,6 +31,8 @@ class TrackedProtocol(HttpToolsProtocol):
     """What the client has to send next."""
     head_began: bool = False
     """Whether it has sent a part of a head."""
+    fault: str = ""
+    """Why what it sent is refused, "" for what is not HTTP."""
     _head_size: int = 0
 
     def part_complete(self) -> None:
@@ -57,17 +61,24 @@ class TrackedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or let the request wait for the answers to earlier ones."""
+        if self.parser.should_upgrade() and any(_announces_body(*header) for header in self.headers):
+            self._stop_parser(NO_UPGRADE)  # it would take the body for another protocol, and then for the next request
         super().on_headers_complete()
         self.part_complete()
         self.owed, self.head_began = Part.BODY, False
         if len(self.pipeline) > AHEAD:
-            raise ValueError  # the parser stops, and uvicorn calls `send_400_response`
+            self._stop_parser(TOO_MANY)
 
     def on_message_complete(self) -> None:
         """The client has sent all of a request."""
         super().on_message_complete()
         self.part_complete()
         self.owed = Part.NOTHING
+
+    def _stop_parser(self, fault: str) -> NoReturn:
+        """Uvicorn then calls `send_400_response`."""
+        self.fault = fault
+        raise ValueError(fault)
 
     def answering(self) -> bool:
         """Whether a request waits for the end of its answer."""
@@ -78,3 +89,7 @@ class TrackedProtocol(HttpToolsProtocol):
         if self.answering():
             return self.owed is Part.BODY and not self.cycle.response_started and not self.pipeline
         return self.owed is not Part.BODY
+
+
+def _announces_body(name: bytes, value: bytes) -> bool:
+    return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0") != b"")

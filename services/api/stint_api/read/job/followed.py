@@ -104,10 +104,13 @@ class FollowedJob:
         else:
             complete = False
             while not complete:
+                begin = after
                 found, complete = await self._shared(after, partial(self._some, after))
                 for chunk in found:
                     yield chunk
                     after = chunk.sequence
+                if not complete:  # kept for those who read at the same time, not for those who lag far behind
+                    self._reads.pop(begin, None)
         if after > start or not start:  # a sequence behind which there is nothing may be invented
             self._end = max(self._end, after)
 
