@@ -10,7 +10,7 @@ from benchmarks.measure import Goal, Row, alone, compared, cpu_of, memory_of, pe
 from benchmarks.scripted import Fleet, fleet
 from benchmarks.stack import Stack, opened
 from stint.core.names.ids import queue_token
-from stint.jetstream.consuming.consumers import make_consumer
+from stint.jetstream.consuming.consumers import create_consumer
 from stint.process.waiting import for_each
 
 SIZES: Final = tuple(int(n) for n in os.environ.get("BENCH_QUEUES", "50,5000,10000").split(","))
@@ -70,7 +70,7 @@ async def _fill(stint: Stack, have: int, count: int) -> None:
     async with connected(stint.env) as client, opened(stint) as broker:
         await fill(client, job_ids(count)[have:], count, PATIENCE, first=have)
         tokens = (queue_token(queue_of(number, count)) for number in range(have, count))
-        await for_each(tokens, lambda token: make_consumer(broker, token, LEASE), at_once=AT_ONCE)
+        await for_each(tokens, lambda token: create_consumer(broker, token, LEASE), at_once=AT_ONCE)
 
 
 async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> _Found:

@@ -430,31 +430,36 @@ async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
         await attacker.ask(f"STREAM.INFO.{EVENTS}")
 
 
+def consumer_call(named: str, filtered: str, **config: Any) -> tuple[str, Mapping[str, Any]]:
+    """A request that creates the consumer of a queue, or one under its name."""
+    config = {
+        "durable_name": consumer_name(named),
+        "ack_policy": "explicit",
+        "filter_subject": f"work.{OTHER}",
+    } | config
+    call = f"CONSUMER.CREATE.{WORK}.{consumer_name(named)}.work.{filtered}"
+    return call, {"stream_name": WORK, "config": {"name": config["durable_name"], **config}}
+
+
 def takes(own: str) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """Requests for the victim's job, by a pool that has this queue."""
+    """Requests for the victim's job, by a pool that has this queue.
+
+    Not even a consumer of its own queue is its to make: that could send what is in the queue, and NATS' own messages,
+    to any subject of the streams' account.
+    """
+    directed = (
+        f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}",
+        f"STREAM.PURGE.{LOGS}",
+        *(subject for subject in targets(secrets.token_hex(12))),
+    )
     return [
         (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
         (f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}", None),
-        *(
-            (
-                f"CONSUMER.CREATE.{WORK}.{consumer_name(named)}.work.{filtered}",
-                {
-                    "stream_name": WORK,
-                    "config": {
-                        "durable_name": consumer_name(wanted),
-                        "name": consumer_name(wanted),
-                        "ack_policy": "explicit",
-                        "filter_subject": f"work.{OTHER}",
-                    },
-                },
-            )
-            for named, filtered, wanted in (
-                (OTHER, OTHER, OTHER),
-                (own, OTHER, own),
-                (own, own, own),
-                (own, own, OTHER),
-            )
-        ),
+        consumer_call(OTHER, OTHER),
+        consumer_call(own, OTHER),
+        consumer_call(own, own),
+        consumer_call(own, own, durable_name=consumer_name(OTHER)),
+        *(consumer_call(own, own, filter_subject=f"work.{own}", deliver_subject=subject) for subject in directed),
         (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
         (f"DIRECT.GET.{PAYLOADS}", {"multi_last": [">"]}),
         (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
@@ -473,6 +478,30 @@ async def test_a_pools_key_cannot_take_another_queues_job(
         for call, request in takes(own):
             answer = json.loads(await attacker.ask(call, request) or b'{"error": "no answer"}')
             assert "error" in answer, (call, request)
+
+
+WANTED = [
+    (b'{"lease":30,"deliver_subject":"ev.x.y.z","config":{"deliver_subject":"ev.x.y.z"}}', ""),
+    (b'{"lease":20,"longer":true}', ""),
+    *((b'{"lease":%b}' % lease, "Not a Wanted") for lease in (b"0", b"-1", b"1e300", b"null", b'"30"')),
+    *((body, "Not a Wanted") for body in (b"", b"{}", b"\xff{", b"[" * 100_000)),
+]
+
+
+@pytest.mark.parametrize(("user", "own"), POOLS.items(), ids=POOLS)
+async def test_a_pool_chooses_nothing_of_its_queues_consumer_but_the_lease(
+    attacking: Attacking, operator: Broker, user: str, own: str
+) -> None:
+    async with unchanged(operator), attacking(user) as attacker:
+        for body, refusal in WANTED:
+            answer = json.loads((await attacker.client.request(f"consumer.{own}", body, timeout=PATIENCE)).data)
+            assert refusal in answer.get("error", {}).get("description", "none")
+        await attacker.refused(f"consumer.{OTHER}", WANTED[0][0])
+        for target in targets(secrets.token_hex(12)):
+            await attacker.client.publish(f"consumer.{own}", WANTED[0][0], reply=target)
+        await attacker.client.request(f"consumer.{own}", WANTED[0][0], timeout=PATIENCE)
+    made = (await operator.api(f"CONSUMER.INFO.{WORK}.{consumer_name(own)}"))["config"]
+    assert (made["filter_subject"], made["max_ack_pending"], "deliver_subject" in made) == (f"work.{own}", 1, False)
 
 
 async def test_a_pools_hint_reaches_only_its_own_runners(

@@ -13,7 +13,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import work_subject
-from stint.jetstream import Broker
+from stint.jetstream import Broker, ConsumerRequests
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
 from stint.natsauth.callout.pools import PoolQueues
@@ -23,7 +23,7 @@ from stint.ports import Delivery, Hint, Turn, WorkQueues
 from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth
 from tests.support.brokers import work_queues
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.waiting import until, until_true
+from tests.support.waiting import meanwhile, until, until_true
 
 A, B, OTHER = (queue_token(name) for name in ("net-a", "net-b", "deploys"))
 SMALL = 24_000
@@ -37,7 +37,12 @@ def accounts(tmp_path: Path) -> Accounts:
 
 @pytest.fixture
 async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    async with accounts.declared(tmp_path / "nats") as server:
+    """With a projector that makes consumers."""
+    async with (
+        accounts.declared(tmp_path / "nats") as server,
+        accounts.connected(server.url, "projector") as projector,
+        meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+    ):
         yield server
 
 

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
-from stint.jetstream import Broker, JetStreamHistory, Removals, declare
+from stint.jetstream import Broker, ConsumerRequests, JetStreamHistory, Removals, declare
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
 from stint.natsauth import config
@@ -156,6 +156,7 @@ async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, 
         accounts.connected(server.url, "operator") as operator,
         accounts.connected(server.url, "projector") as projector,
         meanwhile(Removals(projector).run()),
+        meanwhile(ConsumerRequests(projector, in_memory=True).run()),
     ):
         for user, served in LOGINS:
             await submit(operator, OWN)

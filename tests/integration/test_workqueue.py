@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLo
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK, consumer_name
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
-from stint.jetstream.consuming.consumers import lengthen_lease, make_consumer
+from stint.jetstream.consuming.consumers import create_consumer, lengthen_lease
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
 from tests.support.brokers import connected, declare_anew, delivered, work_queues
@@ -399,7 +399,7 @@ async def test_a_job_that_a_new_consumer_has_not_come_to_is_reclaimed(
     held = await delivered(queues)
     await delete_consumer(broker)
     if made:
-        await make_consumer(broker, TOKEN, 30)
+        await create_consumer(broker, TOKEN, 30)
     reclaimed = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
     assert reclaimed is not None
     assert reclaimed.sequence == held.sequence

@@ -10,6 +10,7 @@ from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.jetstream import (
     Access,
     Broker,
+    ConsumerRequests,
     EventFeed,
     JetStreamEventLog,
     JetStreamHistory,
@@ -74,6 +75,11 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
         BackgroundTask(name="removals", run=Removals(broker).run, missing="Some work queues keep jobs that are over."),
+        BackgroundTask(
+            name="consumers",
+            run=ConsumerRequests(broker, in_memory=settings.replicas == 1).run,
+            missing="Pools of runners get no consumers for queues that have none.",
+        ),
         BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
         BackgroundTask(
             name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."

@@ -2,6 +2,7 @@
 
 from stint.jetstream.consuming.consumers import make_subscription, pending_jobs, queues_in_use, remove_subscription
 from stint.jetstream.consuming.feed import Delivered, EventFeed
+from stint.jetstream.consuming.making import ConsumerRequests
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.key_owners import JetStreamKeyOwners
@@ -27,6 +28,7 @@ __all__ = [
     "Access",
     "Broker",
     "Bucket",
+    "ConsumerRequests",
     "Delivered",
     "EventFeed",
     "EventSigner",

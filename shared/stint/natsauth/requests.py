@@ -82,6 +82,17 @@ class Role:
         return f"STINT_{self.name.upper()}" + (f"_{self.user}" if self.user else "")
 
 
+def merged(roles: Sequence[Role], *, user: str = "") -> Role:
+    """What all of these roles may do, in the account of this user or in one that they share."""
+    return Role(
+        name=roles[0].name,
+        user=user,
+        requests=[request for role in roles for request in role.requests],
+        hears=[subject for role in roles for subject in role.hears],
+        tells={name: [told for role in roles for told in role.tells.get(name, ())] for name in roles[0].tells},
+    )
+
+
 def may_call(*calls: str) -> tuple[Request, ...]:
     """Make these calls of JetStream's API."""
     return tuple(Request(CALLS + call) for call in calls)
@@ -92,13 +103,6 @@ def may_read(*streams: str) -> Iterable[Request]:
     for stream in streams:
         yield from may_call(f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}")
         yield Request(f"{CALLS}DIRECT.GET.{stream}", many=ANSWERS)
-
-
-def may_consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]:
-    """Create this consumer, of the messages on `pattern` or of all, and take messages from it."""
-    created = f"{stream}.{consumer}.{pattern}" if pattern else f"{stream}.{consumer}"
-    yield from may_call(f"CONSUMER.CREATE.{created}")
-    yield from may_take(stream, consumer)
 
 
 def may_take(stream: str, consumer: str, answers: int = ANSWERS) -> Iterable[Request]:

@@ -1,4 +1,4 @@
-"""What each role may publish, request and hear. This is the only list of NATS permissions.
+"""What each role may publish, request and hear. This is the only list of NATS permissions, with `publishers.py`.
 
 Lists of subjects within one account are no boundary: nobody checks the reply subject of a publish, so the answer of a
 stream can be directed into any other stream. So the streams have an account of their own, each role has another one,
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
+from stint.core.events import Ended, Held, Launched, Rejected, Started
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.streams import (
     EVENTS,
@@ -26,7 +26,6 @@ from stint.core.names.streams import (
     WORK,
     api_signer_key,
     consumer_name,
-    subscription,
 )
 from stint.core.names.subjects import (
     AUTH_GROUP,
@@ -36,6 +35,7 @@ from stint.core.names.subjects import (
     DISCONNECTED,
     HINTS,
     barrier_subject,
+    consumer_subject,
     drain_subject,
     event_filter,
     hint_subject,
@@ -44,7 +44,6 @@ from stint.core.names.subjects import (
     kv_subject,
     live_filter,
     log_subject,
-    output_subject,
     payload_subject,
     phase_subject,
     removal_subject,
@@ -61,12 +60,10 @@ from stint.natsauth.requests import (
     SESSIONS,
     SIGNERS,
     STREAMS,
-    SUBSCRIBER_ANSWERS,
     Request,
     Role,
     may_append,
     may_call,
-    may_consume,
     may_declare,
     may_publish,
     may_read,
@@ -74,6 +71,8 @@ from stint.natsauth.requests import (
 )
 
 _BARRIER: Final = barrier_subject("*")
+_MAKES_CONSUMERS: Final = f"CONSUMER.CREATE.{WORK}.*.{work_subject('*')}"
+"""The call that creates or changes a queue's consumer. Its body may name any subject as that of the deliveries."""
 
 API: Final = Role(
     name="api",
@@ -100,7 +99,8 @@ def runner(name: str, tokens: Sequence[str] = ("*",), *, also: Iterable[Request]
     """What a runner may do for the queues with these tokens.
 
     It may read the events and the output of all queues, because a request for several messages names their subjects in
-    its body. It may claim, run and end jobs of its queues only, and read no other payloads.
+    its body. It may claim, run and end jobs of its queues only, and read no other payloads. It asks a projector for
+    its queues' consumers: who creates one chooses where its messages go, in the streams' account too.
     """
     return Role(
         name=name,
@@ -114,7 +114,10 @@ def runner(name: str, tokens: Sequence[str] = ("*",), *, also: Iterable[Request]
         ),
         hears=[subject for token in tokens for subject in (live_filter(token=token), hint_subject(token))],
         among=[hint_subject(token) for token in tokens],
-        tells={"api": [phase_subject(token, "*") for token in tokens], "projector": [*map(removal_subject, tokens)]},
+        tells={
+            "api": [phase_subject(token, "*") for token in tokens],
+            "projector": [*map(removal_subject, tokens), *map(consumer_subject, tokens)],
+        },
     )
 
 
@@ -123,10 +126,10 @@ def _runs(token: str) -> Iterable[Request]:
     yield from may_append(Started, Launched, Ended, Held, Rejected, token=token)
     yield from may_publish(log_subject(token, "*"))
     yield from may_call(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")
-    yield from may_consume(WORK, "*" if token == "*" else consumer_name(token), work_subject(token))
+    yield from may_take(WORK, "*" if token == "*" else consumer_name(token))
 
 
-RUNNER: Final = runner("runner", also=(*may_declare(), *may_call(f"STREAM.MSG.DELETE.{WORK}")))
+RUNNER: Final = runner("runner", also=(*may_declare(), *may_call(f"STREAM.MSG.DELETE.{WORK}", _MAKES_CONSUMERS)))
 
 
 def named_runner(name: str) -> Role:
@@ -142,12 +145,14 @@ PROJECTOR: Final = Role(
         *may_read(EVENTS, PAYLOADS, WORK, LOGS, JOBS),
         *may_append(Ended),
         *may_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
-        *may_consume(EVENTS, PROJECTOR_DURABLE),
-        *may_call(f"CONSUMER.INFO.{WORK}.*"),
+        *may_call(f"CONSUMER.CREATE.{EVENTS}.{PROJECTOR_DURABLE}"),
+        *may_take(EVENTS, PROJECTOR_DURABLE),
+        *may_call(f"CONSUMER.INFO.{WORK}.*", _MAKES_CONSUMERS),
         *may_call(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
         *may_call(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
         *may_call(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}", f"STREAM.UPDATE.{WORK}"),
     ),
+    answers=True,
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)
 
@@ -157,10 +162,6 @@ SEED_FILE: Final = "STINT_NATS_NKEY"
 """The name of the file with a user's seed, which is that of the setting without `_FILE`."""
 OPERATOR: Final = "operator"
 """A user of the streams' own account, who may do everything: `stint rebuild`, repairs, a look around."""
-
-
-TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
-"""The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
 
 
 def pool(name: str, tokens: Sequence[str] = ("*",)) -> Role:
@@ -176,54 +177,6 @@ def pool_with_jobs(name: str, tokens: Sequence[str]) -> Role:
     hears = [HINTS, *(live_filter(token=token) for token in tokens)]
     return replace(pool(name, tokens), hears=hears, among=[HINTS])
 
-
-def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:
-    """What a publisher may do in one queue: submit, ask for a kill, and see what becomes of its jobs.
-
-    It may read only by subject. A request with a body that names subjects could ask for anything: so it gets no
-    consumer. What it has not heard of the output it asks the API for, on subjects that name the queue.
-    """
-    requests: list[Request] = []
-    hears: list[str] = []
-    tells: list[str] = []
-    if submit:
-        requests += [*may_append(Submitted, token=token), *may_publish(payload_subject(token, "*", "*"))]
-    if kill:
-        requests += may_append(KillRequested, token=token)
-    if read:
-        requests += (Request(f"{CALLS}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
-        requests += may_call(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
-        hears += [*(live_filter(kind.kind, token) for kind in TOLD), tail_subject(token, "*")]
-        tells.append(output_subject(token, "*", "*"))
-    return Role(name="publishers", requests=requests, hears=hears, tells={API.name: tells})
-
-
-def merged(roles: Sequence[Role], *, user: str = "") -> Role:
-    """What all of these roles may do, in the account of this user or in one that they share."""
-    return Role(
-        name=roles[0].name,
-        user=user,
-        requests=[request for role in roles for request in role.requests],
-        hears=[subject for role in roles for subject in role.hears],
-        tells={name: [told for role in roles for told in role.tells.get(name, ())] for name in roles[0].tells},
-    )
-
-
-def subscriber(name: str) -> Role:
-    """What a subscriber may do: take messages from its two consumers, which the operator makes.
-
-    It may not make them itself: who creates a consumer chooses where its messages go, in the streams' own account too.
-    """
-    return Role(
-        name="subscribers",
-        user=name,
-        requests=[
-            request for stream in (EVENTS, LOGS) for request in may_take(stream, subscription(name), SUBSCRIBER_ANSWERS)
-        ],
-    )
-
-
-ALL_PUBLISHERS: Final = publisher()
 
 CALLOUT: Final = "nats-auth"
 """The service that decides publishers' logins, in an account of its own."""

@@ -14,7 +14,7 @@ from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.core.output.chain import Chunk
-from stint.jetstream.consuming.consumers import make_consumer
+from stint.jetstream.consuming.consumers import create_consumer
 from stint.ports import Delivery
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
@@ -362,7 +362,7 @@ async def test_a_lost_job_is_taken_over_by_a_runner_whose_times_do_not_fit_its_q
     """It may be the only one that is left. It does not run the queue's other jobs."""
     lost, following = await bench.submit("true"), await bench.submit("true")
     await bench.log.append(TOKEN, lost, started("runner-that-is-gone"))
-    await make_consumer(bench.broker, TOKEN, LEASE)
+    await create_consumer(bench.broker, TOKEN, LEASE)
     async with bench.runner(lease=3.0, takeover=7.0):
         job, ended = await bench.end(lost)
         assert (job.state, ended.reason) == (State.UNKNOWN, "lost")

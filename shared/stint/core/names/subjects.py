@@ -164,6 +164,11 @@ def removal_subject(token: str) -> str:
     return f"removal.{token}"
 
 
+def consumer_subject(token: str) -> str:
+    """The subject on which a projector is asked to make a queue's consumer. No stream has it. `token` may be `*`."""
+    return f"consumer.{token}"
+
+
 def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}"
@@ -173,7 +178,7 @@ HINTS: Final = "hint.*"
 
 
 def token_of(subject: str) -> str:
-    """The queue token of a subject of WORK, of a hint, or of a request to remove. Anybody may have sent the message."""
+    """The queue token of a subject of WORK, of a hint, or of a request to a projector. Anybody may have sent it."""
     return subject.partition(".")[2]
 
 

@@ -74,16 +74,13 @@ def _seconds(begin: str | None, end: str) -> float:
     return (parse_time(end) - parse_time(begin)).total_seconds() if begin else math.inf
 
 
-async def make_consumer(broker: Broker, token: str, lease: float, *, in_memory: bool = True) -> ConsumerInfo | None:
-    """Create a queue's consumer with this lease; an existing one is not changed. Returns it if it has just this lease.
+async def create_consumer(broker: Broker, token: str, lease: float, *, in_memory: bool = True) -> dict[str, Any]:
+    """Create a queue's consumer with this lease, and return NATS' answer; see `made`.
 
     An existing consumer keeps its own lease, because a shorter one would cut current leases.
 
     With `in_memory` a single server that is restarted has none any more, and the next one delivers from the beginning
     (ADR 0042).
-
-    Raises:
-        BrokerRefusedError: the server refuses to create it.
     """
     config = consumer_config(consumer_name(token), lease) | {
         "filter_subject": work_subject(token),
@@ -91,7 +88,15 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, in_memory: 
         "mem_storage": in_memory,
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }
-    answer = await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
+    return await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
+
+
+def made(answer: dict[str, Any]) -> ConsumerInfo | None:
+    """The consumer of an answer to `create_consumer`; None if the queue has one with another lease.
+
+    Raises:
+        BrokerRefusedError: the server refuses to create it.
+    """
     return None if error_code(answer) == ErrorCode.CONSUMER_EXISTS else _info(check(answer))
 
 

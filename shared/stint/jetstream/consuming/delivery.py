@@ -9,7 +9,8 @@ from stint.core.errors import ConsumerGoneError, LeaseLostError
 from stint.core.names.streams import WORK
 from stint.core.names.subjects import hint_subject
 from stint.core.view import parse_time
-from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, lengthen_lease
+from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
+from stint.jetstream.consuming.making import ConsumerMaker
 from stint.jetstream.removals import Remover
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker, NoRespondersError
@@ -31,6 +32,7 @@ class JetStreamDelivery:
     def __init__(
         self,
         broker: Broker,
+        maker: ConsumerMaker,
         remover: Remover,
         token: str,
         message: Msg,
@@ -41,6 +43,7 @@ class JetStreamDelivery:
     ) -> None:
         """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
+        self._maker = maker
         self._remover = remover
         self.token = token
         self._consumer = message.metadata.consumer
@@ -80,7 +83,7 @@ class JetStreamDelivery:
 
     async def lengthen(self, lease: float) -> None:
         if lease > self.lease:
-            await lengthen_lease(self._broker, self._consumer, lease)
+            await self._maker.lengthen(self.token, lease)
             self.lease = lease
 
     async def is_left_to_holder(self) -> bool:

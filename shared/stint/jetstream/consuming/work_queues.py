@@ -17,8 +17,9 @@ from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import HINTS, hint_group, hint_subject, token_of, work_subject
-from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, make_consumer, pending_jobs
+from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, pending_jobs
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
+from stint.jetstream.consuming.making import ConsumerMaker
 from stint.jetstream.consuming.new_queues import NewQueues
 from stint.jetstream.consuming.pulls import ANSWER_MARGIN, request_messages
 from stint.jetstream.removals import Remover
@@ -56,10 +57,10 @@ class JetStreamWorkQueues:
         On several `replicas` consumers are kept in files, which outlive a restart of all servers.
         """
         self._broker = broker
-        self._lease = lease
-        self._served = served
-        self._delivery = partial(JetStreamDelivery, broker, Remover(broker, confined=served != ALL_QUEUES))
-        self._make_consumer = partial(make_consumer, broker, in_memory=replicas == 1)
+        self._lease, self._served = lease, served
+        confined = served != ALL_QUEUES
+        self._maker = ConsumerMaker(broker, confined=confined, in_memory=replicas == 1)
+        self._delivery = partial(JetStreamDelivery, broker, self._maker, Remover(broker, confined=confined))
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
@@ -85,7 +86,7 @@ class JetStreamWorkQueues:
     async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
         found = look.consumer if look else None
         if look and not found:
-            found = await self._make_consumer(token, self._lease)
+            found = await self._maker.make(token, self._lease)
         for _ in range(PULLS):
             message = await self._next(token, wait)
             if message is None:
@@ -97,7 +98,7 @@ class JetStreamWorkQueues:
                         return delivery
                     found = None
                 case "409" | "503":  # the consumer was deleted meanwhile, or there is none
-                    found = await self._make_consumer(token, self._lease)
+                    found = await self._maker.make(token, self._lease)
                 case _:
                     return None
         return None

@@ -17,7 +17,7 @@ from stint.core.names.subjects import CONNECTED, CONNECTIONS, DISCONNECTED, kick
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent
-from stint.natsauth.roles import ALL_PUBLISHERS
+from stint.natsauth.publishers import ALL_PUBLISHERS
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()

@@ -1,0 +1,135 @@
+"""How a runner gets a queue's consumer: it makes it, or has a projector make it if NATS does not permit that.
+
+Whoever creates a consumer chooses where its messages go: to any subject of the streams' account, without a permission
+for that subject. So the key of a pool may create none (ADR 0043).
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from stint.core.codec import decode, encode
+from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
+from stint.core.names.streams import consumer_name
+from stint.core.names.subjects import consumer_subject, is_literal, token_of
+from stint.jetstream.consuming.consumers import ConsumerInfo, create_consumer, lengthen_lease, made
+from stint.jetstream.wire.broker import Broker, NoRespondersError
+from stint.jetstream.wire.protocol import check
+from stint.jetstream.wire.requests import DeniedError
+
+log = structlog.get_logger()
+
+GROUP: Final = "consumers"
+"""The queue group in which projectors listen, so that one of them answers."""
+AT_A_TIME: Final = 32
+"""Requests that a projector carries out at a time; up to `MOST_REQUESTS` more wait. A pool can send any number."""
+MOST_REQUESTS: Final = 1024
+NO_PROJECTOR: Final = "No projector is there to make a queue's consumer, which NATS does not permit this runner itself."
+
+
+class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a runner wants of a queue's consumer.
+
+    Attributes:
+        lease: in seconds, within the bounds of `STINT_LEASE`.
+        longer: that the consumer which there is has at least this lease, rather than a new one with it.
+    """
+
+    lease: Annotated[float, msgspec.Meta(gt=0, le=10**9)]
+    longer: bool = False
+
+
+class ConsumerMaker:
+    """Makes queues' consumers, and lengthens their leases.
+
+    Both methods raise BrokerUnavailableError if a projector has to do it, and there is none.
+    """
+
+    def __init__(self, broker: Broker, *, confined: bool, in_memory: bool) -> None:
+        """A runner that is confined to some queues asks a projector first; any other one if it is denied to do it.
+
+        `in_memory`: see `stint.jetstream.consuming.consumers.create_consumer`.
+        """
+        self._broker = broker
+        self._asks = confined
+        self._in_memory = in_memory
+
+    async def make(self, token: str, lease: float) -> ConsumerInfo | None:
+        """Create a queue's consumer, unless there is one. Returns it if it has this lease."""
+        return made(await self._have(token, Wanted(lease)))
+
+    async def lengthen(self, token: str, lease: float) -> None:
+        """Change the lease of a queue's consumer, unless it is as long. If there is none, it is no error."""
+        check(await self._have(token, Wanted(lease, longer=True)))
+
+    async def _have(self, token: str, wanted: Wanted) -> dict[str, Any]:
+        if not self._asks:
+            try:
+                return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
+            except DeniedError:
+                self._asks = True
+        try:
+            answer = await self._broker.request(consumer_subject(token), encode(wanted))
+        except NoRespondersError:
+            return await self._without_projector(token, wanted)
+        return decode(answer.data, dict[str, Any])
+
+    async def _without_projector(self, token: str, wanted: Wanted) -> dict[str, Any]:
+        """A NATS without accounts permits everything."""
+        try:
+            return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
+        except DeniedError:
+            raise BrokerUnavailableError(NO_PROJECTOR) from None
+
+
+class ConsumerRequests:
+    """Makes the consumers that pools ask for. NATS permits them the subjects of their queues, and no setting is theirs.
+
+    The answer is that of NATS.
+    """
+
+    def __init__(self, broker: Broker, *, in_memory: bool) -> None:
+        self._broker = broker
+        self._in_memory = in_memory
+        self._places = asyncio.Semaphore(AT_A_TIME)
+
+    async def run(self) -> None:
+        await self._broker.wait_connected()
+        async with asyncio.TaskGroup() as group:
+
+            async def on_request(message: Msg) -> None:
+                await self._places.acquire()
+                group.create_task(self._answer(message)).add_done_callback(lambda _: self._places.release())
+
+            async with self._broker.subscribe(
+                consumer_subject("*"), queue=GROUP, cb=on_request, pending_msgs_limit=MOST_REQUESTS
+            ):
+                await asyncio.get_running_loop().create_future()
+
+    async def _answer(self, message: Msg) -> None:
+        try:
+            answer = await self._made(token_of(message.subject), message.data)
+        except StintError as error:
+            code = 503 if isinstance(error, BrokerUnavailableError) else 400
+            answer = {"error": {"code": code, "description": error.sentence}}
+        except Exception:  # one request must not end the service
+            log.exception("a request for a queue's consumer could not be answered")
+            return
+        with suppress(BrokerUnavailableError):  # whoever asked will ask again
+            await self._broker.send(message.reply, msgspec.json.encode(answer))
+
+    async def _made(self, token: str, body: bytes) -> dict[str, Any]:
+        if not is_literal(token):
+            raise UndecodableError("The subject names no queue.")
+        return await _carry_out(self._broker, token, decode(body, Wanted), in_memory=self._in_memory)
+
+
+async def _carry_out(broker: Broker, token: str, wanted: Wanted, *, in_memory: bool) -> dict[str, Any]:
+    if not wanted.longer:
+        return await create_consumer(broker, token, wanted.lease, in_memory=in_memory)
+    await lengthen_lease(broker, consumer_name(token), wanted.lease)
+    return {}
