@@ -12,6 +12,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
 from stint.jetstream import Broker, ConsumerRequests, JetStreamHistory, Removals, declare
+from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
 from stint.natsauth import config
@@ -147,7 +148,7 @@ LOGINS = [
 """Each kind of a runner's login, and the queues that the runner is told to serve. Who is told none finds out."""
 
 
-async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, openbao: OpenBao) -> None:
+async def test_whatever_its_login_a_runner_has_consumers_and_its_jobs_removed(tmp_path: Path, openbao: OpenBao) -> None:
     pools = {"names": "own", "pattern": "own*", "every": "*"}
     accounts = Accounts(tmp_path / "keys", auth=True, runners=["runners/r1"], pools=pools)
     async with (
@@ -161,13 +162,19 @@ async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, 
         for user, served in LOGINS:
             await submit(operator, OWN)
             async with accounts.connected(server.url, user) as runner:
-                await (await taken(await work_queues(runner, served))).ack()
+                delivery = await taken(await work_queues(runner, served))
+                await delivery.lengthen(120)
+                consumer = await consumer_info(operator, consumer_name(OWN))
+                assert consumer
+                assert consumer.lease == delivery.lease == 120
+                await delivery.ack()
                 await until_left(operator)
             await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
 
 
+@pytest.mark.parametrize("served", ["", "own"])
 async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_removes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: str
 ) -> None:
     runner = replace(RUNNER, requests=_without(RUNNER, "MSG.DELETE.WORK"), tells={"api": RUNNER.tells["api"]})
     services = (API, runner, replace(PROJECTOR, requests=_without(PROJECTOR, "CONSUMER.INFO.WORK.*")))
@@ -180,7 +187,7 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
         accounts.connected(server.url, "runner") as runner_broker,
         meanwhile(Removals(projector).run()),
     ):
-        queues = await work_queues(runner_broker)
+        queues = await work_queues(runner_broker, served)
         for _ in range(2):
             await submit(operator, OWN)
             await (await taken(queues)).ack()
