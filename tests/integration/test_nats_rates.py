@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,11 +12,12 @@ from nats.aio.msg import Msg
 
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import CONNECTIONS, EventAddress
+from stint.core.names.subjects import CONNECTIONS, EventAddress, payload_subject
 from stint.jetstream import Access
 from stint.jetstream.streams.stream import Stream
 from stint.natsauth import config
-from stint.natsauth.callout.rates import BURST
+from stint.natsauth.callout.connections import INTERVAL
+from stint.natsauth.callout.rates import BURST, WRITTEN
 from stint.natsauth.callout.service import TOO_MUCH
 from stint.natsauth.requests import CALLS, Role
 from stint.natsauth.roles import CALLOUT_ROLE
@@ -31,6 +32,8 @@ RATE = 50
 LOOKS = 6
 FLOOD = 60 * RATE * 20
 """Messages a minute."""
+FEW = 8
+"""Messages between two looks."""
 KEPT_OUT = "a publisher sends too much and is kept out"
 
 
@@ -44,6 +47,17 @@ async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_pa
     await set_up(openbao)
     async with nats_auth(accounts, server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
         yield auth
+
+
+@pytest.fixture
+async def looks(accounts: Accounts, server: NatsProcess) -> AsyncIterator[asyncio.Queue[Msg]]:
+    """A message for each look of the service, as it comes."""
+    looks = asyncio.Queue[Msg]()
+    async with (
+        accounts.connected(server.url, "operator") as operator,
+        operator.subscribe(f"{CALLS}STREAM.INFO.{EVENTS}", cb=looks.put),
+    ):
+        yield looks
 
 
 @pytest.mark.parametrize("by", ["key", "token"])
@@ -95,13 +109,21 @@ async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluste
         assert not await accepted(accounts.access(here.url, "mallory"))
 
 
-async def brief(access: Access, messages: int, last: bytes) -> None:
-    """A connection that is closed as soon as it has sent so much; `last` is what it says at the end."""
+def large(qname: str) -> bytes:
+    """A chunk of a payload of which nothing else comes."""
+    return b"PUB %b 1000000\r\n%b\r\n" % (
+        payload_subject(queue_token(qname), secrets.token_hex(12), 0).encode(),
+        bytes(1_000_000),
+    )
+
+
+async def brief(access: Access, messages: Sequence[bytes], last: bytes) -> None:
+    """A connection that is closed as soon as it has sent these; `last` is what it says at the end."""
     url = urlsplit(access.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     try:
         log_in(writer, access, await reader.readline())
-        writer.write(b"PING\r\n" + b"".join(junk("own") for _ in range(messages)) + b"PING\r\n" + last)
+        writer.write(b"PING\r\n" + b"".join(messages) + b"PING\r\n" + last)
         for _ in range(2):
             await reader.readuntil(b"PONG\r\n")
     finally:
@@ -116,28 +138,30 @@ async def test_connections_that_are_closed_before_a_look_count(
     async def comes_back() -> None:
         while KEPT_OUT not in auth.log:
             with suppress(OSError, asyncio.IncompleteReadError):
-                await brief(accounts.access(server.url, "mallory"), RATE, last)
+                await brief(accounts.access(server.url, "mallory"), [junk("own") for _ in range(RATE)], last)
 
     await asyncio.wait_for(comes_back(), PATIENCE)
     assert not await accepted(accounts.access(server.url, "mallory"))
 
 
+async def test_whoever_has_few_messages_stored_but_large_ones_is_kept_out(
+    accounts: Accounts, server: NatsProcess, auth: NatsAuth, looks: asyncio.Queue[Msg]
+) -> None:
+    assert FEW / INTERVAL < RATE * WRITTEN
+    async with asyncio.timeout(PATIENCE):
+        while KEPT_OUT not in auth.log:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await brief(accounts.access(server.url, "mallory"), [large("own") for _ in range(FEW)], b"")
+            await looks.get()
+
+
 async def test_whoever_reads_as_fast_as_it_can_is_not_kept_out(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth
+    accounts: Accounts, server: NatsProcess, auth: NatsAuth, looks: asyncio.Queue[Msg]
 ) -> None:
     """NATS does not tell reads from writes."""
-    looks: list[Msg] = []
-
-    async def on_look(message: Msg) -> None:
-        looks.append(message)
-
-    async with (
-        accounts.connected(server.url, "operator") as operator,
-        operator.subscribe(f"{CALLS}STREAM.INFO.{EVENTS}", cb=on_look),
-        accounts.connected(server.url, "mallory") as own,
-    ):
+    async with accounts.connected(server.url, "mallory") as own:
         reads = 0
-        while len(looks) < LOOKS:
+        while looks.qsize() < LOOKS:
             subject = EventAddress("ended", queue_token("own"), f"{reads:024x}").subject
             assert await own.direct_last(EVENTS, subject) is None
             reads += 1

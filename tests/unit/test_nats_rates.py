@@ -1,10 +1,24 @@
 """How much a publisher may send, and that what it has sent counts once, whatever NATS tells when."""
 
+import math
 from collections.abc import Mapping
 
 import pytest
 
-from stint.natsauth.callout.rates import BURST, KEPT_OUT, MISSED, SHARE, SILENT, WRITTEN, Listed, Rates, Sent
+from stint.natsauth.callout.rates import (
+    BURST,
+    KEPT_OUT,
+    LOOKS,
+    MISSED,
+    READS,
+    SHARE,
+    SILENT,
+    WRITTEN,
+    Listed,
+    Rates,
+    Sent,
+    Stored,
+)
 
 RATE = 100
 MOST = int(RATE * BURST)
@@ -137,6 +151,41 @@ def test_who_only_reads_goes_on_and_is_judged_by_what_it_sends_once_that_is_stor
     assert rates.judge(RATE) == [], "what it has read before is no debt"
     rates.listed(ONE, 1, by(MALLORY, n1=10 * MOST + RATE + 1))
     assert rates.judge(RATE * WRITTEN) == [MALLORY]
+
+
+def test_who_only_reads_is_kept_out_if_it_keeps_others_from_it(rates: Rates) -> None:
+    for second in range(60):
+        rates.listed(ONE, second, by(OTHER, n1=int(READS) * second))
+        assert rates.judge(0) == []
+    found: list[str] = []
+    while not found:
+        second += 1
+        rates.listed(ONE, second, {**by(OTHER, n1=int(READS) * second), **by(MALLORY, n2=6 * int(READS) * second)})
+        found = rates.judge(0)
+    assert (found, second) == ([MALLORY], 60)
+    assert rates.judge(0) == []
+
+
+def test_a_higher_rate_lets_whoever_only_reads_send_as_much() -> None:
+    rates = Rates(10 * READS)
+    rates.listed(ONE, 0, {})
+    rates.listed(ONE, 0, by(OTHER, n1=int(9 * READS * BURST)))
+    assert rates.judge(0) == []
+
+
+def test_what_is_stored_is_counted_like_what_is_sent_and_a_purge_takes_nothing_of_it() -> None:
+    stored = Stored()
+    assert stored.look(1, [Sent(1000, 1000 * SHARE), Sent(0, 0)]) == math.inf, "nobody knows when that was"
+    assert stored.look(2, [Sent(1010, 1000 * SHARE), Sent(2, 18 * SHARE)]) == 30
+    assert stored.look(3, [Sent(1010, 0), Sent(32, 18 * SHARE)]) == 30
+    assert stored.look(4, [Sent(0, 0), Sent(32, 78 * SHARE)]) == 40, "one was made anew"
+
+
+def test_what_was_stored_at_once_counts_for_as_long_as_a_bucket_takes_to_leak() -> None:
+    stored = Stored()
+    stored.look(0, [Sent(0, 0)])
+    found = [stored.look(look, [Sent(RATE, 0)]) for look in range(1, LOOKS + 2)]
+    assert found == [*(RATE / look for look in range(1, LOOKS + 1)), 0]
 
 
 def test_large_messages_count_more(rates: Rates) -> None:

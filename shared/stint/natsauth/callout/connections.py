@@ -16,7 +16,7 @@ from stint.core.names.streams import EVENTS, PAYLOADS
 from stint.core.names.subjects import CONNECTED, CONNECTIONS, DISCONNECTED, kick_subject
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
-from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent
+from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent, Stored
 from stint.natsauth.publishers import ALL_PUBLISHERS
 from stint.process.waiting import any_of
 
@@ -85,8 +85,7 @@ class Connections:
         self._heard = asyncio.Event()
         self._silent = False
         self._streams = [Stream(broker, name) for name in (EVENTS, PAYLOADS)]
-        self._counted = (0.0, 0)
-        self._stored = math.inf
+        self._stored = Stored()
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -105,23 +104,20 @@ class Connections:
         with suppress(BrokerUnavailableError):
             await self._broker.send(CONNECTIONS, _ALL, reply=inbox)
         await asyncio.sleep(INTERVAL)
-        # A list contains what is still being stored.
-        before, self._stored = self._stored, await self._stored_since()
-        for owner in self._rates.judge(max(before, self._stored)):
+        for owner in self._rates.judge(await self._stored_lately()):
             log.warning("a publisher sends too much and is kept out", owner=owner, seconds=KEPT_OUT)
         was_silent, self._silent = self._silent, not await any_of(self._heard, within=UNHEARD)
         if self._silent and not was_silent:
             log.warning("publishers' rates are not limited: NATS does not list its connections")
 
-    async def _stored_since(self) -> float:
-        """Messages a second that the streams of publishers have stored since the last look; infinite if unknown."""
+    async def _stored_lately(self) -> float:
+        """What the streams of publishers have stored a second, in messages; infinite if unknown."""
         try:
-            states = [await stream.state() for stream in self._streams]
+            states = [(await stream.info())["state"] for stream in self._streams]
         except StintError:
             return math.inf
-        at, before = self._counted
-        self._counted = now, stored = asyncio.get_running_loop().time(), sum(state.last for state in states)
-        return (stored - before) / (now - at)
+        now = asyncio.get_running_loop().time()
+        return self._stored.look(now, [Sent(state["last_seq"], state["bytes"]) for state in states])
 
     async def _on_list(self, message: Msg) -> None:
         if not message.data:  # nobody listens there

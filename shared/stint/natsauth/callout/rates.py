@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,6 +16,11 @@ BURST: Final = 4.0
 WRITTEN: Final = 0.5
 """The share of the rate that all publishers together must have had stored, so that one of them can be kept out. NATS
 counts reads like writes, and reads delay nobody."""
+READS: Final = 10_000.0
+"""Messages a second that an owner may send although nothing of them is stored. A reader that makes 32 requests at a
+time sends 6000. More keep NATS and the APIs busy, be they requests for output or writes that a stream refuses."""
+LOOKS: Final = 8
+"""Looks over which what is stored is averaged: `BURST` seconds. One large payload makes no reader a sender."""
 KEPT_OUT: Final = 60.0
 """Seconds for which an owner that has sent more is kept out."""
 MISSED: Final = 2
@@ -34,6 +39,28 @@ class Sent(msgspec.Struct, frozen=True):
     def cost(self) -> float:
         """In messages."""
         return self.messages + self.octets / SHARE
+
+
+class Stored:
+    """How fast the streams of publishers grow."""
+
+    def __init__(self) -> None:
+        self._states: Sequence[Sent] = ()
+        self._grown: deque[tuple[float, float]] = deque(maxlen=LOOKS + 1)
+
+    def look(self, at: float, states: Sequence[Sent]) -> float:
+        """What they have stored a second lately, in messages; infinite if that is not known yet.
+
+        `states` is, for each stream at this time, its last sequence and the bytes in it. A purge takes some of these,
+        and what was stored in the same look is then not seen.
+        """
+        grown = self._grown[-1][1] if self._grown else 0.0
+        for old, new in zip(self._states, states, strict=False):
+            grown += Sent(max(0, new.messages - old.messages), max(0, new.octets - old.octets)).cost
+        self._states = states
+        self._grown.append((at, grown))
+        begun, before = self._grown[0]
+        return (grown - before) / (at - begun) if at > begun else math.inf
 
 
 class Listed(NamedTuple):
@@ -77,8 +104,36 @@ class _Server:
     silent: int = 0
 
 
+class _Buckets:
+    """A leaky bucket for each owner."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._full = per_second * BURST
+        self._levels: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, owner: str, cost: float) -> None:
+        self._levels[owner] += cost
+
+    def leak(self, seconds: float) -> None:
+        leaked = max(0, seconds) * self._per_second
+        levels = {owner: level - leaked for owner, level in self._levels.items() if level > leaked}
+        self._levels = defaultdict(float, levels)
+
+    def over(self) -> set[str]:
+        """The owners whose buckets run over."""
+        return {owner for owner, level in self._levels.items() if level > self._full}
+
+    def forgive(self) -> None:
+        """Let no bucket be more than full."""
+        self._levels.update(dict.fromkeys(self.over(), self._full))
+
+    def empty(self, owner: str) -> None:
+        self._levels.pop(owner, None)
+
+
 class Rates:
-    """A leaky bucket for each owner. Whose bucket runs over is kept out for a while.
+    """Whose bucket runs over is kept out for a while. There is one for writers, and a larger one for all.
 
     All connections of an owner count together. Buckets leak by the time between two lists as their server saw it, so
     that nothing depends on when a list arrives.
@@ -88,7 +143,7 @@ class Rates:
         """`per_second` is how many messages an owner may send all the time."""
         self._per_second = per_second
         self._monotonic = monotonic
-        self._levels: defaultdict[str, float] = defaultdict(float)
+        self._writers, self._all = _Buckets(per_second), _Buckets(max(per_second, READS))
         self._servers: dict[str, _Server] = {}
         self._until: dict[str, float] = {}
 
@@ -129,22 +184,22 @@ class Rates:
     def judge(self, stored: float) -> list[str]:
         """The owners that have sent too much, and are kept out from now on. To be called after each look.
 
-        `stored` is how many messages a second their streams have stored lately.
+        `stored` is how many messages a second their streams have stored lately: little excuses all but floods of reads.
         """
         for server in self._servers.values():
             server.silent += 1
         self._servers = {name: server for name, server in self._servers.items() if server.silent <= SILENT}
         now = self._monotonic()
-        full = self._per_second * BURST
-        over = [owner for owner, level in self._levels.items() if level > full]
-        if stored < self._per_second * WRITTEN:
-            self._levels.update(dict.fromkeys(over, full))
-            over = []
+        over = self._all.over()
+        if stored >= self._per_second * WRITTEN:
+            over |= self._writers.over()
+        self._writers.forgive()
         found = [owner for owner in over if not self.keeps_out(owner)]
         self._until = {owner: end for owner, end in self._until.items() if end > now}
         for owner in over:
             self._until[owner] = now + KEPT_OUT
-            del self._levels[owner]
+            self._writers.empty(owner)
+            self._all.empty(owner)
         return found
 
     def keeps_out(self, owner: str) -> bool:
@@ -152,10 +207,11 @@ class Rates:
         return self._until.get(owner, -math.inf) > self._monotonic()
 
     def _count(self, connection: _Connection, sent: Sent) -> None:
-        self._levels[connection.owner] += max(0, sent.cost - connection.counted)
+        cost = max(0, sent.cost - connection.counted)
+        self._writers.add(connection.owner, cost)
+        self._all.add(connection.owner, cost)
         connection.counted = max(connection.counted, sent.cost)
 
     def _leak(self, seconds: float) -> None:
-        leaked = max(0, seconds) * self._per_second
-        levels = {owner: level - leaked for owner, level in self._levels.items() if level > leaked}
-        self._levels = defaultdict(float, levels)
+        self._writers.leak(seconds)
+        self._all.leak(seconds)
