@@ -16,16 +16,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 TRIES = 3
-"""For a chunk: an API that answers many refuses others for a moment."""
+"""For a chunk: an API that is asked for too much does not answer all."""
 
 
 async def read(connection: Client, subject: str, tries: int = TRIES) -> Msg:
     """The answer to a request for a chunk."""
-    answer = await connection.request(subject, timeout=10)
-    if tries > 1 and "Stint-Error" in (answer.headers or {}):
+    try:
+        answer = await connection.request(subject, timeout=5)
+        if tries == 1 or "Stint-Error" not in (answer.headers or {}):
+            return answer
         await asyncio.sleep(1)
-        return await read(connection, subject, tries - 1)
-    return answer
+    except TimeoutError:
+        if tries == 1:
+            raise
+    return await read(connection, subject, tries - 1)
 
 
 async def main(qname: str, job: str) -> None:

@@ -145,15 +145,16 @@ async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: N
 async def test_output_that_was_missed_is_read_again(
     runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by a publisher that knows only the job's id, and while the APIs answer as many as they may."""
+    """Also by a publisher that knows only the job's id, and after the APIs have dropped its requests."""
     job = await stint.submit(queue="deploys", image="busybox")
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"also", b"last", code=3)
     known = await stint.job("Deploys", job.id.upper())  # both are compared in lower case
-    monkeypatch.setattr(output_requests, "AT_A_TIME", 0)
+    monkeypatch.setattr(output_requests, "OF_ALL", 0)
+    monkeypatch.setattr(output, "ASKED", 0.1)
     async with asyncio.timeout(60):
         following = asyncio.create_task(collected(known))
-        await until_true(lambda: known._output.why == "Too many requests at a time.")  # noqa: SLF001 - nothing else tells it
+        await until_true(lambda: known._output.why == "No API answers.")  # noqa: SLF001 - nothing else tells it
         monkeypatch.undo()
         items, result = await following, await job.wait()
     chunks = [item for item in items if isinstance(item, Output)]

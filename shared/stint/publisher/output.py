@@ -13,6 +13,8 @@ from stint.jetstream.output import chunk_in
 
 KEPT_BYTES: Final = 8 * 1024 * 1024
 """Of what was heard. What is forgotten is read again, if it is still needed."""
+ASKED: Final = 2.0
+"""Seconds for which an API's answer is awaited. An API that is asked for too much drops requests: then ask again."""
 CHUNK_COST: Final = 1024
 """Bytes that a chunk takes besides its data."""
 
@@ -59,7 +61,7 @@ class HeardOutput:
         """The next chunk behind this sequence, through an API. Strangers' messages are passed over."""
         while True:
             try:
-                answer = await self._broker.request(output_subject(*self._place, sequence))
+                answer = await self._broker.request(output_subject(*self._place, sequence), wait=ASKED)
             except BrokerUnavailableError:
                 self.why = "No API answers."
                 return None
