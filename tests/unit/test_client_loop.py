@@ -2,8 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import gc
+import signal
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 import pytest
@@ -84,3 +86,64 @@ def test_a_thread_that_waits_is_told(loop: LoopThread) -> None:
     loop.close()
     thread.join(10)
     assert told == [concurrent.futures.CancelledError]
+
+
+@pytest.mark.parametrize("where", ["the loop's own thread", "a thread that holds the lock"])
+def test_an_iterator_may_be_collected_anywhere(loop: LoopThread, ended: list[str], where: str) -> None:
+    class Holder:
+        """Refers to itself, as the traceback of an error that was caught does: only the collector ends its iterator."""
+
+        def __init__(self, items: Iterator[int]) -> None:
+            self.items, self.itself = items, self
+
+    closed = threading.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closed.set()
+
+    async def collect() -> None:
+        gc.collect()
+
+    def collect_with_the_lock() -> None:
+        with loop._closing:  # noqa: SLF001 - the collector may run at any line
+            gc.collect()
+
+    gc.disable()
+    try:
+        next(Holder(loop.each(numbers())).items)
+        work = collect_with_the_lock if "lock" in where else lambda: loop.run(collect())
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(10)
+    finally:
+        gc.enable()
+    assert not thread.is_alive()
+    assert closed.wait(10)
+    loop.close()
+    assert ended == ["client"]
+
+
+def test_an_interrupted_iteration_raises_the_interrupt(loop: LoopThread) -> None:
+    waiting, closed, main = threading.Event(), threading.Event(), threading.get_ident()
+
+    async def endless() -> AsyncGenerator[int, None]:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    def interrupt() -> None:
+        waiting.wait(10)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(loop.each(endless()))
+    assert closed.wait(10)
+    loop.close()
