@@ -26,7 +26,7 @@ class Proxy:
 
     target: str
     plan: list[str | int]
-    body: dict[str, str] = field(default_factory=dict)
+    body: dict[str, str] | bytes = field(default_factory=dict)
     url: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event)
     keys: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Proxy:
         self.keys.append(headers.get("Idempotency-Key", ""))
         step = self.plan.pop(0) if self.plan else "pass"
         if isinstance(step, int):
-            self._answer(writer, step, json.dumps(self.body).encode())
+            self._answer(writer, step, self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode())
         elif step != "cut":
             async with httpx.AsyncClient(base_url=self.target, trust_env=False) as http:
                 answer = await http.request(method, path, content=body, headers=headers)
@@ -113,7 +113,7 @@ async def test_each_submission_has_a_key_of_its_own(where: Endpoints) -> None:
 
 async def test_at_last_it_gives_up(where: Endpoints) -> None:
     async with Proxy(where.url, ["cut"] * 9).running() as proxy, Api.connect(replace(where, url=proxy.url)) as api:
-        with pytest.raises(ApiUnreachableError):
+        with pytest.raises(ApiUnreachableError, match="It is not known whether the job was submitted"):
             await api.submit(job())
     assert len(proxy.keys) == 6
 
@@ -142,8 +142,27 @@ async def test_a_clear_answer_is_one(where: Endpoints, code: int) -> None:
 
 async def test_who_was_in_doubt_before_is_told_so(where: Endpoints) -> None:
     async with Proxy(where.url, ["cut", 500], {"error": "ALERT"}).running() as proxy:
-        with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier attempt had no answer"):
+        with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier attempt had no answer") as caught:
             await submit(replace(where, url=proxy.url), job())
+    assert caught.value.doubtful
+
+
+async def test_an_api_that_takes_the_job_and_is_gone_leaves_it_in_doubt(where: Endpoints) -> None:
+    async with Proxy(where.url, ["swallow"] * 6).running() as proxy:
+        submitting = asyncio.create_task(submit(replace(where, url=proxy.url), job()))
+        await proxy.done.wait()
+    with pytest.raises(ApiUnreachableError, match="It is not known whether the job was submitted") as caught:
+        await submitting
+    assert caught.value.doubtful
+
+
+@pytest.mark.parametrize(("code", "body"), [(502, b"<h1>Bad gateway</h1>"), (504, b'{"error":"time-out"}'), (500, b"")])
+async def test_an_error_of_a_proxy_leaves_it_in_doubt(where: Endpoints, code: int, body: bytes) -> None:
+    async with Proxy(where.url, [code] * 6, body).running() as proxy:
+        with pytest.raises(ApiRefusedError, match="It is not known whether the job was submitted") as caught:
+            await submit(replace(where, url=proxy.url), job())
+    assert caught.value.doubtful
+    assert len(proxy.keys) == 6
 
 
 async def test_the_id_of_a_job_that_stays_in_doubt_is_told(where: Endpoints) -> None:

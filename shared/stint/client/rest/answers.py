@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import httpx
 
-from stint.client.errors import ApiRefusedError, ApiUnreachableError
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 _OF_JOB: Final = re.compile(r"/v1/api/job/(?:kill/)?([0-9a-f]{24})(?:/|$)")
+
+_OWN_ERRORS: Final = (httpx.codes.INTERNAL_SERVER_ERROR, httpx.codes.SERVICE_UNAVAILABLE)
 
 _OWN_TOKEN: Final = "/v1/auth/token/lookup-self"
 """The API answers what Vault said, as GoStint did. Vault says this only of the caller's own token."""
@@ -49,15 +51,26 @@ def refusal(answer: httpx.Response) -> ApiRefusedError:
     if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
         sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."
         return ApiRefusedError(sentence, answer.status_code)
-    doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    doubtful = answer.is_server_error and (bool(job_id) or not _is_of_stint(answer, body))
     sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
     return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
 
 
-def after_doubt(error: ApiRefusedError) -> ApiRefusedError:
-    """Explain a refusal that an earlier attempt, whose answer was lost, may have caused by spending the cubbyhole."""
-    sentence = f"{error.sentence}\nAn earlier attempt had no answer and may be the cause."
-    return ApiRefusedError(sentence, error.code, job_id=error.job_id)
+def _is_of_stint(answer: httpx.Response, body: Mapping[str, Any]) -> bool:
+    """Whether an error is Stint's own. That of a proxy does not say what has become of the request behind it."""
+    return answer.status_code in _OWN_ERRORS and "error" in body
+
+
+def in_doubt(error: ApiError) -> ApiError:
+    """Explain the last error of a submission, of which this attempt or an earlier one may have been accepted.
+
+    An earlier one, whose answer was lost, may also have caused a clear refusal by spending the cubbyhole.
+    """
+    refused = isinstance(error, ApiRefusedError) and not error.doubtful
+    earlier = "\nAn earlier attempt had no answer and may be the cause." if refused else ""
+    error.args = (f"{error.sentence}{earlier}\nIt is not known whether the job was submitted.",)
+    error.doubtful = True
+    return error
 
 
 def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:

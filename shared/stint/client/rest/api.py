@@ -12,7 +12,7 @@ import msgspec
 
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.answers import after_doubt, body_of, is_ours, parsed, refusal, unreachable
+from stint.client.rest.answers import body_of, in_doubt, is_ours, parsed, refusal, unreachable
 from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
@@ -93,20 +93,19 @@ class Api:
         if key and not _KEY.fullmatch(key):
             raise ConfigError("The key is not 1 to 255 printable ASCII characters.")
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}
-        doubtful = False
-        for pause in PAUSES:
+        pauses, doubtful = iter(PAUSES), False
+        while True:
             try:
                 return await self._submit(path, fields, headers)
-            except ApiUnreachableError as error:
+            except ApiError as error:
                 doubtful = doubtful or error.doubtful
                 if not doubtful:
                     raise
-            except ApiRefusedError as error:
-                if not error.doubtful:
-                    raise after_doubt(error) if doubtful else error from None
-                doubtful = True
+                again = error.doubtful or isinstance(error, ApiUnreachableError)
+                pause = next(pauses, None) if again else None
+                if pause is None:
+                    raise in_doubt(error) from None
             await asyncio.sleep(pause)
-        return await self._submit(path, fields, headers)
 
     async def _submit(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
         job_id = str(body_of(await self._request("POST", path, json=fields, headers=headers)).get("_id"))
