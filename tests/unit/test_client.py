@@ -286,6 +286,14 @@ async def test_an_output_that_is_not_whole_is_said_to_be_so() -> None:
     assert shown.text.getvalue() == "stint: Part of the job's output may be missing above.\n"
 
 
+async def test_a_job_that_is_deleted_while_it_waits_is_said_to_be_so() -> None:
+    """An API tells `internal` and an incomplete output of it."""
+    deleted = {"status": "deleted", "reason": "internal", "output_complete": False}
+    shown = Shown()
+    result = await shown.follow(end(**deleted))
+    assert (result.exit_code, shown.text.getvalue()) == (1, "stint: The job was deleted.\n")
+
+
 async def test_a_failed_job_says_why_and_what_it_wrote_last() -> None:
     lines = b"".join(b"%d\n" % number for number in range(5000))
     failed = {"status": "failed", "return_code": 3, "reason": "exit_code"}
@@ -367,3 +375,13 @@ async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pyte
     async with Api(httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://stint")) as api:
         with pytest.raises(ApiUnreachableError, match=f"not known whether job {JOB_ID} has ended"):
             await ends._end(JobHandle(api, JOB_ID), 0, "text")  # noqa: SLF001 - the command connects by itself
+
+
+@pytest.mark.parametrize("seconds", [None, 60])
+async def test_a_wait_ends_with_the_deletion_of_its_job(
+    seconds: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deleted = end(status="deleted", reason="internal", output_complete=False)
+    found = await ends._end(JobHandle(Stream(deleted), JOB_ID), seconds, "text")  # noqa: SLF001 - as above
+    assert found
+    assert (found.exit_code, capsys.readouterr().out) == (1, f"{JOB_ID} deleted\n")

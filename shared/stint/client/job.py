@@ -42,18 +42,23 @@ class JobHandle:
                     self._result = item
                 yield item
 
-    async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - what callers of a wait expect
-        """The job's result, once it has ended.
+    async def wait(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - what callers of a wait expect
+        *,
+        output: bool = True,
+    ) -> JobResult:
+        """The job's result, once it has ended. Without `output` that is neither read nor checked, and has no `tail`.
 
         Raises:
             TimeoutError: it had not ended after `timeout` seconds. It continues.
             OutputDiffersError: as with `stream`.
         """
         async with asyncio.timeout(timeout):
-            return self._result or await self._drain()
+            return self._result or await self._drain(tail=None if output else 0)
 
-    async def _drain(self, file: BinaryIO | None = None, stream: str = "") -> JobResult:
-        async with aclosing(self.stream()) as items:
+    async def _drain(self, file: BinaryIO | None = None, stream: str = "", *, tail: int | None = None) -> JobResult:
+        async with aclosing(self.stream(tail=tail)) as items:
             async for item in items:
                 match item:
                     case Output() if file and stream in {"", item.stream}:

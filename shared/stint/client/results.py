@@ -29,7 +29,8 @@ class JobInfo(
 
     Attributes:
         id: 24 hex digits.
-        status: `queued`, `running`, `stopping`, `success`, `failed`, `notauthorised` or `unknown`.
+        status: `queued`, `running`, `stopping`, `success`, `failed`, `notauthorised` or `unknown`; at the
+            end of a stream also `deleted`.
         queue: its queue, lower-cased.
         image: the image as requested, "" for a sealed job that has not been opened yet.
         runner: the runner that claimed it, "" if none has.
@@ -93,6 +94,11 @@ class JobInfo(
     def succeeded(self) -> bool:
         """Whether it has ended with the exit code 0, and neither Stint nor a person stopped it."""
         return self.status == "success"
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it was deleted while it was followed, before it ran: it has no output, and `ended` is None."""
+        return self.status == "deleted"
 
     @property
     def exit_code(self) -> int:

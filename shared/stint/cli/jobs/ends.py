@@ -1,7 +1,6 @@
 """`stint wait`."""
 
 import asyncio
-from contextlib import aclosing
 from typing import Annotated, Final
 
 import typer
@@ -10,7 +9,7 @@ from stint.cli.calling import JobIds, asking, exact
 from stint.cli.errors import TIMED_OUT
 from stint.cli.jobs.ls import outcome
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
-from stint.client import ApiUnreachableError, Client, JobHandle, JobInfo, JobResult
+from stint.client import ApiUnreachableError, Client, JobHandle, JobInfo
 
 LOOK: Final = 5.0
 """Seconds for the answer to the last look, when the time to wait is over."""
@@ -30,6 +29,8 @@ async def wait(
 ) -> None:
     """Wait until jobs have ended, print how each of them did, and exit with the first exit code that is not 0.
 
+    A job that is deleted while it waits in its queue counts as one that failed.
+
     Example: `stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)`
     """
     results = await asyncio.gather(*[_end(exact(stint, job), timeout, form) for job in jobs])
@@ -41,14 +42,13 @@ async def wait(
 
 
 async def _end(job: JobHandle, timeout: float | None, form: ChangeFormName) -> JobInfo | None:  # noqa: ASYNC109 - above
-    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more."""
+    """The job, once it is over. None if it is not within the timeout, after which it is looked at once more."""
     try:
-        async with asyncio.timeout(timeout):
-            found = await _result(job)
+        found = (await job.wait(timeout, output=False)).info
     except TimeoutError:
         found = await _look(job)
-    if not found.ended:
-        return None
+        if not found.ended:
+            return None
     show_change(form, job.id, text=f"{job.id} {outcome(found)}", fields=found)
     return found
 
@@ -60,12 +60,3 @@ async def _look(job: JobHandle) -> JobInfo:
     except TimeoutError:
         unknown = f"Stint has not answered within {LOOK:g} s: it is not known whether job {job.id} has ended."
         raise ApiUnreachableError(unknown) from None
-
-
-async def _result(job: JobHandle) -> JobInfo:
-    """What the job's live stream says at its end. Its output is not read."""
-    async with aclosing(job.stream(tail=0)) as items:
-        async for item in items:
-            if isinstance(item, JobResult):
-                return item.info
-    raise AssertionError("A stream ends with a result, or raises.")

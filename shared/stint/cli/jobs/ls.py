@@ -24,7 +24,7 @@ def outcome(job: JobInfo) -> str:
     """The status, with what explains it."""
     if job.held:
         return f"{job.status}, held"
-    why = str(job.return_code or job.reason or "")
+    why = "" if job.deleted else str(job.return_code or job.reason or "")
     return f"{job.status} ({why})" if why else job.status
 
 

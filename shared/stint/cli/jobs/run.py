@@ -174,12 +174,14 @@ class Narrator:
 
     def end(self, job: JobResult) -> None:
         """Report the job's end. Errors are printed even if `quiet`."""
-        for sentence in (job.error, "" if job.output_complete else INCOMPLETE):
+        missing = "" if job.output_complete or job.deleted else INCOMPLETE
+        for sentence in (job.error, missing, "The job was deleted." if job.deleted else ""):
             if sentence:
                 self._console.print(f"stint: {sentences(sentence)}", markup=False, highlight=False, soft_wrap=True)
         code = f" with {job.return_code}" if job.return_code else ""
         reason = f" ({job.reason})" if job.reason else ""
-        self.say(f"{job.status}{code}{reason}")
+        if not job.deleted:
+            self.say(f"{job.status}{code}{reason}")
 
 
 async def show(job: JobHandle, write: Write, narrator: Narrator) -> JobResult:
