@@ -41,7 +41,7 @@ from stint.client.rest.connection import _verify
 from stint.client.stream import PATIENCE
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
-from stint.core.errors import ConfigError
+from stint.core.errors import ConfigError, VaultUnavailableError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
 
@@ -202,6 +202,22 @@ async def test_what_cannot_be_sent_is_a_wrong_setting(ask: Callable[[Client], Aw
     async with Client.connect(where, patience=0) as stint:
         with pytest.raises(ConfigError):
             await ask(stint)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0h", "24h\n", "24 h", "h", "-1h", "1w", "\u0661h", "\udcff"])
+async def test_what_is_no_duration_of_vault(text: str) -> None:
+    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
+    async with Client.connect(where) as stint:
+        with pytest.raises(ConfigError, match="not a duration of Vault"):
+            await stint.rerun(JOB_ID, wrap_ttl=text)
+
+
+@pytest.mark.parametrize("text", ["24h", "1h30m", "1.5h", "90", "7d"])
+async def test_what_is_a_duration_of_vault(text: str) -> None:
+    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
+    async with Client.connect(where) as stint:
+        with pytest.raises(VaultUnavailableError):
+            await stint.rerun(JOB_ID, wrap_ttl=text)
 
 
 def test_a_certificate_is_verified_however_the_address_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

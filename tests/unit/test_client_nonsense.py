@@ -148,6 +148,28 @@ async def test_an_address_of_nats_that_is_none_is_a_finding() -> None:
     assert (found.verdict, found.what) == ("bad", "nats://[::1 does not answer as a NATS server: Invalid IPv6 URL.")
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://[::1", "127.0.0.1:8200", ""])
+async def test_an_address_of_vault_that_is_none_is_a_finding(address: str) -> None:
+    (found,) = await doctor_of_vault.look(Endpoints(url="http://a", vault_addr=address, token="t"), None)
+    assert (found.verdict, found.what[:11]) == ("bad", "VAULT_ADDR:")
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/api/queue"])
+async def test_an_api_that_does_not_answer_is_a_finding(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if path.encode() in await reader.readuntil(b"\r\n\r\n"):
+            await reader.read()
+        else:
+            writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    monkeypatch.setattr(doctor, "WITHIN", 0.5)
+    async with await asyncio.start_server(answer, "127.0.0.1") as server, asyncio.timeout(20):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await doctor.look(Endpoints(url=url, vault_addr="", token="t"))
+    assert (found[-1].verdict, found[-1].what[-12:]) == ("bad", "within 0.5 s")
+
+
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])
 @pytest.mark.parametrize("name", ["a page to sign in", "another address"])
 async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:

@@ -76,7 +76,7 @@ class Client:
             **fields: the job, see `JobFields`.
 
         Raises:
-            ConfigError: a field is wrong.
+            ConfigError: a field is wrong, or `wrap_ttl` is.
             VaultError: Vault cannot be reached, or refuses. Nothing has been submitted.
             ApiError: Stint refuses, or it is `doubtful` whether the job was submitted.
         """

@@ -1,12 +1,13 @@
 """Looks at Stint's API, and at what it knows of runners and queues."""
 
+import asyncio
 from collections.abc import Mapping
 from shlex import quote
 from typing import Any, Final
 
 import httpx
 
-from stint.cli.doctor.finding import Finding, bad, clock, clock_at, ok, warn, words
+from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, warn, words
 from stint.cli.settings import without_login
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.client.rest.answers import parsed
@@ -22,12 +23,14 @@ async def look(where: Endpoints) -> list[Finding]:
     """Whether the API can do its work and accepts the token, and whether queues can continue."""
     url = without_login(where.url)
     try:
-        async with http_client(where) as http:
+        async with asyncio.timeout(WITHIN), http_client(where) as http:
             answer = await http.get("/readyz")
             health = await http.get("/v1/api/health")
             listed = await http.get("/v1/api/runner")
     except ConfigError as error:
         return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
+    except TimeoutError:
+        return [bad("api", f"{url} has not answered within {WITHIN:g} s", MEND)]
     except httpx.HTTPError as error:
         return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
     if not answer.is_success:
@@ -48,11 +51,13 @@ def _runners(figures: Mapping[str, Any]) -> list[Finding]:
 
 async def _queues(where: Endpoints) -> list[Finding]:
     try:
-        async with Client.connect(where, patience=0) as stint:
+        async with asyncio.timeout(WITHIN), Client.connect(where, patience=0) as stint:
             queues = await stint.queues()
     except ApiRefusedError as error:
         mend = "Use a token with the policy stint-client, or policies on its queues: `vault token lookup`."
         return [bad("permissions", error.sentence, mend)]
+    except TimeoutError:
+        return [bad("queues", f"the API has not listed them within {WITHIN:g} s", "Look at the API's log.")]
     except StintError as error:
         return [bad("queues", error.sentence, "Look at the API's log.")]
     found = [ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")]

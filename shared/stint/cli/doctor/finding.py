@@ -13,6 +13,8 @@ from stint.core.view import parse_time
 Verdict = Literal["ok", "warn", "bad", "skipped"]
 """Works; works, but not for long or not as it should; does not work; there was nothing to look at."""
 
+WITHIN: Final = 5.0
+"""Seconds for the answers of a server."""
 SKEW: Final = 2.0
 """Seconds between two clocks that nobody notices; a `Date` has no fractions."""
 

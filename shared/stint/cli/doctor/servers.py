@@ -8,13 +8,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from stint.cli.doctor.finding import Finding, bad, clock_at, ok, skipped, warn, words
+from stint.cli.doctor.finding import WITHIN, Finding, bad, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
 
-WITHIN: Final = 5.0
-"""Seconds for an answer."""
 NATS: Final = (2, 12)
 """The first version that has all that Stint uses."""
 _SOCKET: Final = "/var/run/docker.sock"

@@ -8,8 +8,9 @@ import httpx
 from stint.cli.doctor.finding import Finding, bad, clock, ok, warn, words
 from stint.cli.settings import without_login
 from stint.client import Endpoints
-from stint.core.errors import StintError, VaultDeniedError
+from stint.core.errors import ConfigError, StintError, VaultDeniedError
 from stint.vault.client import Vault
+from stint.vault.hvac_adapter import check_address
 from stint.vault.policies import CLIENT, queue_path
 
 _STATES: Final[Mapping[int, tuple[str, str]]] = {
@@ -23,11 +24,14 @@ _SHORT: Final = 600.0
 async def look(where: Endpoints, queue: str | None) -> list[Finding]:
     """Whether Vault answers, and whether the token may do what `stint run` does; in one queue, if that is given."""
     url = without_login(where.vault_addr)
+    mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
     try:
+        address = check_address(where.vault_addr)
         async with httpx.AsyncClient(verify=where.vault_cacert or True, timeout=10) as http:
-            answer = await http.get(f"{where.vault_addr}/v1/sys/health?standbyok=true&perfstandbyok=true")
+            answer = await http.get(f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true")
+    except ConfigError as error:
+        return [bad("vault", error.sentence, mend)]
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
         return [bad("vault", f"{url} is not reachable: {words(error)}.", mend)]
     if answer.status_code in _STATES:
         state, mend = _STATES[answer.status_code]

@@ -20,7 +20,7 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 class Sealer(Protocol):
-    """What a client asks of Vault. Each method may raise VaultError."""
+    """What a client asks of Vault. Each method may raise VaultError, or ConfigError if `wrap_ttl` is none."""
 
     async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
         """Seal a job for the runners; returns the fields of the submission that carry it."""

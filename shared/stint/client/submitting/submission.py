@@ -1,12 +1,13 @@
 """The client's calls to Vault, which keep others between it and the runner from reading or replaying a job."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from stint.client.options import Endpoints
 from stint.core.codec import encode
-from stint.core.errors import VaultDeniedError, VaultRefusedError
+from stint.core.errors import ConfigError, VaultDeniedError, VaultRefusedError
 from stint.core.submission.payload import JobPayload
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
@@ -18,6 +19,10 @@ CUBBYHOLE_MAX_BYTES: Final = 512 * 1024
 
 _COURIER_TTL: Final = "10m"
 """Time to live of the token that hands over the payload; it is used once, within one request."""
+
+
+_DURATION: Final = re.compile(r"(?=.*[1-9])([0-9]+d?|([0-9]+(\.[0-9]+)?[hms])+)")
+"""Seconds, days, or what Go reads as a duration. Not 0."""
 
 
 @contextmanager
@@ -57,7 +62,14 @@ async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl
 
 
 async def wrapped_secret_id(vault: Vault, token: str, *, role: str, wrap_ttl: str) -> str:
-    """Request a wrapping token for one secret id of the role, valid for `wrap_ttl`."""
+    """Request a wrapping token for one secret id of the role, valid for `wrap_ttl`.
+
+    Raises:
+        ConfigError: that is no duration, or none at all: Vault would wrap nothing.
+        VaultError: of any kind.
+    """
+    if not _DURATION.fullmatch(wrap_ttl):
+        raise ConfigError(f"wrap_ttl: {wrap_ttl!r} is not a duration of Vault, such as 24h, 90m or 7d.")
     name = check_path(role)
     answer = await vault.call(
         token, lambda client: client.auth.approle.generate_secret_id(role_name=name, wrap_ttl=wrap_ttl)
