@@ -223,4 +223,6 @@ def test_what_is_shown_can_be_typed_also_where_a_shell_does_not_find_stint(
     monkeypatch.setenv("PATH", scripts if known else "/nonexistent")
     _say_ready("http://127.0.0.1:1", Path("/stint.env"), Path("/log"))
     path = "" if known else f"; PATH={scripts}:$PATH"
-    assert f"\n  set -a; . /stint.env; set +a{path}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"\n  set -a; . /stint.env; set +a{path}\n" in said
+    assert "TOKEN" not in said, "whoever lists processes would see it"

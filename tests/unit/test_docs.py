@@ -91,6 +91,13 @@ def broken_links(path: Path, text: str) -> Iterator[str]:
             yield link
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_command_shows_a_secret_to_whoever_lists_processes(path: Path) -> None:
+    shown = re.compile(r"""-H *["']X-\w+-Token|-d *["'].*(token|secret_id)\b""")
+    commands = "\n".join(blocks(text_of(path), "sh", "bash"))
+    assert [found[0] for found in shown.finditer(commands)] == []
+
+
 # --- drawn from the code ------------------------------------------------------------------------------------------
 
 

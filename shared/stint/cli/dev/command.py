@@ -66,7 +66,7 @@ In another shell:
 
   set -a; . {env_file}; set +a{path}
   stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
-  curl -s -H "X-Auth-Token: $STINT_TOKEN" $STINT_URL/v1/api/job
+  stint ls
 
 Logs are in {logs_folder}. Ctrl-C stops everything.""")
 
