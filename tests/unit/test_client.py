@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from stint.cli.jobs import ends
+from stint.cli.jobs.receipt import _verify as _verify_output
 from stint.cli.jobs.run import Narrator, show
 from stint.client import (
     ApiUnreachableError,
@@ -308,6 +309,13 @@ async def test_a_job_that_is_deleted_while_it_waits_is_said_to_be_so() -> None:
     shown = Shown()
     result = await shown.follow(end(**deleted))
     assert (result.exit_code, shown.text.getvalue()) == (1, "stint: The job was deleted.\n")
+
+
+async def test_a_proof_says_that_output_was_dropped() -> None:
+    told = [output(b"one"), ended(b"one"), end(output_bytes=3, output_truncated=True, node_uuid="r")]
+    proven, said = await _verify_output(JobHandle(Stream(*told), JOB_ID))
+    assert proven
+    assert said == "3 bytes in order, as r recorded. The job wrote more: what was beyond the limit was dropped."
 
 
 async def test_a_failed_job_says_why_and_what_it_wrote_last() -> None:

@@ -39,6 +39,7 @@ ENDS = {
     "ran": (SUBMITTED, STARTED, LAUNCHED, ENDED),
     "lost": (SUBMITTED, STARTED, with_fields(events.ended("unknown", "lost"), output_complete=False)),
     "killed in its queue": (SUBMITTED, events.kill_requested(), events.ended("failed", "killed")),
+    "wrote too much": (SUBMITTED, STARTED, LAUNCHED, with_fields(ENDED, output_truncated=True)),
     "rejected": (SUBMITTED, events.rejected()),
 }
 
@@ -137,6 +138,7 @@ def test_each_end_has_a_receipt_that_says_whether_the_output_is_complete(name: s
     said = list(lines(found))
     assert said[0].startswith("Genuine: the receipt of job 000000000000000000000000, signed by version 1")
     assert (said[-1] == "The output is not known to be complete.") is (name == "lost")
+    assert (said[-1] == "The job wrote more: what was beyond the limit was dropped.") is (name == "wrote too much")
 
 
 def test_every_changed_byte_is_found() -> None:

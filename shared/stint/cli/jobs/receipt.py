@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,6 +19,8 @@ from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import is_job_id
 
 app = typer.Typer(add_completion=False)
+
+_TRUNCATED: Final = "The job wrote more: what was beyond the limit was dropped."
 
 
 @app.command(no_args_is_help=True)
@@ -83,6 +85,8 @@ async def _verify(job: JobHandle) -> tuple[bool, str]:
         return False, error.sentence
     if not result.output_complete:
         return False, f"{result.output_bytes} bytes; its runner did not record that they are all."
+    if result.output_truncated:
+        return True, f"{result.output_bytes} bytes in order, as {result.runner} recorded. {_TRUNCATED}"
     return True, f"{result.output_bytes} bytes, all of them and in order, as {result.runner} recorded."
 
 
@@ -126,6 +130,8 @@ def lines(genuine: Receipt) -> Iterator[str]:
     yield f"output      {output.bytes} bytes in {output.chunks} chunks, digest {output.digest or 'none'}"
     if not output.complete:
         yield "The output is not known to be complete."
+    if output.truncated:
+        yield _TRUNCATED
 
 
 def _asked(asked: Asked) -> str:
