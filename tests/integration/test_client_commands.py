@@ -258,6 +258,9 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
         ("[profiles.a]\ntoken_file = '~nobody-of-this-name/x'\n", "~nobody-of-this-name/x cannot be read"),
         ("profiles = 1\n", "a profile is a table"),
         ("[profiles]\na = 1\n", "a profile is a table"),
+        ("url = 'http://a'\n[profiles.a]\n", "can set profile, but not url"),
+        ("[profile.a]\nurl = 'http://a'\n", "a table, [profiles.NAME]"),
+        ("[profiles.a]\ntoken_file = '/dev/null'\n", "STINT_TOKEN_FILE: /dev/null is empty"),
     ],
 )
 async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:

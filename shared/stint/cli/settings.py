@@ -47,10 +47,10 @@ class Found(dict[str, str]):
 
 
 def settings(url: str = "", profile: str = "") -> Found:
-    """All settings. An option counts before a profile that was asked for, then come the environment and the file's own.
+    """All settings. An option counts first, then a profile that was asked for, the environment, the file's own profile.
 
     Raises:
-        ConfigError: the file or the token's file cannot be read, or there is no such profile.
+        ConfigError: the file or the token's file cannot be read or is wrong, or there is no such profile.
     """
     found, path = Found(), settings_file()
     found.take({"STINT_URL": url}, "--url")
@@ -103,14 +103,16 @@ def _token_in(found: Mapping[str, str]) -> bool:
 def _find_token(found: Found) -> None:
     """Read the token's file, or the one that `stint login` and `vault login` write."""
     if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
-        found.take({"STINT_TOKEN": _read(Path(name)).strip()}, name)
+        if not (token := _read(Path(name)).strip()):
+            raise ConfigError(f"STINT_TOKEN_FILE: {name} is empty.")
+        found.take({"STINT_TOKEN": token}, name)
     left = token_file()
     if not _token_in(found) and is_there(left):
         found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))
 
 
 def _profile(path: Path, name: str) -> Mapping[str, str]:
-    """A profile, or what the file sets outside of its profiles and the one that it names."""
+    """A profile, or the one that the file names; empty if it names none."""
     import tomllib  # noqa: PLC0415 - only for those who have the file
 
     try:
@@ -120,7 +122,14 @@ def _profile(path: Path, name: str) -> Mapping[str, str]:
     profiles = written.pop("profiles", {})
     if not (isinstance(profiles, dict) and all(isinstance(profile, dict) for profile in profiles.values())):
         raise ConfigError(f"{path}: a profile is a table, [profiles.NAME].")
-    name = name or str(written.pop("profile", ""))
+    named = written.pop("profile", "")
+    if not isinstance(named, str):
+        raise ConfigError(f"{path}: profile is the name of a profile, which itself is a table, [profiles.NAME].")
+    if written:
+        raise ConfigError(
+            f"{path}: outside of [profiles.NAME] it can set profile, but not {', '.join(sorted(written))}."
+        )
+    name = name or named
     if name and name not in profiles:
         raise ConfigError(f"{path} has no profile {name}.")
     return {NAMES[key]: value for key, value in _checked(path, profiles[name] if name else {}).items()}
