@@ -144,6 +144,13 @@ async def test_a_board_fits_its_terminal_also_when_that_is_resized(scene: Scene,
         assert (first, words[0], words[2:]) == ("1", "QUEUE", ["RUNNER", RUNNER, "ID", *of_jobs]), "no line is wrapped"
 
 
+async def test_a_board_on_a_terminal_that_cannot_move_its_cursor_is_printed_once(scene: Scene) -> None:
+    async with scene.bench.terminal("top", columns=120, TERM="dumb") as shown:
+        assert await shown.ended() == 0
+    assert scene.queue in shown.shown
+    assert "\x1b" not in shown.shown
+
+
 async def test_a_narrow_board_says_in_a_whole_sentence_why_it_is_empty(scene: Scene) -> None:
     nowhere = {"STINT_URL": f"http://127.0.0.1:{free_port()}"}
     said = (await scene.bench.command("queues", settings=nowhere)).err.removeprefix("stint: ")

@@ -23,7 +23,7 @@ from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import as_json, show, show_change
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment
-from stint.client import Client, Fact, JobChange, JobEvent, JobHandle, JobInfo, JobResult
+from stint.client import Client, Fact, JobChange, JobEvent, JobHandle, JobInfo, JobResult, QueueInfo
 from stint.core.errors import ConfigError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -131,6 +131,13 @@ def _told_by_the_narrator(text: str) -> None:
 def _reported(text: str) -> None:
     with pytest.raises(typer.Exit), reported("stint"):
         raise ConfigError(text)
+
+
+def test_a_board_that_has_no_room_for_all_queues_shows_the_held_and_the_running_ones() -> None:
+    held, running = QueueInfo(name="stuck", held=True), QueueInfo(name="busy", running="0" * 24)
+    queues = [*(QueueInfo(name=f"long-{number}", depth=9) for number in range(20)), running, held]
+    shown = lines(Board(queues, (), (), {}), width=80, height=15)
+    assert [line.split()[0] for line in shown[2:6]] == ["QUEUE", "stuck", "busy", "long-0"]
 
 
 SHOWN: Sequence[Callable[[str], None]] = (

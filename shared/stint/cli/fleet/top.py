@@ -1,6 +1,7 @@
 """`stint top`: a board of what waits, what runs, and who runs it."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,13 +43,13 @@ class Board(msgspec.Struct, frozen=True):
 async def top(
     stint: Client,
     interval: Annotated[float, typer.Option(min=1, help="Seconds after which it looks anew, if no job changed.")] = 5,
-    once: Annotated[bool, typer.Option("--once", help="Print the board once, as in a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the board once, as in a pipe or with TERM=dumb.")] = False,
 ) -> None:
     """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C.
 
     Example: `stint top --once`
     """
-    if sys.stdout.isatty() and not once:
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not once:
         raise typer.Exit(await _live(stint, interval))
     for line in lines(await look(stint), width=None, height=None):
         typer.echo(line)
@@ -117,10 +118,12 @@ async def look(stint: Client) -> Board:
 
 
 def lines(board: Board, *, width: int | None, height: int | None) -> list[str]:
-    """The board; queues that need somebody come first, and each table has a third of the height."""
+    """The board; held queues come first, then those that run a job, and each table has a third of the height."""
     counts = "  ".join(f"{count} {status}" for status, count in board.counts.items() if count)
     room = None if height is None else max((height - 6) // 3, 2)
-    urgent = sorted(board.queues, key=lambda queue: (not queue.held, queue.paused is None, -queue.depth))
+    urgent = sorted(
+        board.queues, key=lambda queue: (not queue.held, not queue.running, queue.paused is None, -queue.depth)
+    )
     tables = (
         table(urgent[:room], QUEUES, width=width),
         table(board.runners[:room], RUNNERS, width=width),
