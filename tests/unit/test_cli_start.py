@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app, convert_sparingly
 from stint.cli.jobs.ls import StatusName
+from stint.cli.jobs.options import JobOptions
 from stint.core.job import State
 
 HEAVY = ("pydantic", "rich.console", "hvac", "nacl", "aiohttp", "nats", "tarfile", "importlib.metadata", "httpx._main")
@@ -88,6 +89,27 @@ def test_files_that_this_user_may_not_even_look_for_are_not_there(arguments: str
     unfit = f"/{'x' * 5000}"
     result = CliRunner().invoke(app, arguments.format(unfit).split(), env={"HOME": unfit, "STINT_TOKEN": ""})
     assert (result.exit_code, said in result.output) == (code, True), result.output[-500:]
+
+
+@pytest.mark.parametrize(("option", "mark"), [("--env-vars", "="), ("-secret-refs", "@")])
+@pytest.mark.parametrize("value", ["sEcReT", "{}sEcReT"])
+def test_values_in_gostints_lists_are_checked_and_not_repeated(option: str, mark: str, value: str) -> None:
+    listed = f'["A{mark}1", "{value.format(mark)}"]'
+    result = CliRunner().invoke(app, ["submit", "--image", "busybox", option, listed], env={"COLUMNS": "200"})
+    assert (result.exit_code, f"A value must have the form NAME{mark}" in result.output) == (2, True), result.output
+    assert "sEcReT" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, (9, 0.5, 3)), ({"timeout": 0, "cpus": 0, "pids": 0}, (0, 0, 0))]
+)
+def test_a_limit_of_0_takes_back_that_of_a_file(
+    tmp_path: Path, options: dict[str, int], expected: tuple[float, ...]
+) -> None:
+    file = tmp_path / "job.json"
+    file.write_text('{"container_image": "busybox", "timeout": 9, "cpus": 0.5, "pids": 3}')
+    job = JobOptions(job_json=str(file), **options).payload()  # type: ignore[arg-type]
+    assert (job.timeout, job.cpus, job.pids) == expected
 
 
 def test_without_docstrings_nothing_starts() -> None:

@@ -90,6 +90,7 @@ _NAMES: Final = {
     "secrets": "secret_refs",
 }
 """The payload's names of fields that have another one here."""
+_LIMITS: Final = ("timeout", "cpus", "pids")
 _PARAMETERS: Final = {"queue": "qname", "text": "q"}
 """The same for the parameters of lists."""
 
@@ -106,6 +107,8 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
         raise ConfigError(f"A job has no field {', '.join(unknown)}.")
     if any(not name or "=" in name for name in fields.get("env", {})):
         raise ConfigError("The name of an environment variable is not empty, and contains no =.")
+    # A limit of 0 that is given takes back that of the base: it is no unset field, for which `merge` would take it.
+    base = msgspec.structs.replace(base, **{name: 0 for name in _LIMITS if name in given})
     values = {_NAMES.get(name, name): value for name, value in given.items()}
     values["qname"] = normalise_queue_name(queue or base.qname)
     values["env_vars"] = [*base.env_vars, *(f"{name}={value}" for name, value in fields.get("env", {}).items())]

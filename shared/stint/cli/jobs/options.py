@@ -19,6 +19,8 @@ from stint.process.env_file import read_variables
 
 Words = list[str] | None
 STDIN: Final = "-"
+_NOT_GIVEN: Final[tuple[object, ...]] = (None, "", [])
+"""Values of options that were not given. 0 is none of them: it takes back what --job-json limits."""
 
 
 def _named_by(mark: str) -> Callable[[Words], Words]:
@@ -37,6 +39,17 @@ def _list(value: str) -> str:
     if value:
         _words(value)
     return value
+
+
+def _list_named_by(mark: str) -> Callable[[str], str]:
+    """Check a list in GoStint's form, and its values. As above."""
+    check = _named_by(mark)
+
+    def check_list(value: str) -> str:
+        check(_words(value or "[]"))
+        return value
+
+    return check_list
 
 
 def _words(text: str) -> list[str]:
@@ -70,8 +83,8 @@ class _GoStintOptions:
     cont_on_warnings_gostint: Annotated[bool, _gostint("-cont-on-warnings")] = False
     run: Annotated[str, _gostint("--run", "-run", callback=_list)] = ""
     entrypoint_list: Annotated[str, _gostint("-entrypoint", callback=_list)] = ""
-    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list)] = ""
-    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list)] = ""
+    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list_named_by("="))] = ""
+    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_named_by("@"))] = ""
 
 
 @dataclass(kw_only=True)
@@ -107,10 +120,10 @@ class JobOptions(_GoStintOptions):
         SecretFileType, typer.Option(case_sensitive=False, help="Format of the secrets file. Default: yaml.")
     ] = None
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds that it may run.", show_default=False)] = 0
-    cpus: Annotated[float, typer.Option(min=0, help="Processors, such as 0.5.", show_default=False)] = 0
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds that it may run.")] = None
+    cpus: Annotated[float | None, typer.Option(min=0, help="Processors, such as 0.5.")] = None
     memory: Annotated[str, typer.Option(help="Bytes, or a number with k, m, g or t.")] = ""
-    pids: Annotated[int, typer.Option(min=0, help="Processes and threads at a time.", show_default=False)] = 0
+    pids: Annotated[int | None, typer.Option(min=0, help="Processes and threads at a time.")] = None
     network: Annotated[Literal["bridge", "none"] | None, typer.Option(help="The container's network.")] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Make the container's root read-only.")] = False
     mask_secrets: Annotated[bool, typer.Option("--mask-secrets", help="Mask the secrets' values in its output.")] = (
@@ -136,7 +149,7 @@ class JobOptions(_GoStintOptions):
 
     def payload(self) -> JobPayload:
         """The job. Reads files and standard input. Raises ConfigError if that fails, or if a field is wrong."""
-        given = {name: value for name in JobFields.__annotations__ if (value := self._either(name))}
+        given = {name: value for name in JobFields.__annotations__ if (value := self._either(name)) not in _NOT_GIVEN}
         content = self._either("content")
         fields = given | {
             "run": self.command or _words(self.run or "[]"),
@@ -149,7 +162,8 @@ class JobOptions(_GoStintOptions):
 
     def _either(self, name: str) -> Any:
         """An option, which GoStint's client may spell otherwise."""
-        return getattr(self, name, None) or getattr(self, f"{name}_gostint", None)
+        value = getattr(self, name, None)
+        return value or getattr(self, f"{name}_gostint", value)
 
 
 @dataclass(kw_only=True)
