@@ -1,8 +1,9 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,8 @@ from tests.support.api_bench import BODY, secret
 from tests.support.api_bench import Api as Own
 from tests.support.ports import free_port
 from tests.support.servers import OpenBao
+from tests.support.terminals import command
+from tests.support.vault_bench import ROLE
 
 
 @dataclass
@@ -116,6 +119,18 @@ async def test_at_last_it_gives_up(where: Endpoints) -> None:
         with pytest.raises(ApiUnreachableError, match="It is not known whether the job was submitted"):
             await api.submit(job())
     assert len(proxy.keys) == 6
+
+
+@pytest.mark.parametrize("name", [("submit",), ("run", "--detach")])
+async def test_a_command_says_that_it_asks_again(where: Endpoints, tmp_path: Path, name: Sequence[str]) -> None:
+    async with Proxy(where.url, ["cut", "cut"]).running() as proxy:
+        environ = {"STINT_URL": proxy.url, "STINT_TOKEN": where.token, "STINT_ROLE": ROLE, "HOME": str(tmp_path)}
+        environ["VAULT_ADDR"] = where.vault_addr
+        ended = await command(environ, *name, "--queue", secret().lower(), "--image", "busybox")
+    assert (ended.code, len(ended.out), len(proxy.keys)) == (0, 25, 3)
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"stint: Stint at {proxy.url} is not reachable (")
+    assert line.endswith(" The request is repeated.")
 
 
 async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(

@@ -11,7 +11,7 @@ import typer
 
 from stint.cli import settings
 from stint.cli.completing import job_ids
-from stint.cli.errors import reported
+from stint.cli.errors import reported, say
 from stint.cli.listing import first
 from stint.cli.options import as_command
 from stint.client import Client, Endpoints, JobHandle
@@ -56,7 +56,7 @@ def call(
     """Do the work with a client, which tries nothing twice: a person waits. Errors are printed and end the command."""
 
     async def connected() -> T:
-        async with Client.connect(where or settings.where(url, profile), patience=0) as stint:
+        async with Client.connect(where or settings.where(url, profile), patience=0, say=say) as stint:
             return await work(stint)
 
     with reported("stint", usage=(ConfigError, InvalidJobIdError, InvalidQueueNameError)):

@@ -36,6 +36,11 @@ def reported(command: str, *, usage: Errors = ConfigError, code: int = UNREACHAB
         raise typer.Exit(USAGE if isinstance(error, usage) else code) from None
 
 
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(f"stint: {sentences(text)}", err=True)
+
+
 class MissingExtraError(ConfigError):
     """An extra of stint-jobs is not installed."""
 

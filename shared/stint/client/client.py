@@ -13,7 +13,7 @@ from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
-from stint.client.rest.api import JOBS, Api
+from stint.client.rest.api import JOBS, Api, Say, silent
 from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
@@ -42,15 +42,18 @@ class Client:
         self._sealer = sealer
 
     @classmethod
-    def connect(cls, where: Endpoints, *, patience: float = PATIENCE) -> Self:
+    def connect(cls, where: Endpoints, *, patience: float = PATIENCE, say: Say = silent) -> Self:
         """A client of the Stint and the Vault at these addresses.
 
-        `patience`: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
+        Args:
+            where: the addresses, and the token.
+            patience: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
+            say: is told for each submission that is repeated, once and in a sentence.
 
         Raises:
             ConfigError: the address, the token or the CA bundle is wrong.
         """
-        return cls(Api.connect(where, patience=patience), SealedByVault(where))
+        return cls(Api.connect(where, patience=patience, say=say), SealedByVault(where))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, patience: float = PATIENCE) -> Self:

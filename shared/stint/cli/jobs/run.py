@@ -87,7 +87,7 @@ async def run_job(
 ) -> int:
     """Run a job to its end; returns the exit code: the job's own, 1 if it failed without one, or 2, 125, 130 or 143."""
     try:
-        async with Client.connect(where) as stint:
+        async with Client.connect(where, say=interrupts.say) as stint:
             return await interrupts.around(_run(job, options, stint, interrupts, write))
     except StintError as error:
         interrupts.say(error.sentence)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
@@ -25,6 +25,13 @@ LONGEST_PAUSE: Final = 5.0
 
 JOBS: Final = "/v1/api/job"
 _KEY: Final = re.compile(r"[ -~]{1,255}")
+
+
+Say = Callable[[str], None]
+
+
+def silent(_sentence: str) -> None:
+    """Tell nobody."""
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
@@ -61,19 +68,25 @@ class Api:
     answered with an error.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, patience: float = 0.0) -> None:
-        """`patience`: seconds for which requests that are safe to repeat are repeated while Stint is unavailable."""
+    def __init__(self, http: httpx.AsyncClient, *, patience: float = 0.0, say: Say = silent) -> None:
+        """Usually `connect` makes it."""
         self._http = http
+        self._say = say
         self.patience = patience
 
     @classmethod
-    def connect(cls, where: Endpoints, *, patience: float = 0.0) -> Self:
+    def connect(cls, where: Endpoints, *, patience: float = 0.0, say: Say = silent) -> Self:
         """A connection that verifies certificates, and follows no redirects, which would disclose the token.
+
+        Args:
+            where: the address, and the token.
+            patience: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
+            say: is told for each submission that is repeated, once and in a sentence.
 
         Raises:
             ConfigError: the address, the token or the CA bundle is wrong.
         """
-        return cls(http_client(where), patience=patience)
+        return cls(http_client(where), patience=patience, say=say)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,13 +111,15 @@ class Api:
             try:
                 return await self._submit(path, fields, headers)
             except ApiError as error:
-                doubtful = doubtful or error.doubtful
-                if not doubtful:
+                if not (doubtful or error.doubtful):
                     raise
                 again = error.doubtful or isinstance(error, ApiUnreachableError)
                 pause = next(pauses, None) if again else None
                 if pause is None:
                     raise in_doubt(error) from None
+                if not doubtful:
+                    self._say(f"{error.sentence} The request is repeated.")
+                doubtful = True
             await asyncio.sleep(pause)
 
     async def _submit(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
