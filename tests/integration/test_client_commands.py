@@ -217,7 +217,7 @@ async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> Non
 
 async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
-    async with bench.terminal("events", "-f", "--queue", queue, NO_COLOR="1") as shown:
+    async with bench.terminal("events", "--queue", queue, NO_COLOR="1") as shown:
 
         async def told() -> bool:
             """Changes that come before the stream begins are not told."""

@@ -52,7 +52,7 @@ class Scene(NamedTuple):
             "logs": ("-f", self.running),
             # What it says of the first shows that it waits for the second.
             "wait": (self.ended, self.running),
-            "events": ("-f", "--queue", self.queue),
+            "events": ("--queue", self.queue),
             "ls": ("--queue", self.queue),
             "audit": ("--queue", self.queue),
             "pause": (self.queue, "--reason", "a test"),

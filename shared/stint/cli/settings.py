@@ -29,7 +29,8 @@ NAMES: Final = {
     "nats_url": "STINT_NATS_URL",
 }
 """What a profile can set, and the variables that set the same."""
-_TOKENS: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
+TOKENS: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
+"""What gives a token; all count before the file of `stint login`."""
 
 
 class Found(dict[str, str]):
@@ -58,7 +59,7 @@ def settings(url: str = "", profile: str = "") -> Found:
     if wanted:
         found.take(_profile(path, wanted), f"profile {wanted}")
     # One of several ways to give a token: a second one from further behind must not replace the first.
-    known = {*NAMES.values()} if _token_in(found) else {*NAMES.values(), *_TOKENS}
+    known = {*NAMES.values()} if _token_in(found) else {*NAMES.values(), *TOKENS}
     found.take({name: value for name, value in os.environ.items() if name in known}, "environment")
     found.take({"STINT_NATS_URL": os.environ.get("NATS_URL", "")}, "environment")
     if not wanted and is_there(path):
@@ -97,7 +98,7 @@ def is_there(path: Path) -> bool:
 
 
 def _token_in(found: Mapping[str, str]) -> bool:
-    return any(name in found for name in _TOKENS)
+    return any(name in found for name in TOKENS)
 
 
 def _find_token(found: Found) -> None:

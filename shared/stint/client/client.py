@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 
 PATIENCE: Final = 10.0
 """Seconds for which a request that is safe to repeat is repeated while Stint is unavailable."""
-_CONFLICT: Final = 409
 PAGE: Final = 100
 """How many of a list are asked for at a time, as many as the API gives."""
 
@@ -101,7 +101,7 @@ class Client:
         try:
             return self.job(await self._api.submit(fields, key=key, path=path))
         except ApiRefusedError as error:
-            if not key or error.code != _CONFLICT or not error.job_id:
+            if not key or error.code != HTTPStatus.CONFLICT or not error.job_id:
                 raise
             # Each time a job is sealed it is another request, so that the API cannot tell that it is the same job.
             first = self.job(error.job_id)

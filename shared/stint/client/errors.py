@@ -1,11 +1,8 @@
 """How the client library fails. Errors of Vault are those of `stint.core.errors`."""
 
-from typing import Final
+from http import HTTPStatus
 
 from stint.core.errors import StintError
-
-_TOO_MANY: Final = 429
-_SERVER_ERROR: Final = 500
 
 
 class ApiError(StintError):
@@ -38,7 +35,7 @@ class ApiRefusedError(ApiError):
         super().__init__(sentence, doubtful=doubtful)
         self.code = code
         self.job_id = job_id
-        self.temporary = code >= _SERVER_ERROR or code == _TOO_MANY
+        self.temporary = code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
 
 
 class UnexpectedAnswerError(ApiError):

@@ -27,7 +27,6 @@ async def events(
     status: Annotated[
         StatusName | None, typer.Option(help="Only jobs that have this status, or had it before.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", hidden=True)] = True,  # noqa: ARG001 - it always does
     form: Form = "table",
 ) -> None:
     """Show the changes of all jobs as they come, until Ctrl-C. A broken connection is made again.

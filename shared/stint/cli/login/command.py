@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,15 +16,12 @@ from stint.cli.errors import TIMED_OUT, reported
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.login.listener import PATH, listening
 from stint.cli.options import taking
-from stint.cli.settings import Found, Profile, settings, token_file
+from stint.cli.settings import TOKENS, Found, Profile, settings, token_file
 from stint.cli.show.terminal import printable
 from stint.client.options import DEFAULT_VAULT
 from stint.core.errors import ConfigError, VaultDeniedError
 from stint.process.env_file import write_private
 from stint.vault import Oidc, Vault, refusal_by_provider
-
-_BEFORE: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
-"""Settings that count before the file."""
 
 app = typer.Typer(add_completion=False)
 
@@ -109,5 +106,5 @@ def _code(answer: Mapping[str, str]) -> str:
 def _told(who: str, ttl: float, path: Path, found: Found) -> str:
     until = f"until {datetime.now(UTC) + timedelta(seconds=ttl):%Y-%m-%d %H:%M} UTC" if ttl else "without an end"
     text = f"Signed in as {printable(who)} {until}. The token is in {path}."
-    before = next((name for name in _BEFORE if found.origin.get(name, str(path)) != str(path)), "")
+    before = next((name for name in TOKENS if found.origin.get(name, str(path)) != str(path)), "")
     return f"{text}\nIt does not count yet: {before} is set ({found.origin[before]})." if before else text

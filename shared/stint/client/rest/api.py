@@ -5,12 +5,13 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import httpx
 import msgspec
 
-from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
+from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
 from stint.client.rest.answers import body_of, in_doubt, is_ours, parsed, refusal, unreachable
 from stint.client.rest.connection import http_client
@@ -43,10 +44,15 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Repeats what is safe to repeat, for `patience` seconds without progress."""
+    """Repeats what is safe to repeat, for `patience` seconds without progress.
+
+    Attributes:
+        doubtful: whether an attempt that failed may have been carried out.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
+        self.doubtful = False
         self.progress()
 
     def progress(self) -> None:
@@ -55,6 +61,7 @@ class Attempts:
 
     async def next(self, failure: ApiError) -> None:
         """Wait until the next attempt. Raises the failure if it will not pass, or has lasted for too long."""
+        self.doubtful = self.doubtful or failure.doubtful
         if not failure.temporary or asyncio.get_running_loop().time() - self._since >= self._patience:
             raise failure
         await asyncio.sleep(self._pause)
@@ -138,17 +145,10 @@ class Api:
 
     async def delete(self, path: str) -> None:
         """Delete something. An attempt whose answer was lost may have done it: what the next does not find is gone."""
-        attempts, doubtful = Attempts(self.patience), False
-        while True:
-            try:
-                body_of(await self._request("DELETE", path))
-            except ApiError as error:
-                if doubtful and isinstance(error, ApiRefusedError) and error.code == httpx.codes.NOT_FOUND:
-                    return
-                doubtful = doubtful or error.doubtful
-                await attempts.next(error)
-            else:
-                return
+        attempts = Attempts(self.patience)
+        answer = await self._repeated("DELETE", path, attempts)
+        if not (attempts.doubtful and answer.status_code == HTTPStatus.NOT_FOUND):
+            body_of(answer)
 
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
@@ -180,8 +180,10 @@ class Api:
         except httpx.HTTPError as error:
             raise unreachable(self._http, error) from None
 
-    async def _repeated(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
-        attempts = Attempts(self.patience)
+    async def _repeated(
+        self, method: str, path: httpx.URL | str, attempts: Attempts | None = None, **options: Any
+    ) -> httpx.Response:
+        attempts = attempts or Attempts(self.patience)
         while True:
             try:
                 answer = await self._request(method, path, **options)
