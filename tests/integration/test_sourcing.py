@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -241,6 +242,29 @@ async def test_a_log_that_was_lost_and_made_anew_is_read_from_its_begin(nats_pro
         await submit(broker)
         await Sourcing(broker).check()
         await until(Stream(broker, WORK).info, lambda info: info["state"]["messages"] == 4)
+
+
+async def test_a_log_that_was_restored_alone_is_read_from_its_begin(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        folder = nats_process.data_dir / "store" / "jetstream" / "$G" / "streams" / EVENTS
+        backup = nats_process.data_dir / "backup"
+        await submit(broker)
+        await nats_process.stop()
+        shutil.copytree(folder, backup)
+        await nats_process.start()
+        await until(partial(broker.connected_within, PATIENCE))
+        for _ in range(3):
+            await submit(broker)
+        await until(Stream(broker, WORK).info, lambda info: info["state"]["last_seq"] == 4)
+        await broker.api(f"STREAM.PURGE.{WORK}")
+        await nats_process.stop()
+        shutil.rmtree(folder)
+        backup.rename(folder)
+        await nats_process.start()
+        await until(partial(broker.connected_within, PATIENCE))
+        await submit(broker)
+        await Sourcing(broker).check()
+        await Load(broker, kept=1000).check()
 
 
 @pytest.fixture(scope="module")

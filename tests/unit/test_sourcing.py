@@ -24,7 +24,7 @@ class Server(Broker):
         self.work: Mapping[str, Any] = {}
         self.stepped_down = 0
         self.settings: list[dict[str, Any]] = []
-        self.last = 0
+        self.last = 7
 
     async def api(self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
         del wait
@@ -110,16 +110,21 @@ async def test_another_number_of_sources_is_logged_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "heard", "settings"),
-    [(3, "2026-01-02T03:04:04Z", [source(5, 1)]), (4, "2026-01-02T03:04:04Z", []), (3, MADE, [])],
-    ids=["another", "as long", "older"],
+    ("last", "looks", "settings"),
+    [
+        (3, work(settings=source(4, 5), active=0), [source(5, 1)]),
+        (4, work(settings=source(4, 5), active=0), []),
+        (6, work(active=0, seq=7), [source(1, 1)]),
+        (6, work(replicas=2, active=0, seq=7), [source(1, 1)]),
+        (6, work(**FAILED, waiting=MOST_WAITING + 1), [source(1, 1)]),
+        (7, work(active=0, seq=7), []),
+    ],
 )
-async def test_a_log_that_is_shorter_and_younger_than_the_last_message_of_work_is_another_one(
-    last: int, heard: str, settings: list[dict[str, Any]]
+async def test_a_log_that_is_shorter_than_what_work_has_received_is_read_from_its_begin(
+    last: int, looks: Mapping[str, Any], settings: list[dict[str, Any]]
 ) -> None:
     server = Server()
-    server.last = last
-    server.work = {**work(settings=source(4, 5), active=0), "state": {"messages": 0, "last_ts": heard}}
+    server.last, server.work = last, looks
     await Sourcing(server).check()
     assert server.settings == settings
 

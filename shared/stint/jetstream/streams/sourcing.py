@@ -9,7 +9,6 @@ import structlog
 
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import event_filter, work_subject
-from stint.core.view import parse_time
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
@@ -56,8 +55,13 @@ def _times(found: Mapping[str, Any]) -> int | None:
     return times if found == source(times, found.get("opt_start_seq", 0)) else None
 
 
-def _start(work: Mapping[str, Any]) -> int:
-    """Where WORK's source begins, by its settings. 0 if they do not say it."""
+def _next(work: Mapping[str, Any]) -> int:
+    """The first sequence of EVENTS that WORK has not received, 0 if that is not known.
+
+    NATS says which one was the last once it has received one from this source. Until then the settings say it.
+    """
+    if heard := int(work["sources"][0].get("seq", 0)):
+        return heard + 1
     return int(work["config"]["sources"][0].get("opt_start_seq", 0))
 
 
@@ -91,9 +95,17 @@ class Sourcing:
         await self._broker.anew(while_connected)
 
     async def check(self) -> None:
-        """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader."""
+        """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader.
+
+        It begins anew if EVENTS ends before what WORK has received: it was restored from a backup, or lost and made
+        anew. WORK would wait until it is as long again.
+        """
         found = await self._found()
         if not self._has_one_source(found):
+            return
+        events = await Stream(self._broker, EVENTS).state()  # only its leader answers
+        if events.last + 1 < _next(found):
+            await self._replace(found, start=1)
             return
         cluster = found.get("cluster") or {}
         several = bool(cluster.get("replicas"))
@@ -101,11 +113,8 @@ class Sourcing:
         before, self._silent = self._silent, silent
         failed = not several and "error" in found["sources"][0]
         if silent and (failed or silent == before):
-            await Stream(self._broker, EVENTS).info()  # only its leader answers
             self._silent = ""
             await (self._ask_for_another_leader(silent) if several else self._connect(found))
-        elif _start(found) > 1:
-            await self._begin_anew(found)
 
     def _has_one_source(self, found: Mapping[str, Any]) -> bool:
         """Whether WORK's settings have the one source that is watched here. Logs it if their number has changed."""
@@ -134,26 +143,15 @@ class Sourcing:
         check(await self._broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}"))
         log.info("the leader of WORK receives nothing from EVENTS, asked it to step down", leader=leader)
 
-    async def _begin_anew(self, found: Mapping[str, Any]) -> None:
-        """Begin at the first submission if EVENTS was lost and made anew: WORK would wait until it is as long again."""
-        events = await Stream(self._broker, EVENTS).state()
-        younger = parse_time(events.created) > parse_time(found["state"]["last_ts"])
-        if younger and events.last + 1 < _start(found):
-            await self._replace(found, start=1)
-
     async def _connect(self, found: Mapping[str, Any]) -> None:
-        """Begin behind the last submission that WORK has received.
-
-        NATS says which one that is once it has received one from this source. Until then it is what the source says.
-        """
-        heard = found["sources"][0].get("seq", 0)
-        if start := heard + 1 if heard else _start(found):
+        """Begin behind the last submission that WORK has received."""
+        if (start := _next(found)) and found["state"]["messages"] <= MOST_WAITING:
             await self._replace(found, start)
 
     async def _replace(self, found: Mapping[str, Any], start: int) -> None:
         """Replace the source in one step, so that there is always one."""
         times = _times(found["config"]["sources"][0])
-        if times is None or found["state"]["messages"] > MOST_WAITING:
+        if times is None:
             return
         self._unanswered = {**found["config"], "sources": [source(times + 1, start)]}
         check(await self._broker.api(f"STREAM.UPDATE.{WORK}", self._unanswered))
