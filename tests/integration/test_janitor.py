@@ -339,6 +339,18 @@ async def test_names_that_are_wildcards_take_nobody_elses_things_along(
     assert set(ids) == {GOES_ON, JOBS[0]}, "what can be named is gone"
 
 
+async def test_a_chunk_whose_name_is_a_wildcard_goes_with_its_payload(broker: Broker) -> None:
+    payloads = JetStreamPayloads(broker)
+    await payloads.put(TOKEN, GOES_ON, b"sealed")
+    last = [(await broker.publish(payload_subject(TOKEN, JOBS[0], wildcard), b"x"))["seq"] for wildcard in "*>"][-1]
+    newest = await payloads.newest(TOKEN, JOBS[0])
+    assert newest is not None
+    assert newest.sequence == last
+    await payloads.purge(TOKEN, JOBS[0], through=last)
+    assert await payloads.places() == {Place(TOKEN, GOES_ON)}
+    assert await held(broker, PAYLOADS) == 1
+
+
 async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -> None:
     """Some were with a reader that died, some nobody had read."""
     feed = EventFeed(broker, PROJECTOR_DURABLE)

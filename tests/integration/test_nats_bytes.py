@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import EVENTS, PAYLOADS
-from stint.core.names.subjects import event_filter
+from stint.core.names.streams import EVENTS, LOGS, PAYLOADS
+from stint.core.names.subjects import event_filter, log_subject, payload_subject
 from stint.core.phase import JobPhase
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamFacts, JetStreamHistory, JetStreamPhases
 from stint.jetstream.streams.stream import Stream
@@ -95,17 +95,21 @@ async def test_subjects_that_are_no_text(broker: Broker, nats_url: str, job_id: 
 async def test_what_no_filter_can_name_goes_once_it_is_old_and_first(broker: Broker, nats_url: str) -> None:
     """Only then: a stream of events lets nobody remove a single message, and what is older is of a job that waits."""
     history, later = JetStreamHistory(broker), datetime.now(UTC) + timedelta(days=1)
-    events, payloads = Stream(broker, EVENTS), Stream(broker, PAYLOADS)
-    for subject in (b"ev.\xff.me.submitted", b"ev.%s.\xff.ended" % JOB.encode(), b"pl.me.\xff.0"):
+    events, others = Stream(broker, EVENTS), [Stream(broker, stream) for stream in (PAYLOADS, LOGS)]
+    for subject in (b"ev.\xff.me.submitted", b"ev.%s.\xff.ended" % JOB.encode(), b"pl.me.\xff.0", b"log.me.\xff"):
         await send(nats_url, subject)
-    await broker.publish(event_filter("submitted", "me", "*"), b"")
+    for wildcard in "*>":
+        await broker.publish(event_filter("submitted", "me", wildcard), b"")
+        await broker.publish(event_filter(wildcard, "me", JOB), b"")
+        await broker.publish(payload_subject("me", wildcard, 0), b"")
+        await broker.publish(log_subject("me", wildcard), b"")
     await happen(broker, JOB, submitted())
     await send(nats_url, b"ev.\xfe.me.submitted")
     await history.forget_unnamed(datetime.now(UTC) - timedelta(days=1))
-    assert [(await stream.state()).first for stream in (events, payloads)] == [1, 1]
+    assert [(await stream.state()).first for stream in (events, *others)] == [1, 1, 1]
     await history.forget_unnamed(later)
-    assert [(await stream.state()).first for stream in (events, payloads)] == [4, 2]
-    assert [sequence_of(message) async for page in events.pages() for message in page] == [4, 5]
+    assert [(await stream.state()).first for stream in (events, *others)] == [7, 4, 4]
+    assert [sequence_of(message) async for page in events.pages() for message in page] == [7, 8]
     await history.forget(JOB, before=later)
     await history.forget_unnamed(later)
     assert [message async for page in events.pages() for message in page] == []

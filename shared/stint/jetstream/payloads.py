@@ -10,7 +10,7 @@ from stint.core.errors import UndecodableError
 from stint.core.names.streams import KEPT, PAYLOADS
 from stint.core.names.subjects import kept_subject, payload_subject
 from stint.jetstream.streams.consistency import ANSWER, across_elections
-from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.stream import ALL, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
@@ -75,7 +75,7 @@ class JetStreamPayloads:
         return b"".join(parts)
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
-        await self._payloads.purge(payload_subject(token, job_id, "*"), through=through)
+        await self._payloads.purge(payload_subject(token, job_id, ALL), through=through)
 
     async def purge_all(self, places: Collection[Place]) -> None:
         if len(places) >= MANY:
@@ -88,13 +88,13 @@ class JetStreamPayloads:
         return await payload_places(self._payloads)
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
-        message = await self._payloads.last(payload_subject(token, job_id, "*"), ANSWER)
+        message = await self._payloads.last(payload_subject(token, job_id, ALL), ANSWER)
         return Stamp(sequence_of(message), time_of(message)) if message else None
 
 
 async def payload_places(payloads: Stream) -> set[Place]:
     """All places that have a payload."""
-    return {place async for places in payloads.places(payload_subject("*", "*", "*")) for place in places}
+    return {place async for places in payloads.places(payload_subject("*", "*", ALL)) for place in places}
 
 
 class JetStreamKept:

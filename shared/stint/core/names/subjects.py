@@ -104,7 +104,10 @@ def unreadable_submission(sequence: int) -> EventAddress:
 
 
 def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "") -> str:
-    """Chunk `number` (from 0) of a job's sealed payload, or a filter over all of its chunks with `*`."""
+    """Chunk `number` (from 0) of a job's sealed payload, or a filter over all of its chunks with `>`.
+
+    `*` does not match a message that somebody has published on the subject `pl.<q>.<job>.>` itself.
+    """
     return f"pl.{token}.{job_id}.{attempt}{number}"
 
 

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Record, Rejected, Submitted
 from stint.core.names.headers import TIME
-from stint.core.names.streams import EVENTS, PAYLOADS, WORK
+from stint.core.names.streams import EVENTS, LOGS, PAYLOADS, WORK
 from stint.core.names.subjects import (
     EventAddress,
     barrier_subject,
@@ -74,6 +74,7 @@ class JetStreamHistory:
         self._events = Stream(broker, EVENTS)
         self._work = Stream(broker, WORK)
         self._payloads = Stream(broker, PAYLOADS)
+        self._output = Stream(broker, LOGS)
 
     async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
         facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
@@ -173,7 +174,7 @@ class JetStreamHistory:
 
     async def forget_unnamed(self, before: datetime) -> None:
         await self._events.purge(barrier_subject("*"))
-        for stream in (self._events, self._payloads):
+        for stream in (self._events, self._payloads, self._output):
             await _purge_unnamed(stream, before)
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
@@ -197,7 +198,7 @@ async def _purge_unnamed(stream: Stream, before: datetime) -> None:
 
 
 def _is_unnamed(message: Msg) -> bool:
-    return not is_literal(*subject_of(message).split(".")[1:3])
+    return not is_literal(*subject_of(message).split(".")[1:])
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
