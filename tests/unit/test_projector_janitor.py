@@ -220,6 +220,42 @@ async def test_each_end_is_looked_at_once_and_only_as_far_as_they_are_due(house:
     assert house.janitor.next_at == house.now + SWEEP_INTERVAL
 
 
+@pytest.mark.parametrize("more", [0, 3])
+async def test_in_a_log_that_was_lost_and_made_anew_jobs_expire_too(house: House, more: int) -> None:
+    """Whether or not it is as long as before by then."""
+    for number in range(3):
+        await house.happen(submitted(), started(), ended(), job_id=f"{number:024x}")
+    house.now += RETENTION
+    await house.janitor.expire()
+    vars(house.log).update(vars(MemoryEventLog(now=lambda: house.now)))
+    for job_id in (OTHER, *(f"{number:024x}" for number in range(10, 10 + more))):
+        await house.store(job_id)
+        await house.happen(submitted(), started(), ended(), job_id=job_id)
+    house.now += SWEEP_INTERVAL
+    await house.janitor.expire()
+    house.now += RETENTION
+    await house.janitor.expire()
+    assert await house.left(OTHER) == "F"
+
+
+async def test_after_an_end_whose_time_was_ahead_each_job_expires_in_its_turn(house: House) -> None:
+    """As after somebody has set the clock of NATS forwards, and back."""
+    for job_id in (JOB, OTHER):
+        await house.store(job_id)
+        await house.happen(submitted(), started(), job_id=job_id)
+    await house.janitor.expire()
+    house.now += timedelta(hours=1)
+    await house.happen(ended())
+    house.now -= timedelta(hours=1)
+    await house.happen(ended(), job_id=OTHER)
+    house.now += RETENTION
+    await house.janitor.expire()
+    assert await house.left() == "VOF"
+    house.now += timedelta(hours=1)
+    await house.janitor.expire()
+    assert (await house.left(), await house.left(OTHER)) == ("F", "F")
+
+
 async def test_a_payload_whose_job_never_came_goes_an_hour_after_its_last_chunk(house: House) -> None:
     """Until then it may be waiting for its job."""
     await house.payloads.put(TOKEN, JOB, b"sealed", attempt="a-")

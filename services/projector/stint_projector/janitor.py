@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Final
 
 from stint.core.errors import NoRoomError
@@ -75,6 +76,7 @@ class _Ends:
         self._kind = kind
         self._since = since
         self._after = 0
+        self._latest = since
         self._page: deque[Fact] = deque()
         self._look_at = since
 
@@ -90,11 +92,17 @@ class _Ends:
             if not self._page:  # an event that comes now is as old as that when the time has come
                 self._look_at = now + min(SWEEP_INTERVAL, now - moment)
                 self._since = now - SWEEP_INTERVAL
-        return [fact for fact in self._page if fact.time <= moment]
+        return list(takewhile(lambda fact: fact.time <= moment, self._page))
 
     async def _read(self) -> None:
-        """Read from a time on, so that the server need not search all that is older for an event of this kind."""
+        """Read from a time on, so that the server need not search all that is older for an event of this kind.
+
+        An event that is younger than all before, and has one of their sequences, is of another log: it was restored
+        from a backup, or made anew.
+        """
         facts = await self._history.facts(self._kind, after=0, since=self._since)
+        if any(fact.sequence <= self._after and fact.time > self._latest for fact in facts):
+            self._after = 0
         if facts and facts[-1].sequence <= self._after:
             facts = await self._history.facts(self._kind, after=self._after, since=self._since)
         self._page.extend(fact for fact in facts if fact.sequence > self._after)
@@ -102,6 +110,7 @@ class _Ends:
     def done(self, facts: Sequence[Fact]) -> None:
         """Continue after these."""
         self._after, self._since = facts[-1].sequence, facts[-1].time
+        self._latest = max(self._latest, *(fact.time for fact in facts))
         for _ in facts:
             self._page.popleft()
 
