@@ -7,13 +7,13 @@ import pytest
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent, Ended
-from stint.core.job import Job, State
+from stint.core.job import Job, State, evolve
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.ports import Outcome, Place, Strays
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
 from stint_projector.auditor import Auditor
-from stint_projector.project import Projector
+from stint_projector.project import Projected, Projector
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
 from tests.unit.test_projector import JOB
@@ -349,3 +349,18 @@ async def test_a_waiting_job_without_a_payload_that_is_in_its_queue_stays(bench:
     bench.sweeper.suspect(Place(TOKEN, JOB))
     await bench.look()
     assert (await bench.state()) is State.QUEUED
+
+
+async def test_a_job_that_is_over_does_not_stay_in_the_list_of_another_queue(bench: Bench) -> None:
+    """Somebody has submitted its id there again, once its view had left no trace any more."""
+    other = queue_token("other")
+    await bench.happen(submitted(), deleted())
+    assert await bench.log.append(other, JOB, submitted("other")) is Outcome.WON
+    ghost = evolve(None, bench.log.records[-1])
+    assert ghost is not None
+    assert await bench.projector.project_all([Projected(ghost, 0)])
+    await Auditor(bench.projector, bench.history, bench.sweeper.suspect).sweep()
+    await bench.look()
+    stored = await bench.projector.views.get(JOB)
+    assert stored is not None
+    assert stored.value is None

@@ -113,6 +113,8 @@ class Sweeper:
         job = await self._log.load(place.job_id)
         if not over and (job is None or job.token != place.token or job.terminal):
             await self._projector.clean_up_place(place)
+            if job and job.token != place.token:  # its view may be that of a submission to this queue
+                await self._projector.rebuild(place.job_id)
             return
         if job is None or job.token != place.token or job.terminal != over:
             return
