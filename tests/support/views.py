@@ -49,9 +49,9 @@ def stored(job: JobView, **changes: object) -> StoredView:
     return StoredView(job_id=job.job_id, revision=1, value=encode(msgspec.structs.replace(job, **changes)))
 
 
-def empty(after: Table | None = None) -> Table:
+def empty() -> Table:
     """A table that is complete."""
-    table = Table(RETENTION, after=after)
+    table = Table(RETENTION)
     table.complete()
     return table
 

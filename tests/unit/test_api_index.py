@@ -23,7 +23,7 @@ from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Counts, Found, Page, Queues, Wanted
 from stint_api.read.listing.table import Table
 from tests.support.views import RETENTION, empty, filled, job_view, stored
-from tests.support.waiting import until
+from tests.support.waiting import meanwhile, until
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ALL = Page(limit=1000)
@@ -145,7 +145,8 @@ def test_pages_are_what_a_walk_finds(
         patch.setattr(table_module, "FEW", few)
         table = filled(*(msgspec.structs.replace(job, submitted=job.submitted[:19] + "Z") for job in jobs))
         numbers = [number for number, name in table.queues(0) if (name in readable) == (how == "shown")]
-        queues = Queues(through=table.last_queue, **{how: msgspec.json.encode(numbers).decode()})
+        through = max((number for number, _ in table.queues(0)), default=0)
+        queues = Queues(through=through, **{how: msgspec.json.encode(numbers).decode()})
         whole = selected(table.find(ALL).jobs, Page(wanted=wanted, limit=1), "".join(readable))
         any_status = Page(wanted=replace(wanted, status=None), limit=1)
         found = list[JobView]()
@@ -167,7 +168,7 @@ def test_pages_are_what_a_walk_finds(
 
 def test_a_queue_that_came_after_the_answer_is_not_shown() -> None:
     table = filled(job_view(1, qname="a"))
-    queues = Queues(through=table.last_queue, hidden="[]")
+    queues = Queues(through=1, hidden="[]")
     table.apply([stored(job_view(2, qname="b"))])
     found = table.find(Page(queues=queues, limit=10))
     assert (found.total, [job.qname for job in found.jobs]) == (1, ["a"])
@@ -191,9 +192,19 @@ def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> No
     assert table.queues(0) == []
     table.apply([stored(job_view(3, qname="b"))])
     assert table.queues(0) == [(3, "b")]
-    later = empty(after=table)
-    later.apply([stored(job_view(3, qname="b"))])
-    assert later.queues(0) == [(4, "b")]
+
+
+async def test_no_number_of_a_queue_is_used_again_when_the_task_was_begun_again() -> None:
+    """It is remembered for some seconds which numbers a caller may see."""
+    views = MemoryViews()
+    index, numbers = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW), list[int]()
+    for revision, qname in enumerate("ab"):
+        await views.put(job_view(1).job_id, encode(job_view(1, qname=qname)), revision=revision, ttl=None)
+        index.ready.clear()
+        async with meanwhile(index.run()):
+            await index.ready.wait()
+            numbers += [number for number, _ in await index.ask(lambda table: table.queues(0))]
+    assert len(set(numbers)) == 2
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,11 @@ _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state no
 class Table(QueueRows):
     """All views. `sequence` is the revision of the last entry that was applied."""
 
-    def __init__(self, retention: timedelta, *, after: "Table | None" = None) -> None:
-        """Ended jobs are shown for `retention`. No queue gets a number that one in the table `after` had."""
+    def __init__(self, retention: timedelta, *, after: int = 0) -> None:
+        """Ended jobs are shown for `retention`. The first queue gets the number behind `after`."""
         super().__init__(TABLES)
         self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
-        self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after,))
         self.sequence = 0
         self._retention = retention // MICROSECOND
         self._unreadable: dict[str, int] = {}
@@ -165,11 +165,6 @@ class Table(QueueRows):
     def _queues(self, condition: str, values: Any) -> Sequence[tuple[int, str]]:
         rows = lists(self._db, "number, name", f"SELECT * FROM queue WHERE {condition}", values)
         return sorted((number, name) for number, name in rows)
-
-    @property
-    def last_queue(self) -> int:
-        """The highest number that a queue has had."""
-        return int(self._one("SELECT seq FROM sqlite_sequence"))
 
     def counts(self) -> Counts:
         """As they stand now."""
