@@ -133,6 +133,22 @@ async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Clien
     assert {status: count for status, count in counts.items() if count} == {"failed": 1}
 
 
+async def test_a_list_comes_in_pages_and_counts_count_every_status(world: World, stint: Client, queue: str) -> None:
+    jobs = [await stint.submit(queue=queue, image="busybox") for _ in range(5)]
+    await world.end(queue, jobs[0].id, b"", 1)
+    await world.project(*(job.id for job in jobs))
+    counted = await until(lambda: stint.counts(queue=queue, status="failed"), lambda counts: len(counts) == 2)
+    assert counted == {"failed": 1, "queued": 4}
+    newest_first = [job.id for job in reversed(jobs)]
+    async with aclosing(stint.jobs(queue=queue, page=2)) as listed:
+        found = [(await anext(listed)).id]
+        await jobs[4].kill()
+        await jobs[4].delete()
+        await world.project(jobs[4].id)
+        found += [job.id async for job in listed]
+    assert found == newest_first
+
+
 async def test_a_job_is_killed_and_deleted(stint: Client, queue: str) -> None:
     job = await stint.submit(queue=queue, image="busybox")
     await job.kill()

@@ -5,12 +5,13 @@ import gc
 import io
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from stint.cli.app import app
-from stint.client import Fact, JobFailedError
+from stint.client import ApiRefusedError, Fact, JobFailedError
 from stint.core.codec import encode
 from stint.testing import Ending, FakeStint
 
@@ -78,6 +79,16 @@ async def test_a_runner_that_drains_starts_nothing() -> None:
         (runner,) = await stint.runners()
         assert (runner.draining, runner.drained_by, runner.running) == (True, "fake", ())
         assert ((await job.info()).status, (await stint.queue("deploys")).served) == ("queued", False)
+
+
+@pytest.mark.parametrize("wanted", [{"held": True}, {"image": "nginx"}, {"text": "nowhere"}])
+async def test_a_filter_that_it_does_not_know_is_refused(wanted: Any) -> None:
+    async with FakeStint().client() as stint:
+        await stint.submit(image="busybox")
+        for asked in (stint.counts(**wanted), anext(stint.jobs(**wanted))):
+            with pytest.raises(ApiRefusedError) as caught:
+                await asked
+            assert caught.value.code == 404
 
 
 async def test_changes_are_resumed_where_they_broke_off() -> None:

@@ -22,6 +22,14 @@ from stint.testing.fake.streams import FakeStreams, shown
 from stint.testing.fake.trail import FakeTrail
 
 _API: Final = "/v1/api/"
+_LIMIT: Final = 10
+_PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
+    "job": frozenset({"qname", "status", "counts", "limit", "cursor"}),
+    "events": frozenset({"qname", "status"}),
+    "audit": frozenset({"qname", "who", "since", "limit"}),
+    "lineage": frozenset({"secret", "version", "outdated", "limit"}),
+}
+"""What it knows of requests for lists and changes."""
 
 
 def _succeed(_job: JobPayload) -> Ending:
@@ -35,7 +43,7 @@ class FakeStint:
     streams, the changes of all jobs, queues that are paused and resumed, and one runner, `fake`, that can be drained.
     What was done is in its audit, by `fake`; the secrets of jobs that it ran are in its lineage; and it signs receipts
     with a key of its own. It does not check tokens, policies, images or secrets; its jobs do not wait for each other;
-    anything else is a 404.
+    anything else is a 404, also other parameters of a list.
     """
 
     def __init__(self, ending: Callable[[JobPayload], Ending | None] = _succeed) -> None:
@@ -75,7 +83,7 @@ class FakeStint:
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         try:
-            found = await self._found(request)
+            found = await self._found(request) if _is_known(request.url) else None
         except IllegalCommandError as error:
             return httpx.Response(HTTPStatus.BAD_REQUEST, json={"error": error.sentence})
         return found or httpx.Response(HTTPStatus.NOT_FOUND, json={"status": "Not Found.", "error": "not found"})
@@ -153,8 +161,17 @@ class FakeStint:
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
         jobs = [shown(job) for job in reversed(await self._jobs.all(wanted_queue(wanted)))]
         found = [job for job in jobs if wanted.get("status", job["status"]) == job["status"]]
-        counts = Counter(job["status"] for job in found)
-        return _json(data=found, skip=0, limit=len(found), total=len(found), counts=counts)
+        numbers = {job_id: number for number, job_id in enumerate(self.submitted)}
+        limit, cursor = int(wanted.get("limit", _LIMIT)), int(wanted.get("cursor", len(numbers)))
+        rest = [job for job in found if numbers[job["_id"]] < cursor]
+        answer = {"data": rest[:limit], "skip": 0, "limit": limit, "total": len(found)}
+        if "counts" in wanted:
+            answer["counts"] = Counter(job["status"] for job in jobs)
+        response = _json(**answer)
+        if len(rest) > limit:
+            following = wanted.set("cursor", numbers[rest[limit - 1]["_id"]])
+            response.headers["Link"] = f'<?{following}>; rel="next"'
+        return response
 
     async def _queue(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
         if not asked:
@@ -184,6 +201,12 @@ class _Open:
 
     async def wrap(self, *, wrap_ttl: str) -> str:
         return wrap_ttl
+
+
+def _is_known(url: httpx.URL) -> bool:
+    """Whether all parameters are."""
+    known = _PARAMETERS.get(url.path.removeprefix(_API))
+    return known is None or url.params.keys() <= known
 
 
 def _json(**fields: Any) -> httpx.Response:
