@@ -1,5 +1,6 @@
 """Payloads in memory, and their copies."""
 
+import hashlib
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
@@ -67,7 +68,7 @@ class MemoryKept:
 
     async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
         found = self._kept.get((token, job_id, digest), b"")
-        if not found or len(found) != size:
+        if len(found) != size or hashlib.sha256(found).hexdigest() != digest:
             raise UndecodableError("The payload is not kept.")
         return found
 
