@@ -134,7 +134,8 @@ class History(Protocol):
     async def forget_unnamed(self, before: datetime) -> None:
         """Remove the empty messages by which absences were proven, and old ones whose subjects no filter can name.
 
-        Of the latter only those that are a stream's first messages: behind older ones they wait. Safe at any time.
+        Of the latter only the log's first messages, and the first payloads and output of a queue: behind older ones
+        they wait. Safe at any time.
         """
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:

@@ -174,8 +174,10 @@ class JetStreamHistory:
 
     async def forget_unnamed(self, before: datetime) -> None:
         await self._events.purge(barrier_subject("*"))
-        for stream in (self._events, self._payloads, self._output):
-            await _purge_unnamed(stream, before)
+        await _purge_unnamed(self._events, ALL, before)
+        for stream in (self._payloads, self._output):
+            for pattern in await _queues_of_unnamed(stream):
+                await _purge_unnamed(stream, pattern, before)
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         messages = await self._last_of_each([event_filter("*", "*", job_id)])
@@ -187,18 +189,24 @@ class JetStreamHistory:
         return True
 
 
-async def _purge_unnamed(stream: Stream, before: datetime) -> None:
-    """Remove the stream's first messages while they are old and no filter names them. It denies to delete just one."""
-    async for messages in stream.pages():
-        first = list(takewhile(lambda message: time_of(message) < before and _is_unnamed(message), messages))
-        if first:
-            await stream.purge(ALL, through=sequence_of(first[-1]))
+async def _purge_unnamed(stream: Stream, pattern: str, before: datetime) -> None:
+    """Remove the first messages while they are old and no filter names them. The stream denies to delete just one."""
+    async for messages in stream.pages(pattern):
+        old = takewhile(lambda message: time_of(message) < before and _is_unnamed(subject_of(message)), messages)
+        if first := list(old):
+            await stream.purge(pattern, through=sequence_of(first[-1]))
         if len(first) < len(messages):
             return
 
 
-def _is_unnamed(message: Msg) -> bool:
-    return not is_literal(*subject_of(message).split(".")[1:])
+async def _queues_of_unnamed(stream: Stream) -> set[str]:
+    """Filters over the queues with messages that no filter names: what is older in other queues is not in their way."""
+    subjects = [subject.split(".") async for subject, _ in stream.counts(ALL) if _is_unnamed(subject)]
+    return {f"{kind}.{token}.{ALL}" if is_literal(token) else ALL for kind, token, *_ in subjects}
+
+
+def _is_unnamed(subject: str) -> bool:
+    return not is_literal(*subject.split(".")[1:])
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
