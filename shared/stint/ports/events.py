@@ -107,9 +107,6 @@ class History(Protocol):
         If `after` is 0, they begin with the first one that is not older than `since`.
         """
 
-    async def in_work(self) -> Collection[Place]:
-        """The places whose submission is in a work queue or with a runner."""
-
     async def strays(self) -> Strays | None:
         """Jobs in the payloads or the work queues only, healthy ones for a moment. None while the queues lag."""
 

@@ -106,6 +106,7 @@ class JetStreamHistory:
         return [Fact(_address(message).job_id, sequence_of(message), time_of(message)) for message in messages]
 
     async def in_work(self) -> set[Place]:
+        """The places whose submission is in a work queue or with a runner."""
         pages = self._work.pages()
         subjects = [origin_of(message).subject async for messages in pages for message in messages]
         # Where a publisher's own headers are cut off, the server's are lost with them.

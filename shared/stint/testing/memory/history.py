@@ -42,6 +42,7 @@ class MemoryHistory:
         return [fact for fact in facts if after or fact.time >= since]
 
     async def in_work(self) -> set[Place]:
+        """The places whose submission is in a work queue."""
         records = self._log.records
         submitted = {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
         return {place for place in submitted if place.job_id not in self.taken}
