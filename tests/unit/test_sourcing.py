@@ -115,7 +115,7 @@ async def test_another_number_of_sources_is_logged_once() -> None:
         (3, work(settings=source(4, 5), active=0), [source(5, 1)]),
         (4, work(settings=source(4, 5), active=0), []),
         (6, work(active=0, seq=7), [source(1, 1)]),
-        (6, work(replicas=2, active=0, seq=7), [source(1, 1)]),
+        (6, work(replicas=2, active=0, seq=7), []),
         (6, work(**FAILED, waiting=MOST_WAITING + 1), [source(1, 1)]),
         (7, work(active=0, seq=7), []),
     ],
@@ -127,6 +127,18 @@ async def test_a_log_that_is_shorter_than_what_work_has_received_is_read_from_it
     server.last, server.work = last, looks
     await Sourcing(server).check()
     assert server.settings == settings
+
+
+async def test_in_a_cluster_a_log_is_shorter_if_two_checks_say_so() -> None:
+    """The first one may have asked a server that was frozen, and does not know yet that another one leads."""
+    server = Server()
+    sourcing, server.work = Sourcing(server), work(replicas=2, active=0, seq=7)
+    for last in (6, 7, 6):
+        server.last = last
+        await sourcing.check()
+    assert not server.settings
+    await sourcing.check()
+    assert server.settings == [source(1, 1)]
 
 
 def test_however_it_was_connected_the_settings_are_the_declared_ones() -> None:

@@ -81,7 +81,7 @@ class Sourcing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._silent = ""
+        self._silent, self._short = "", False
         self._sources = 1
         self._unanswered: dict[str, Any] | None = None
 
@@ -89,7 +89,7 @@ class Sourcing:
         """Check at once after each connect, and then regularly, until cancelled."""
 
         async def while_connected() -> None:
-            self._silent = ""
+            self._silent, self._short = "", False
             await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
 
         await self._broker.anew(while_connected)
@@ -98,17 +98,19 @@ class Sourcing:
         """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader.
 
         It begins anew if EVENTS ends before what WORK has received: it was restored from a backup, or lost and made
-        anew. WORK would wait until it is as long again.
+        anew. WORK would wait until it is as long again. In a cluster that must be so at the last two checks: a server
+        that was frozen may believe for a moment that it still leads EVENTS, and does not know what came since.
         """
         found = await self._found()
         if not self._has_one_source(found):
             return
-        events = await Stream(self._broker, EVENTS).state()  # only its leader answers
-        if events.last + 1 < _next(found):
-            await self._replace(found, start=1)
-            return
         cluster = found.get("cluster") or {}
         several = bool(cluster.get("replicas"))
+        events = await Stream(self._broker, EVENTS).state()  # only its leader answers
+        short_before, self._short = self._short, events.last + 1 < _next(found)
+        if self._short and (short_before or not several):
+            await self._replace(found, start=1)
+            return
         silent = cluster.get("leader", "the only server") if silence(found) >= SILENCE else ""
         before, self._silent = self._silent, silent
         failed = not several and "error" in found["sources"][0]
