@@ -1,30 +1,44 @@
 """A payload whose key was destroyed cannot be read, wherever a copy of it is: above all in a backup of NATS."""
 
+import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from stint.core.errors import JobFailedError, StintError, UndecodableError, VaultDeniedError, VaultRefusedError
+from stint.core.errors import (
+    JobFailedError,
+    StintError,
+    UndecodableError,
+    VaultDeniedError,
+    VaultRefusedError,
+    VaultUnavailableError,
+)
 from stint.core.events import Submitted
 from stint.core.job import Job
+from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads
-from stint.vault import AppRoleSession, Vault
-from stint.vault.erasure import PayloadKeys, decrypted, encrypted, key_name, key_of, new_key
-from stint.vault.policies import KEYS, PUBLISHER
+from stint.vault import AppRoleSession, Vault, connections
+from stint.vault.erasure import PayloadKeys, decrypted, encrypted, key_name, key_of, new_key, publishers_key_name
+from stint.vault.policies import KEYS, PUBLISHER, PUBLISHERS
 from stint.vault.setup import client_token
-from stint_api.submit.key_sweeper import KeySweeper
+from stint_api.submit.key_sweeper import TOO_MANY, KeySweeper
 from stint_runner.inputs.opening import DESTROYED, Opener
 from tests.support.api_bench import Bench, api, secret, service_environ
 from tests.support.brokers import connected, loaded
-from tests.support.events import ended, utc_now
+from tests.support.events import ended, submitted, utc_now
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE
-from tests.support.waiting import until
+from tests.support.waiting import meanwhile, until
 
 CANARY = secret()
 JOB = {"payload": "", "container_image": "busybox", "run": ["echo", CANARY]}
@@ -64,6 +78,49 @@ class Services:
                     await self.vault.decrypt(await session.token(), ROLE, text)
                 refusals += 1
         return refusals
+
+
+@dataclass
+class Team:
+    """A publisher with an identity, and with no other right than the policy's."""
+
+    vault: Vault
+    token: str
+    entity: str
+
+    @classmethod
+    async def new(cls, bench: Bench) -> "Team":
+        token = await bench.logged_in(await bench.role_with(PUBLISHER))
+        return cls(bench.vault, token, (await bench.vault.lookup_self(token)).entity_id)
+
+    @property
+    def folder(self) -> str:
+        return f"{PUBLISHERS}{self.entity}/"
+
+    async def store(self, name: str, value: object = "") -> str:
+        """Make a key with this name in this mount, of any shape. Returns the name."""
+        path = f"/v1/{KEYS}/{quote(name)}"
+        await self.vault.call(self.token, lambda client: client.adapter.post(path, json={"key": value}))
+        return name
+
+
+def a_name(job_id: str = "", *, day: int = 0, folder: str = "") -> str:
+    """A name that a payload can give, of so many days ago."""
+    at = (utc_now() - timedelta(days=day)).isoformat()
+    return folder + key_name(job_id or secrets.token_hex(12), msgspec.structs.replace(submitted(), at=at))
+
+
+def sweeper(bench: Bench, stint: Services) -> KeySweeper:
+    """The one under test. With `STINT_ERASURE=off` the API runs none of its own beside it."""
+    return KeySweeper(keys=stint.keys, payloads=bench.parts.payloads, log=bench.parts.log, now=utc_now)
+
+
+async def over(bench: Bench) -> Job:
+    """A job that has ended and has no payload any more."""
+    job = await bench.load(await bench.submitted(**JOB))
+    await bench.parts.log.append(job.token, job.job_id, ended())
+    await bench.parts.payloads.purge(job.token, job.job_id)
+    return job
 
 
 def _submitted(job: Job) -> Submitted:
@@ -131,43 +188,127 @@ async def test_a_deleted_job_cannot_be_read_from_a_backup(
 
 
 @pytest.mark.parametrize(
-    ("over", "kept", "has_key"),
+    ("is_over", "kept", "has_key"),
     [(False, True, True), (False, False, True), (True, True, True), (True, False, False)],
     ids=["waits", "lost its payload", "is over, its payload kept for later", "is over"],
 )
 async def test_a_key_lives_as_long_as_its_payload(
-    over: bool, kept: bool, has_key: bool, nats_url: str, openbao: OpenBao
+    is_over: bool, kept: bool, has_key: bool, nats_url: str, openbao: OpenBao
 ) -> None:
     async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
         job_id = await bench.submitted(**JOB)
         job = await bench.load(job_id)
-        if over:
+        if is_over:
             await bench.parts.log.append(job.token, job_id, ended())
         if not kept:
             await bench.parts.payloads.purge(job.token, job_id)
-        unknown = new_key(key_name(secrets.token_hex(12), "of-another-installation"))
-        await stint.keys.store(unknown)
-        await KeySweeper(keys=stint.keys, payloads=bench.parts.payloads, log=bench.parts.log).sweep()
-        names = await stint.keys.names()
-        assert (key_name(job_id, _submitted(job).event_id) in names) == has_key
-        assert unknown.name in names
+        team = await Team.new(bench)
+        of_publisher = await team.store(team.folder + key_name(job_id, _submitted(job)))
+        await sweeper(bench, stint).sweep()
+        await sweeper(bench, stint).sweep_publishers()
+        assert (key_name(job_id, _submitted(job)) in await stint.keys.names()) == has_key
+        assert (of_publisher in await stint.keys.names(team.folder)) == has_key
 
 
-async def test_a_key_with_a_name_that_no_payload_gives_keeps_no_other_key_alive(
-    nats_url: str, openbao: OpenBao
+@pytest.mark.parametrize(("day", "stays"), [(-3, False), (-1, True), (0, True), (33, True), (34, False)])
+async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
+    day: int, stays: bool, nats_url: str, openbao: OpenBao
 ) -> None:
-    """Publishers may make keys of any name. In Vault's list this one comes before those of the other job."""
+    """It may belong to a submission that is under way, or to another installation. Its day is its maker's claim."""
+    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
+        team = await Team.new(bench)
+        of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
+        await stint.keys.store(new_key(of_api))
+        await sweeper(bench, stint).sweep()
+        await sweeper(bench, stint).sweep_publishers()
+        assert (of_api in await stint.keys.names()) == stays
+        assert (of_publisher in await stint.keys.names(team.folder)) == stays
+
+
+async def test_what_no_payload_can_name_is_removed_from_a_publishers_folder(nats_url: str, openbao: OpenBao) -> None:
+    """A list is as Vault gives it: whatever it names can be removed."""
+    names = [" ", " a", "a ", "+", "*", "a..b", "a#b", "a%b", "a%2fb", "a?b", "a\\b", "a:b", "\u2603", "y" * 20_000]
+    job_id = secrets.token_hex(12)
+    names += [f"{job_id}-x", f"2026-02-30-{job_id}-x", f"{a_name()}..", a_name(job_id.upper())]
+    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
+        team = await Team.new(bench)
+        good = await team.store(a_name(folder=team.folder))
+        for name in names:
+            await team.store(team.folder + name)
+        assert set(await stint.keys.names(team.folder)) == {good, *(team.folder + name for name in names)}
+        await sweeper(bench, stint).sweep_publishers()
+        assert await stint.keys.names(team.folder) == [good]
+
+
+async def test_a_publisher_keeps_no_key_alive_but_its_own(
+    nats_url: str, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three publishers that have a key of the same job, the one in the middle of Vault's list has too many."""
+    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
+        job = await over(bench)
+        teams = sorted([await Team.new(bench) for _ in range(3)], key=lambda team: team.entity)
+        await stint.keys.store(new_key(key_name(job.job_id, _submitted(job))))
+        kept = [await team.store(team.folder + key_name(job.job_id, _submitted(job))) for team in teams]
+        for letter in "abc":
+            await teams[1].store(teams[1].folder + letter * 30_000)
+        monkeypatch.setattr(connections, "LONGEST", 2**16)
+        with capture_logs() as logs:
+            await sweeper(bench, stint).sweep()
+            await sweeper(bench, stint).sweep_publishers()
+        folder = f"{KEYS}/{teams[1].folder}"
+        assert {"event": TOO_MANY, "log_level": "error", "folder": folder} in logs
+        assert not [name for name in await stint.keys.names() if job.job_id in name]
+        monkeypatch.undo()
+        left = [name in await stint.keys.names(team.folder) for team, name in zip(teams, kept, strict=True)]
+        assert left == [False, True, False]
+
+
+async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(nats_url: str, openbao: OpenBao) -> None:
+    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
+        job = await over(bench)
+        first, last = sorted([await Team.new(bench), await Team.new(bench)], key=lambda team: team.entity)
+        await last.store(last.folder + key_name(job.job_id, _submitted(job)))
+        await first.store(a_name(folder=first.folder))
+
+        class Keys(PayloadKeys):
+            async def names(self, folder: str = "") -> Collection[str]:
+                if folder == first.folder:
+                    raise VaultUnavailableError
+                return await super().names(folder)
+
+        await replace(sweeper(bench, stint), keys=Keys(bench.vault, stint.api)).sweep_publishers()
+        assert not await stint.keys.names(last.folder)
+
+
+async def test_the_apis_keys_do_not_wait_for_those_of_publishers(nats_url: str, openbao: OpenBao) -> None:
+    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
+        name = key_name((job := await over(bench)).job_id, _submitted(job))
+        await stint.keys.store(new_key(name))
+
+        class Keys(PayloadKeys):
+            async def names(self, folder: str = "") -> Collection[str]:
+                if folder:
+                    await asyncio.Event().wait()
+                return await super().names(folder)
+
+        async with meanwhile(replace(sweeper(bench, stint), keys=Keys(bench.vault, stint.api)).run()):
+            await until(stint.keys.names, lambda names: name not in names)
+
+
+async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(nats_url: str, openbao: OpenBao) -> None:
+    """The publisher names its identity in the event. What it says there leads to no key of another job."""
     async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        first, second = sorted([await bench.submitted(**JOB), await bench.submitted(**JOB)])
-        for job_id in (first, second):
-            job = await bench.load(job_id)
-            await bench.parts.log.append(job.token, job_id, ended())
-            await bench.parts.payloads.purge(job.token, job_id)
-        publisher = await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,))
-        path = f"/v1/{KEYS}/{first}-a..b"
-        await bench.vault.call(publisher, lambda client: client.adapter.post(path, json={"key": ""}))
-        await KeySweeper(keys=stint.keys, payloads=bench.parts.payloads, log=bench.parts.log).sweep()
-        assert not [name for name in await stint.keys.names() if name.startswith(second)]
+        team, job_id = await Team.new(bench), secrets.token_hex(12)
+        event = msgspec.structs.replace(submitted("deploys"), by_entity=team.entity, at=utc_now().isoformat())
+        await bench.parts.log.append(queue_token("deploys"), job_id, event)
+        own, other = publishers_key_name(job_id, event), publishers_key_name(secrets.token_hex(12), event)
+        for name in (own, other):
+            await team.store(name)
+        assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 200
+        assert await stint.keys.names(team.folder) == [other]
+        strange = msgspec.structs.replace(event, event_id="../x", by_entity=f"{team.entity}/../{team.entity}")
+        await stint.keys.destroy_of(job_id, strange)
+        assert await stint.keys.names(team.folder) == [other]
 
 
 @pytest.mark.parametrize("erasure", ["on", "off"])
@@ -175,10 +316,8 @@ async def test_an_api_destroys_the_keys_that_became_due_while_none_ran(
     erasure: str, nats_url: str, openbao: OpenBao
 ) -> None:
     async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        job = await bench.load(await bench.submitted(**JOB))
-        await bench.parts.log.append(job.token, job.job_id, ended())
-        await bench.parts.payloads.purge(job.token, job.job_id)
-        name = key_name(job.job_id, _submitted(job).event_id)
+        job = await over(bench)
+        name = key_name(job.job_id, _submitted(job))
         assert name in await stint.keys.names()
     async with api(nats_url, openbao, STINT_ERASURE=erasure) as bench, services(bench, openbao) as stint:
         if erasure == "on":
@@ -187,32 +326,28 @@ async def test_an_api_destroys_the_keys_that_became_due_while_none_ran(
 
 
 async def test_who_may_do_what_with_keys(nats_url: str, openbao: OpenBao) -> None:
-    """The API makes and destroys keys, a runner reads them, a publisher makes them."""
+    """The API makes and destroys keys, a runner reads them, a publisher makes them in the folder of its identity."""
     async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(key_name(secrets.token_hex(12), "x"))
+        of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(a_name())
         await stint.keys.store(key)
         assert await of_runner.load(key.name) == key
-        publisher = await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,))
-        paths = [f"{KEYS}/{secrets.token_hex(12)}-x", f"{KEYS}/{key.name}"]
-
-        async def kept(value: object) -> str:
-            """A publisher may store anything."""
-            name, body = f"{secrets.token_hex(12)}-x", {"key": value}
-            await bench.vault.call(publisher, lambda c: c.adapter.post(f"/v1/{KEYS}/{name}", json=body))
-            return name
-
+        team, other = await Team.new(bench), await Team.new(bench)
+        nobody = Team(bench.vault, await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,)), "")
         for value in ("", "!", "YQ==", "\u00fc", None, 5):
-            name = await kept(value)
+            malformed = await team.store(a_name(folder=team.folder), value)
             with pytest.raises(UndecodableError):
-                await of_runner.load(name)
-        await bench.vault.call(publisher, lambda c: c.adapter.post(f"/v1/{paths[0]}", json={"key": ""}))
+                await of_runner.load(malformed)
+        name = await team.store(a_name(folder=team.folder))
         forbidden = [
             stint.keys.load(key.name),
             of_runner.store(key),
             of_runner.destroy(key.name),
             of_runner.names(),
-            bench.vault.read(publisher, paths[0]),
-            bench.vault.call(publisher, lambda c: c.adapter.post(f"/v1/{paths[1]}", json={"key": ""})),
+            of_runner.names(team.folder),
+            bench.vault.read(team.token, f"{KEYS}/{name}"),
+            *(team.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, other.folder, f"{team.folder}x/")),
+            *(nobody.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, "publishers//", other.folder)),
+            team.store(name),  # there is one already
         ]
         for attempt in forbidden:
             with pytest.raises(VaultDeniedError):
@@ -223,8 +358,9 @@ async def test_who_may_do_what_with_keys(nats_url: str, openbao: OpenBao) -> Non
 
 
 @pytest.mark.parametrize("change", [slice(0, 1), slice(20, 21), slice(-1, None)], ids=["head", "name", "text"])
-def test_what_was_changed_does_not_fit_its_key(change: slice) -> None:
-    key = new_key(key_name(secrets.token_hex(12), secrets.token_hex(16)))
+@pytest.mark.parametrize("folder", ["", f"{PUBLISHERS}{UUID(int=7)}/"], ids=["api", "publisher"])
+def test_what_was_changed_does_not_fit_its_key(change: slice, folder: str) -> None:
+    key = new_key(a_name(folder=folder))
     stored = encrypted(b"vault:v1:YQ==", key)
     assert (key_of(stored), decrypted(stored, key)) == (key.name, b"vault:v1:YQ==")
     assert encrypted(b"vault:v1:YQ==", key) == stored, "a repeated attempt stores the same"

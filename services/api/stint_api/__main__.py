@@ -1,7 +1,8 @@
 """The API's composition root."""
 
 import sys
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -124,16 +125,20 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
             BackgroundTask(
                 name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
             ),
-            *([_sweeping(vault, session, payloads, events)] if settings.erasure == "on" else []),
+            *([_sweeping(vault, session, payloads, events, clock.now)] if settings.erasure == "on" else []),
             *([_recording(broker, owners, settings.history)] if signer.seed else []),
         ),
     )
 
 
 def _sweeping(
-    vault: Vault, session: AppRoleSession, payloads: JetStreamPayloads, events: JetStreamEventLog
+    vault: Vault,
+    session: AppRoleSession,
+    payloads: JetStreamPayloads,
+    events: JetStreamEventLog,
+    now: Callable[[], datetime],
 ) -> BackgroundTask:
-    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
+    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events, now=now)
     return BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
 
 

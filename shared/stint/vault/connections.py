@@ -30,6 +30,10 @@ class ConnectionLostError(VaultUnavailableError):
     """Vault closed the connection and did not answer. It may have carried out the request."""
 
 
+class TooLongAnswerError(VaultUnavailableError):
+    """Vault answers with more than `LONGEST`, which a repeat does not change."""
+
+
 class Request(NamedTuple):
     """A request as hvac made it, with the whole URL. `ok` tells hvac that there is no error to raise yet."""
 
@@ -93,7 +97,8 @@ class Connections:
 
         Raises:
             ConnectionLostError: the connection was lost before Vault answered.
-            VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP or longer than `LONGEST`.
+            TooLongAnswerError: the answer is longer than `LONGEST`.
+            VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP.
         """
         if self._kept is not None:
             return await self._exchange(self._kept, request)
@@ -103,7 +108,7 @@ class Connections:
     async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> tuple[int, bytes]:
         # Raised outside the except block: the driver's error holds the request with its token and body. What is raised
         # is in no variable: it would hold that variable's frame.
-        failure = ""
+        failure, kind = "", VaultUnavailableError
         try:
             async with session.request(
                 request.method,
@@ -115,7 +120,7 @@ class Connections:
             ) as answer:
                 if (body := await _whole(answer.content)) is not None:
                     return answer.status, body
-                failure = f"answers with more than {LONGEST >> 20} MiB"
+                failure, kind = f"answers with more than {LONGEST >> 20} MiB", TooLongAnswerError
         except _LostError as error:
             _let_go(error)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
@@ -123,7 +128,7 @@ class Connections:
             _let_go(error)
         if not failure:
             raise ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
-        raise VaultUnavailableError(f"Vault at {self.address} {failure}.")
+        raise kind(f"Vault at {self.address} {failure}.")
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

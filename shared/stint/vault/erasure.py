@@ -11,19 +11,23 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
+from urllib.parse import quote
 
 from nacl.exceptions import CryptoError
 from nacl.secret import Aead
 
 from stint.core.errors import UndecodableError, VaultNotFoundError
+from stint.core.events import Submitted
 from stint.vault.answers import data_of
 from stint.vault.client import Vault
-from stint.vault.hvac_adapter import check_path
-from stint.vault.policies import KEYS
+from stint.vault.policies import KEYS, PUBLISHERS
 from stint.vault.session import AppRoleSession
 
-_NAME: Final = re.compile(r"[0-9a-f]{24}-[A-Za-z0-9_-]{1,64}")
+_NAME: Final = re.compile(
+    rf"(?:{PUBLISHERS}[0-9a-f-]{{36}}/)?([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})-([0-9a-f]{{24}})-[A-Za-z0-9_-]{{1,64}}"
+)
 _HEAD: Final = re.compile(rb"stint-erasable-1 (%s)\n" % _NAME.pattern.encode())
 _NONCE: Final = bytes(Aead.NONCE_SIZE)
 """The same for all, because a key encrypts one payload only. So a repeated attempt stores the same bytes."""
@@ -31,15 +35,32 @@ _NONCE: Final = bytes(Aead.NONCE_SIZE)
 
 @dataclass(frozen=True, slots=True)
 class PayloadKey:
-    """A key of 32 bytes, and its name: the job's id, a hyphen, and the id of its event `submitted`."""
+    """A key of 32 bytes, and its name: see `key_name` and `publishers_key_name`."""
 
     name: str
     value: bytes = field(repr=False)
 
 
-def key_name(job_id: str, event_id: str) -> str:
-    """The name of the key of the payload that this event announces."""
-    return f"{job_id}-{event_id}"
+def key_name(job_id: str, submitted: Submitted) -> str:
+    """The name of the key of the payload that this event announces: the event's day, the job's id, the event's id.
+
+    The day is there because Vault does not say how old a key is, and a key whose job never comes has to go some day.
+    """
+    return f"{submitted.at[:10]}-{job_id}-{submitted.event_id}"
+
+
+def publishers_key_name(job_id: str, submitted: Submitted) -> str:
+    """The same for a direct publisher: in the folder of its identity, which the event names."""
+    return f"{PUBLISHERS}{submitted.by_entity}/{key_name(job_id, submitted)}"
+
+
+def day_and_job(name: str) -> tuple[date, str] | None:
+    """The day and the job's id in a key's name, None if no payload can give this name."""
+    parts = _NAME.fullmatch(name)
+    try:
+        return (date.fromisoformat(parts[1]), parts[2]) if parts else None
+    except ValueError:
+        return None
 
 
 def new_key(name: str) -> PayloadKey:
@@ -105,17 +126,29 @@ class PayloadKeys:
         """Remove a key for good, whether it is there or not. KV version 1 keeps no versions."""
         await self._call(lambda client: client.adapter.delete(_path(name)))
 
-    async def names(self) -> Collection[str]:
-        """The names of all keys, without those that no payload can give: a publisher may make a key of any name."""
+    async def destroy_of(self, job_id: str, submitted: Submitted) -> None:
+        """Remove the key of the payload that this event announces, whoever has made it."""
+        for name in (key_name(job_id, submitted), publishers_key_name(job_id, submitted)):
+            if day_and_job(name):
+                await self.destroy(name)
+
+    async def names(self, folder: str = "") -> Collection[str]:
+        """The names of all that is in this folder, those of further folders with a slash at the end.
+
+        In a publisher's folder they can be of any shape.
+
+        Raises:
+            TooLongAnswerError: there are too many.
+        """
         try:
-            answer = await self._call(lambda client: client.adapter.list(f"/v1/{KEYS}"))
+            answer = await self._call(lambda client: client.adapter.list(_path(folder)))
         except VaultNotFoundError:  # there is none
             return ()
-        return [name for name in data_of(answer).get("keys") or () if isinstance(name, str) and _NAME.fullmatch(name)]
+        return [f"{folder}{name}" for name in data_of(answer).get("keys") or () if isinstance(name, str)]
 
     async def _call(self, request: Callable[[Any], Awaitable[dict[str, Any]]]) -> Mapping[str, Any]:
         return await self._session.call(lambda own: self._vault.call(own, request, repeatable=True))
 
 
 def _path(name: str) -> str:
-    return f"/v1/{KEYS}/{check_path(name)}"
+    return f"/v1/{KEYS}/{quote(name)}"

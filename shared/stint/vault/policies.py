@@ -34,6 +34,10 @@ DRAINS: Final = "stint/drain/"
 """Policies on these paths allow to drain runners."""
 KEYS: Final = "stint-keys"
 """The mount of the payloads' own keys, KV version 1: what is removed there has no older version."""
+PUBLISHERS: Final = "publishers/"
+"""Where publishers' keys are in that mount: in a folder for each identity, so that nobody can fill that of another."""
+_OWN_FOLDER: Final = f"{KEYS}/{PUBLISHERS}{{{{identity.entity.id}}}}"
+"""Vault puts the token's identity there. For a token without an identity this rule is void."""
 MARK: Final = "="
 """Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
 
@@ -77,7 +81,7 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
             (f"transit/sign/{RECEIPT_KEY}", "update"),
             (f"transit/keys/{RECEIPT_KEY}", "read"),
             (f"{KEYS}/*", "create", "update", "delete"),
-            (f"{KEYS}/", "list"),
+            *((f"{KEYS}/{folder}", "list") for folder in ("", PUBLISHERS, f"{PUBLISHERS}+/")),
             ("sys/capabilities", "update"),
             *_OWN_TOKEN,
         ),
@@ -94,7 +98,7 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
         OPERATOR: _rules(
             (f"{QUEUES}*", "read"), *((f"{path}*", "update") for path in (RELEASES, PAUSES, DRAINS)), *_OWN_TOKEN
         ),
-        PUBLISHER: _rules(seal_ticket, seal_payload, (f"{KEYS}/*", "create"), _OWN_CAPABILITIES, *_OWN_TOKEN)
+        PUBLISHER: _rules(seal_ticket, seal_payload, (f"{_OWN_FOLDER}/+", "create"), _OWN_CAPABILITIES, *_OWN_TOKEN)
         + wrapped_secret_id,
     }
 

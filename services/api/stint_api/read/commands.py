@@ -15,7 +15,7 @@ from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name
 from stint.ports import EventLog, KeptPayloads, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
-from stint.vault.erasure import PayloadKeys, key_name
+from stint.vault.erasure import PayloadKeys
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.submitter import check_outcome, visible
@@ -95,7 +95,7 @@ class Jobs:
         )
         try:
             if self.keys and (submitted := job.fact(Submitted)):  # first, because copies of the payload may exist
-                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
+                await self.keys.destroy_of(job.job_id, submitted)
             await self.payloads.purge(job.token, job.job_id)
             await self.kept.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)

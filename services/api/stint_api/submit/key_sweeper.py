@@ -1,13 +1,18 @@
 """Destroys the keys of payloads that are no longer kept."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import structlog
 
+from stint.core.errors import VaultError
 from stint.ports import EventLog, PayloadStore
-from stint.process.waiting import for_each, repeat
-from stint.vault.erasure import PayloadKeys
+from stint.process.waiting import both, for_each, repeat
+from stint.vault.connections import TooLongAnswerError
+from stint.vault.erasure import PayloadKeys, day_and_job
+from stint.vault.policies import KEYS, PUBLISHERS
 
 log = structlog.get_logger()
 
@@ -15,34 +20,77 @@ INTERVAL: Final = 60.0
 """Seconds between two sweeps: so long may a key outlive its payload."""
 CONCURRENCY: Final = 8
 """Keys that are looked at at a time."""
-JOB_ID: Final = 24
-"""Characters of the job's id, with which a key's name begins."""
+LONGEST: Final = timedelta(days=33)
+"""For which a key without a job is kept: a job's wrapped secret id is good for 32 days at most, Vault's limit."""
+AHEAD: Final = timedelta(days=1)
+"""By which a key's day may be in the future, because clocks differ."""
+LOGGED: Final = 160
+"""Characters of a key's name that are logged: more than any has that a payload can give."""
+TOO_MANY: Final = "too many keys of payloads in a folder: none is destroyed until docs/upkeep.md is followed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySweeper:
     """Lets a key live as long as its payload, however long that is kept. Any number may run concurrently.
 
-    A key is destroyed if its job is over and has no payload. A key without a job stays: it may belong to a submission
-    that is under way, or to another installation that uses the same Vault.
+    A key is destroyed if its job is over and has no payload. A key without a job stays for `LONGEST`: it may belong to
+    a submission that is under way, or to another installation that uses the same Vault.
     """
 
     keys: PayloadKeys
     payloads: PayloadStore
     log: EventLog
+    now: Callable[[], datetime]
 
     async def run(self) -> None:
-        """Sweep until cancelled, through any outage."""
-        await repeat(self.sweep, lambda: INTERVAL, failed="keys of payloads not swept")
+        """Sweep until cancelled, through any outage. However many keys publishers make, the API's do not wait."""
+        await both(
+            repeat(self.sweep, lambda: INTERVAL, failed="keys of payloads not swept"),
+            repeat(self.sweep_publishers, lambda: INTERVAL, failed="keys of publishers' payloads not swept"),
+        )
 
     async def sweep(self) -> None:
-        """Look at all keys once."""
-        names = await self.keys.names()
-        stored = {place.job_id for place in await self.payloads.places()} if names else set()
-        await for_each((name for name in names if name[:JOB_ID] not in stored), self._look_at, at_once=CONCURRENCY)
+        """Look once at all keys that APIs have made."""
+        await self._sweep("", await self._stored())
 
-    async def _look_at(self, name: str) -> None:
-        job = await self.log.load(name[:JOB_ID])
-        if job is not None and job.terminal:
-            await self.keys.destroy(name)
-            log.debug("key of a payload destroyed", job=job.job_id)
+    async def sweep_publishers(self) -> None:
+        """Look once at all keys of publishers. What fails with those of one does not concern the others."""
+        stored = await self._stored()
+        for folder in await self._names(PUBLISHERS):
+            try:
+                await self._sweep(folder, stored)
+            except VaultError as error:
+                log.warning("keys of a publisher's payloads not swept", folder=folder, error=error.sentence)
+
+    async def _stored(self) -> set[str]:
+        """The ids of the jobs that have a payload."""
+        return {place.job_id for place in await self.payloads.places()}
+
+    async def _sweep(self, folder: str, stored: set[str]) -> None:
+        async def look_at(name: str) -> None:
+            if await self._is_due(name, stored):
+                await self.keys.destroy(name)
+                log.debug("key of a payload destroyed", name=name[:LOGGED])
+
+        await for_each(await self._names(folder), look_at, at_once=CONCURRENCY)
+
+    async def _names(self, folder: str) -> Collection[str]:
+        try:
+            return await self.keys.names(folder)
+        except TooLongAnswerError:
+            log.error(TOO_MANY, folder=f"{KEYS}/{folder}")  # noqa: TRY400 - a sentence says it
+            return ()
+
+    async def _is_due(self, name: str, stored: set[str]) -> bool:
+        """Whether nobody needs the key any more. No payload can give a name of another shape; publishers make such."""
+        if (parts := day_and_job(name)) is None:
+            return name.startswith(PUBLISHERS) and not name.endswith("/")
+        day, job_id = parts
+        if job_id in stored:
+            return False
+        job = await self.log.load(job_id)
+        return job.terminal if job else self._has_no_job_to_come(day)
+
+    def _has_no_job_to_come(self, day: date) -> bool:
+        age = self.now().date() - day
+        return not -AHEAD <= age <= LONGEST

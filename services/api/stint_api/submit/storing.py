@@ -114,7 +114,7 @@ class Store:
             on_lost=submission.job.on_lost,
             rerun_of=submission.rerun_of,
         )
-        key = new_key(key_name(job_id, event_id)) if self.keys else None
+        key = new_key(key_name(job_id, draft)) if self.keys else None
         expiry, sealed = await both(self._wrap_expiry(envelope.wrap_secret_id), self._sealed(submission))
         ticket = Ticket(wrap_secret_id=envelope.wrap_secret_id, payload_sha256="", wrap_expires_at=expiry)
         write = partial(self._write, job_id, draft, ticket, key)
@@ -134,7 +134,7 @@ class Store:
         token = queue_token(submitted.qname)
         try:
             if self.keys:  # that of this attempt alone
-                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
+                await self.keys.destroy(key_name(job.job_id, submitted))
             if job.token != token or job.terminal:
                 await self.payloads.purge(token, job.job_id)
         except StintError as error:
