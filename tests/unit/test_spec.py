@@ -7,7 +7,15 @@ from stint.core.submission.limits import Limits
 from stint.core.submission.payload import JobPayload
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
-from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, with_token
+from stint_runner.inputs.spec import (
+    MAX_SECRET_REFS,
+    container_image,
+    container_spec,
+    exposes_token,
+    labels,
+    secret_refs,
+    with_token,
+)
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
@@ -86,3 +94,14 @@ def test_an_image_s_id_is_no_name(image: str) -> None:
             container_image(payload, content)
         assert caught.value.reason == "image"
     assert container_image(JobPayload(container_image=f"app@sha256:{'a' * 64}"), Manifest()).startswith("app@")
+
+
+def test_all_sources_together_have_a_limit_of_references() -> None:
+    """It counts before any is read: a hundred thousand hold up every other job of the runner."""
+    most = [f"v{number}@kv/{number}.k" for number in range(MAX_SECRET_REFS - 3)]
+    content, image = Manifest(secret_refs=tuple(most)), Manifest(secret_refs=("image@kv/i.k",))
+    payload = JobPayload(secret_refs=("payload@kv/p.k",))
+    assert len(secret_refs(payload, content, image, ["request@kv/r.k"])) == MAX_SECRET_REFS
+    with pytest.raises(JobFailedError, match="The job has 1001 secret references; at most 1000 are") as caught:
+        secret_refs(payload, content, image, ["request@kv/r.k", "no reference"])
+    assert caught.value.reason == "secrets"

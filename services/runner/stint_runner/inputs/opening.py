@@ -27,6 +27,8 @@ from stint_runner.inputs.secretfile import SecretRef, pick, version_of
 from stint_runner.retry import ask_vault, retry, spend
 from stint_runner.together import side_by_side
 
+READS: Final = 16
+"""Paths of a job that are read at the same time: more than its token has uses by default."""
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."
@@ -190,15 +192,18 @@ class Opener:
     ) -> tuple[Mapping[str, Any], Mapping[str, int | None]]:
         """The values of a job's references by variable, and the versions by `path.key`.
 
-        Each path is read once, because the token's uses are counted; all are read at the same time.
+        Each path is read once, because the token's uses are counted; `READS` are read at the same time.
 
         Raises:
             JobFailedError: one cannot be had.
         """
         wanted = list(refs)
         paths = list(dict.fromkeys(ref.path for ref in wanted))
-        reads = (self._read(path, job_token, cont_on_warnings=cont_on_warnings) for path in paths)
-        found = dict(zip(paths, await side_by_side(*reads), strict=True))
+        found: dict[str, SecretData] = {}
+        for start in range(0, len(paths), READS):
+            some = paths[start : start + READS]
+            reads = (self._read(path, job_token, cont_on_warnings=cont_on_warnings) for path in some)
+            found.update(zip(some, await side_by_side(*reads), strict=True))
         values = {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}
         return values, {ref.place: version_of(found[ref.path].data) for ref in wanted}
 

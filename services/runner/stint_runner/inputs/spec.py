@@ -27,6 +27,8 @@ from stint_runner.inputs.secretfile import SecretRef, check_file_type, parse_ref
 from stint_runner.registry.references import matches
 
 IMAGE_ID: Final = "sha256:"
+MAX_SECRET_REFS: Final = 1000
+"""Secret references of a job, from all sources."""
 
 
 def labels(
@@ -94,9 +96,13 @@ def secret_refs(payload: JobPayload, content: Manifest, image: Manifest, request
     """All references: the request's, the image's, the content's, the payload's; the last of a variable wins.
 
     Raises:
-        JobFailedError: one of them is wrong.
+        JobFailedError: one of them is wrong, or there are too many.
     """
-    return parse_refs([*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs])
+    texts = [*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs]
+    if len(texts) > MAX_SECRET_REFS:
+        sentence = f"The job has {len(texts)} secret references; at most {MAX_SECRET_REFS} are allowed."
+        raise JobFailedError(sentence, reason="secrets")
+    return parse_refs(texts)
 
 
 def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
