@@ -13,6 +13,7 @@ from stint.ports import Delivery
 from stint.testing import MemoryEventLog
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.port import ContainerInfo
+from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.spec import labels
 from stint_runner.job.run import JobRun
 from stint_runner.watchdog.deadlines import Deadlines
@@ -30,7 +31,7 @@ class House:
         self.adopted: list[JobRun] = []
         self.asked: list[tuple[str, str, str]] = []
         self.log, self.engine, self.queues = MemoryEventLog(), self, self
-        self.id, self.output, self.now = "runner-1", None, None
+        self.id, self.output, self.now, self.space = "runner-1", None, None, EngineSpace()
         self.settings = SimpleNamespace(lease=LEASE, takeover=8.0, kill_grace=1.0, output_limit=0)
         self.deadlines = Deadlines(folder / self.id)
         assert self.deadlines.open()

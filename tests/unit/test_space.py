@@ -1,12 +1,19 @@
 """When jobs are claimed while the engine's disk is full."""
 
+from contextlib import suppress
+
 import pytest
 
-from stint.core.errors import UnfitError
+from stint.core.errors import EngineError, UnfitError
 from stint_runner.engine import space
 from stint_runner.engine.space import FULL, PAUSE, EngineSpace
 
-NO_ROOM = "Run container failed: write /x: no space left on device"
+NO_ROOM = "write /x: no space left on device"
+
+
+def not_made(disk: EngineSpace, error: str) -> None:
+    with suppress(EngineError), disk.needed():
+        raise EngineError(error)
 
 
 @pytest.mark.parametrize("no_room", [NO_ROOM, f"{NO_ROOM}: unknown"])  # the latter is containerd's
@@ -16,17 +23,17 @@ def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(
     now = 100.0
     monkeypatch.setattr(space, "boot_time", lambda: now)
     disk = EngineSpace()
-    disk.not_made("The image cannot be pulled.")
+    not_made(disk, "The image cannot be pulled.")
     disk.check()
     assert not disk.missing()
-    disk.not_made(no_room)
+    not_made(disk, no_room)
     for _ in range(2):
         assert disk.missing() == FULL
         with pytest.raises(UnfitError, match=FULL):
             disk.check()
         now += PAUSE
         disk.check()  # the next one tries
-    disk.not_made("job killed")
+    not_made(disk, "no such volume")
     with pytest.raises(UnfitError):
         disk.check()
     disk.made()

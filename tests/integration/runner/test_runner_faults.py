@@ -25,6 +25,7 @@ from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputP
 from stint_runner.engine.space import FULL
 from stint_runner.job import examine
 from stint_runner.output import copying
+from tests.api.archive import targz
 from tests.integration.test_projector import projector
 from tests.support.events import TOKEN, ended, kill_requested, started
 from tests.support.runner_bench import Bench
@@ -43,19 +44,54 @@ async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench
     assert (job.state, job.runner) == (State.SUCCESS, "good")
 
 
-async def test_a_runner_whose_engine_has_no_room_fails_one_job_and_leaves_the_others_to_others(bench: Bench) -> None:
-    class Full(DockerEngine):
-        async def create(self, _spec: ContainerSpec) -> str:
-            raise EngineError("write /var/lib/docker/x: no space left on device")
+def _without_room(call: str) -> DockerEngine:
+    """An engine whose disk is full when this is called."""
+    engine = DockerEngine()
 
-    async with bench.runner("full", engine=Full()):
-        job_ids = [await bench.submit("true") for _ in range(2)]
+    async def refuse(*_: object, **__: object) -> str:
+        raise EngineError("write /var/lib/docker/x: no space left on device")
+
+    setattr(engine, call, refuse)
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("call", "payload", "reason"),
+    [
+        ("create", {}, "container"),
+        ("start", {}, "container"),
+        ("put_archive", {}, "container"),  # of the secrets file
+        ("freeze", {"read_only": True}, "container"),
+        ("ensure_image", {"image_pull_policy": "Always"}, "image"),
+    ],
+)
+async def test_a_runner_whose_engine_has_no_room_fails_one_job_and_leaves_the_others_to_others(
+    bench: Bench, call: str, payload: dict[str, Any], reason: str
+) -> None:
+    async with bench.runner("full", engine=_without_room(call)):
+        job_ids = [await bench.submit(payload=payload), await bench.submit()]
         _, end = await bench.end(job_ids[0])
-        assert (end.status, end.reason) == ("failed", "container")
+        assert (end.status, end.reason) == ("failed", reason)
         assert bench.runners["full"].space.missing() == FULL
         async with bench.runner("good"):
             job, _ = await bench.end(job_ids[1])
     assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"container_image": "no space left on device"},
+        {"image_pull_policy": "no space left on device"},
+        {"secret_refs": ["no space left on device"]},
+        {"content": targz({"tmp/f": "x"}, pax_headers={"SCHILY.xattr.user.x": "x" * 60_000})},
+    ],
+)
+async def test_a_job_s_own_words_do_not_make_a_disk_count_as_full(bench: Bench, payload: dict[str, Any]) -> None:
+    async with bench.runner():
+        _, end = await bench.end(await bench.submit(payload=payload))
+        assert (end.status, end.error[-23:]) == ("failed", "no space left on device")
+        assert not bench.runners["runner-1"].space.missing()
 
 
 async def test_a_runner_without_an_engine_leaves_the_job_to_others(

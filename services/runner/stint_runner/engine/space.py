@@ -1,8 +1,10 @@
 """Whether the engine's disk has room, as jobs find it: no engine says so."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from stint.core.errors import UnfitError
+from stint.core.errors import EngineError, UnfitError
 from stint_runner.linux import boot_time
 
 FULL: Final = "The container engine's disk is full."
@@ -10,7 +12,9 @@ PAUSE: Final = 30.0
 """Seconds without a claim after a job that found no room. The next one then shows whether there is some."""
 _NO_SPACE: Final = ("no space left on device", "no space left on device: unknown")
 """The ends of Docker's sentences about it: Go's text for ENOSPC, to which containerd adds that it has no code for it.
-Nothing that a job names stands there, but a registry can say the same."""
+Errors about what a job sent can end like this, too: with its own words, or because a file of its content has an
+attribute for which no disk has room. So only the calls count that Stint makes on its own account, see `needed`, whose
+errors end with nothing that the job wrote. A registry can say the same of itself in a pull."""
 
 
 class EngineSpace:
@@ -35,10 +39,15 @@ class EngineSpace:
         """A job's container was made."""
         self._full_until = 0.0
 
-    def not_made(self, error: str) -> None:
-        """A job's container was not made or not started, with this error of the job."""
-        if error.endswith(_NO_SPACE):
-            self._full_until = boot_time() + PAUSE
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """A call that makes or starts a job's container, or gets its image: its error says whether the disk is full."""
+        try:
+            yield
+        except EngineError as error:
+            if error.sentence.endswith(_NO_SPACE):
+                self._full_until = boot_time() + PAUSE
+            raise
 
     def missing(self) -> str:
         """For the runner's readiness: `FULL`, or ""."""

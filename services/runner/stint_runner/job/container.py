@@ -67,6 +67,7 @@ class JobContainer:
         self.state = ContainerState.NOT_STARTED
         self.timeout = 0.0
         self._engine = runner.engine
+        self._space = runner.space
         self._now = runner.now
         self._kill_grace = runner.settings.kill_grace
         self._job_id = job_id
@@ -140,7 +141,8 @@ class JobContainer:
         """Start it once. If the engine's answer is lost, ask the engine whether it was started."""
         self.state = ContainerState.UNCERTAIN
         try:
-            await self._engine.start(self._container_id)
+            with self._space.needed():
+                await self._engine.start(self._container_id)
         except EngineUnavailableError:
             found = await retry(lambda: self._engine.find({LABEL_JOB: self._job_id}), on=EngineUnavailableError)
             if not any(container.started for container in found if container.container_id == self._container_id):

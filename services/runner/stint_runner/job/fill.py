@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from stint_runner.engine.port import Engine
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
 from stint_runner.inputs.files import PASSWD, Member, overlay, passwd_member
 from stint_runner.inputs.image_files import ImageFiles
@@ -48,14 +47,15 @@ async def secrets_of(
     return JobSecrets(values, file, given)
 
 
-async def fill(engine: Engine, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:
+async def fill(runner: Runner, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:
     """Content first, so that it cannot replace the secrets file.
 
     Raises:
         EngineError: the engine refused.
     """
-    passwd = image.passwd
+    engine, passwd = runner.engine, image.passwd
     if content.archive:
         await engine.put_archive(container_id, content.archive)
         passwd = await engine.read_file(container_id, PASSWD)  # it may have brought its own
-    await engine.put_archive(container_id, overlay(passwd_member(passwd), secrets))
+    with runner.space.needed():
+        await engine.put_archive(container_id, overlay(passwd_member(passwd), secrets))

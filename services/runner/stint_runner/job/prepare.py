@@ -108,7 +108,7 @@ class Preparation:
         container_id = await self._create(spec, payload, report)
         image = await self._runner.images.files(container_id)
         secrets = await secrets_of(self._runner, opened, content.manifest, image, await self._token())
-        filling = fill(self._runner.engine, container_id, content, image, secrets.file)
+        filling = fill(self._runner, container_id, content, image, secrets.file)
         if spec.read_only:
             await filling
             container_id = await self._made(self._runner.engine.freeze(container_id, spec))
@@ -169,7 +169,8 @@ class Preparation:
     async def _pull(self, report: Report, *, always: bool) -> None:
         report("pulling")
         try:
-            await self._runner.engine.ensure_image(self.image, always=always, progress=partial(report, "pulling"))
+            with self._runner.space.needed():
+                await self._runner.engine.ensure_image(self.image, always=always, progress=partial(report, "pulling"))
         except EngineError as error:
             raise JobFailedError(error.sentence, reason="image") from None
         report("creating")
@@ -177,7 +178,8 @@ class Preparation:
     async def _made(self, creation: Coroutine[Any, Any, str]) -> str:
         """The new container's id. A cancellation does not interrupt its creation."""
         self._creation = asyncio.ensure_future(creation)
-        return await asyncio.shield(self._creation)
+        with self._runner.space.needed():
+            return await asyncio.shield(self._creation)
 
     async def _append_launched(
         self, container_id: str, payload: JobPayload, image_id: str, given: Mapping[str, int | None]

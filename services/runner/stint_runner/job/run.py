@@ -163,8 +163,6 @@ class JobRun:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is becomes the job's end, and is logged there
             ended = verdict.failed(self._runner, self._container, self._image(job), error)
-            if not self._container.ran:
-                self._runner.space.not_made(ended.error)
         await self._container.contain()
         self._deadline.drop()
         self.leased.ending = True
