@@ -161,12 +161,14 @@ REJECTED = {
     "a number for a text": (body(ticket=7), "not a submission"),
     "a text for a number": (body(payload_bytes="many"), "not a submission"),
     "a large message": (raw(b"x" * 900_000), "not a submission"),
+    "a payload of too many chunks": (body(payload_chunks=129), "at most 128 chunks"),
+    "a payload of too many bytes": (body(payload_bytes=64 * 2**20 + 1), "at most 128 chunks, and 67108864 bytes"),
+    "a size over 64 bits": (body(payload_bytes=2**70), "at most 128 chunks"),
     "a ticket with a time that is none": (body(expires_at="yesterday"), "no ticket"),
     "a ticket with a time before all times": (body(expires_at="0001-01-01T00:00:00+14:00"), "no ticket"),
 }
 ENDED = {
     "a payload that is longer than what is stored": (body(payload_chunks=2), "1 of its 2 chunks"),
-    "a payload of too many chunks": (body(payload_chunks=10**6), "at most 128 chunks"),
     "a payload under a name with a space": (body(payload_try="a b"), "not up to 64 letters"),
     "a payload under a name longer than NATS takes": (body(payload_try="x" * 5000), "not up to 64 letters"),
     "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
@@ -176,7 +178,7 @@ ENDED = {
     "a token that has expired": (expired_token, "unwrap"),
     # These run: what is wrong does not count.
     "a time that is none": (body(at="yesterday"), ""),  # the time that counts is that of NATS
-    "a size over 64 bits": (body(payload_bytes=2**70), ""),
+    "a size that is too small": (body(payload_bytes=1), ""),
     "a queue's name that is not the subject's": (body(qname="other"), ""),
 }
 

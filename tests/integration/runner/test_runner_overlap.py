@@ -11,8 +11,10 @@ from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB
 from stint.vault import BUS_KEY, Ticket
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerSpec
+from stint_runner.engine.port import ContainerSpec, Progress, unheard
 from stint_runner.inputs.opening import Opener
+from stint_runner.job.examine import MAX_CHUNKS
+from tests.api.archive import targz
 from tests.support.runner_bench import Bench
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
@@ -114,6 +116,35 @@ async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pyte
         await login.done.wait()
         await until(lambda: login.is_revoked(bench), revoked)
         await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
+
+
+async def test_a_claim_of_the_largest_payload_does_not_wait_for_a_pull(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled = asyncio.Event()
+
+    class Slow(DockerEngine):
+        async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
+            del image, always, progress
+            await pulled.wait()
+
+    async with bench.runner(engine=Slow()):
+        payload = {"image_pull_policy": "Always", "content": targz({"tmp/f": "x"})}
+        pulling = await bench.submit(queue="slow", payload=payload)
+        await bench.until(pulling, "started")
+        put = bench.payloads.put
+
+        async def lie(token: str, job_id: str, sealed: bytes) -> int:
+            await put(token, job_id, sealed)
+            return MAX_CHUNKS
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.payloads, "put", lie)
+            claiming = await bench.submit(queue="greedy")
+        await bench.ends_well(await bench.submit(queue="innocent"))
+        assert "1 of its 128 chunks" in (await bench.end(claiming))[1].error
+        pulled.set()
+        await bench.ends_well(pulling)
 
 
 async def test_a_payload_that_was_not_submitted_spends_nothing(bench: Bench) -> None:

@@ -23,6 +23,10 @@ OPENING: Final = 8
 for it as it was stored."""
 CHUNK: Final = 512 * 1024
 """Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
+MAX_CHUNKS: Final = 128
+"""Chunks of any payload."""
+LONGEST_LINE: Final = 32 * 1024 * 1024
+"""Bytes of a request to Vault, in which a line of a payload must fit. Its lines are opened one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     If several of these fail, the first error of this order counts.
 
     Raises:
-        RejectedError: not a submission, or its ticket is not one of this job.
+        RejectedError: not a submission, one of a payload that cannot be, or its ticket is not one of this job.
         JobFailedError: the job can never run.
         UnfitError: this runner cannot run it.
     """
@@ -48,8 +52,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     if submitted is None:
         raise RejectedError("What was submitted is not a submission.")
     runner.space.check()
-    # The submission is not believed to be smaller than its chunks allow.
-    await share.take(OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK, 0))
+    await share.take(_memory_for(submitted))
     ticket, sealed, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),
         _sealed(runner, job, submitted),
@@ -60,6 +63,15 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
         raise UnfitError("The container engine does not answer.")
     _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
+
+
+def _memory_for(submitted: Submitted) -> int:
+    """Bytes to open a payload: no more than any needs, because all jobs behind it wait until they are free."""
+    # The submission is not believed to be smaller than its chunks allow.
+    size = max(submitted.payload_bytes, submitted.payload_chunks * CHUNK, 0)
+    if size > MAX_CHUNKS * CHUNK:
+        raise RejectedError(f"A payload has at most {MAX_CHUNKS} chunks, and {MAX_CHUNKS * CHUNK} bytes.")
+    return OPENING * min(size, LONGEST_LINE)
 
 
 async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
