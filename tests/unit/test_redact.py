@@ -162,7 +162,11 @@ def test_a_long_value_becomes_one_mask_however_it_is_cut(length: int) -> None:
         ("sec\n", {b"sec\n", b"sec\r\n"}),
         ("secret\n", {b"secret\n", b"secret\r\n", b"secret"}),
         ("a\nbc", {b"a\nbc", b"a\r\nbc", b"a\\nbc", b"a\n  bc", b"a\r\n  bc"}),
-        ("\ud800\ud800\ud800x", {b"\xed\xa0\x80" * 3 + b"x", b"\\ud800\\ud800\\ud800x"}),
+        (
+            "\ud800\ud800\ud800x",
+            {b"\xed\xa0\x80" * 3 + b"x", b"\\ud800\\ud800\\ud800x", b"\\uD800\\uD800\\uD800x"},
+        ),
+        ("a\x1b\x00\x7f", {b"a\x1b\x00\x7f", b"a\\u001b\\u0000\x7f", b"a\\u001b\\u0000\\u007f", b"a\\e\\0\\x7F"}),
     ],
 )
 def test_spellings(value: Any, expected: set[bytes]) -> None:
@@ -176,7 +180,8 @@ def test_deeply_nested_values() -> None:
     assert spellings([nested]) == {b"hunter22"}
 
 
-LINES = st.lists(st.text("ab'\"\\: #é", min_size=1, max_size=12), min_size=1, max_size=4).map("\n".join)
+SPECIAL = "\0\a\t\r\x1b\x7f\x80\x85\xa0\u2028\u2029\ufeff\ufffe\ud800\U0001f600"
+LINES = st.lists(st.text("ab'\"\\: #é" + SPECIAL, min_size=1, max_size=12), min_size=1, max_size=4).map("\n".join)
 NUMBERS = st.integers(1000, 10**18) | st.floats(1000, 1e300)
 
 

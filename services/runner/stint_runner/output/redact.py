@@ -6,12 +6,16 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from yaml.emitter import Emitter
+
 MASK: Final = b"***"
 SHORTEST: Final = 4
 """Characters: shorter values occur everywhere by chance, and are not masked."""
 LONGEST: Final = 4096
 """Bytes of a value that are compared at a time. A longer value is searched for in overlapping pieces of this length,
 which together become one `***`. This limits what is held back, and the work for each byte of output."""
+_ESCAPED: Final = re.compile('[^ -~\xa0-\ud7ff\ue000-\ufffd]|["\\\\\u2028\u2029\ufeff]')
+"""What PyYAML escapes between double quotes, as it writes the secrets file."""
 
 
 class Needles:
@@ -156,6 +160,7 @@ def _spelt(leaf: str | float) -> Iterator[str]:
         body = leaf.rstrip("\r\n")
         yield from (leaf, body)
         yield from (json.dumps(body)[1:-1], json.dumps(body, ensure_ascii=False)[1:-1])
+        yield _ESCAPED.sub(_escaped, body)  # between YAML's double quotes
         yield body.replace("'", "''")  # between YAML's single quotes
         yield re.sub(r"\n(?!\n)", "\n  ", body)  # YAML's block of lines
     else:
@@ -163,3 +168,10 @@ def _spelt(leaf: str | float) -> Iterator[str]:
         yield number
         if "." not in number:
             yield number.replace("e", ".0e")  # YAML's way with exponents
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character, code = match[0], ord(match[0])
+    if short := Emitter.ESCAPE_REPLACEMENTS.get(character):
+        return f"\\{short}"
+    return f"\\x{code:02X}" if character <= "\xff" else f"\\u{code:04X}" if character <= "\uffff" else f"\\U{code:08X}"
