@@ -246,7 +246,8 @@ async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[byt
         await reader.readuntil(b"\r\n\r\n")
         body = said.pop(0) if len(said) > 1 else said[0]
         kind = b"text/html" if body.startswith(b"<") else b"application/json"
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (kind, body))
+        status = b"500 Internal Server Error" if b'"message"' in body else b"200 OK"
+        writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (status, kind, body))
         writer.close()
 
     path = f"{tmp_path}/engine"
@@ -297,6 +298,19 @@ async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[
     with pytest.raises(EngineError, match="cannot be read"), capture_logs() as logs:
         await engine.ensure_image("app", always=True)
     assert [isinstance(entry["exc_info"], Exception) for entry in logs] == [True], "it may be a fault of Stint's own"
+
+
+async def test_only_a_path_that_leads_nowhere_is_a_file_that_is_not_there(
+    babbling: tuple[DockerEngine, list[bytes]],
+) -> None:
+    """What an image does not have is remembered for all its jobs."""
+    engine, said = babbling
+    for nowhere in ("lstat /etc/passwd: not a directory", "evalSymlinksInScope: too many links in /etc/passwd"):
+        said[:] = [json.dumps({"message": nowhere}).encode()]
+        assert await engine.read_file("c", "/etc/passwd") is None
+    said[:] = [json.dumps({"message": "open /var/lib/docker/x/merged: too many open files"}).encode()]
+    with pytest.raises(EngineError, match="too many open files"):
+        await engine.read_file("c", "/etc/passwd")
 
 
 def test_certificates_of_a_user_without_a_home_are_a_wrong_setting() -> None:

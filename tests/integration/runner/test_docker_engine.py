@@ -24,6 +24,7 @@ from tests.support.memory_kills import until_told
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.scripts import lasting
+from tests.support.tarballs import tar_of
 
 MEBIBYTE = 2**20
 
@@ -285,9 +286,10 @@ async def test_files_that_are_not_regular(engine: DockerEngine, shell: Shell) ->
         Member(path="huge", data=bytes(5 * MEBIBYTE), mode=0o644, owner=0),
     ]
     await engine.put_archive(container, overlay(*files))
+    await engine.put_archive(container, tar_of({"circle": ""}, type=tarfile.SYMTYPE, linkname="circle"))
     assert await engine.read_file(container, "/small") == b""
     assert await engine.read_file(container, "/limit") == bytes(MEBIBYTE)
-    for path in ("/big", "/huge", "/none", "/bin/sh", "/bin", "/", "/small/none", "/dev/null"):
+    for path in ("/big", "/huge", "/none", "/bin/sh", "/bin", "/", "/small/none", "/circle", "/circle/x", "/dev/null"):
         assert await engine.read_file(container, path) is None, path
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 from aiohttp import ClientTimeout
 
-from stint.core.errors import ConfigError, EngineUnansweredError, EngineUnavailableError, ImageError
+from stint.core.errors import ConfigError, EngineError, EngineUnansweredError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import (
     ARCHIVE,
@@ -31,8 +32,10 @@ from stint_runner.engine.docker_output import attached, logged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, Offers, OutputPiece
 from stint_runner.registry.logins import FirstOf, LoginSource
 
-_UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
-"""Docker's answers if a path does not exist; 500 if it leads through a file."""
+_UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
+"""Docker's answers if a path does not exist."""
+_NO_PATH: Final = re.compile("not a directory|too many (links|levels of symbolic links)|file name too long")
+"""In its answer if a path leads through a file, or in a circle. Its status is 500, as that of failures that pass."""
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
@@ -92,12 +95,16 @@ class DockerEngine(DockerImages, Engine):
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
         archive = bytearray()
-        with engine_errors(done=_UNREADABLE):
-            async with self._client().stream("GET", f"containers/{container_id}/archive", {"path": path}) as body:
-                async for data in body.iter_chunked(STEP):
-                    archive += data
-                    if len(archive) > wire.MAX_FILE_ARCHIVE:
-                        return None
+        try:
+            with engine_errors(done=_UNREADABLE):
+                async with self._client().stream("GET", f"containers/{container_id}/archive", {"path": path}) as body:
+                    async for data in body.iter_chunked(STEP):
+                        archive += data
+                        if len(archive) > wire.MAX_FILE_ARCHIVE:
+                            return None
+        except EngineError as error:
+            if not _NO_PATH.search(error.sentence):
+                raise
         return wire.regular_file(bytes(archive))
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:

@@ -124,7 +124,7 @@ def matches(image: str, patterns: str) -> bool:
 def is_transient(pull_error: str) -> bool:
     """Whether to retry a pull that failed: after time-outs, a registry's 5xx, and broken connections.
 
-    The only place that matches an engine's text: Docker 26 answers 500 to all of "no such host", a time-out, and a
+    It matches an engine's text, because Docker 26 answers 500 to all of "no such host", a time-out, and a
     registry's 404, 429 or 503, or reports them in a stream with status 200. An unknown text counts as final.
     """
     return "no such host" not in pull_error and _TRANSIENT.search(pull_error) is not None
