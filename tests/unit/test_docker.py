@@ -3,7 +3,7 @@ import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors, tls_context
-from stint_runner.engine.docker_images import pull_error
+from stint_runner.engine.docker_images import PullProgress
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
@@ -118,8 +118,10 @@ def test_the_filter_for_a_job_s_image_finds_nobody_else_s() -> None:
     ],
 )
 def test_progress_of_a_pull(line: dict[str, Any], error: str) -> None:
-    assert pull_error(json.dumps(line).encode() + b"\r\n") == error
-    assert pull_error(json.dumps(line).encode()[:-1])
+    for text, expected in ((json.dumps(line), error), (json.dumps(line)[:-1], "the engine's progress is not JSON")):
+        failed = pytest.raises(EngineError, match=f"^{expected}$") if expected else nullcontext()
+        with failed:
+            PullProgress().after(f"{text}\r\n".encode())
 
 
 def test_listing() -> None:

@@ -149,8 +149,6 @@ class DockerImages(DockerConnection):
                 ) as body:
                     pull = PullProgress()
                     async for line in body:
-                        if error := pull_error(line):
-                            raise EngineError(error)
                         progress(pull.after(line))
             except aiohttp.SocketTimeoutError:
                 raise EngineError("the pull timed out") from None
@@ -160,16 +158,6 @@ def _worth_another_try(error: Exception) -> bool:
     return isinstance(error, ImageError) and is_transient(str(error))
 
 
-def pull_error(line: bytes) -> str:
-    """The error in a line of a pull's progress, "" if there is none."""
-    try:
-        progress = json.loads(line)
-    except ValueError:
-        return "the engine's progress is not JSON"
-    detail = progress.get("errorDetail") or {}
-    return str(detail.get("message") or progress.get("error") or "")
-
-
 class PullProgress:
     """How much of a pull is done: half of a layer's work is its download, half is its unpacking.
 
@@ -177,21 +165,43 @@ class PullProgress:
     """
 
     def __init__(self) -> None:
-        self._done: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}
+        self._layers: dict[str, tuple[float, int]] = {}  # how much of each is done, and its size, 0 if not known
+        # Sums of them, because an image may have thousands of layers, and each some lines.
+        self._sized = self._size = self._half_bytes_done = 0
+        self._unsized_done = 0.0
 
     def after(self, line: bytes) -> float:
-        """How much is done, from 0 to 1, after this line of the engine's."""
-        progress = json.loads(line)
+        """How much is done, from 0 to 1, after this line of the engine's.
+
+        Raises:
+            EngineError: the pull has failed, in the engine's words; or the line is not JSON.
+        """
+        try:
+            progress = json.loads(line)
+        except ValueError:
+            raise EngineError("the engine's progress is not JSON") from None
+        failure = progress.get("errorDetail") or {}
+        if error := failure.get("message") or progress.get("error"):
+            raise EngineError(str(error))
         layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
         detail = progress.get("progressDetail") or {}
         if layer and (share := self._share(status, detail)) is not None:
-            self._done[layer] = share
-            if total := detail.get("total"):
-                self._sizes[layer] = int(total)
-        average = sum(self._sizes.values()) / max(1, len(self._sizes)) or 1.0
-        weights = {layer: self._sizes.get(layer, average) for layer in self._done}
-        return sum(self._done[layer] * weight for layer, weight in weights.items()) / max(1.0, sum(weights.values()))
+            before, size = self._layers.get(layer, (0.0, 0))
+            self._add(before, size, -1)
+            self._layers[layer] = share, int(detail.get("total") or size)
+            self._add(*self._layers[layer], 1)
+        average = self._size / self._sized if self._sized else 1.0
+        unsized = len(self._layers) - self._sized
+        done = self._half_bytes_done / 2 + self._unsized_done * average
+        return done / max(1.0, self._size + unsized * average)
+
+    def _add(self, share: float, size: int, times: int) -> None:
+        if size:
+            self._sized += times
+            self._size += times * size
+            self._half_bytes_done += times * round(2 * share * size)  # a whole number: the sum stays exact
+        else:
+            self._unsized_done += times * share
 
     @staticmethod
     def _share(status: str, detail: Mapping[str, Any]) -> float | None:
