@@ -274,6 +274,8 @@ def test_yaml(data: bytes, document: object) -> None:
         (b"{[a]: hidden}: b", "line 1, column 2"),
         (b"a: \xff\xfehidden", "malformed"),
         (b"a: hid\0den", "malformed"),
+        (rb'a: "hidden\UFFFFFFFF"', "malformed"),
+        (rb'a: "hidden\U7FFFFFFF"', "malformed"),
         (b"[" * 2_000, "malformed"),
         (b"#" * (2**20 + 1), "malformed"),
     ],
@@ -288,7 +290,13 @@ def test_bad_yaml(data: bytes, fault: str) -> None:
 def test_manifests() -> None:
     assert parse_manifest(b"secret_refs:\n- a@b.c\nother: {x: y}\n") == Manifest(secret_refs=("a@b.c",))
     assert parse_manifest(b"secret_refs:\ncontainer_image:\n") == Manifest()
-    for bad in (b"secret_refs: hidden", b"secret_refs: [{a: hidden}]", b"container_image: [hidden]"):
+    for bad in (
+        b"secret_refs: hidden",
+        b"secret_refs: [{a: hidden}]",
+        b"container_image: [hidden]",
+        b'container_image: "hidden\\uD800"',
+        b'secret_refs: ["hidden\\uDFFF"]',
+    ):
         with pytest.raises(JobFailedError, match=r"^Failed parsing yaml in gostint_image\.yml: ") as caught:
             parse_manifest(bad, name="gostint_image.yml", reason="image")
         assert caught.value.reason == "image"

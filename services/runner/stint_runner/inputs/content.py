@@ -69,9 +69,15 @@ def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "con
     """
     document = yaml_mapping(data, name=name, reason=reason)
     try:
-        return msgspec.convert(document, Manifest)
+        manifest = msgspec.convert(document, Manifest)
+        "".join([manifest.container_image or "", *(manifest.secret_refs or ())]).encode()
     except msgspec.ValidationError as error:
-        raise JobFailedError(f"Failed parsing yaml in {name}: {error}", reason=reason) from None
+        fault = str(error)
+    except UnicodeEncodeError:  # the escape of half a character, which no event can hold
+        fault = "a text is not Unicode"
+    else:
+        return manifest
+    raise JobFailedError(f"Failed parsing yaml in {name}: {fault}", reason=reason)
 
 
 def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> dict[str, Any]:
@@ -89,7 +95,7 @@ def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "conte
         fault = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "malformed"
     except _AliasError:
         fault = "an alias is not allowed"
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):  # the last two: an escape beyond Unicode
         fault = "malformed"
     else:
         if isinstance(document, dict):
