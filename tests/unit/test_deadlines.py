@@ -77,12 +77,13 @@ def test_a_confirmation_needs_no_room_on_the_disk(deadlines: Deadlines) -> None:
 
 
 def test_a_job_whose_deadline_cannot_be_written_anew_lives_as_long_as_its_lease(deadlines: Deadlines) -> None:
-    """The disk was full when the job's container was started, and has room again later."""
+    """The disk was full when the job's container was to be started, and has room again later."""
     leased = leased_job(FakeDelivery())
     deadline = JobDeadline(deadlines, leased)
     deadline.begin()
     with no_room(), structlog.testing.capture_logs():
-        deadline.add_container("c" * 64, "")
+        with pytest.raises(StateError, match="No space left"):
+            deadline.add_container("c" * 64, "")
         leased.lease.take_delivery(FakeDelivery(), 2.0)
         assert [(kept.confirmed, kept.deadline.container_id) for kept in deadlines.all()] == [(2.0, "")]
         leased.lease.take_delivery(FakeDelivery(lease=0.1), 3.0)

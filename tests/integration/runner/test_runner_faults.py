@@ -25,10 +25,12 @@ from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputP
 from stint_runner.engine.space import FULL
 from stint_runner.job import examine
 from stint_runner.output import copying
+from stint_runner.watchdog.deadlines import Deadline, StateError
 from tests.api.archive import targz
 from tests.integration.test_projector import projector
 from tests.support.events import TOKEN, ended, kill_requested, started
 from tests.support.runner_bench import Bench
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
 
@@ -92,6 +94,28 @@ async def test_a_job_s_own_words_do_not_make_a_disk_count_as_full(bench: Bench, 
         _, end = await bench.end(await bench.submit(payload=payload))
         assert (end.status, end.error[-23:]) == ("failed", "no space left on device")
         assert not bench.runners["runner-1"].space.missing()
+
+
+async def test_a_container_that_the_watchdog_would_not_know_is_not_started(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.runner():
+        deadlines = bench.runners["runner-1"].deadlines
+        put = deadlines.put
+
+        def full(deadline: Deadline, confirmed: float) -> None:
+            if deadline.container_id:
+                raise StateError("STINT_STATE_DIR: /state cannot be written: No space left on device.")
+            put(deadline, confirmed)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(deadlines, "put", full)
+            job_id = await bench.submit()
+            _, end = await bench.end(job_id)
+        assert (end.status, end.reason, end.output_complete) == ("failed", "container", True)
+        assert end.error.startswith("Run container failed: STINT_STATE_DIR: /state cannot be written")
+        await until(lambda: bench.containers(job_id), lambda found: not found)
+        await bench.ends_well(await bench.submit())
 
 
 async def test_a_runner_without_an_engine_leaves_the_job_to_others(

@@ -14,6 +14,7 @@ from stint_runner.job.prepare import TEXT_LENGTH
 from stint_runner.lease.lease import Lease
 from stint_runner.retry import retry
 from stint_runner.runner import Runner
+from stint_runner.watchdog.deadlines import StateError
 
 log = structlog.get_logger()
 
@@ -102,7 +103,7 @@ def failed(runner: Runner, container: JobContainer, image: str, error: Exception
             return ended(error.status, error.reason, error.sentence)
         case EngineError() if container.ran:
             return ended("unknown", "container", f"How the container ended is not known: {error.sentence}")
-        case EngineError():
+        case EngineError() | StateError():
             return ended("failed", "container", f"Run container failed: {error.sentence}")
         case VaultError():
             return ended("failed", "secrets", f"Vault did not answer: {error.sentence}")

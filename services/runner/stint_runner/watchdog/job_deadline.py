@@ -53,7 +53,11 @@ class JobDeadline:
         lease.on_confirmed = self._confirm
 
     def add_container(self, container_id: str, secrets_digest: str) -> None:
-        """The job's container is about to be started."""
+        """The job's container is about to be started.
+
+        Raises:
+            StateError: it cannot be written: the watchdog could not kill it while the engine does not answer.
+        """
         self._change(container_id=container_id, secrets_digest=secrets_digest, started=boot_time())
 
     def drop(self) -> None:
@@ -63,22 +67,22 @@ class JobDeadline:
             self._deadlines.drop(self._leased.address.job_id)
 
     def _confirm(self, confirmed: float) -> None:
-        delivery, times = self._leased.lease.delivery, self._leased.lease.times
-        if self._deadline and delivery.ack_subject == self._deadline.ack_subject and self._written is self._deadline:
-            self._deadlines.confirm(self._deadline.job_id, confirmed)
-        else:
-            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=times.watchdog)
-
-    def _change(self, **fields: str | float) -> None:
         """If it cannot be written, this is tried again with each renewal. Until then the old one is extended."""
         if self._deadline is None or self._written is None:
             return
-        confirmed = self._leased.lease.confirmed
-        self._deadline = msgspec.structs.replace(self._deadline, **fields)
+        delivery, times = self._leased.lease.delivery, self._leased.lease.times
+        if delivery.ack_subject == self._deadline.ack_subject and self._written is self._deadline:
+            self._deadlines.confirm(self._deadline.job_id, confirmed)
+            return
         try:
-            self._deadlines.put(self._deadline, confirmed)
-            self._written = self._deadline
+            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=times.watchdog)
         except StateError as error:
             log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            if self._written.seconds <= self._deadline.seconds:  # otherwise it would let the job live too long
+            if self._written.seconds <= times.watchdog:  # otherwise it would let the job live too long
                 self._deadlines.confirm(self._deadline.job_id, confirmed)
+
+    def _change(self, **fields: str | float) -> None:
+        if self._deadline is not None:
+            self._deadline = msgspec.structs.replace(self._deadline, **fields)
+            self._deadlines.put(self._deadline, self._leased.lease.confirmed)
+            self._written = self._deadline
