@@ -50,7 +50,7 @@ class Container:
         return self.started and not self.exited.done()
 
     def shown(self) -> dict[str, Any]:
-        fields = ("container_id", "labels", "running", "started", "tty")
+        fields = ("container_id", "labels", "started", "tty")
         return {name: getattr(self, name) for name in fields}
 
     def start(self) -> None:

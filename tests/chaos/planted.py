@@ -16,12 +16,12 @@ from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Look, Turn
+from stint.vault import Vault
 from stint_runner.dispatch import finder
 from stint_runner.dispatch.backlog import Lead, Tried
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Exit
-from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.runner import Runner
@@ -220,10 +220,10 @@ def _lost_piece() -> None:
 def _token_kept() -> None:
     """Jobs' tokens are not revoked."""
 
-    async def revoke(self: Opener, job_token: str) -> None:
-        del self, job_token
+    async def revoke(self: Vault, token: str) -> None:
+        del self, token
 
-    Opener.revoke = revoke  # type: ignore[method-assign]
+    Vault.revoke_self = revoke  # type: ignore[method-assign]
 
 
 @_plant("container kept")

@@ -159,7 +159,7 @@ class ScriptedEngine(Engine):
         return {**counts, "operating_system": "scripted", "architecture": platform.machine(), "engine_id": engine_id}
 
     async def offers(self) -> Offers:
-        return Offers(runtimes=("scripted",), log_drivers=(LOG_DRIVER,), limits=("memory", "cpus", "pids"))
+        return Offers(runtimes=("scripted",), log_drivers=(LOG_DRIVER,), unenforced=())
 
     async def close(self) -> None:
         """Each request has a connection of its own."""

@@ -63,7 +63,7 @@ async def test_stop_ends_what_ignores_it_and_all_that_it_started(engine: Scripte
 
 async def test_a_removed_container_is_gone_and_cannot_be_started(engine: ScriptedEngine) -> None:
     created, running = await engine.create(shell("true", "b")), await started(engine, "sleep 600")
-    assert [info.running for info in await engine.find({LABEL_JOB: "a"})] == [True]
+    assert [info.started for info in await engine.find({LABEL_JOB: "a"})] == [True]
     assert {info.container_id for info in await engine.find({LABEL_JOB: ""})} == {created, running}
     waiting = asyncio.create_task(engine.wait(created))
     for container in (created, running, created):
@@ -95,7 +95,7 @@ async def test_containers_outlive_their_client_and_not_their_engine(tmp_path: Pa
         client = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
         assert await client.wait() == -9
         found = (await engine.find({}))[0]
-        assert found.running
+        assert found.started
         waiting = asyncio.create_task(engine.wait(found.container_id))
         await engine.info()
         assert not waiting.done()

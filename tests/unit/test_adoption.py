@@ -40,7 +40,7 @@ class House:
     async def find(self, wanted: Mapping[str, str]) -> Sequence[ContainerInfo]:
         assert wanted == {LABEL_RUNNER: self.id}
         marks = labels(job_id=JOB, token=TOKEN, runner=self.id, ack="its ack", origin="its consumer")
-        return [ContainerInfo(container_id="c" * 64, labels=marks, running=True, started=True)]
+        return [ContainerInfo(container_id="c" * 64, labels=marks, started=True)]
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
         self.asked.append((token, ack_subject, origin))

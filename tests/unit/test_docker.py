@@ -127,23 +127,21 @@ def test_progress_of_a_pull(line: dict[str, Any], error: str) -> None:
 def test_listing() -> None:
     assert json.loads(wire.label_filter({"a": "1", "b": "x=y"})) == {"label": ["a=1", "b=x=y"]}
     assert json.loads(wire.label_filter({"a": ""})) == {"label": ["a"]}
-    ended = ContainerInfo(container_id="c", labels={}, running=False, started=True)
-    assert wire.container_info("c", None, "exited") == ended
-    assert not wire.container_info("c", None, "created").started
-    assert [wire.container_info("c", {}, state).running for state in ("running", "paused", "created", "dead")] == [
-        True, True, False, False,
+    assert wire.container_info("c", None, "exited") == ContainerInfo(container_id="c", labels={}, started=True)
+    assert [wire.container_info("c", {}, state).started for state in ("running", "paused", "created", "dead")] == [
+        True, True, False, True,
     ]  # fmt: skip
 
 
 def test_exits_and_figures_that_an_engine_leaves_out() -> None:
-    assert wire.exit_of({"StatusCode": 137}, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
-    assert wire.exit_of({"StatusCode": 0}, {}) == Exit(0)
-    assert wire.exit_of({"StatusCode": 2**32 - 1}, {}) == Exit(2**32 - 1)
+    assert wire.exit_of(137, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
+    assert wire.exit_of(1, {}) == Exit(1)
+    assert wire.exit_code({"StatusCode": 2**32 - 1}) == 2**32 - 1
     with pytest.raises(EngineError, match=r"^no shim$"):
-        wire.exit_of({"StatusCode": 0, "Error": {"Message": "no shim"}}, {})
+        wire.exit_code({"StatusCode": 0, "Error": {"Message": "no shim"}})
     for code in (2**32, -(2**64)):
         with pytest.raises(EngineError, match="no process can have"):
-            wire.exit_of({"StatusCode": code}, {})
+            wire.exit_code({"StatusCode": code})
     assert wire.figures({"Images": 3, "Architecture": "x86_64", "Name": "x"}) == {"images": 3, "architecture": "x86_64"}
 
 
@@ -194,9 +192,9 @@ def test_a_log_is_whole_that_is_shorter_than_a_file_in_which_each_line_takes_mor
 
 def test_limits_that_an_engine_without_control_groups_ignores() -> None:
     info = {"Runtimes": {"runc": {}}, "Plugins": {"Log": ["local"]}}
-    assert wire.offers(info).limits == {"memory", "cpus", "pids"}
+    assert wire.offers(info).unenforced == []
     rootless = {"MemoryLimit": False, "PidsLimit": False, "CpuCfsQuota": False}
-    assert wire.offers({**info, **rootless}).limits == set()
+    assert wire.offers({**info, **rootless}).unenforced == ["memory", "cpus", "pids"]
 
 
 # --- the connection to an engine on the network ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint_runner import readiness
 from stint_runner.engine.port import Offers
-from stint_runner.readiness import LIMITS, Readiness, check_engine
+from stint_runner.readiness import Readiness, check_engine
 
 
 async def away() -> None:
@@ -56,20 +56,20 @@ async def test_an_engine_that_cannot_be_asked_is_not_refused(monkeypatch: pytest
             await check_engine(cast("Any", SimpleNamespace(offers=offers)), "crun")
 
 
-def engine(log_drivers: Collection[str], limits: Collection[str]) -> Any:
+def engine(log_drivers: Collection[str], unenforced: Collection[str] = ()) -> Any:
     async def offers() -> Offers:
-        return Offers(runtimes={"crun"}, log_drivers=log_drivers, limits=limits)
+        return Offers(runtimes={"crun"}, log_drivers=log_drivers, unenforced=unenforced)
 
     return SimpleNamespace(offers=offers)
 
 
 async def test_an_engine_with_other_log_drivers_than_docker_is_refused() -> None:
     with pytest.raises(ConfigError, match="DOCKER_HOST: the engine has no log driver local"):
-        await check_engine(engine({"k8s-file", "none", "passthrough", "journald"}, LIMITS), "")
+        await check_engine(engine({"k8s-file", "none", "passthrough", "journald"}), "")
 
 
 async def test_limits_that_the_engine_ignores_are_told() -> None:
     with capture_logs() as logs:
-        await check_engine(engine({"local"}, LIMITS), "")
-        await check_engine(engine({"local"}, {"cpus"}), "")
+        await check_engine(engine({"local"}), "")
+        await check_engine(engine({"local"}, ["memory", "pids"]), "")
     assert [entry["ignored"] for entry in logs] == [["memory", "pids"]]

@@ -38,7 +38,7 @@ class FakeEngine(DockerEngine):
         self.faults: dict[str, list[Exception]] = {}
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-        found = ContainerInfo(container_id=labels[LABEL_JOB], labels=labels, running=True, started=True)
+        found = ContainerInfo(container_id=labels[LABEL_JOB], labels=labels, started=True)
         return [found] if self.left[found.container_id] else []
 
     async def remove(self, container_id: str) -> None:

@@ -15,7 +15,6 @@ from stint_runner.engine.port import LOG_DRIVER, Engine
 log = structlog.get_logger()
 
 STARTING: Final = "The runner is starting."
-LIMITS: Final = ("memory", "cpus", "pids")
 ENGINE_WITHIN: Final = 5.0
 """Seconds for the engine's answer: who asks whether the runner is ready does not wait for one that hangs."""
 
@@ -68,5 +67,5 @@ async def check_engine(engine: Engine, runtime: str) -> None:
     if runtime and not runtime.startswith("io.containerd.") and runtime not in offers.runtimes:
         named = ", ".join(sorted(offers.runtimes))
         raise ConfigError(f"STINT_JOB_RUNTIME: the engine has no runtime {runtime}, only {named}")
-    if ignored := [limit for limit in LIMITS if limit not in offers.limits]:
-        log.warning("the engine cannot enforce limits of jobs", ignored=ignored)
+    if offers.unenforced:
+        log.warning("the engine cannot enforce limits of jobs", ignored=offers.unenforced)

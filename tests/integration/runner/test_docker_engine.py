@@ -95,7 +95,7 @@ async def until(engine: Engine, container: str, text: bytes) -> None:
 async def test_a_kill_for_memory_is_known_when_its_flag_is_late(
     engine: DockerEngine, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_wire, "exit_of", lambda waited, _inspected: Exit(waited["StatusCode"]))
+    monkeypatch.setattr(docker_wire, "exit_of", lambda code, _inspected: Exit(code))
     limits = Limits(memory=16 * MEBIBYTE)
 
     async def told() -> bool:
@@ -255,10 +255,10 @@ async def test_a_container_that_is_gone(engine: DockerEngine, shell: Shell) -> N
 
 async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, label: dict[str, str]) -> None:
     created = await engine.create(shell("true", labels={**label, "which": "1"}))
-    running = await engine.create(shell("sleep 60"))
-    await engine.start(running)
+    started = await engine.create(shell("sleep 60"))
+    await engine.start(started)
     found = {info.container_id: info for info in await engine.find(label)}
-    assert {container: info.running for container, info in found.items()} == {created: False, running: True}
+    assert {container: info.started for container, info in found.items()} == {created: False, started: True}
     assert found[created].labels.items() >= {**label, "which": "1"}.items()
     assert [info.container_id for info in await engine.find({**label, "which": "1"})] == [created]
     assert await engine.find({**label, "which": "2"}) == []

@@ -11,6 +11,7 @@ import pytest
 from stint.core.codec import encode
 from stint.core.events import Ended, Launched
 from stint.core.job import Job, State
+from stint.core.names.headers import LABEL_JOB
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import unreadable_submission
 from stint.jetstream import JetStreamWorkQueues
@@ -22,6 +23,7 @@ from stint_runner.job import fill
 from stint_runner.lease.lease import LeaseTimes
 from stint_runner.output.pump import OutputPump
 from tests.api.archive import targz
+from tests.support.containers import running
 from tests.support.events import TOKEN, event_id, started
 from tests.support.runner_bench import Bench
 from tests.support.servers import NatsProcess
@@ -205,8 +207,8 @@ async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_
         await nats_process.kill()
         times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
         await until(  # before a successor runs; its removal may take a busy engine longer
-            lambda: runners.containers(job_id),
-            lambda found: not any(container.running for container in found),
+            lambda: running({LABEL_JOB: job_id}),
+            lambda found: not found,
             seconds=times.lease - times.margin + times.takeover,
         )
         await nats_process.start()

@@ -17,6 +17,7 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
 from tests.api.archive import targz
+from tests.support.containers import running
 from tests.support.events import TOKEN, started
 from tests.support.outputs import written
 from tests.support.runner_bench import Bench
@@ -184,7 +185,7 @@ async def test_what_is_told_of_a_read_only_job_is_the_container_that_runs(bench:
         launched = (await bench.loaded(job_id)).fact(Launched)
         assert launched is not None
         found = await bench.engine().find({LABEL_JOB: job_id})
-        assert [(each.container_id, each.running) for each in found] == [(launched.container_id, True)]
+        assert {each.container_id for each in found} == await running({LABEL_JOB: job_id}) == {launched.container_id}
         [image] = await docker.images.list(filters={"label": [f"{LABEL_JOB}={job_id}"]})
         inspected = await docker.images.inspect(image["Id"])
         assert not [entry for entry in inspected["Config"]["Env"] or () if "VAULT_TOKEN" in entry]

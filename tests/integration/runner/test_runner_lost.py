@@ -30,6 +30,7 @@ from stint_runner.linux import boot_time
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
+from tests.support.containers import running
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
@@ -286,8 +287,7 @@ async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProc
     async with bench.runner("other", lease=LEASE, takeover=8.0):
         job = await bench.until(job_id, Held.kind)
         assert job.held
-        (container,) = await engine.find({LABEL_JOB: job_id})
-        assert container.running, "who holds is not fenced"
+        assert await running({LABEL_JOB: job_id}), "who holds is not fenced"
         lost = Ended(event_id=event_id(), at=AT, by="operator", status="unknown", reason="lost")
         released = commands.release(job, Released(event_id=event_id(), at=AT), lost)
         await bench.log.append(job.token, job_id, *released, after=job.sequence)

@@ -146,11 +146,11 @@ class DockerEngine(DockerImages, Engine):
     async def wait(self, container_id: str) -> Exit:
         container = self._container(container_id)
         with engine_errors():
-            waited = await container.wait(timeout=ENDLESS)
-            if not wire.exit_code(waited):
+            code = wire.exit_code(await container.wait(timeout=ENDLESS))
+            if not code:
                 return Exit(code=0)
             shown = await container.show()
-            exited = wire.exit_of(waited, shown)
+            exited = wire.exit_of(code, shown)
             if wire.may_be_oom(exited, shown):
                 # Docker hears of the exit and of its cause in any order: the flag can be too late.
                 async with self._client().stream("GET", "events", wire.oom_filter(container_id, shown)) as events:

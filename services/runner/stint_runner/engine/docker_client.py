@@ -1,7 +1,7 @@
 """The connection to a Docker engine, and its errors as Stint's."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -120,25 +120,6 @@ class DockerClient(Docker):
         async with query as response:
             with closing(response):
                 yield response.content
-
-
-class DockerConnection:
-    """An engine that is connected to with the first call, and again with the first one after `close`."""
-
-    def __init__(self, connect: Callable[[], DockerClient]) -> None:
-        self._connect = connect
-        self._docker: DockerClient | None = None
-
-    def _client(self) -> DockerClient:
-        if self._docker is None:
-            self._docker = self._connect()
-        return self._docker
-
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        docker, self._docker = self._docker, None
-        if docker is not None:
-            await docker.close()
 
 
 async def _slices(data: bytes) -> AsyncIterator[bytes]:

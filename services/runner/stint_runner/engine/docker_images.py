@@ -12,7 +12,7 @@ import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_client import PULL, DockerClient, DockerConnection, engine_errors
+from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
 from stint_runner.engine.port import ImageUse, Progress, unheard
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
@@ -23,14 +23,29 @@ _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 
 
-class DockerImages(DockerConnection):
-    """The part of `Engine` that deals with images. A pull is retried for `patience` seconds."""
+class DockerImages:
+    """The part of `Engine` that deals with images. A pull is retried for `patience` seconds.
+
+    The engine is connected to with the first call, and again with the first one after `close`.
+    """
 
     def __init__(self, connect: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
-        super().__init__(connect)
+        self._connect = connect
+        self._docker: DockerClient | None = None
         self._logins = logins
         self._patience = patience
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
+
+    def _client(self) -> DockerClient:
+        if self._docker is None:
+            self._docker = self._connect()
+        return self._docker
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        docker, self._docker = self._docker, None
+        if docker is not None:
+            await docker.close()
 
     async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
         """See `Engine.ensure_image`. Docker Hub is meant where the name has no `/`."""

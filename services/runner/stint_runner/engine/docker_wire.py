@@ -28,7 +28,7 @@ _LONGEST_CODE: Final = 32
 _SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
-_ALIVE: Final = frozenset({"running", "paused", "restarting"})
+_STARTED: Final = ENDED | {"running", "paused", "restarting"}
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.
     "Type": LOG_DRIVER,
@@ -134,11 +134,8 @@ def _labels(labels: Mapping[str, str]) -> list[str]:
 
 
 def container_info(container_id: str, labels: Mapping[str, str] | None, state: str) -> ContainerInfo:
-    """An entry of a listing. Paused counts as running."""
-    running = state in _ALIVE
-    return ContainerInfo(
-        container_id=container_id, labels=labels or {}, running=running, started=running or state in ENDED
-    )
+    """An entry of a listing."""
+    return ContainerInfo(container_id=container_id, labels=labels or {}, started=state in _STARTED)
 
 
 def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
@@ -151,7 +148,7 @@ def offers(info: Mapping[str, Any]) -> Offers:
     return Offers(
         runtimes=frozenset(info["Runtimes"]),
         log_drivers=frozenset(info["Plugins"]["Log"]),
-        limits=frozenset(ours for ours, theirs in _ENFORCED.items() if info.get(theirs, True)),
+        unenforced=[ours for ours, theirs in _ENFORCED.items() if not info.get(theirs, True)],
     )
 
 
@@ -175,10 +172,10 @@ def exit_code(waited: Mapping[str, Any]) -> int:
     return code
 
 
-def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
-    """From the answers of `wait` and, after it, `inspect`."""
+def exit_of(code: int, inspected: Mapping[str, Any]) -> Exit:
+    """From the exit code and, once that is known, the answer of `inspect`."""
     state = inspected.get("State") or {}
-    return Exit(code=exit_code(waited), oom_killed=bool(state.get("OOMKilled")))
+    return Exit(code=code, oom_killed=bool(state.get("OOMKilled")))
 
 
 def may_be_oom(exited: Exit, inspected: Mapping[str, Any]) -> bool:

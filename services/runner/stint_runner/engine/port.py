@@ -67,11 +67,10 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as a listing shows it: `running` now, `started` at some time."""
+    """A container as a listing shows it: `started` now or at some time."""
 
     container_id: str
     labels: Mapping[str, str]
-    running: bool
     started: bool
 
 
@@ -95,12 +94,12 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         runtimes, log_drivers: the names of its OCI runtimes and of its log drivers.
-        limits: those that it can enforce, of `memory`, `cpus` and `pids`. It ignores the others.
+        unenforced: limits that it ignores, of `memory`, `cpus` and `pids`.
     """
 
     runtimes: Collection[str]
     log_drivers: Collection[str]
-    limits: Collection[str]
+    unenforced: Collection[str]
 
 
 class EngineAccess(Protocol):

@@ -217,10 +217,6 @@ class Opener:
             raise _no_secret(f"FailOnWarnings from vault path {path} lookups: {list(found.warnings)}")
         return found
 
-    async def revoke(self, job_token: str) -> None:
-        """Revoke the job's token. Safe to repeat; if Vault is unavailable, the token expires by itself."""
-        await self.vault.revoke_self(job_token)
-
 
 @contextmanager
 def _refused(explain: Callable[[VaultError], JobFailedError]) -> Iterator[None]:

@@ -213,7 +213,7 @@ class Preparation:
         gone = await self._removed()
         try:
             if token := _result(self._login):
-                await self._runner.opener.revoke(token)
+                await self._runner.opener.vault.revoke_self(token)
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=self._job.job_id, error=error.sentence)
         return gone
