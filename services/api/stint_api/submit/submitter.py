@@ -77,10 +77,9 @@ class Submitter:
         try:
             submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
-            over = self.store.why_spent(identity, submission.envelope)
-            if known.digest and await self._twin_is_stored(known, 0 if over else self.store.patience + STORING):
+            if known.digest and await self._twin_is_stored(known):
                 return known.job_id
-            raise over or self.store.why_spent(identity, submission.envelope) or error from None
+            raise self.store.why_spent(identity, submission.envelope) or error from None
         if known.digest:
             await self._settle(known, submitted)
         else:
@@ -104,11 +103,11 @@ class Submitter:
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
 
-    async def _twin_is_stored(self, known: Mark, seconds: float) -> bool:
-        """Whether the same request, sent twice at the same time, is taken within so many seconds."""
+    async def _twin_is_stored(self, known: Mark) -> bool:
+        """Whether the same request, sent twice at the same time, is taken before its storing is given up."""
         async with self.log.follow(known.job_id) as changed:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(self.store.patience + STORING):
                     while not await self._is_stored(known):
                         await changed.wait()
                         changed.clear()
