@@ -33,9 +33,11 @@ async def test_a_job_is_waited_for_and_its_output_is_copied(bench: Bench, stint:
     with pytest.raises(TimeoutError):
         await job.wait(timeout=0.01)
     waiting = asyncio.create_task(job.wait(timeout=60))
+    without_output = asyncio.create_task(stint.job(job.id).wait(output=False))
     await bench.run(queue, job.id, b"one\n\xfftwo\n", 3)
     result = await waiting
     assert (result.return_code, result.last_lines, result.queue) == (3, ("one", "\ufffdtwo"), queue)
+    assert ((await without_output).return_code, (await without_output).tail) == (3, b"")
     copy = io.BytesIO()
     assert await stint.job(job.id).copy_output(copy) == result
     assert copy.getvalue() == await job.output() == await job.output(stream="stdout") == b"one\n\xfftwo\n"

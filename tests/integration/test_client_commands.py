@@ -272,6 +272,12 @@ async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, te
     assert "sEcReT" not in result.err
 
 
+async def test_an_empty_token_file_does_not_stand_in_the_way_of_those_who_mend_it(bench: Bench) -> None:
+    empty = {"STINT_TOKEN": "", "VAULT_TOKEN": "", "STINT_TOKEN_FILE": "/dev/null"}
+    assert (await bench.command("config", settings=empty)).code == 0
+    assert "STINT_TOKEN_FILE: /dev/null is empty" in (await bench.command("ls", settings=empty)).err
+
+
 async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)

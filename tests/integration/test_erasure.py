@@ -210,18 +210,18 @@ async def test_a_key_lives_as_long_as_its_payload(
         assert (of_publisher in await stint.keys.names(team.folder)) == has_key
 
 
-@pytest.mark.parametrize(("day", "stays"), [(-3, False), (-1, True), (0, True), (33, True), (34, False)])
+@pytest.mark.parametrize(("day", "stays"), [(-34, False), (-33, True), (0, True), (33, True), (34, False)])
 async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
     day: int, stays: bool, nats_url: str, openbao: OpenBao
 ) -> None:
-    """It may belong to a submission that is under way, or to another installation. Its day is its maker's claim."""
+    """It may belong to a submission that is under way, or to another installation. A publisher's day is its claim."""
     async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
         team = await Team.new(bench)
         of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
         await stint.keys.store(new_key(of_api))
         await sweeper(bench, stint).sweep()
         await sweeper(bench, stint).sweep_publishers()
-        assert (of_api in await stint.keys.names()) == stays
+        assert of_api in await stint.keys.names()
         assert (of_publisher in await stint.keys.names(team.folder)) == stays
 
 

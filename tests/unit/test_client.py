@@ -163,6 +163,13 @@ def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
     )
 
 
+def test_a_limit_of_0_takes_back_that_of_the_base() -> None:
+    base = JobPayload(container_image="x", timeout=9, cpus=0.5, pids=3, memory="1g")
+    assert payload_of("", {"timeout": 0, "cpus": 0, "pids": 0, "memory": 0}, base=base) == JobPayload(
+        container_image="x"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

@@ -70,7 +70,10 @@ def settings(url: str = "", profile: str = "") -> Found:
 
 def where(url: str = "", profile: str = "") -> Endpoints:
     """The addresses and the token. Raises ConfigError as `settings` does, and if there is no token."""
-    return endpoints(settings(url, profile))
+    found = settings(url, profile)
+    if (name := found.get("STINT_TOKEN_FILE")) and not (found.get("STINT_TOKEN") or found.get("VAULT_TOKEN")):
+        raise ConfigError(f"STINT_TOKEN_FILE: {name} is empty.")
+    return endpoints(found)
 
 
 def settings_file() -> Path:
@@ -104,9 +107,7 @@ def _token_in(found: Mapping[str, str]) -> bool:
 def _find_token(found: Found) -> None:
     """Read the token's file, or the one that `stint login` and `vault login` write."""
     if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
-        if not (token := _read(Path(name)).strip()):
-            raise ConfigError(f"STINT_TOKEN_FILE: {name} is empty.")
-        found.take({"STINT_TOKEN": token}, name)
+        found.take({"STINT_TOKEN": _read(Path(name)).strip()}, name)
     left = token_file()
     if not _token_in(found) and is_there(left):
         found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))

@@ -90,7 +90,7 @@ _NAMES: Final = {
     "secrets": "secret_refs",
 }
 """The payload's names of fields that have another one here."""
-_LIMITS: Final = ("timeout", "cpus", "pids")
+_LIMITS: Final = ("timeout", "cpus", "pids", "memory")
 _PARAMETERS: Final = {"queue": "qname", "text": "q"}
 """The same for the parameters of lists."""
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import BinaryIO, Literal
 
+import msgspec
+
 from stint.client.errors import ApiUnreachableError
 from stint.client.rest.api import JOBS, Api
 from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
@@ -48,14 +50,18 @@ class JobHandle:
         *,
         output: bool = True,
     ) -> JobResult:
-        """The job's result, once it has ended. Without `output` that is neither read nor checked, and has no `tail`.
+        """The job's result, once it has ended.
+
+        Without `output` what it wrote before is not fetched, nothing is checked, and the result's `tail` is empty.
 
         Raises:
             TimeoutError: it had not ended after `timeout` seconds. It continues.
             OutputDiffersError: as with `stream`.
         """
         async with asyncio.timeout(timeout):
-            return self._result or await self._drain(tail=None if output else 0)
+            if output or self._result:
+                return self._result or await self._drain()
+            return msgspec.structs.replace(await self._drain(tail=0), tail=b"")
 
     async def _drain(self, file: BinaryIO | None = None, stream: str = "", *, tail: int | None = None) -> JobResult:
         async with aclosing(self.stream(tail=tail)) as items:

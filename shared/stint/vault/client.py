@@ -50,10 +50,11 @@ class Vault:
         A `repeatable` request, which Vault may carry out twice, is made again if Vault closed its connection.
 
         Raises:
-            VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
+            VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, a server error, or an answer of
+                another server.
             VaultDeniedError: 403, or a token that Vault cannot have issued.
             VaultNotFoundError: 404; its `warnings` may contain details.
-            VaultRefusedError: 400 and every other client error.
+            VaultRefusedError: 400 and every other client error, in Vault's own form; 413 and 431 in any.
         """
         check_token(token, self.address)
         with as_token(token):

@@ -35,8 +35,8 @@ _SHAPES: Final = {"data": dict | None, "auth": dict | None, "errors": list | Non
 """Of what Vault's answers consist."""
 _SAYS_WHY: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """Statuses that Vault never answers without saying why."""
-_OF_PROXIES: Final = frozenset({401, 408, 412, 413, 429})
-"""Those about a request that mean the same if a proxy says them, in its own words."""
+_OF_PROXIES: Final = frozenset({401, 408, 412, 413, 429, 431})
+"""Those about a request that mean the same if a proxy, or Go's HTTP server itself, says them in words of its own."""
 
 _token: Final[ContextVar[str]] = ContextVar("token")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stint.core import commands
+from stint.core.errors import EngineError
 from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
@@ -33,7 +34,7 @@ from tests.api.archive import targz
 from tests.support.containers import running
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.runner_process import LEASE, LONG_LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
@@ -218,6 +219,24 @@ async def test_output_of_an_adopted_job_that_changed_its_secrets_file_is_not_sho
     job, ended = await _killed_once_adopted(bench, adopter, script, MASKED)
     assert (ended.reason, ended.return_code, ended.output_complete) == ("killed", 9, False)
     assert await bench.text(job) == "up\n"
+
+
+async def test_a_secrets_file_that_the_engine_fails_to_read_hides_an_adopted_jobs_output_and_no_more(
+    bench: Bench, adopter: RunnerProcess
+) -> None:
+    class Busy(DockerEngine):
+        async def read_file(self, container_id: str, path: str) -> bytes | None:
+            raise EngineError(f"{container_id}, {path}: too many open files")
+
+    job_id = await bench.running(
+        "echo up; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done", payload=MASKED
+    )
+    await adopter.kill()
+    async with bench.runner(adopter.name, lease=LONG_LEASE, engine=Busy()):
+        await bench.append_kill(job_id)
+        job, ended = await bench.end(job_id)
+    assert (ended.reason, ended.return_code, ended.output_complete) == ("killed", 9, False)
+    assert PASSWORD not in await bench.text(job)
 
 
 async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_never_runs(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -21,9 +21,8 @@ INTERVAL: Final = 60.0
 CONCURRENCY: Final = 8
 """Keys that are looked at at a time."""
 LONGEST: Final = timedelta(days=33)
-"""For which a key without a job is kept: a job's wrapped secret id is good for 32 days at most, Vault's limit."""
-AHEAD: Final = timedelta(days=1)
-"""By which a key's day may be in the future, because clocks differ."""
+"""By which a publisher's key without a job may be older, or younger, than today: the secret ids of the role that
+`stint vault-setup` makes are good for 32 days at most, and clocks differ."""
 LOGGED: Final = 160
 """Characters of a key's name that are logged: more than any has that a payload can give."""
 TOO_MANY: Final = "too many keys of payloads in a folder: none is destroyed until docs/upkeep.md is followed"
@@ -33,8 +32,8 @@ TOO_MANY: Final = "too many keys of payloads in a folder: none is destroyed unti
 class KeySweeper:
     """Lets a key live as long as its payload, however long that is kept. Any number may run concurrently.
 
-    A key is destroyed if its job is over and has no payload. A key without a job stays for `LONGEST`: it may belong to
-    a submission that is under way, or to another installation that uses the same Vault.
+    A key is destroyed if its job is over and has no payload. A key without a job stays: it may belong to a submission
+    that is under way, or to another installation that uses the same Vault. That of a publisher stays for `LONGEST`.
     """
 
     keys: PayloadKeys
@@ -89,8 +88,6 @@ class KeySweeper:
         if job_id in stored:
             return False
         job = await self.log.load(job_id)
-        return job.terminal if job else self._has_no_job_to_come(day)
-
-    def _has_no_job_to_come(self, day: date) -> bool:
-        age = self.now().date() - day
-        return not -AHEAD <= age <= LONGEST
+        if job is None:
+            return name.startswith(PUBLISHERS) and abs(self.now().date() - day) > LONGEST
+        return job.terminal

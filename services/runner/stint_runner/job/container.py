@@ -209,7 +209,9 @@ class JobContainer:
         """Read the values to mask. Without them the job continues, but its output is not stored."""
         try:
             await self._mask(await read_values(self._engine, self._container_id, seal))
-        except JobFailedError as error:
+        except EngineUnavailableError:
+            raise
+        except (EngineError, JobFailedError) as error:
             log.warning("output not shown", job=self._job_id, error=error.sentence)
             return False
         return True

@@ -15,6 +15,8 @@ from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError, StintError
 
 MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
+READY_WITHIN: Final = 2 * WITHIN
+"""Seconds in which an API says whether it is ready: it waits 5 of them for a Vault that hangs, before it says so."""
 _MOST: Final = 10
 """Queues that are told of at most."""
 
@@ -23,18 +25,21 @@ async def look(where: Endpoints) -> list[Finding]:
     """Whether the API can do its work and accepts the token, and whether queues can continue."""
     url = without_login(where.url)
     try:
-        async with asyncio.timeout(WITHIN), http_client(where) as http:
-            answer = await http.get("/readyz")
-            health = await http.get("/v1/api/health")
-            listed = await http.get("/v1/api/runner")
+        async with http_client(where) as http:
+            async with asyncio.timeout(READY_WITHIN):
+                answer = await http.get("/readyz")
+            if not answer.is_success:
+                what = f"{url} is not ready: {answer.text.strip()}"
+                return [bad("api", what, "Mend what it names; its log says more.")]
+            async with asyncio.timeout(WITHIN):
+                health = await http.get("/v1/api/health")
+                listed = await http.get("/v1/api/runner")
     except ConfigError as error:
         return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
     except TimeoutError:
-        return [bad("api", f"{url} has not answered within {WITHIN:g} s", MEND)]
+        return [bad("api", f"{url} does not answer in time", MEND)]
     except httpx.HTTPError as error:
         return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
-    if not answer.is_success:
-        return [bad("api", f"{url} is not ready: {answer.text.strip()}", "Mend what it names; its log says more.")]
     if (figures := parsed(health.content)) is None:
         return [bad("api", f"{url} does not answer as Stint does", MEND)]
     clocks = [*clock("api", answer.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]

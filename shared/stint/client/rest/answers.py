@@ -67,7 +67,7 @@ def in_doubt(error: ApiError) -> ApiError:
     An earlier one, whose answer was lost, may also have caused a clear refusal by spending the cubbyhole.
     """
     refused = isinstance(error, ApiRefusedError) and not error.doubtful
-    earlier = "\nAn earlier attempt had no answer and may be the cause." if refused else ""
+    earlier = "\nAn earlier attempt may have been accepted, and be the cause." if refused else ""
     error.args = (f"{error.sentence}{earlier}\nIt is not known whether the job was submitted.",)
     error.doubtful = True
     return error

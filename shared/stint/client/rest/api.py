@@ -125,7 +125,7 @@ class Api:
                 if pause is None:
                     raise in_doubt(error) from None
                 if not doubtful:
-                    self._say(f"{error.sentence} The request is repeated.")
+                    self._say(f"{error.sentence.rstrip('.')}. The request is repeated.")
                 doubtful = True
             await asyncio.sleep(pause)
 

@@ -18,7 +18,7 @@ from stint.core.names.streams import consumer_name
 from stint.core.names.subjects import consumer_subject, is_literal, token_of
 from stint.jetstream.consuming.consumers import ConsumerInfo, create_consumer, lengthen_lease, made
 from stint.jetstream.wire.broker import Broker, NoRespondersError
-from stint.jetstream.wire.protocol import check
+from stint.jetstream.wire.protocol import NoAnswerError, check
 from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
@@ -28,7 +28,11 @@ GROUP: Final = "consumers"
 AT_A_TIME: Final = 32
 """Requests that a projector carries out at a time; up to `MOST_REQUESTS` more wait. A pool can send any number."""
 MOST_REQUESTS: Final = 1024
-NO_PROJECTOR: Final = "No projector is there to make a queue's consumer, which NATS does not permit this runner itself."
+ASKED: Final = 2
+"""Times that projectors are asked: one that is frozen is still in the group."""
+ANSWER: Final = 1.5
+"""Seconds for each answer."""
+NO_PROJECTOR: Final = "No projector makes this queue's consumer, and NATS does not permit this runner to make it."
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +43,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
         longer: that the consumer which there is has at least this lease, rather than a new one with it.
     """
 
-    lease: Annotated[float, msgspec.Meta(gt=0, le=10**9)]
+    lease: Annotated[float, msgspec.Meta(ge=0.5, le=10**9)]
     longer: bool = False
 
 
@@ -72,11 +76,15 @@ class ConsumerMaker:
                 return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
             except DeniedError:
                 self._asks = True
-        try:
-            answer = await self._broker.request(consumer_subject(token), encode(wanted))
-        except (NoRespondersError, DeniedError):
-            return await self._without_projector(token, wanted)
-        return decode(answer.data, dict[str, Any])
+        for _ in range(ASKED):
+            try:
+                answer = await self._broker.request(consumer_subject(token), encode(wanted), wait=ANSWER)
+            except NoAnswerError:  # of a projector that is frozen; it is no harm if both carry it out
+                continue
+            except (NoRespondersError, DeniedError):
+                break
+            return decode(answer.data, dict[str, Any])
+        return await self._without_projector(token, wanted)
 
     async def _without_projector(self, token: str, wanted: Wanted) -> dict[str, Any]:
         """A NATS without accounts permits it, and so do accounts that an earlier `stint nats-config` wrote."""
