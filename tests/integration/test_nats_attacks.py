@@ -50,6 +50,7 @@ from stint.core.names.subjects import (
 )
 from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, make_subscription
+from stint.jetstream.consuming.consumers import create_consumer
 from stint.jetstream.wire.protocol import NANOSECONDS
 from stint.natsauth.requests import STREAMS
 from tests.api.client import in_steps
@@ -483,7 +484,7 @@ async def test_a_pools_key_cannot_take_another_queues_job(
 
 WANTED = [
     (b'{"lease":30,"deliver_subject":"ev.x.y.z","config":{"deliver_subject":"ev.x.y.z"}}', ""),
-    (b'{"lease":45,"longer":true}', ""),
+    (b'{"lease":30,"longer":true}', ""),
     *((b'{"lease":%b}' % lease, "Not a Wanted") for lease in (b"0", b"0.1", b"-1", b"1e300", b"null", b'"30"')),
     *((body, "Not a Wanted") for body in (b"", b"{}", b"\xff{", b"[" * 100_000)),
 ]
@@ -493,6 +494,7 @@ WANTED = [
 async def test_a_pool_chooses_nothing_of_its_queues_consumer_but_the_lease(
     attacking: Attacking, operator: Broker, user: str, own: str
 ) -> None:
+    await create_consumer(operator, own, 30)  # unless there is one
     async with unchanged(operator), attacking(user) as attacker:
         for body, refusal in WANTED:
             answer = json.loads((await attacker.client.request(f"consumer.{own}", body, timeout=PATIENCE)).data)
@@ -504,7 +506,7 @@ async def test_a_pool_chooses_nothing_of_its_queues_consumer_but_the_lease(
         await attacker.client.request(f"consumer.{own}", WANTED[0][0], timeout=PATIENCE)
     made = (await operator.api(f"CONSUMER.INFO.{WORK}.{consumer_name(own)}"))["config"]
     assert (made["filter_subject"], made["max_ack_pending"], "deliver_subject" in made) == (f"work.{own}", 1, False)
-    assert made["ack_wait"] == 45 * NANOSECONDS
+    assert made["ack_wait"] == 30 * NANOSECONDS
 
 
 async def test_a_pools_hint_reaches_only_its_own_runners(

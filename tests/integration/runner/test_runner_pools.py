@@ -12,7 +12,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject, phase_subject
-from stint.jetstream import Bucket
+from stint.jetstream import Bucket, ConsumerRequests
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.housekeeping import presence
 from stint_runner.housekeeping.presence import Presence
@@ -48,7 +48,11 @@ async def confined(
     async with running(server), accounts.connected(server.url, "operator") as broker:
         bench = await make_bench(broker, openbao, busybox, tmp_path)
         await bench.declare()
-        async with nats_auth(accounts, server, openbao, tmp_path / "auth"):
+        async with (
+            nats_auth(accounts, server, openbao, tmp_path / "auth"),
+            accounts.connected(server.url, "projector") as projector,
+            meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+        ):
             yield accounts, server, bench
 
 

@@ -129,12 +129,6 @@ class Store:
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
 
-    def given_up(self, identity: Identity, envelope: Envelope, job_id: str) -> UnknownOutcomeError:
-        """What is told, now and later, of a job that could not be stored in time."""
-        doubt = UnknownOutcomeError(job_id)
-        self._spent.put(_key(identity, envelope), doubt.again(), REMEMBERED)
-        return doubt
-
     async def discard(self, job: Job, submitted: Submitted) -> None:
         """Remove the payload of an attempt that lost, unless the job may need it. A running job's goes at its end."""
         token = queue_token(submitted.qname)

@@ -24,8 +24,8 @@ from stint_api.submit.storing import Store, UnknownOutcomeError
 
 HEADER: Final = "Idempotency-Key"
 STORING: Final = 10.0
-"""Seconds, beyond the store's patience, after which a job whose cubbyhole was read is given up. A request whose twin,
-sent before, may have read it waits as long. In this time NATS elects a leader."""
+"""Seconds, beyond the store's patience, for which a request waits for its twin, sent before, which may have read its
+cubbyhole. In this time NATS elects a leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Submitter:
         if known.digest and await self._is_stored(known):  # asked first: a repeat's cubbyhole token is spent
             return known.job_id
         try:
-            submitted, outcome = await self._put(identity, submission, known)
+            submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
             if known.digest and await self._twin_is_stored(known):
                 return known.job_id
@@ -85,14 +85,6 @@ class Submitter:
         else:
             check_outcome(outcome, known.job_id)
         return known.job_id
-
-    async def _put(self, identity: Identity, submission: Submission, known: Mark) -> tuple[Submitted, Outcome]:
-        in_cubbyhole = submission.envelope.in_cubbyhole
-        try:
-            async with asyncio.timeout(self.store.patience + STORING if in_cubbyhole else None):
-                return await self.store.put(identity, submission, known.job_id, known.digest)
-        except TimeoutError:
-            raise self.store.given_up(identity, submission.envelope, known.job_id) from None
 
     async def _is_stored(self, known: Mark) -> bool:
         job = await self.log.load(known.job_id)
@@ -112,7 +104,7 @@ class Submitter:
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
 
     async def _twin_is_stored(self, known: Mark) -> bool:
-        """Whether the same request, sent twice at the same time, is taken before its storing is given up."""
+        """Whether the same request, sent twice at the same time, is taken while this one waits for it."""
         async with self.log.follow(known.job_id) as changed:
             try:
                 async with asyncio.timeout(self.store.patience + STORING):
