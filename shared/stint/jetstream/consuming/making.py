@@ -6,6 +6,7 @@ for that subject. So the key of a pool may create none (ADR 0043).
 
 import asyncio
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -26,8 +27,9 @@ log = structlog.get_logger()
 GROUP: Final = "consumers"
 """The queue group in which projectors listen, so that one of them answers."""
 AT_A_TIME: Final = 32
-"""Requests that a projector carries out at a time; up to `MOST_REQUESTS` more wait. A pool can send any number."""
+"""Requests that a projector carries out at a time. A pool can send any number."""
 MOST_REQUESTS: Final = 1024
+"""That wait for that; the rest is dropped, and whoever sent it asks again."""
 ASKED: Final = 2
 """Times that projectors are asked: one that is frozen is still in the group."""
 ANSWER: Final = 1.5
@@ -64,13 +66,13 @@ class ConsumerMaker:
 
     async def make(self, token: str, lease: float) -> ConsumerInfo | None:
         """Create a queue's consumer, unless there is one. Returns it if it has this lease."""
-        return made(await self._have(token, Wanted(lease)))
+        return made(await self._obtain(token, Wanted(lease)))
 
     async def lengthen(self, token: str, lease: float) -> None:
         """Change the lease of a queue's consumer, unless it is as long. If there is none, it is no error."""
-        check(await self._have(token, Wanted(lease, longer=True)))
+        check(await self._obtain(token, Wanted(lease, longer=True)))
 
-    async def _have(self, token: str, wanted: Wanted) -> dict[str, Any]:
+    async def _obtain(self, token: str, wanted: Wanted) -> dict[str, Any]:
         if not self._asks:
             try:
                 return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
@@ -122,7 +124,8 @@ class ConsumerRequests:
         try:
             answer = await self._made(token_of(message.subject), message.data)
         except StintError as error:
-            code = 503 if isinstance(error, BrokerUnavailableError) else 400
+            away = isinstance(error, BrokerUnavailableError)
+            code = HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.BAD_REQUEST
             answer = {"error": {"code": code, "description": error.sentence}}
         except Exception:  # one request must not end the service
             log.exception("a request for a queue's consumer could not be answered")
