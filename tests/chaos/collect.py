@@ -105,6 +105,11 @@ async def settled(world: World, excused: int) -> list[tuple[str, str]]:
     return await _settled(world, lambda: _left(world, excused), lambda left: not left)
 
 
+async def worked_off(world: World) -> None:
+    """Return once no work waits, or after the plan's `settle`: that of deleted jobs waits for a runner, too."""
+    await _settled(world, lambda: _subjects(world.broker, WORK), lambda left: not left)
+
+
 async def _left(world: World, excused: int) -> list[tuple[str, str]]:
     return [
         *[("container", name) for name in await _containers(world)],

@@ -109,6 +109,7 @@ async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:
             injecting = group.create_task(inject(made, faults))
             group.create_task(load.run())
         await follower.until_all_ended(plan.patience)
+        await collect.worked_off(made)
     await load.close()
     await made.fleet.aclose()
     await follower.catch_up()
