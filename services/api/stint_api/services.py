@@ -31,6 +31,7 @@ from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
 from stint_api.read.queues import QueueList
 from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.read.shared import Shared
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES
@@ -114,7 +115,8 @@ class Services:
         self.receipts = Receipts(jobs=self.jobs, signer=signer, signatures=self.signatures, now=self.now)
         self.request_bytes = RequestBytes(settings.request_bytes, largest=MAX_BYTES)
         self.streams = OpenStreams(settings.streams)
-        self.metrics = Metrics(self.index.counts, self.queues.unserved)
+        self.unserved = Shared(self.queues.unserved, monotonic=self.monotonic)
+        self.metrics = Metrics(self.index.counts, self.unserved)
         self.readyz = readyz(self.missing)
 
     def _jobs(self) -> Jobs:

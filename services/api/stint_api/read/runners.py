@@ -1,10 +1,8 @@
 """What the runners report of themselves, from the KV bucket `runners`, and what they are asked."""
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,13 +13,12 @@ from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject
 from stint.core.view import rfc3339
 from stint.jetstream import Broker, Bucket
+from stint_api.read.shared import Shared
 
 _STATES: Final = ("containers_running", "containers_paused", "containers_stopped")
 NUMBERS: Final = ("containers", *_STATES, "images", "mem_total")
 WORDS: Final = ("architecture", "operating_system")
 
-REMEMBERED: Final = 1.0
-"""Seconds for which an answer counts: anybody may ask, without a token."""
 ALIVE: Final = timedelta(seconds=30)
 """After this time without a report a runner counts as lost. It reports each 10 seconds."""
 
@@ -34,7 +31,7 @@ Report = Mapping[str, Any]
 
 
 class JetStreamRunnerReports:
-    """Reads what runners report. Requests share one question to NATS, and its answer for `REMEMBERED` seconds.
+    """Reads what runners report. Requests share the question to NATS: see `Shared`.
 
     All methods raise BrokerUnavailableError if NATS cannot be reached.
     """
@@ -49,9 +46,7 @@ class JetStreamRunnerReports:
         self._broker = broker
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._now = now
-        self._monotonic = monotonic
-        self._asking: asyncio.Task[Sequence[Report]] | None = None
-        self._good_until = 0.0
+        self._shared = Shared(self._ask, monotonic=monotonic)
 
     async def read(self) -> Sequence[Report]:
         """The reports of the runners that are alive."""
@@ -62,20 +57,10 @@ class JetStreamRunnerReports:
 
         To what the runner says, `alive` and `last_seen` (RFC 3339, by the clock of NATS) are added.
         """
-        if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
-            self._asking = asyncio.create_task(self._ask(), name="runners")
-        asking = self._asking
-        await asyncio.wait({asking})
-        if error := asking.exception():
-            raise copy(error)  # the error itself is kept, and would keep the frames of each request that it passed
-        return asking.result()
+        return await self._shared()
 
     async def _ask(self) -> Sequence[Report]:
-        try:
-            found = await self._bucket.ages()
-        finally:
-            self._good_until = self._monotonic() + REMEMBERED
-        now = self._now()
+        found, now = await self._bucket.ages(), self._now()
         return [
             report | {"runner": entry.key, "alive": age <= ALIVE, "last_seen": rfc3339(now - age)}
             for entry, age in found

@@ -41,7 +41,7 @@ async def health(
         "state": "draining" if services.closing.is_set() else "active",
         "all_jobs": str(sum(counts.values())),
         **{f"{state}_jobs": str(counts.get(state, 0)) for state in SHOWN},
-        "unserved_jobs": str(await services.queues.unserved()),
+        "unserved_jobs": str(await services.unserved()),
         **summary(await services.runners.read()),
     }
     if k is None:
