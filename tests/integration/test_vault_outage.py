@@ -228,8 +228,8 @@ async def test_no_cookie_is_carried_to_the_next_request() -> None:
     ],
 )
 async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultError]) -> None:
-    """A denial without words is a proxy's, and so is a request that is wrong in HTML: see below."""
-    others = [*([""] * (status != 403)), *(["<html>"] * (status not in {400, 403, 405}))]
+    """What is wrong with a request Vault says in words: without them it was a proxy. See below."""
+    others = ["", "<html>"] if status not in {400, 403, 405} else []
     for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', *others):
         async with scripted(answer(status, body)) as script:
             with pytest.raises(VaultError) as caught:
@@ -248,8 +248,9 @@ async def test_what_vault_does_not_have_is_told_by_vault_alone() -> None:
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        *((400, body) for body in ("404 page not found", "<html>")),
-        *((code, body) for code in (403, 404) for body in ("<html>", "", "{}", '{"message": "no Route matched"}')),
+        *((code, body) for code in (400, 403, 404) for body in ("<html>", "", "{}", '{"message": "no Route matched"}')),
+        (400, "404 page not found"),
+        *((code, "{}") for code in (405, 422)),
     ],
 )
 async def test_a_proxy_that_does_not_find_vault_makes_nothing_wrong_or_missing(status: int, body: str) -> None:

@@ -33,8 +33,6 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
 
 _SHAPES: Final = {"data": dict | None, "auth": dict | None, "errors": list | None, "warnings": list | None}
 """Of what Vault's answers consist."""
-_SAYS_WHY: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
-"""Statuses that Vault never answers without saying why."""
 _OF_PROXIES: Final = frozenset({401, 408, 412, 413, 429, 431})
 """Those about a request that mean the same if a proxy, or Go's HTTP server itself, says them in words of its own."""
 
@@ -144,12 +142,12 @@ def _is_of_vault(status: int, body: dict[str, Any] | None) -> bool:
 
     A proxy whose Vault is away says 200, 400, 403 or 404, too: then nobody is known, nothing is wrong or missing.
     """
+    says_why = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _OF_PROXIES
     if body is None:
-        about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        return status in _OF_PROXIES or (status >= HTTPStatus.MULTIPLE_CHOICES and not about_request)
+        return status >= HTTPStatus.MULTIPLE_CHOICES and not says_why
     if not all(isinstance(body.get(name), shape) for name, shape in _SHAPES.items()):
         return False
-    if status in _SAYS_WHY:
+    if says_why:
         return bool(body.keys() & {"errors", "data"})
     return status >= HTTPStatus.NO_CONTENT or bool(body.keys() & {"data", "auth", "sealed"})
 
