@@ -68,7 +68,7 @@ async def test_an_event_that_must_not_come_after_another(ports: Ports) -> None:
     assert "launched" not in job.facts
 
 
-async def test_a_pair_is_appended_as_one(ports: Ports) -> None:
+async def test_a_pair_is_appended_in_order(ports: Ports) -> None:
     await ports.must_append(TOKEN, JOB, submitted())
     job = await ports.job(JOB)
     pair = (kill_requested(), ended("failed", "killed"))

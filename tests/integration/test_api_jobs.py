@@ -1,14 +1,16 @@
 """What only an app of the test's own can show of its answers. The contract itself is checked in `tests/api`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
 from starlette.types import Message
 
+from stint.core.errors import BrokerUnavailableError
 from stint.core.events import KillRequested
+from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
@@ -162,3 +164,34 @@ async def test_a_kill_is_decided_on_the_job_as_it_stands(
     assert told == ((200, "running", True) if meanwhile == "launched" else (200, "success", False))
     records = await bench.broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
     assert len(records) == (4 if meanwhile == "launched" else 3)
+
+
+@pytest.mark.parametrize("between", ["a bar", "a runner that ends it", "an outage"])
+async def test_a_job_that_waits_is_killed_whatever_comes_between_the_request_and_its_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    job_id, log, token = await bench.submitted(), bench.parts.log, queue_token("deploys")
+    before, publish = await bench.load(job_id), JetStreamEventLog._publish  # noqa: SLF001 - between two of these
+
+    async def interrupted(self: JetStreamEventLog, message: Any, condition: Mapping[str, str]) -> Mapping[str, Any]:
+        if ".ended" in message.subject:
+            monkeypatch.undo()
+            requested = await bench.load(job_id)
+            assert (requested.state, requested.kill_requested) == (State.QUEUED, True)
+            assert await log.append(token, job_id, started(), after=before.sequence) is Outcome.LOST
+            if between == "an outage":
+                raise BrokerUnavailableError
+            if between == "a runner that ends it":
+                await log.append(token, job_id, ended("failed", "killed"), after=requested.sequence)
+            else:
+                assert await log.bar(token, job_id, after=requested.sequence)
+        return await publish(self, message, condition)
+
+    monkeypatch.setattr(JetStreamEventLog, "_publish", interrupted)
+    answer = await bench.http.post(f"{JOB}/kill/{job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (
+        200,
+        "failed" if between.startswith("a runner") else "queued",
+    )
+    killed = await bench.load(job_id)
+    assert (killed.state, set(killed.facts)) == (State.FAILED, {"submitted", "kill_requested", "ended"})

@@ -651,6 +651,16 @@ async def test_headers_give_a_publisher_no_further_rights(attacking: Attacking, 
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
+async def test_a_publisher_begins_no_atomic_batch(attacking: Attacking, user: str) -> None:
+    """NATS has 50 places for them, for everybody, and keeps what was sent on its disk until they end, uncounted."""
+    batch = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"}
+    async with attacking(user) as attacker:
+        for subject in (f"ev.{JOB}.{OWN}.submitted", f"pl.{OWN}.{JOB}.0"):
+            answer = await attacker.client.request(subject, headers=batch, timeout=PATIENCE)
+            assert "atomic publish is disabled" in json.loads(answer.data)["error"]["description"]
+
+
+@pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
     accounts: Accounts, server: Attacked, attacking: Attacking, user: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""What each command appends to a job: all of the returned events or none. Empty if nothing is left to do."""
+"""What each command appends to a job: the returned events, in this order. Empty if nothing is left to do.
+
+Between two of them others may append theirs, or the second may fail: decide again, for the job as it is then.
+"""
 
 from stint.core.errors import IllegalCommandError
 from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released, Started
@@ -19,7 +22,7 @@ def kill(job: Job, requested: KillRequested, ended: Ended) -> Events:
     if job.terminal:
         return ()
     wanted = () if job.kill_requested else (requested,)
-    # Appended as one, so that no runner can start the job in between.
+    # In this order: a runner that comes in between does not start a job that is to be killed, but ends it.
     return (*wanted, ended) if job.state is State.QUEUED else wanted
 
 
@@ -34,7 +37,7 @@ def release(job: Job, released: Released, ended: Ended) -> Events:
         return ()
     if not job.held:
         raise IllegalCommandError("Only a job that is held can be released.")
-    # Together, so that no job of this queue can start while the held one still seems to run.
+    # In this order: the queue waits until the held job has ended.
     return (ended,) if begun else (released, ended)
 
 

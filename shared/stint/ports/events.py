@@ -29,13 +29,16 @@ class EventLog(Protocol):
     async def append(
         self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
     ) -> Outcome:
-        """Append events of one job, all or none. Safe to repeat with the same events: `event_id` identifies them.
+        """Append events of one job, in this order. Safe to repeat with the same events: `event_id` identifies them.
 
         `after` is the aggregate's `sequence` on which the decision was based: if the job has a newer event, the append
-        loses. None only requires that the job has no event of this kind yet, and none of the kind `unless`.
+        loses. None only requires that the job has no event of this kind yet, and none of the kind `unless`. Of several
+        events, which need `after`, each is appended only if the one before is the job's last. An append that has lost,
+        or failed, may have stored the first of them: decide anew.
 
         Raises:
-            BrokerUnavailableError: nothing was stored, nor will be. If that is not certain, the result is `UNKNOWN`.
+            BrokerUnavailableError: the last event was not stored, nor will be. If that is not certain, the result is
+                `UNKNOWN`.
             TooLargeError: the event is larger than the broker accepts. Nothing was sent.
         """
 

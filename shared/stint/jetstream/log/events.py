@@ -31,7 +31,6 @@ from stint.jetstream.wire.protocol import (
     ErrorCode,
     NoAnswerError,
     RawMessage,
-    batched,
     check,
     error_code,
     records,
@@ -71,11 +70,14 @@ class JetStreamEventLog:
         messages = [self._message(EventAddress(event.kind, token, job_id), event) for event in events]
 
         async def once() -> Outcome:
-            answer = await self._publish(messages, headers)
-            if error_code(answer) in NOT_FIRST:
-                by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
-                return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
-            check(answer)
+            # One after the other: publishers may take all places for atomic batches, and fill the disk with begun ones.
+            condition = headers
+            for message in messages:
+                answer = await self._publish(message, condition)
+                if error_code(answer) in NOT_FIRST:
+                    by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
+                    return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
+                condition = {**headers, EXPECTED_SEQUENCE: str(check(answer)["seq"])}
             return Outcome.WON
 
         try:
@@ -88,7 +90,7 @@ class JetStreamEventLog:
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
         headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
-        answer = await across_elections(self._broker, lambda: self._publish([_Message(subject, b"", {})], headers))
+        answer = await across_elections(self._broker, lambda: self._publish(_Message(subject, b"", {}), headers))
         return "error" not in check(answer, *NOT_FIRST)
 
     def _message(self, address: EventAddress, event: AnyEvent) -> _Message:
@@ -96,18 +98,8 @@ class JetStreamEventLog:
         signed = self._signer.headers(subject, body) if isinstance(event, PUBLISHED) else {}
         return _Message(subject, body, {**signed, **(cloudevents(address, event) if self._as_cloudevents else {})})
 
-    async def _publish(self, messages: Sequence[_Message], condition: Mapping[str, str]) -> dict[str, Any]:
-        """Publish one message, or an atomic batch. The condition is for the first message."""
-        first, *others = [message.headers for message in messages]
-        headers: Sequence[Mapping[str, str]] = [{**first, **condition}, *others]
-        if others:
-            headers = batched(headers)
-        *rest, last = [message._replace(headers=own) for message, own in zip(messages, headers, strict=True)]
-        for message in rest:
-            answer = await self._broker.publish(*message, ANSWER)
-            if "error" in answer:
-                return answer
-        return await self._broker.publish(*last, ANSWER)
+    async def _publish(self, message: _Message, condition: Mapping[str, str]) -> dict[str, Any]:
+        return await self._broker.publish(message.subject, message.body, {**message.headers, **condition}, ANSWER)
 
     async def _who_won(
         self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False

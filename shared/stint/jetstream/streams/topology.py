@@ -69,16 +69,16 @@ _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "deny_purge": False,
     "allow_rollup_hdrs": False,
     "allow_msg_ttl": False,
+    "allow_atomic": False,
     "allow_direct": True,
     "duplicate_window": _DUPLICATES,
 }
-"""The broker refuses a second publish of the same event, whoever sends it."""
+"""The broker refuses a second publish of the same event, whoever sends it. Publishers begin no atomic batches there."""
 
 _EVENTS: Final[Mapping[str, Any]] = {
     "name": EVENTS,
     "subjects": [event_filter(), barrier_subject("*")],
     **_WRITE_ONCE,
-    "allow_atomic": True,
     "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
 }
 _PAYLOADS: Final[Mapping[str, Any]] = {
