@@ -17,6 +17,7 @@ from stint.core.names.streams import PAYLOADS
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint_api.auth import Identity
+from stint_api.submit import submitter
 from stint_api.submit.body import parse_submission
 from stint_api.submit.submitter import mark
 from tests.support import events
@@ -218,6 +219,23 @@ async def test_a_repeat_waits_as_long_as_its_twin_may_take_to_store_what_it_read
         answers = [await answer for answer in (first, *repeats)]
     assert len({(answer.status_code, answer.text) for answer in answers}) == 1, [answer.text for answer in answers]
     assert await client.submissions() == 1
+
+
+async def test_a_repeat_of_what_takes_long_to_store_is_in_doubt_and_no_alarm(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitter, "STORING", 0.1)
+    client, fields, log = Client(bench), await in_cubbyhole(bench), MeetingLog(bench.broker)
+    log.meeting = asyncio.Barrier(2)
+    async with bench.another(log=log, patience=0.1) as slow:
+        first = asyncio.create_task(client.post(slow, **fields))
+        await until_true(lambda: log.meeting.n_waiting == 1)
+        repeat = await client.post(slow, **fields)
+        await log.meeting.wait()
+        taken = await first
+        again = await client.post(slow, **fields)
+    assert [answer.status_code for answer in (repeat, taken, again)] == [503, 200, 200], repeat.text
+    assert {answer.json()["_id"] for answer in (repeat, taken, again)} == {taken.json()["_id"]}
 
 
 async def test_of_two_bodies_at_the_same_time_one_is_taken(bench: Bench) -> None:

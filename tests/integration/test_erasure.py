@@ -17,7 +17,9 @@ from structlog.testing import capture_logs
 
 from stint.core.errors import (
     JobFailedError,
+    NoRoomError,
     StintError,
+    TooLargeError,
     UndecodableError,
     VaultDeniedError,
     VaultRefusedError,
@@ -27,6 +29,7 @@ from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads
+from stint.ports import Outcome
 from stint.vault import AppRoleSession, Vault, connections
 from stint.vault.erasure import PayloadKeys, decrypted, encrypted, key_name, key_of, new_key, publishers_key_name
 from stint.vault.policies import KEYS, PUBLISHER, PUBLISHERS
@@ -214,15 +217,37 @@ async def test_a_key_lives_as_long_as_its_payload(
 async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
     day: int, stays: bool, nats_url: str, openbao: OpenBao
 ) -> None:
-    """It may belong to a submission that is under way, or to another installation. A publisher's day is its claim."""
+    """It may belong to a submission that is under way, or to another installation. The day is a publisher's claim."""
     async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
         team = await Team.new(bench)
         of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
         await stint.keys.store(new_key(of_api))
         await sweeper(bench, stint).sweep()
         await sweeper(bench, stint).sweep_publishers()
-        assert of_api in await stint.keys.names()
+        assert (of_api in await stint.keys.names()) == stays
         assert (of_publisher in await stint.keys.names(team.folder)) == stays
+
+
+@pytest.mark.parametrize("why", ["full", "too large", "in doubt"])
+async def test_a_job_that_is_not_stored_leaves_no_key(
+    nats_url: str, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Whoever may submit could otherwise make so many that no list of them can be read. One in doubt needs its key."""
+
+    async def fails(*_arguments: object, **_options: object) -> Outcome:
+        if why == "in doubt":
+            return Outcome.UNKNOWN
+        raise NoRoomError if why == "full" else TooLargeError("Too large.")
+
+    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
+        await bench.submitted(**JOB)
+        before = await stint.keys.names()
+        place, method = (JetStreamPayloads, "put") if why == "full" else (JetStreamEventLog, "append")
+        monkeypatch.setattr(place, method, fails)
+        answer = await bench.submit(**JOB)
+        assert answer.status_code == (413 if why == "too large" else 503)
+        left = set(await stint.keys.names()) - set(before)
+        assert len(left) == (why == "in doubt")
 
 
 async def test_what_no_payload_can_name_is_removed_from_a_publishers_folder(nats_url: str, openbao: OpenBao) -> None:

@@ -21,7 +21,7 @@ INTERVAL: Final = 60.0
 CONCURRENCY: Final = 8
 """Keys that are looked at at a time."""
 LONGEST: Final = timedelta(days=33)
-"""By which a publisher's key without a job may be older, or younger, than today: the secret ids of the role that
+"""By which a key without a job may be older, or younger, than today: the secret ids of the role that
 `stint vault-setup` makes are good for 32 days at most, and clocks differ."""
 LOGGED: Final = 160
 """Characters of a key's name that are logged: more than any has that a payload can give."""
@@ -32,8 +32,8 @@ TOO_MANY: Final = "too many keys of payloads in a folder: none is destroyed unti
 class KeySweeper:
     """Lets a key live as long as its payload, however long that is kept. Any number may run concurrently.
 
-    A key is destroyed if its job is over and has no payload. A key without a job stays: it may belong to a submission
-    that is under way, or to another installation that uses the same Vault. That of a publisher stays for `LONGEST`.
+    A key is destroyed if its job is over and has no payload. A key without a job stays for `LONGEST`: it may belong to
+    a submission that is under way, or to another installation that uses the same Vault.
     """
 
     keys: PayloadKeys
@@ -89,5 +89,5 @@ class KeySweeper:
             return False
         job = await self.log.load(job_id)
         if job is None:
-            return name.startswith(PUBLISHERS) and abs(self.now().date() - day) > LONGEST
+            return abs(self.now().date() - day) > LONGEST
         return job.terminal

@@ -8,7 +8,9 @@ is told of it, and gets no alarm about a reading that was ours.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -89,6 +91,8 @@ class Store:
     patience: float = PATIENCE
     cubbyholes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUBBYHOLES_AT_A_TIME))
     _spent: Memory[RefusalError] = field(default_factory=lambda: Memory(time.monotonic, CACHE_SIZE))
+    _reading: Counter[str] = field(default_factory=Counter)
+    """Requests that read a cubbyhole, or store what it held."""
 
     async def put(
         self, identity: Identity, submission: Submission, job_id: str, digest: str = ""
@@ -101,7 +105,7 @@ class Store:
             RefusalError: the cubbyhole was read, and the job could not be stored.
             StintError: see `stint_api.errors`.
         """
-        envelope, stamp = submission.envelope, identity.stamp(self.now())
+        stamp = identity.stamp(self.now())
         event_id = stamp["event_id"]
         draft = Submitted(
             **stamp,  # the same in each attempt, so that the log knows them to be one event
@@ -115,6 +119,18 @@ class Store:
             rerun_of=submission.rerun_of,
         )
         key = new_key(key_name(job_id, draft)) if self.keys else None
+        try:
+            return await self._put(identity, submission, job_id, draft, key)
+        except (UnknownOutcomeError, VaultUnavailableError):
+            raise
+        except StintError:  # the job is not in the log
+            await self._forget(key)
+            raise
+
+    async def _put(
+        self, identity: Identity, submission: Submission, job_id: str, draft: Submitted, key: PayloadKey | None
+    ) -> tuple[Submitted, Outcome]:
+        envelope = submission.envelope
         expiry, sealed = await both(self._wrap_expiry(envelope.wrap_secret_id), self._sealed(submission))
         ticket = Ticket(wrap_secret_id=envelope.wrap_secret_id, payload_sha256="", wrap_expires_at=expiry)
         write = partial(self._write, job_id, draft, ticket, key)
@@ -122,7 +138,22 @@ class Store:
             return await write(sealed)
         async with self.cubbyholes:
             await self.log.load(job_id)  # NATS answers: else nothing is spent
-            return await self._write_cubbyhole(write, envelope, sealed.payload, key=_key(identity, envelope))
+            with self._under_way(_key(identity, envelope)) as known:
+                return await self._write_cubbyhole(write, envelope, sealed.payload, key=known)
+
+    @contextmanager
+    def _under_way(self, key: str) -> Iterator[str]:
+        self._reading[key] += 1
+        try:
+            yield key
+        finally:
+            self._reading.subtract([key])
+            if not self._reading[key]:
+                del self._reading[key]
+
+    def is_under_way(self, identity: Identity, envelope: Envelope) -> bool:
+        """Whether another request of this caller has read this cubbyhole here, or reads it, and stores the job."""
+        return _key(identity, envelope) in self._reading
 
     def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
         """Why the job of this cubbyhole, which we have read before, was not stored; None if we have not read it."""
@@ -222,6 +253,14 @@ class Store:
         """Store the payload's own key."""
         if self.keys and key:
             await self.keys.store(key)
+
+    async def _forget(self, key: PayloadKey | None) -> None:
+        """Remove the key of a job that is not stored. One that stays all the same goes some day: see `KeySweeper`."""
+        if self.keys and key:
+            try:
+                await self.keys.destroy(key.name)
+            except VaultError as error:
+                log.warning("cannot remove the key of a job that was not stored", error=error.sentence)
 
     async def _wrap_expiry(self, wrap_secret_id: str) -> str:
         """Until when the wrapped secret id is good, "" if Vault does not know it: the job then ends when it runs."""

@@ -79,6 +79,8 @@ class Submitter:
         except CubbyholeError as error:
             if known.digest and await self._twin_is_stored(known):
                 return known.job_id
+            if known.digest and self.store.is_under_way(identity, submission.envelope):
+                raise UnknownOutcomeError(known.job_id) from None
             raise self.store.why_spent(identity, submission.envelope) or error from None
         if known.digest:
             await self._settle(known, submitted)
