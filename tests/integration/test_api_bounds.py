@@ -455,6 +455,10 @@ async def test_a_body_behind_an_upgrade_is_refused_and_never_taken_for_requests(
             assert b"Send it without the header Upgrade." in answer
         reader, _ = await sockets.send(process, head(http, 0, "Connection: Upgrade, close", "Upgrade: h2c"))
         assert b'"error":"EOF"' in await rest(reader), "without a body there is nothing to mistake"
+        asks = smuggled.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        reader, _ = await sockets.send(process, asks + smuggled)
+        answer = await rest(reader)
+        assert (answer.count(b"HTTP/1.1 200 "), b"connection: close" in answer.lower()) == (1, True)
 
 
 async def test_a_length_of_thousands_of_digits_is_a_number_as_well(start: Start) -> None:

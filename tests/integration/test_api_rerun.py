@@ -79,10 +79,11 @@ async def test_a_repeated_request_makes_one_job(bench: Bench) -> None:
     assert (await rerun(bench, other, **key)).status_code == 409
 
 
-async def test_a_publisher_who_lies_about_a_size_gains_no_room(bench: Bench) -> None:
+@pytest.mark.parametrize("size", [-(10**15), 10**12], ids=["less than nothing", "more than any has"])
+async def test_a_publisher_who_lies_about_a_size_gains_and_takes_no_room(bench: Bench, size: int) -> None:
     """What requests hold is counted by it: less than nothing would make room for any number of them."""
     job_id = secrets.token_hex(12)
-    lie = msgspec.structs.replace(submitted("deploys"), payload_bytes=-(10**15), payload_digest="0" * 64)
+    lie = msgspec.structs.replace(submitted("deploys"), payload_bytes=size, payload_digest="0" * 64)
     for event in (lie, started(), ended("failed")):
         await bench.parts.log.append(TOKEN, job_id, event)
     answer = await rerun(bench, job_id)

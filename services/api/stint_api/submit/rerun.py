@@ -11,11 +11,14 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.jsontext import read_object
 from stint.core.submission.payload import JobPayload, convert
+from stint.jetstream.payloads import CHUNK_BYTES, MAX_CHUNKS
 from stint.ports import KeptPayloads
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Envelope, Sealed, Submission
 
 NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run again."
+LARGEST: Final = MAX_CHUNKS * CHUNK_BYTES
+"""Bytes of a payload."""
 NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run again. Submit the job anew."
 
 
@@ -33,7 +36,8 @@ def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     submitted = job.fact(Submitted)
     if not job.terminal:
         raise RefusalError(HTTPStatus.BAD_REQUEST, NOT_OVER)
-    if submitted is None or not submitted.payload_digest or submitted.payload_bytes <= 0:  # a publisher writes anything
+    # A publisher writes anything.
+    if submitted is None or not submitted.payload_digest or not 0 < submitted.payload_bytes <= LARGEST:
         raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
     digest, size = submitted.payload_digest, submitted.payload_bytes
     image, tty = submitted.container_image, submitted.tty

@@ -64,6 +64,8 @@ class TrackedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(_announces_body(*header) for header in self.headers):
             self._stop_parser(NO_UPGRADE)  # it would take the body for another protocol, and then for the next request
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # the parser has dropped what the client sent behind it
         self.part_complete()
         self.owed, self.head_began = Part.BODY, False
         if len(self.pipeline) > AHEAD:
