@@ -93,7 +93,7 @@ async def test_a_full_nats_has_room_again_once_jobs_are_no_longer_kept(tmp_path:
     nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
     async with running(nats), connected(nats.url) as broker:
         projector, output = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamOutput(broker)
-        shorter = replace(projector, retention=timedelta(0))
+        shorter = replace(projector, retention=timedelta(0), now=lambda: projector.now() + timedelta(minutes=1))
         janitor = Janitor(shorter, JetStreamHistory(broker))
         await Writer(output, TOKEN, jobs[-1]).write(b"line\n")
         for job in jobs:
@@ -110,7 +110,7 @@ async def test_a_full_nats_has_room_again_once_events_are_no_longer_kept(tmp_pat
     nats = NatsProcess(tmp_path / "nats", settings=full_nats.SMALL)
     async with running(nats), connected(nats.url) as broker:
         projector, history = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamHistory(broker)
-        shorter = replace(projector, retention=timedelta(0))
+        shorter = replace(projector, retention=timedelta(0), now=lambda: projector.now() + timedelta(minutes=1))
         await happen(broker, JOB, submitted(), ended("failed"))
         await projector.project(JOB)
         await full_nats.fill(broker)

@@ -32,7 +32,7 @@ from tests.support.brokers import loaded
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import approle_token, set_up
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 SEALED = "vault:v1:c2VhbGVk"
 BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
@@ -133,9 +133,10 @@ class Bench:
 
 @asynccontextmanager
 async def api(nats_url: str, openbao: OpenBao | BaoProcess, **settings: str) -> AsyncIterator[Bench]:
-    """The app as its own `__main__` builds it, driven without a socket, once it can list jobs."""
+    """The app as its own `__main__` builds it, driven without a socket, once its work has begun."""
     async with starting_api(nats_url, openbao, **settings) as bench:
         await bench.parts.index.ready.wait()
+        await until_true(lambda: not bench.parts.background.missing())
         yield bench
 
 
