@@ -24,8 +24,8 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     OutputRequests,
-    output_requests,
 )
+from stint.jetstream.wire import fair
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
 from stint.publisher import job as job_module
@@ -150,7 +150,7 @@ async def test_output_that_was_missed_is_read_again(
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"also", b"last", code=3)
     known = await stint.job("Deploys", job.id.upper())  # both are compared in lower case
-    monkeypatch.setattr(output_requests, "OF_ALL", 0)
+    monkeypatch.setattr(fair, "OF_ALL", 0)
     monkeypatch.setattr(output, "ASKED", 0.1)
     async with asyncio.timeout(60):
         following = asyncio.create_task(collected(known))

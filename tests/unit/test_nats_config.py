@@ -1,10 +1,12 @@
 """The configuration of NATS that gives each role an account."""
 
-from stint.jetstream.consuming import feed
+from stint.core.names.subjects import consumer_subject, output_subject
+from stint.jetstream.consuming import feed, making
 from stint.jetstream.wire import broker
-from stint.natsauth.config import STREAMS_ACCOUNT, accounts
+from stint.natsauth.config import STREAMS_ACCOUNT, TOLD_WITHIN, accounts
 from stint.natsauth.requests import ANSWERS
 from stint.natsauth.roles import OPERATOR, SERVICES
+from stint.publisher import output
 
 KEYS = dict.fromkeys((OPERATOR, "told", *(role.name for role in SERVICES)), "UABC")
 
@@ -16,3 +18,12 @@ def test_the_server_forgets_the_way_back_of_several_answers_once_nobody_waits_fo
     assert kept["$JS.API.DIRECT.GET.EVENTS"] == kept["$JS.API.CONSUMER.MSG.NEXT.WORK.*"] == f"{ANSWERS}s"
     assert 2 * max(feed.PULL_WAIT, broker.REPLICA_WAIT) < ANSWERS
     assert {kept[subject] for subject in kept if "told" in subject} == {"120s"}, "its library decides how long it waits"
+
+
+def test_the_server_soon_forgets_the_way_back_of_a_request_that_nobody_answers() -> None:
+    """Any publisher and any pool can send requests that are dropped."""
+    made = accounts(KEYS, {}, {"told": "UABC"}, {})
+    told = {(name, found["service"]): found for name in made for found in made[name]["exports"] if "service" in found}
+    assert told["STINT_API", output_subject("*", "*", "*")]["response_threshold"] == TOLD_WITHIN
+    assert told["STINT_PROJECTOR", consumer_subject("*")]["response_threshold"] == TOLD_WITHIN
+    assert max(making.ANSWER, output.ASKED) < float(TOLD_WITHIN.removesuffix("s"))

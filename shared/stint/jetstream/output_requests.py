@@ -1,7 +1,5 @@
 """Reads output for publishers. They may not read the stream: such a request names its subjects in its body."""
 
-import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -15,18 +13,14 @@ from stint.core.names.ids import is_job_id, is_queue_token
 from stint.core.names.subjects import output_subject
 from stint.jetstream.output import JetStreamOutput, headers_of
 from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.fair import answer_fairly
 
 log = structlog.get_logger()
 
 GROUP: Final = "output"
 """The queue group in which APIs listen, so that one of them answers."""
-AT_A_TIME: Final = 32
-"""Requests for which the stream is asked."""
 OF_A_QUEUE: Final = 64
-"""Requests of one queue that wait for that; more are dropped, because a refusal of each would keep the API busy. Any
-publisher can send them, and whoever gets no answer asks again."""
-OF_ALL: Final = 1024
-"""The same of all queues: as many are answered in a second, before their senders give up."""
+"""Requests about one queue that wait at a time."""
 _DIGITS: Final = 19
 """Of a sequence."""
 
@@ -41,28 +35,9 @@ class OutputRequests:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._output = JetStreamOutput(broker)
-        self._free = asyncio.Semaphore(AT_A_TIME)
-        self._waiting = Counter[str]()  # requests without an answer, by queue
 
     async def run(self) -> None:
-        await self._broker.wait_connected()
-        async with asyncio.TaskGroup() as group:
-
-            async def on_request(message: Msg) -> None:
-                token = message.subject.split(".")[1]
-                if self._waiting[token] < OF_A_QUEUE and self._waiting.total() < OF_ALL:
-                    self._waiting[token] += 1
-                    group.create_task(self._in_turn(message, token))
-
-            async with self._broker.subscribe(output_subject("*", "*", "*"), queue=GROUP, cb=on_request):
-                await asyncio.get_running_loop().create_future()
-
-    async def _in_turn(self, message: Msg, token: str) -> None:
-        try:
-            async with self._free:
-                await self._answer(message)
-        finally:
-            self._waiting -= Counter([token])
+        await answer_fairly(self._broker, output_subject("*", "*", "*"), GROUP, self._answer, of_a_queue=OF_A_QUEUE)
 
     async def _answer(self, message: Msg) -> None:
         try:

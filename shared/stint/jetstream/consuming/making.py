@@ -4,7 +4,6 @@ Whoever creates a consumer chooses where its messages go: to any subject of the 
 for that subject. So the key of a pool may create none (ADR 0043).
 """
 
-import asyncio
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -19,6 +18,7 @@ from stint.core.names.streams import consumer_name
 from stint.core.names.subjects import consumer_subject, is_literal, token_of
 from stint.jetstream.consuming.consumers import ConsumerInfo, create_consumer, lengthen_lease, made
 from stint.jetstream.wire.broker import Broker, NoRespondersError
+from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import NoAnswerError, check
 from stint.jetstream.wire.requests import DeniedError
 
@@ -26,15 +26,15 @@ log = structlog.get_logger()
 
 GROUP: Final = "consumers"
 """The queue group in which projectors listen, so that one of them answers."""
-AT_A_TIME: Final = 32
-"""Requests that a projector carries out at a time. A pool can send any number."""
-MOST_REQUESTS: Final = 1024
-"""That wait for that; the rest is dropped, and whoever sent it asks again."""
+OF_A_QUEUE: Final = 4
+"""Requests about one queue that wait at a time: more than it has runners that look for its consumer."""
 ASKED: Final = 2
 """Times that projectors are asked: one that is frozen is still in the group."""
 ANSWER: Final = 1.5
 """Seconds for each answer."""
-NO_PROJECTOR: Final = "No projector makes this queue's consumer, and NATS does not permit this runner to make it."
+NO_PROJECTOR: Final = (
+    "No projector makes this queue's consumer, or none in time, and NATS does not permit this runner to make it."
+)
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,20 +105,9 @@ class ConsumerRequests:
     def __init__(self, broker: Broker, *, in_memory: bool) -> None:
         self._broker = broker
         self._in_memory = in_memory
-        self._places = asyncio.Semaphore(AT_A_TIME)
 
     async def run(self) -> None:
-        await self._broker.wait_connected()
-        async with asyncio.TaskGroup() as group:
-
-            async def on_request(message: Msg) -> None:
-                await self._places.acquire()
-                group.create_task(self._answer(message)).add_done_callback(lambda _: self._places.release())
-
-            async with self._broker.subscribe(
-                consumer_subject("*"), queue=GROUP, cb=on_request, pending_msgs_limit=MOST_REQUESTS
-            ):
-                await asyncio.get_running_loop().create_future()
+        await answer_fairly(self._broker, consumer_subject("*"), GROUP, self._answer, of_a_queue=OF_A_QUEUE)
 
     async def _answer(self, message: Msg) -> None:
         try:
