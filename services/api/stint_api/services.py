@@ -35,8 +35,9 @@ from stint_api.read.shared import Shared
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES
+from stint_api.submit.cubbyholes import PATIENCE, Cubbyholes
 from stint_api.submit.sealing import Sealer
-from stint_api.submit.storing import PATIENCE, Store
+from stint_api.submit.storing import Store
 from stint_api.submit.submitter import Submitter
 from stint_api.web.bounds import OpenStreams, RequestBytes
 
@@ -50,7 +51,7 @@ class Services:
         signatures: None if NATS has no account for each role.
         broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
-        patience: see `stint_api.submit.storing.PATIENCE`.
+        patience: see `stint_api.submit.cubbyholes.PATIENCE`.
         closing: set when the server is about to end; live streams then end.
         now, monotonic, new_job_id: clocks and a source of ids.
         retention: how long an ended job can be seen.
@@ -133,6 +134,7 @@ class Services:
 
     def _submitter(self) -> Submitter:
         payloads = Encryptor(self.vault, self.session, self.settings.role)
+        sealer = Sealer(vault=self.vault, payloads=payloads, compat=self.compat)
         store = Store(
             vault=self.vault,
             tickets=Encryptor(self.vault, self.session, BUS_KEY),
@@ -140,10 +142,10 @@ class Services:
             payloads=self.payloads,
             keys=self.keys,
             kept=self.kept,
-            sealer=Sealer(vault=self.vault, payloads=payloads, compat=self.compat),
+            sealer=sealer,
+            cubbyholes=Cubbyholes(sealer=sealer, patience=self.patience),
             now=self.now,
             keep=self.settings.keep_payloads,
-            patience=self.patience,
         )
         return Submitter(
             log=self.log,

@@ -17,10 +17,10 @@ from stint.core.job import Job, State
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome
 from stint_api.auth import Identity
-from stint_api.errors import RefusalError
+from stint_api.errors import RefusalError, UnknownOutcomeError
 from stint_api.submit.body import Submission
 from stint_api.submit.sealing import CubbyholeError
-from stint_api.submit.storing import Store, UnknownOutcomeError
+from stint_api.submit.storing import Store
 
 HEADER: Final = "Idempotency-Key"
 STORING: Final = 10.0
@@ -79,9 +79,10 @@ class Submitter:
         except CubbyholeError as error:
             if known.digest and await self._twin_is_stored(known):
                 return known.job_id
-            if known.digest and self.store.is_under_way(identity, submission.envelope):
+            cubbyholes, envelope = self.store.cubbyholes, submission.envelope
+            if known.digest and cubbyholes.is_read(identity, envelope):  # by the twin, which takes longer than that
                 raise UnknownOutcomeError(known.job_id) from None
-            raise self.store.why_spent(identity, submission.envelope) or error from None
+            raise cubbyholes.why_spent(identity, envelope) or error from None
         if known.digest:
             await self._settle(known, submitted)
         else:
@@ -109,7 +110,7 @@ class Submitter:
         """Whether the same request, sent twice at the same time, is taken while this one waits for it."""
         async with self.log.follow(known.job_id) as changed:
             try:
-                async with asyncio.timeout(self.store.patience + STORING):
+                async with asyncio.timeout(self.store.cubbyholes.patience + STORING):
                     while not await self._is_stored(known):
                         await changed.wait()
                         changed.clear()
