@@ -265,6 +265,32 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
 )
 async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "config.toml").write_text(text)
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ({}, "token"),
+        ({"STINT_URL": "http://own", "VAULT_ADDR": "http://vault"}, "token"),
+        ({"VAULT_TOKEN": "given"}, "environment"),
+        ({"STINT_URL": "http://other", "VAULT_TOKEN": "given"}, "environment"),
+        ({"STINT_URL": "http://other"}, ""),
+        ({"VAULT_ADDR": "http://other"}, ""),
+    ],
+)
+async def test_the_token_of_the_files_own_profile_is_for_its_servers_only(
+    bench: Bench, tmp_path: Path, given: dict[str, str], origin: str
+) -> None:
+    file, token_file = tmp_path / "config.toml", tmp_path / "token"
+    token_file.write_text("own")
+    servers = 'url = "http://own"\nvault_addr = "http://vault"\n'
+    file.write_text(f'profile = "a"\n[profiles.a]\n{servers}token_file = "{token_file}"\n')
+    unset = {"STINT_URL": "", "STINT_TOKEN": "", "VAULT_ADDR": "", "HOME": str(tmp_path), "STINT_CONFIG": str(file)}
+    shown = json.loads((await bench.command("config", "-o", "json", settings=unset | given)).out)
+    token = shown.get("STINT_TOKEN") or shown.get("VAULT_TOKEN") or {"from": ""}
+    assert token["from"].removeprefix(f"{tmp_path}/") == origin
+    assert ("STINT_TOKEN_FILE" in shown) == (origin == "token")
+    assert shown["STINT_URL"]["value"] == given.get("STINT_URL", "http://own")
+
+
     settings = {"STINT_CONFIG": str(tmp_path / "config.toml"), "STINT_TOKEN": ""}
     result = await bench.command("ls", "--profile", "a", settings=settings)
     assert result.code == 2

@@ -31,6 +31,8 @@ NAMES: Final = {
 """What a profile can set, and the variables that set the same."""
 TOKENS: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
 """What gives a token; all count before the file of `stint login`."""
+SERVERS: Final = ("STINT_URL", "VAULT_ADDR")
+"""What gets the token."""
 
 
 class Found(dict[str, str]):
@@ -63,7 +65,7 @@ def settings(url: str = "", profile: str = "") -> Found:
     found.take({name: value for name, value in os.environ.items() if name in known}, "environment")
     found.take({"STINT_NATS_URL": os.environ.get("NATS_URL", "")}, "environment")
     if not wanted and is_there(path):
-        found.take(_profile(path, ""), str(path))
+        found.take(_own_profile(path, found), str(path))
     _find_token(found)
     return found
 
@@ -135,6 +137,15 @@ def _profile(path: Path, name: str) -> Mapping[str, str]:
     if name and name not in profiles:
         raise ConfigError(f"{path} has no profile {name}.")
     return {NAMES[key]: value for key, value in _checked(path, profiles[name] if name else {}).items()}
+
+
+def _own_profile(path: Path, found: Found) -> Mapping[str, str]:
+    """The profile that the file names. Its token is left out where there is one, or where a server is not its own."""
+    own = _profile(path, "")
+    elsewhere = any(found.get(name, own[name]) != own[name] for name in SERVERS if name in own)
+    if elsewhere or _token_in(found):
+        return {name: value for name, value in own.items() if name not in TOKENS}
+    return own
 
 
 def _checked(path: Path, values: Mapping[str, Any]) -> Mapping[str, str]:
