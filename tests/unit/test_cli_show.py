@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,19 @@ from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import as_json, show, show_change
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment
-from stint.client import Client, Fact, JobChange, JobEvent, JobHandle, JobInfo, JobResult, QueueInfo
-from stint.core.errors import ConfigError
+from stint.client import (
+    ApiRefusedError,
+    ApiUnreachableError,
+    Client,
+    Fact,
+    JobChange,
+    JobEvent,
+    JobHandle,
+    JobInfo,
+    JobResult,
+    QueueInfo,
+)
+from stint.core.errors import ConfigError, StintError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 COLUMNS = (
@@ -138,6 +150,79 @@ def test_a_board_that_has_no_room_for_all_queues_shows_the_held_and_the_running_
     queues = [*(QueueInfo(name=f"long-{number}", depth=9) for number in range(20)), running, held]
     shown = lines(Board(queues, (), (), {}), width=80, height=15)
     assert [line.split()[0] for line in shown[2:6]] == ["QUEUE", "stuck", "busy", "long-0"]
+
+
+class Doomed(JobHandle):
+    """A job whose kill is answered like this, one answer a request; the last one again and again."""
+
+    def __init__(self, *answers: StintError | None) -> None:
+        self.id = "a" * 24
+        self.answers, self.asked, self.killed = [*answers], asyncio.Event(), asyncio.Event()
+
+    async def kill(self) -> None:
+        self.asked.set()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer:
+            raise answer
+        self.killed.set()
+
+
+AWAY = ApiUnreachableError("It is away.")
+STOPPING = "stint: stopping the job; Ctrl-C again exits at once\nstint: It is away.\n"
+MAY_RUN = f"job {'a' * 24} may still run\n"
+
+
+async def terminated(job: Doomed, then: Callable[[Interrupts], Awaitable[int]]) -> int:
+    interrupts = Interrupts(Console(stderr=True, width=200))
+
+    async def work() -> int:
+        interrupts.may_have_a_job()
+        interrupts.kills(job)
+        interrupts.interrupt(signal.SIGTERM)
+        await job.asked.wait()
+        return await then(interrupts)
+
+    return await interrupts.around(work())
+
+
+async def test_a_kill_is_requested_until_stint_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stint.cli.jobs.interrupts._PAUSE", 0)
+    job = Doomed(AWAY, AWAY, None)
+
+    async def follow(_: Interrupts) -> int:
+        await job.killed.wait()
+        return 9
+
+    async with asyncio.timeout(10):
+        assert await terminated(job, follow) == 9
+    assert capsys.readouterr().err == STOPPING
+
+
+async def test_who_leaves_before_stint_has_answered_is_told_that_the_job_may_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def leave(interrupts: Interrupts) -> int:
+        interrupts.interrupt(signal.SIGTERM)
+        return await asyncio.Event().wait()
+
+    async def give_up(_: Interrupts) -> int:
+        raise AWAY
+
+    assert await terminated(Doomed(AWAY), leave) == 143
+    assert capsys.readouterr().err == f"{STOPPING}stint: Stint has not answered: {MAY_RUN}"
+    with pytest.raises(ApiUnreachableError):
+        await terminated(Doomed(AWAY), give_up)
+    assert capsys.readouterr().err == f"{STOPPING}stint: Stint has not answered: {MAY_RUN}"
+
+
+async def test_a_kill_that_is_refused_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    async def end(_: Interrupts) -> int:
+        return 3
+
+    assert await terminated(Doomed(ApiRefusedError("It is away.", 403)), end) == 3
+    assert capsys.readouterr().err == f"{STOPPING}stint: {MAY_RUN}"
 
 
 SHOWN: Sequence[Callable[[str], None]] = (

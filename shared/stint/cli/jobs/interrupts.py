@@ -17,10 +17,12 @@ from typing import Any, Final
 from rich.console import Console
 
 from stint.cli.show.terminal import sentences
-from stint.client import JobHandle
+from stint.client import ApiError, JobHandle
 from stint.core.errors import StintError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_PAUSE: Final = 1.0
+"""Seconds before a kill that Stint did not answer is requested again."""
 
 
 class Interrupts:
@@ -76,6 +78,10 @@ class Interrupts:
                 raise
             self._say_what_is_left()
             return self.code
+        except StintError:
+            if self._job:
+                self._say_what_is_left()
+            raise
         finally:
             if self._killing:
                 self._killing.cancel()
@@ -117,10 +123,18 @@ class Interrupts:
             self._killing = asyncio.create_task(self._kill(self._job))
 
     async def _kill(self, job: JobHandle) -> None:
-        try:
-            await job.kill()
-        except StintError as error:
-            self.say(error.sentence)
+        """Request the kill until Stint answers, or `around` ends. Each new reason why it fails is said once."""
+        said = ""
+        while True:
+            try:
+                return await job.kill()
+            except StintError as error:
+                if error.sentence != said:
+                    said = error.sentence
+                    self.say(said)
+                if not (isinstance(error, ApiError) and error.temporary):
+                    return self.say(f"job {job.id} may still run")
+            await asyncio.sleep(_PAUSE)
 
     def _say_what_is_left(self) -> None:
         if self._may_have_a_job and not self._job:
