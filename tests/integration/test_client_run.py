@@ -235,7 +235,13 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
 
 @contextlib.asynccontextmanager
 async def command(
-    bench: Bench, home: Path, *arguments: str, stdout: Any = PIPE, **settings: str
+    bench: Bench,
+    home: Path,
+    *arguments: str,
+    name: str = "run",
+    stdout: Any = PIPE,
+    stderr: Any = PIPE,
+    **settings: str,
 ) -> AsyncIterator[Process]:
     environ = {
         "HOME": str(home),
@@ -246,8 +252,8 @@ async def command(
         **settings,
     }
     code = "from signal import *; signal(SIGINT, default_int_handler); from stint.cli import main; main()"
-    run = (sys.executable, "-c", code, "run", *arguments)
-    async with program(*run, env=environ, stdout=stdout, stderr=PIPE) as process:
+    run = (sys.executable, "-c", code, name, *arguments)
+    async with program(*run, env=environ, stdout=stdout, stderr=stderr) as process:
         yield process
 
 
@@ -334,6 +340,40 @@ async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path
         assert process.stderr is not None
         err = await process.stderr.read()
         assert (await process.wait(), err) == (125, b"stint: Nobody reads the output any more. The job continues.\n")
+
+
+@pytest.mark.parametrize("full", [True, False])
+async def test_standard_error_that_cannot_be_written_costs_neither_output_nor_exit_code(
+    bench: Bench, tmp_path: Path, *, full: bool
+) -> None:
+    queue, (reading, stderr) = secret().lower(), os.pipe()
+    os.close(reading)
+    if full:
+        os.close(stderr)
+        stderr = os.open("/dev/full", os.O_WRONLY)
+    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox", stderr=stderr) as process:
+        os.close(stderr)
+        job = await bench.runner.take(queue)
+        await bench.runner.facts(job, events.started())
+        await bench.runner.write(job, ("stdout", b"x"))
+        await bench.runner.end(job, "failed", "exit_code", 3)
+        out, _ = await process.communicate()
+    assert (process.returncode, out) == (3, b"x")
+
+
+@pytest.mark.parametrize(("name", "options"), [("submit", ()), ("run", ("--detach",))])
+async def test_a_job_whose_id_cannot_be_written_is_named_on_standard_error(
+    bench: Bench, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    queue, full = secret().lower(), os.open("/dev/full", os.O_WRONLY)
+    arguments = ("--queue", queue, "--image", "busybox", *options)
+    async with command(bench, tmp_path, *arguments, name=name, stdout=full) as process:
+        os.close(full)
+        _, err = await process.communicate()
+        job = await bench.runner.take(queue)
+    assert process.returncode == 125
+    assert f"ob {job.job_id} is submitted" in err.decode()
+    assert b"The output cannot be written: No space left on device." in err
 
 
 # --- signals ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import typer
 
 from stint.cli.calling import JobId, JobIds, asking, exact
 from stint.cli.errors import UNREACHABLE
-from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
+from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id, show_new_job
 from stint.cli.show.terminal import sentences
 from stint.client import ApiRefusedError, Client, JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL
@@ -48,7 +48,7 @@ async def rerun(
 
     Example: `stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)`
     """
-    show_job_id(form, (await stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl)).id)
+    show_new_job(form, (await stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl)).id)
 
 
 @app.command(no_args_is_help=True)

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,8 +18,9 @@ from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import JobOptions, RunOptions
 from stint.cli.jobs.writing import Write, to_terminal
 from stint.cli.options import taking
-from stint.cli.show.form import ChangeForm, show_job_id
+from stint.cli.show.form import ChangeForm, show_new_job
 from stint.cli.show.terminal import printable, sentences
+from stint.cli.streams import give_up
 from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
 from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
@@ -64,7 +66,7 @@ def submit(options: _Submit) -> None:
     """
     with reported("stint", usage=StintError):
         job, where = options.payload(), options.where()
-    show_job_id(options.form, call(lambda stint: _submit(stint, job, options), where=where))
+    show_new_job(options.form, call(lambda stint: _submit(stint, job, options), where=where))
 
 
 async def _submit(stint: Client, job: JobPayload, options: JobOptions) -> str:
@@ -72,12 +74,30 @@ async def _submit(stint: Client, job: JobPayload, options: JobOptions) -> str:
     return (await stint.send(sealed, key=options.key)).id
 
 
+class _StandardError(Console):
+    """Drops what cannot be written, which must not cost the job's output and exit code."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Called instead of an error if nobody reads."""
+        give_up(sys.stderr)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print a line, as any console does."""
+        try:
+            super().print(*objects, **options)
+        except OSError:  # the disk is full
+            give_up(sys.stderr)
+
+
 async def _run_and_leave(job: JobPayload, where: Endpoints, options: RunOptions) -> NoReturn:
     """Exit without waiting for threads, because one may hang in a call to Vault or in a name look-up.
 
     Signals are handled to the very end, so that none reaches Python's own handler. All output has been flushed.
     """
-    interrupts = Interrupts(Console(stderr=True))
+    interrupts = Interrupts(_StandardError())
     with interrupts.watched():
         os._exit(await run_job(job, where, options, interrupts))
 
@@ -100,7 +120,11 @@ async def _run(payload: JobPayload, options: RunOptions, stint: Client, interrup
     job = await stint.send(sealed, key=options.key)
     interrupts.kills(job)
     if options.detach and not interrupts.code:
-        await write("stdout", f"{job.id}\n".encode())
+        try:
+            await write("stdout", f"{job.id}\n".encode())
+        except StintError:
+            interrupts.say(f"job {job.id} is submitted")
+            raise
         return 0
     narrator = Narrator(interrupts.console, quiet=options.quiet)
     narrator.say(f"job {job.id} is queued in {payload.qname!r}")

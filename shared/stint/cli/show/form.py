@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import typer
 
+from stint.cli.errors import say
 from stint.cli.show.table import Column, table
 from stint.cli.show.terminal import coloured, printable, sentences, width
 
@@ -46,6 +47,15 @@ def show_change(form: ChangeFormName, name: str, *, text: str, fields: object) -
 def show_job_id(form: ChangeFormName, job_id: str) -> None:
     """Print the id of a job that was changed or made; as JSON it has the name that the API gives it."""
     show_change(form, job_id, text=job_id, fields={"_id": job_id})
+
+
+def show_new_job(form: ChangeFormName, job_id: str) -> None:
+    """Print the id of a job that was submitted. If standard output cannot be written, also say it on standard error."""
+    try:
+        show_job_id(form, job_id)
+    except OSError:
+        say(f"Job {job_id} is submitted.")
+        raise
 
 
 def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *, name: Callable[[S], str]) -> None:
