@@ -51,6 +51,24 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     assert json.loads((await bench.command("show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
 
 
+async def test_a_list_says_that_there_are_more_jobs_and_names_are_all_of_them(
+    bench: Bench, stint: Client, queue: str
+) -> None:
+    """Another command is given the names."""
+    jobs = {job.id for job in await asyncio.gather(*(stint.submit(queue=queue, image="busybox") for _ in range(21)))}
+    await bench.project(*jobs)
+    await until(
+        lambda: bench.command("ls", "--queue", queue, "-o", "name"),
+        lambda found: (set(found.out.split()), found.err) == (jobs, ""),
+    )
+    listed = await bench.command("ls", "--queue", queue, "-o", "json")
+    assert len(listed.out.splitlines()) == 20
+    assert listed.err == "stint: There are more jobs than these 20: --limit says how many to show.\n"
+    for form in ("json", "name"):
+        bound = await bench.command("ls", "--queue", queue, "-o", form, "-n", "3")
+        assert (len(bound.out.splitlines()), bound.err) == (3, "")
+
+
 async def test_output_is_shown_followed_and_verified(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     following = asyncio.create_task(bench.command("logs", "-f", job))
@@ -248,24 +266,6 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[profiles.a]\ntoken = 'sEcReT'\n", "cannot set token"),
-        ("[profiles.a]\nurl = 7\n", "url must be text"),
-        ("[profiles.b]\n", "has no profile a"),
-        ("nonsense", "config.toml: "),
-        ("[profiles.a]\ntoken_file = '/nowhere'\n", "/nowhere cannot be read"),
-        ("[profiles.a]\ntoken_file = '~nobody-of-this-name/x'\n", "~nobody-of-this-name/x cannot be read"),
-        ("profiles = 1\n", "a profile is a table"),
-        ("[profiles]\na = 1\n", "a profile is a table"),
-        ("url = 'http://a'\n[profiles.a]\n", "can set profile, but not url"),
-        ("[profile.a]\nurl = 'http://a'\n", "a table, [profiles.NAME]"),
-        ("[profiles.a]\ntoken_file = '/dev/null'\n", "STINT_TOKEN_FILE: /dev/null is empty"),
-    ],
-)
-async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "config.toml").write_text(text)
-@pytest.mark.parametrize(
     ("given", "origin"),
     [
         ({}, "token"),
@@ -291,6 +291,24 @@ async def test_the_token_of_the_files_own_profile_is_for_its_servers_only(
     assert shown["STINT_URL"]["value"] == given.get("STINT_URL", "http://own")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[profiles.a]\ntoken = 'sEcReT'\n", "cannot set token"),
+        ("[profiles.a]\nurl = 7\n", "url must be text"),
+        ("[profiles.b]\n", "has no profile a"),
+        ("nonsense", "config.toml: "),
+        ("[profiles.a]\ntoken_file = '/nowhere'\n", "/nowhere cannot be read"),
+        ("[profiles.a]\ntoken_file = '~nobody-of-this-name/x'\n", "~nobody-of-this-name/x cannot be read"),
+        ("profiles = 1\n", "a profile is a table"),
+        ("[profiles]\na = 1\n", "a profile is a table"),
+        ("url = 'http://a'\n[profiles.a]\n", "can set profile, but not url"),
+        ("[profile.a]\nurl = 'http://a'\n", "a table, [profiles.NAME]"),
+        ("[profiles.a]\ntoken_file = '/dev/null'\n", "STINT_TOKEN_FILE: /dev/null is empty"),
+    ],
+)
+async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
     settings = {"STINT_CONFIG": str(tmp_path / "config.toml"), "STINT_TOKEN": ""}
     result = await bench.command("ls", "--profile", "a", settings=settings)
     assert result.code == 2

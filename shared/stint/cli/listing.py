@@ -23,11 +23,11 @@ def filtered() -> Iterator[None]:
         raise ConfigError(error.sentence) from None
 
 
-async def first(count: int, listing: Callable[..., AsyncGenerator[T, None]], **wanted: Any) -> list[T]:
-    """The first entries of a client's list, at most so many. No more are asked for than needed. As with `filtered`."""
+async def first(count: int | None, listing: Callable[..., AsyncGenerator[T, None]], **wanted: Any) -> list[T]:
+    """The first entries of a client's list: at most so many, or all. Asks for no more than that. As with `filtered`."""
     found: list[T] = []
     with filtered():
-        async with aclosing(listing(page=min(count, PAGE), **wanted)) as entries:
+        async with aclosing(listing(page=min(count or PAGE, PAGE), **wanted)) as entries:
             async for entry in entries:
                 found.append(entry)
                 if len(found) == count:

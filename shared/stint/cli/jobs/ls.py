@@ -7,6 +7,7 @@ import typer
 
 from stint.cli.calling import PartOfJobId, asking, find
 from stint.cli.completing import queues
+from stint.cli.errors import say
 from stint.cli.listing import first
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.form import show as show_form
@@ -17,6 +18,8 @@ from stint.client import Client, JobFilter, JobInfo
 
 app = typer.Typer(add_completion=False)
 
+SHOWN: Final = 20
+"""How many jobs are shown without a limit, unless their ids are for another command."""
 StatusName = Literal["queued", "running", "stopping", "success", "failed", "notauthorised", "unknown"]
 
 
@@ -55,7 +58,10 @@ async def ls(
     image: Annotated[str, typer.Option(help="Only jobs whose image's name contains this.")] = "",
     who: Annotated[str, typer.Option(help="Only jobs that this display name submitted.")] = "",
     text: Annotated[str, typer.Option(help="Only jobs whose reason or error contains this.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many jobs to show at most.")] = 20,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=1, help=f"How many jobs to show at most: {SHOWN}, and with -o name all."),
+    ] = None,
     form: Form = "table",
 ) -> None:
     """List jobs, the last submitted first.
@@ -70,7 +76,12 @@ async def ls(
     texts = {"status": status, "id": part, "image": image, "who": who, "text": text}
     given = {name: value for name, value in texts.items() if value} | times | ({"held": True} if held else {})
     wanted = cast("JobFilter", given if queue is None else {"queue": queue, **given})
-    show_all(await first(limit, stint.jobs, **wanted), COLUMNS, form, name=lambda job: job.id)
+    bound = limit is None and form != "name"
+    found = await first(SHOWN + 1 if bound else limit, stint.jobs, **wanted)
+    more = bound and len(found) > SHOWN
+    show_all(found[:SHOWN] if more else found, COLUMNS, form, name=lambda job: job.id)
+    if more:
+        say(f"There are more jobs than these {SHOWN}: --limit says how many to show.")
 
 
 @app.command(no_args_is_help=True)
