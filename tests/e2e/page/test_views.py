@@ -129,7 +129,13 @@ async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_sa
     await page.get_by_role("button", name="Add a secret").click()
     await page.get_by_label("Name of the secret").fill("PASSWORD")
     await page.get_by_label("Path and key in Vault").fill("kv/data/demo.password")
+    await page.get_by_text("Time, memory").click()
+    await page.get_by_label("Seconds that it may run").fill("60")
+    await page.get_by_label("Memory").fill("64m")
+    await page.get_by_label("If its runner is lost").select_option("hold")
+    await page.get_by_label("Mask the values").check()
     line = (await page.get_by_label("Command line").inner_text()).replace("\\\n", " ").split("stint run ")[1]
+    assert "--timeout 60 --memory 64m --on-lost hold --mask-secrets --" in " ".join(line.split())
     await page.get_by_role("button", name="Submit to by-form").click()
     await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
     await expect(page.locator(".ln code").first).to_have_text("it works")

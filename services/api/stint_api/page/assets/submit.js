@@ -34,13 +34,15 @@ function render() {
   one("[data-line]").replaceChildren(...parts.flatMap((part, i) => (i < parts.length - 1 ? [part.slice(0, -1), make("i", "\\"), "\n"] : [part])));
 }
 
-/** What `stint run` has no option for stays out of the line. */
+/** The command that submits what the form says. */
 function line() {
   const parts = ["stint run"];
   if (value("queue")) parts.push(`--queue ${quote(value("queue"))}`);
   parts.push(`--image ${quote(value("image") || "IMAGE")}`);
   for (const secret of secrets()) parts.push(`--secret ${quote(secret)}`);
   if (content !== NOTHING) parts.push(`--content ${named() ? quote(`./${named()}`) : "FOLDER"}`);
+  for (const name of ["timeout", "memory", "on_lost"]) if (value(name)) parts.push(`--${name.replace("_", "-")} ${quote(value(name))}`);
+  if (form.elements.mask_secrets.checked) parts.push("--mask-secrets");
   const words = split(form.elements.command.value) ?? [];
   if (words.length) parts.push(`-- ${words.map(quote).join(" ")}`);
   return parts.join(" \\\n  ");
