@@ -157,6 +157,24 @@ async def test_copying_gives_the_lines_and_a_download_the_bytes(page: Page, stac
     assert path.read_bytes().startswith(b"\x1b[31mred\x1b[0m\nplain\n1\n")
 
 
+async def test_all_lines_are_selected_copied_and_gone_to_though_most_are_not_loaded_yet(
+    desk: BrowserContext, stack: Stack
+) -> None:
+    job_id = await stack.ended(f"yes {'x' * 100} | head -n 20000 | cat -n")
+    await desk.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = await desk.new_page()
+    for keys in (["Control+a", "Control+c"], ["Home"]):
+        await page.goto(f"/jobs/{job_id}")
+        await expect(page.locator("[data-gone]")).to_contain_text("Here from line")
+        await page.locator(".lines").focus()
+        for key in keys:
+            await page.keyboard.press(key)
+        await expect(page.locator("[data-gone]")).to_be_empty()
+    await expect(page.locator(".ln code").first).to_contain_text(" 1")
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert [int(line.split()[0]) for line in copied.split("\n")] == [*range(1, 20_001)]
+
+
 async def test_following_ends_where_the_reader_goes_up(page: Page, stack: Stack) -> None:
     job_id = await stack.submit("for i in $(seq 300); do echo line $i; done; while true; do echo more; sleep 0.2; done")
     await page.goto(f"/jobs/{job_id}")

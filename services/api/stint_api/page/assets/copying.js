@@ -3,13 +3,13 @@ import { copied } from "./lines.js";
 import { say } from "./shell.js";
 import { count } from "./words.js";
 
-/** Let an `Output` be copied from. Ctrl+A in the log means all lines; a selection ends following. */
-export function copying({ scroller, log, lines }) {
+/** Let an `Output` be copied from. Ctrl+A in the log means all lines, which `whole` loads; a selection ends following. */
+export function copying({ scroller, log, lines }, whole) {
   let everything = false;
   const all = (on) => {
     everything = on;
     scroller.classList.toggle("everything", on);
-    if (on) say(`All ${count(lines.count, "line")} selected`);
+    if (on) whole().then(() => say(`${lines.first > 1 ? "The last" : "All"} ${count(lines.count - Math.max(1, lines.first) + 1, "line")} selected`));
   };
   document.addEventListener("selectionchange", () => {
     const { anchorNode, isCollapsed } = getSelection();
@@ -22,7 +22,13 @@ export function copying({ scroller, log, lines }) {
   });
   scroller.addEventListener("pointerdown", () => all(false));
   document.addEventListener("copy", (event) => {
-    const value = everything && document.activeElement === scroller ? copied(lines.list) : selected(log);
+    const wanted = everything && document.activeElement === scroller;
+    if (wanted && lines.first > 1) {
+      event.preventDefault();
+      whole().then(() => navigator.clipboard.writeText(copied(lines.list)));
+      return;
+    }
+    const value = wanted ? copied(lines.list) : selected(log);
     if (value === null) return;
     event.preventDefault();
     event.clipboardData.setData("text/plain", value);

@@ -31,7 +31,7 @@ export class Output {
     this.log.addEventListener("top", () => this.#earlier(SOME));
     this.#tools();
     this.#links();
-    copying(this);
+    copying(this, () => this.#whole());
     this.#searching();
     if (matchMedia("(max-width: 719px)").matches) this.#wrap(true);
     this.scroller.classList.add("notime");
@@ -155,7 +155,7 @@ export class Output {
     bind("f", "Follow the output", () => follow.click());
     bind("w", "Wrap lines", () => this.#wrap(!this.log.wrapped));
     bind("t", "Show times", () => this.#times());
-    bind("Home", "To the first line", () => this.log.toTop());
+    bind("Home", "To the first line", () => this.#whole().then(() => this.log.toTop()));
     bind("End", "To the end", () => { this.log.follow(true); if (this.ended) this.log.follow(false); });
   }
 
