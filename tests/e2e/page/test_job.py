@@ -222,6 +222,19 @@ async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page, job_i
     await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
 
 
+async def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(page: Page, stack: Stack) -> None:
+    async with stack.http() as http:
+        await http.post("/v1/api/queue/never/pause", json={"reason": "it shall wait"})
+        job_id = await stack.submit("true", qname="never")
+        await page.goto(f"/jobs/{job_id}")
+        await expect(page.get_by_role("heading", name="Queued")).to_be_visible()
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        assert (await http.delete(f"/v1/api/job/{job_id}")).is_success
+    await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
+    await expect(page).to_have_title("No such job · Stint")
+    await page.keyboard.press("c")
+
+
 async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) -> None:
     job_id = await stack.submit(in_steps("echo once more", "exit 3"), qname="again")
     await page.goto(f"/jobs/{job_id}")

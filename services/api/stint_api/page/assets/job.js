@@ -23,7 +23,7 @@ begin();
 attend();
 output = new Output(one("[data-log]"), path);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
-bind("c", "Copy the job's id", () => one("[data-copy-id]").click());
+bind("c", "Copy the job's id", () => one("[data-copy-id]")?.click());
 everySecond(() => { if (job) look(); clocks(); });
 const { fields } = one("main").dataset;
 if (fields) { job = JSON.parse(fields); render(); listen(); } else load().then(listen, gone);
@@ -46,7 +46,7 @@ function listen() {
     slow: connection.slow,
     ended: (refused) => gone(refused),
   }, { over: (name) => name === "end", turns });
-  setInterval(() => { if (job.status === "queued" && connected() && !document.hidden) refresh(); }, 5000);
+  setInterval(() => { if (job?.status === "queued" && connected() && !document.hidden) refresh(); }, 5000);
 }
 
 /** Take what has come, a part in each frame. */
@@ -56,7 +56,7 @@ const pump = framed(() => {
   while (n < waiting.length && performance.now() < until) take(...waiting[n++]);
   waiting.splice(0, n);
   if (waiting.length) pump();
-  else output.live = !over(job);
+  else output.live = Boolean(job) && !over(job);
 });
 
 function take(name, data) {
@@ -82,6 +82,12 @@ function refresh() {
 
 function end(data) {
   clearTimeout(asked);
+  if (data.status === "deleted") {
+    job = null;
+    output.ended = true;
+    document.title = "No such job · Stint";
+    return gone({ status: 404 });
+  }
   job = data;
   connection.ended();
   output.note(`${word(kind(job))}${job.reason === "exit_code" ? `, exit code ${job.return_code}` : ""}, at ${clock(at(job.ended))}.`, kind(job));
