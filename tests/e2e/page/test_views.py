@@ -277,6 +277,28 @@ async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser
     assert {view: all_of_it for view, all_of_it in found.items() if all_of_it} == {}
 
 
+async def test_on_a_phone_long_names_hide_nothing(browser: Browser, stack: Stack) -> None:
+    queue = "team-platform-eu-west-1-production-database-migrations-and-more"
+    job_id = await stack.submit("sleep 600", qname=queue)
+    async with stack.http() as http:
+        await http.post(f"/v1/api/queue/{queue}/pause", json={"reason": "The database is being moved."})
+        await until(lambda: http.get(f"/v1/api/audit?qname={queue}"), lambda answer: len(answer.json()["data"]) > 1)
+    async with window(browser, stack.env["STINT_URL"], viewport={"width": 390, "height": 844}) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], "/queues")
+        row = page.get_by_role("row", name=re.compile(queue))
+        await expect(row.get_by_text("The database is being moved.")).to_be_visible()
+        boxes = [await row.locator(part).bounding_box() for part in (".name", ".c-n a", ".c-w", ".c-a .btn")]
+        tops = [(box["y"], box["y"] + box["height"]) for box in boxes if box]
+        assert tops[0][1] <= tops[1][0] < tops[1][1] <= min(tops[2][0], tops[3][0])
+        await page.goto(f"/audit?queue={queue}")
+        for name in ("b", "d", "q"):
+            box = await page.locator(f".audit td.c-{name}").first.bounding_box()
+            assert box
+            assert box["width"] > 80, name
+    await stack.kill(job_id)
+
+
 async def barriers(page: Page) -> list[str]:
     await page.add_script_tag(path=AXE)
     found: list[str] = await page.evaluate(BARRIERS)
