@@ -129,6 +129,22 @@ async def test_signing_out_ends_the_session_and_its_streams_in_every_tab(desk: B
     await stack.kill(job_id)
 
 
+async def test_who_signed_out_elsewhere_is_told_so_and_keeps_the_form(desk: BrowserContext) -> None:
+    form, other = await desk.new_page(), await desk.new_page()
+    await form.goto("/submit")
+    await form.get_by_label("Image").fill("busybox")
+    await other.goto("/queues")
+    await other.get_by_label(re.compile("account")).click()
+    await other.get_by_role("button", name="Sign out").click()
+    await expect(other).to_have_title("Sign in · Stint")
+    async with form.expect_response("**/session/secret-id") as answer:
+        await form.get_by_role("button", name="Submit to").click()
+    assert (await answer.value).status == httpx.codes.UNAUTHORIZED
+    await expect(form.get_by_text("The session has ended. Sign in again.")).to_be_visible()
+    await expect(form.locator("[data-notices] .notice")).to_have_count(1)
+    await expect(form.get_by_label("Image")).to_have_value("busybox")
+
+
 async def test_signing_out_at_another_api_process_ends_the_streams_here(
     desk: BrowserContext, stack: Stack, second_api: str
 ) -> None:

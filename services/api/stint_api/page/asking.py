@@ -15,7 +15,7 @@ from stint.core.names.ids import check_job_id
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
-from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page
+from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page, signed_out
 from stint_api.page.views import caller_of, show
 from stint_api.read.pausing import parse_reason
 from stint_api.routes.parameters import ServicesOf
@@ -136,6 +136,8 @@ for (_kind, _what), _question in QUESTIONS.items():
 async def _proven(services: Services, request: Request, form: Form) -> Identity | None:
     """Whose session the form was sent with, None if it has ended. Raises RefusalError if its page did not send it."""
     text = proven(request, form.get("csrf", ""))
+    if signed_out(request):
+        return None
     if not text:
         raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
     session = await services.sessions.find(text)

@@ -109,6 +109,8 @@ async def sign_out(services: ServicesOf, request: Request) -> Response:
 async def secret_id(services: ServicesOf, request: Request) -> Response:
     """A wrapped secret id for a job that the page submits, made with the session's own token, as `stint run` does."""
     text = proven(request, request.headers.get(cookie.CSRF, ""))
+    if signed_out(request):
+        raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
     if not text:
         raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
     found = await services.sessions.find(text)
@@ -145,6 +147,11 @@ async def session(services: ServicesOf, request: Request) -> Response:
 def is_ours(request: Request) -> bool:
     """Whether a page of this API sent the request, as browsers tell."""
     return cookie.comes_from_us(request.headers) and cookie.names_us(request.headers)
+
+
+def signed_out(request: Request) -> bool:
+    """Whether a page of this API sent the request after another one has ended the session: its cookie is gone."""
+    return is_ours(request) and not cookie.value(request.headers)
 
 
 def proven(request: Request, proof: str) -> str:

@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { all, clone, copy, make, one, text } from "./dom.js";
 import { dropped, picked } from "./content.js";
 import { quote, split } from "./shell-words.js";
-import { attend, begin, connection, fail, withdraw } from "./shell.js";
+import { attend, begin, connection, fail, failed, withdraw } from "./shell.js";
 import { pack } from "./tar.js";
 import { bytes, count } from "./words.js";
 
@@ -56,7 +56,7 @@ async function submit() {
   try {
     location.assign(`/jobs/${await store(await job())}`);
   } catch (refused) {
-    fail(refused.message);
+    failed(refused);
     button.disabled = false;
   }
 }
