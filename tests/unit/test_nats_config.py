@@ -1,7 +1,9 @@
 """The configuration of NATS that gives each role an account."""
 
+from stint.core.names.streams import JOBS_BUCKET, kv_stream
 from stint.core.names.subjects import consumer_subject, output_subject
 from stint.jetstream.consuming import feed, making
+from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire import broker
 from stint.natsauth.config import STREAMS_ACCOUNT, TOLD_WITHIN, accounts
 from stint.natsauth.requests import ANSWERS
@@ -27,3 +29,8 @@ def test_the_server_soon_forgets_the_way_back_of_a_request_that_nobody_answers()
     assert told["STINT_API", output_subject("*", "*", "*")]["response_threshold"] == TOLD_WITHIN
     assert told["STINT_PROJECTOR", consumer_subject("*")]["response_threshold"] == TOLD_WITHIN
     assert max(making.ANSWER, output.ASKED) < float(TOLD_WITHIN.removesuffix("s"))
+
+
+def test_the_only_stream_that_takes_atomic_batches_is_the_projectors() -> None:
+    """NATS has few places for them in a stream, and keeps what is not finished on its disk, where no limit counts it."""
+    assert [config["name"] for config in stream_configs(1) if config.get("allow_atomic")] == [kv_stream(JOBS_BUCKET)]
