@@ -32,5 +32,5 @@ def test_the_server_soon_forgets_the_way_back_of_a_request_that_nobody_answers()
 
 
 def test_the_only_stream_that_takes_atomic_batches_is_the_projectors() -> None:
-    """NATS has few places for them in a stream, and keeps what is not finished on its disk, where no limit counts it."""
+    """NATS has few places for them in a stream, and keeps what is not finished on its disk, in no quota."""
     assert [config["name"] for config in stream_configs(1) if config.get("allow_atomic")] == [kv_stream(JOBS_BUCKET)]
