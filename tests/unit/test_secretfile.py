@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from stint.core.errors import JobFailedError
 from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import MAX_FILE
 from stint_runner.inputs.secretfile import (
+    TOO_LARGE,
+    VALUE,
     Seal,
     SecretRef,
     new_key,
@@ -131,6 +134,46 @@ def test_values_stay_on_their_line_shared_ones_are_written_twice_and_lone_surrog
     assert b"&" not in render({"a": shared, "b": shared}, "yaml")[1]
     assert b"ud800" in render({"a": "\ud800"}, "json")[1]
     assert b"uD800" in render({"a": "\ud800"}, "yaml")[1]
+
+
+def deep(value: object) -> object:
+    for _ in range(100):
+        value = [value]
+    return value
+
+
+SHARED = "x" * 60_000
+
+
+@pytest.mark.parametrize("file_type", ["yaml", "json"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"A": "x" * MAX_FILE},
+        {f"A{number}": SHARED for number in range(1000)},
+        {"A": [1] * (MAX_FILE // VALUE)},
+        {"A": {"b": {str(number): None for number in range(MAX_FILE // VALUE)}}},
+        {"A" * MAX_FILE: ""},
+    ],
+    ids=["text", "shared", "list", "object", "name"],
+)
+def test_more_than_can_be_read_back_is_not_written(values: dict[str, Any], file_type: str) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        render(values, file_type)
+    assert (caught.value.sentence, caught.value.reason) == (TOO_LARGE, "secrets")
+
+
+@pytest.mark.parametrize("value", [[1] * 10_000, "a\n" * 10_000], ids=["list", "lines"])
+def test_yaml_that_grows_by_its_indentation_is_not_written(value: object) -> None:
+    assert len(render({"A": deep(value)}, "json")[1]) < MAX_FILE
+    with pytest.raises(JobFailedError, match="with 100 counted"):
+        render({"A": deep(value)}, "yaml")
+
+
+@pytest.mark.parametrize("file_type", ["yaml", "json"])
+def test_many_variables_may_name_a_long_secret(file_type: str) -> None:
+    data = render({f"A{number}": SHARED for number in range(17)}, file_type)[1]
+    assert 17 * len(SHARED) < len(data) < MAX_FILE
 
 
 @settings(max_examples=50)

@@ -9,11 +9,9 @@ from typing import Any, Final
 from stint.core.errors import EngineError
 from stint.core.submission.limits import Limits
 from stint.core.view import parse_time
-from stint_runner.engine.port import LOG_DRIVER, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse, Offers
+from stint_runner.engine.port import LOG_DRIVER, MAX_FILE, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse, Offers
 from stint_runner.registry.references import parse_reference
 
-MAX_FILE: Final = 2**20
-"""Bytes of a file that is read out of a container."""
 MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 """Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
 LOG_FILE: Final = 128 * 10**6

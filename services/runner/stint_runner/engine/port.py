@@ -9,6 +9,8 @@ from stint.core.submission.limits import Limits
 
 USER_ID: Final = 2001
 """User and group of every job's process."""
+MAX_FILE: Final = 2**20
+"""Bytes of a file that is read out of a container."""
 LOG_DRIVER: Final = "local"
 """The engine's log driver of every job's container."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import io
 import json
 import re
 import secrets
@@ -14,7 +15,7 @@ import msgspec
 import yaml
 
 from stint.core.errors import JobFailedError
-from stint_runner.engine.port import USER_ID, Engine
+from stint_runner.engine.port import MAX_FILE, USER_ID, Engine
 from stint_runner.inputs.files import Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
@@ -22,11 +23,15 @@ NAMED: Final = 100
 """Secrets of a job that its events name."""
 NAMED_BYTES: Final = 16 * 1024
 """Bytes of these names, which are ASCII."""
+VALUE: Final = 100
+"""Bytes that each value, and each value inside of it, counts beside its size: to write one takes time and memory."""
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
 """Vault's own mounts, which would reveal the job's token or facts about it."""
 
-_YAML_HEAD: Final = "---\n# gostint vault secrets injected:\n"
+_YAML_HEAD: Final = b"---\n# gostint vault secrets injected:\n"
 _YAML_12_NUMBER: Final = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)$")
+
+TOO_LARGE: Final = f"The job's secrets are over {MAX_FILE} bytes, with {VALUE} counted for each value in them."
 
 _OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")
 """YAML 1.1 ends a line at these, too, 1.2 does not."""
@@ -117,15 +122,46 @@ def render(values: Mapping[str, Any], file_type: str) -> tuple[str, bytes]:
     """Path and bytes of the secrets file: `/secrets.yml` or `/secrets.json`, sorted by variable.
 
     Raises:
-        JobFailedError: another file type, or a value with hundreds of levels.
+        JobFailedError: another file type, a value with hundreds of levels, or more than can be read back.
     """
+    file = _File()
     try:
+        _check_size(values)
         if check_file_type(file_type) == "json":
             return "/secrets.json", json.dumps(values, sort_keys=True).encode()
-        body = yaml.dump(dict(values), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=sys.maxsize)
+        file.write(_YAML_HEAD)
+        options: dict[str, Any] = {"default_flow_style": False, "allow_unicode": True, "width": sys.maxsize}
+        yaml.dump(dict(values), file, _Dumper, encoding="utf-8", **options)
     except RecursionError:
         raise JobFailedError("A secret has too many levels.", reason="secrets") from None
-    return "/secrets.yml", (_YAML_HEAD + body).encode()
+    return "/secrets.yml", file.getvalue()
+
+
+def _check_size(values: Mapping[str, Any]) -> None:
+    """Raise JobFailedError if they are too large. A secret that many variables name is measured once."""
+    sizes = {key: _size(value) for key, value in {id(value): value for value in values.values()}.items()}
+    if sum(len(variable) + sizes[id(value)] for variable, value in values.items()) > MAX_FILE:
+        raise JobFailedError(TOO_LARGE, reason="secrets")
+
+
+def _size(value: Any) -> int:
+    """Bytes of it as JSON, and `VALUE` for it and each value in it."""
+    count, left = 0, [value]
+    while left:
+        inner = left.pop()
+        count += 1
+        left.extend(inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ())
+    return len(json.dumps(value)) + VALUE * count
+
+
+class _File(io.BytesIO):
+    """YAML may be larger than JSON: it indents each line of a value that has many levels."""
+
+    def write(self, data: Any) -> int:
+        """Refuse what would make it too large."""
+        if self.tell() + len(data) > MAX_FILE:
+            raise JobFailedError(TOO_LARGE, reason="secrets")
+        return super().write(data)
 
 
 def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = False) -> Member:
