@@ -14,9 +14,10 @@ from stint.core.codec import decode_event, encode
 from stint.core.events import Ended, Rejected, Submitted
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter
+from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
+from stint.jetstream.payloads import CHUNK_BYTES
 from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY
 from stint.vault.ticket import binding
@@ -150,6 +151,11 @@ async def expired_token(publisher: Publisher, job_id: str) -> bytes:
     return msgspec.json.encode(await publisher.submission(job_id, wrap=wrap))
 
 
+async def long_chunk(publisher: Publisher, job_id: str) -> bytes:
+    await publisher.broker.publish(payload_subject(QUEUE, job_id, 0, "long-"), b"x" * (CHUNK_BYTES + 1))
+    return msgspec.json.encode(await publisher.submission(job_id, payload_try="long-"))
+
+
 REJECTED = {
     "no ticket": (body(ticket="junk"), "no ticket"),
     "an empty ticket": (body(ticket=""), "no ticket"),
@@ -171,6 +177,7 @@ ENDED = {
     "a payload that is longer than what is stored": (body(payload_chunks=2), "1 of its 2 chunks"),
     "a payload under a name with a space": (body(payload_try="a b"), "not up to 64 letters"),
     "a payload under a name longer than NATS takes": (body(payload_try="x" * 5000), "not up to 64 letters"),
+    "a payload with a chunk that is too long": (long_chunk, "at most 524288 bytes"),
     "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
     "a payload of less than nothing": (body(payload_chunks=-(10**12), payload_bytes=-(10**15)), "not the one"),
     "a token that is none": (body(wrap="junk"), "unwrap"),

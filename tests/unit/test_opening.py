@@ -1,6 +1,7 @@
 """What the runner asks Vault about a job."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from stint.core.errors import JobFailedError
 from stint.vault import AppRoleSession, SecretData, Vault
 from stint_runner.inputs.opening import READS, Opener
+from stint_runner.inputs.payload import NOT_MERGED, open_payload
 from stint_runner.inputs.secretfile import SecretRef
 from tests.support.events import utc_now
 
@@ -46,3 +48,18 @@ async def test_after_a_path_that_is_not_there_no_further_ones_are_read() -> None
     with pytest.raises(JobFailedError, match="secret first from vault"):
         await _secrets(vault, "first", "second", *(f"kv/{number}" for number in range(READS)))
     assert vault.asked == READS
+
+
+@pytest.mark.parametrize("compat", [False, True])
+async def test_a_payload_of_many_lines_is_refused_without_being_taken_apart(*, compat: bool) -> None:
+    async def decrypt(_line: str) -> bytes:
+        raise AssertionError
+
+    sealed = b"x" + b"\n" * 2_000_000 + b"x"
+    tracemalloc.start()
+    try:
+        with pytest.raises(JobFailedError, match=NOT_MERGED):
+            await open_payload(sealed, "q", decrypt, compat=compat)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(sealed)
+    finally:
+        tracemalloc.stop()

@@ -67,9 +67,12 @@ class JetStreamPayloads:
             raise UndecodableError(f"A payload has at most {MAX_CHUNKS} chunks.")
         if not _ATTEMPT.fullmatch(attempt):  # it becomes a part of a line to the server, which closes too long ones
             raise UndecodableError("The payload's prefix is not up to 64 letters, digits, hyphens and underscores.")
-        wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
-        found = [await self._broker.direct_last(PAYLOADS, subject) for subject in wanted]
-        parts = [message.data for message in found if message]
+        parts = list[bytes]()
+        for number in range(chunks):
+            message = await self._broker.direct_last(PAYLOADS, payload_subject(token, job_id, number, attempt))
+            if message and len(message.data) > CHUNK_BYTES:
+                raise UndecodableError(f"A chunk of a payload has at most {CHUNK_BYTES} bytes.")
+            parts += [message.data] if message else []
         if len(parts) < chunks:
             raise UndecodableError(f"The payload has {len(parts)} of its {chunks} chunks.")
         return b"".join(parts)

@@ -35,7 +35,7 @@ async def open_payload(
         JobFailedError: it cannot be opened, or does not say what it should.
         VaultDeniedError, VaultUnavailableError: `decrypt` raised it.
     """
-    lines = sealed.rstrip().split(b"\n")
+    lines = sealed.rstrip().split(b"\n", 1 + compat)
     if len(lines) > 1 + compat:
         raise bad_payload(NOT_MERGED)
     try:
