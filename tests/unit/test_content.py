@@ -10,6 +10,7 @@ import pytest
 from stint.core.errors import JobFailedError
 from stint_runner.inputs import content
 from stint_runner.inputs.content import Manifest, check_content, parse_manifest, yaml_mapping
+from stint_runner.inputs.spec import MAX_SECRET_REFS
 from stint_runner.inputs.tarball import Tarball
 from tests.support.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record, tar_of
 
@@ -277,7 +278,10 @@ def test_yaml(data: bytes, document: object) -> None:
         (rb'a: "hidden\UFFFFFFFF"', "malformed"),
         (rb'a: "hidden\U7FFFFFFF"', "malformed"),
         (b"[" * 2_000, "malformed"),
-        (b"#" * (2**20 + 1), "malformed"),
+        (b"#" * (128 * 1024 + 1), "over 131072 bytes"),
+        (b"x: [" + b"a," * 5000 + b"]", "over 4096 values"),
+        (b"x: [" + b"a," * 5000, "over 4096 values"),
+        (b"".join(b"%d:\n" % number for number in range(5000)), "over 4096 values"),
     ],
     ids=short,
 )
@@ -285,6 +289,12 @@ def test_bad_yaml(data: bytes, fault: str) -> None:
     with pytest.raises(JobFailedError) as caught:
         yaml_mapping(data, name="some.yml", reason="image")
     assert (str(caught.value), caught.value.reason) == (f"Failed parsing yaml in some.yml: {fault}", "image")
+
+
+def test_a_manifest_has_room_for_all_references_of_a_job() -> None:
+    refs = tuple(f"{'v' * 30}_{number}@kv/data/{'p' * 50}.{'k' * 25}" for number in range(MAX_SECRET_REFS))
+    document = "container_image: x\nsecret_refs:\n" + "".join(f"- {ref}\n" for ref in refs)
+    assert parse_manifest(document.encode()).secret_refs == refs
 
 
 def test_manifests() -> None:

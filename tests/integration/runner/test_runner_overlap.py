@@ -2,18 +2,23 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import pytest
 
 from stint.core.errors import EngineError, JobFailedError, VaultDeniedError, VaultUnavailableError
 from stint.core.events import Launched, Started
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB
+from stint.ports import Outcome
 from stint.vault import BUS_KEY, Ticket
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Progress, unheard
+from stint_runner.inputs.content import Content, check_content
 from stint_runner.inputs.opening import Opener
-from stint_runner.job.examine import MAX_CHUNKS
+from stint_runner.job import prepare
+from stint_runner.job.examine import CHUNK, MAX_CHUNKS
 from tests.api.archive import targz
 from tests.support.runner_bench import Bench
 from tests.support.vault_bench import ROLE
@@ -145,6 +150,30 @@ async def test_a_claim_of_the_largest_payload_does_not_wait_for_a_pull(
         assert "1 of its 128 chunks" in (await bench.end(claiming))[1].error
         pulled.set()
         await bench.ends_well(pulling)
+
+
+async def test_a_payload_that_was_said_to_be_larger_keeps_no_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, left = bench.log.append, list[int]()
+
+    async def lie(token: str, job_id: str, *events: Any, **condition: Any) -> Outcome:
+        said = [msgspec.structs.replace(event, payload_bytes=MAX_CHUNKS * CHUNK) for event in events]
+        return await append(token, job_id, *said, **condition)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.log, "append", lie)
+        job_id = await bench.submit(payload={"content": targz({"tmp/f": "x"})})
+    async with bench.runner(prepare_memory=2**28):
+        memory = bench.runners["runner-1"].memory
+
+        def noted(content: str) -> Content:
+            left.append(memory.free)
+            return check_content(content)
+
+        monkeypatch.setattr(prepare, "check_content", noted)
+        await bench.ends_well(job_id)
+    assert [free > 2**28 - 2**20 for free in left] == [True]
 
 
 async def test_a_payload_that_was_not_submitted_spends_nothing(bench: Bench) -> None:

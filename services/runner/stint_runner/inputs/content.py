@@ -18,8 +18,10 @@ from stint_runner.inputs.tarball import Tarball
 MAX_UNPACKED: Final = 2**30
 """Bytes of the plain tar."""
 MAX_MEMBERS: Final = 50_000
-MAX_DOCUMENT: Final = 2**20
-"""Bytes of a YAML document."""
+MAX_DOCUMENT: Final = 128 * 1024
+"""Bytes of a YAML document: enough for as many secret references as a job may have."""
+MAX_NODES: Final = 4096
+"""Values in a YAML document, each of which takes half a kilobyte and some microseconds to read."""
 
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
 _FORMAT: Final = re.compile(r"[a-z0-9.]{1,8}", re.ASCII)
@@ -86,15 +88,15 @@ def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "conte
     Scalars stay text (null is None), no tag constructs anything, aliases are refused.
 
     Raises:
-        JobFailedError: not YAML, not a mapping, or over 1 MiB. The sentence gives the place, never the text.
+        JobFailedError: not YAML, not a mapping, or too large. The sentence gives the place, never the text.
     """
     try:
         document = _load(data)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         fault = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "malformed"
-    except _AliasError:
-        fault = "an alias is not allowed"
+    except _RefusedError as error:
+        fault = str(error)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError):  # the last two: an escape beyond Unicode
         fault = "malformed"
     else:
@@ -178,16 +180,21 @@ def _failed(sentence: str) -> JobFailedError:
     return JobFailedError(sentence, reason="content")
 
 
-class _AliasError(yaml.YAMLError):
-    """A document has an alias."""
+class _RefusedError(yaml.YAMLError):
+    """A document has what is YAML, but not allowed. The message says what."""
 
 
 class _Loader(yaml.BaseLoader):
     """Scalars as text, null as None, and no aliases, which can expand a small file to any size."""
 
+    nodes = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise _RefusedError(f"over {MAX_NODES} values")
         if self.check_event(yaml.AliasEvent):
-            raise _AliasError
+            raise _RefusedError("an alias is not allowed")
         return super().compose_node(parent, index)
 
 
@@ -201,7 +208,7 @@ _Loader.add_constructor("tag:yaml.org,2002:null", _none)
 
 def _load(data: bytes) -> Any:
     if len(data) > MAX_DOCUMENT:
-        raise yaml.YAMLError
+        raise _RefusedError(f"over {MAX_DOCUMENT} bytes")
     loader = _Loader(data)
     try:
         return loader.get_data() if loader.check_node() else {}
