@@ -82,11 +82,14 @@ class EngineProcess(ServerProcess):
 
 
 @contextlib.asynccontextmanager
-async def second_engine(folder: Path, *options: str) -> AsyncIterator[EngineProcess]:
-    """Run one for the duration of the block. Nothing of it stays but its log in `folder`."""
+async def second_engine(folder: Path, *options: str, room: int = 0) -> AsyncIterator[EngineProcess]:
+    """Run one for the duration of the block, on a disk of `room` bytes. Nothing of it stays but its log in `folder`."""
     with _bridge() as bridge, _short_folder() as run_dir:
         engine = EngineProcess(folder / "engine", options=options, bridge=bridge, run_dir=run_dir)
         try:
+            if room:
+                (engine.data_dir / "data").mkdir(parents=True)
+                _root("mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(engine.data_dir / "data"))
             await engine.start()
             yield engine
         finally:

@@ -6,6 +6,7 @@ import pytest
 
 from stint.core.errors import EngineError, UnfitError
 from stint_runner.engine import space
+from stint_runner.engine.port import PullError
 from stint_runner.engine.space import FULL, PAUSE, EngineSpace
 
 NO_ROOM = "write /x: no space left on device"
@@ -24,18 +25,48 @@ def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(
     monkeypatch.setattr(space, "boot_time", lambda: now)
     disk = EngineSpace()
     not_made(disk, "The image cannot be pulled.")
-    disk.check()
+    disk.take_turn()
     assert not disk.missing()
     not_made(disk, no_room)
     for _ in range(2):
         assert disk.missing() == FULL
-        with pytest.raises(UnfitError, match=FULL):
-            disk.check()
+        for refuse in (disk.check, disk.take_turn):
+            with pytest.raises(UnfitError, match=FULL):
+                refuse()
         now += PAUSE
-        disk.check()  # the next one tries
+        for _ in range(2):
+            disk.check()  # any number is examined, because not each can be claimed
+        disk.take_turn()  # the next one tries
     not_made(disk, "no such volume")
     with pytest.raises(UnfitError):
         disk.check()
     disk.made()
     disk.check()
     assert not disk.missing()
+
+
+LAYER = "failed to register layer:"
+CONTAINERD = f"failed to extract layer sha256:{'a' * 64}:"
+
+
+@pytest.mark.parametrize(
+    ("last", "full"),
+    [
+        ("write /data/tmp/GetImageBlob1: no space left on device", True),
+        (f"{LAYER} write /big: no space left on device", True),
+        (f"{LAYER} open /many/31781: no space left on device", True),
+        (f"{LAYER} lsetxattr user.x /f: no space left on device", False),
+        ("failed to copy: failed to send write: write /ingest/1/data: no space left on device: unknown", True),
+        (f"{CONTAINERD} write /snapshots/2/fs/big: no space left on device: unknown", True),
+        (f'{CONTAINERD} mount callback failed on /m: failed to setxattr "/m/f" for key "user.x": {NO_ROOM}', False),
+        (f"denied: {NO_ROOM}", False),
+        (f"denied: no\n#2: {NO_ROOM}", False),
+        ("manifest unknown", False),
+    ],
+)
+def test_of_a_pull_only_docker_s_own_words_count(last: str, *, full: bool) -> None:
+    """They are those of Docker 26, with either of its stores."""
+    disk = EngineSpace()
+    with suppress(PullError), disk.needed():
+        raise PullError(f"All attempts fail:\n#1: {last}\nPulled without a login: none.", last=last)
+    assert bool(disk.missing()) is full

@@ -20,11 +20,14 @@ from stint.core.errors import ImageError
 from stint.core.job import State
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerSpec, ImageUse
+from stint_runner.engine.port import ContainerSpec, ImageUse, PullError
+from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.registry.references import is_transient
 from tests.support import registry as real
 from tests.support.runner_bench import Bench
+from tests.support.second_engine import second_engine
+from tests.support.tarballs import tar_of
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -40,7 +43,18 @@ class Registry:
     """One image under any name, of which `image` is one; the first pulls get the `failures`, one each."""
 
     def __init__(self) -> None:
-        layer = overlay(Member(path="file", data=uuid.uuid4().bytes, mode=0o644, owner=0))
+        self.failures: list[tuple[int, str]] = []
+        self.message = "no"
+        self._failing: tuple[int, str] | None = None
+        self.blobs_fail = False
+        self.slow = False
+        self.asked, self.dropped = asyncio.Event(), asyncio.Event()
+        self.pulls = 0
+        self.image = ""
+        self.hold(overlay(Member(path="file", data=uuid.uuid4().bytes, mode=0o644, owner=0)))
+
+    def hold(self, layer: bytes) -> None:
+        """Let the image have this layer, a tar."""
         packed = gzip.compress(layer)
         config = json.dumps({
             "architecture": "amd64", "os": "linux", "config": {},
@@ -53,13 +67,6 @@ class Registry:
         }).encode()  # fmt: skip
         self._layer = digest(packed)
         self._blobs = {digest(config): config, digest(packed): packed}
-        self.failures: list[tuple[int, str]] = []
-        self._failing: tuple[int, str] | None = None
-        self.blobs_fail = False
-        self.slow = False
-        self.asked, self.dropped = asyncio.Event(), asyncio.Event()
-        self.pulls = 0
-        self.image = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "/manifests/" in request.path:
@@ -87,7 +94,7 @@ class Registry:
 
     def _failure(self) -> web.Response:
         status, code = self._failing or (0, "")
-        return web.json_response({"errors": [{"code": code, "message": "no"}]}, status=status)
+        return web.json_response({"errors": [{"code": code, "message": self.message}]}, status=status)
 
     def _manifest(self, method: str) -> web.Response:
         headers = {"Docker-Content-Digest": digest(self.manifest), "Content-Type": MANIFEST_TYPE}
@@ -107,6 +114,41 @@ async def served() -> AsyncIterator[Registry]:
     yield registry
     await runner.cleanup()
     await forget(registry.image, f"{registry.image}@{digest(registry.manifest)}")
+
+
+ROOM = 6_000_000
+"""Bytes of an engine's disk."""
+
+
+@pytest.mark.parametrize("features", [{}, {"containerd-snapshotter": True}], ids=["docker's store", "containerd's"])
+async def test_an_engine_whose_disk_is_full_says_so_of_a_pull(
+    served: Registry, tmp_path: Path, features: dict[str, bool]
+) -> None:
+    config = tmp_path / "daemon.json"
+    config.write_text(json.dumps({"features": features}), encoding="utf-8")
+    async with second_engine(tmp_path, "--config-file", str(config), room=ROOM) as server:
+        engine = DockerEngine(server.host)
+        for big in (bytes(2 * ROOM), os.urandom(2 * ROOM)):  # no room to unpack it, and none to download it
+            served.hold(tar_of({"big": big}))
+            space = EngineSpace()
+            with pytest.raises(PullError), space.needed():
+                await engine.ensure_image(served.image, always=True)
+            assert space.missing()
+        await engine.close()
+
+
+@pytest.mark.parametrize("cause", ["registry", "layer"])
+async def test_no_registry_and_no_image_makes_a_disk_count_as_full(
+    engine: DockerEngine, served: Registry, cause: str
+) -> None:
+    if cause == "layer":
+        served.hold(tar_of({"file": "x"}, pax_headers={"SCHILY.xattr.user.x": "x" * 60_000}))
+    else:
+        served.failures, served.message = [(403, "DENIED")], "write /x: no space left on device"
+    space = EngineSpace()
+    with pytest.raises(PullError, match=r"no space left on device(: unknown)?$"), space.needed():
+        await engine.ensure_image(served.image, always=False)
+    assert not space.missing()
 
 
 @pytest.fixture(autouse=True)

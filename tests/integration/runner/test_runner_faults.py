@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from stint.jetstream.streams.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.dispatch import adopt
+from stint_runner.engine import space
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.engine.space import FULL
@@ -94,6 +95,21 @@ async def test_a_job_s_own_words_do_not_make_a_disk_count_as_full(bench: Bench, 
         _, end = await bench.end(await bench.submit(payload=payload))
         assert (end.status, end.error[-23:]) == ("failed", "no space left on device")
         assert not bench.runners["runner-1"].space.missing()
+
+
+async def test_a_job_that_cannot_be_opened_does_not_show_whether_the_disk_has_room_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.runner():
+        disk = bench.runners["runner-1"].space
+        monkeypatch.setattr(space, "PAUSE", 0.0)
+        with suppress(EngineError), disk.needed():
+            raise EngineError("no space left on device")
+        monkeypatch.setattr(space, "PAUSE", 1000.0)
+        _, end = await bench.end(await bench.submit(tamper=True))
+        assert end.reason == "payload"
+        await bench.ends_well(await bench.submit())
+        assert not disk.missing()
 
 
 async def test_a_container_that_the_watchdog_would_not_know_is_not_started(

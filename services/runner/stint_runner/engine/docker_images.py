@@ -13,7 +13,7 @@ import structlog
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
-from stint_runner.engine.port import ImageUse, Progress, unheard
+from stint_runner.engine.port import ImageUse, Progress, PullError, unheard
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
 
@@ -131,7 +131,7 @@ class DockerImages:
             again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
             await again(_worth_another_try, self._attempt, reference, login, progress, errors)
         except ImageError:
-            raise ImageError(all_attempts_failed(errors, *remarks)) from None
+            raise PullError(all_attempts_failed(errors, *remarks), last=errors[-1]) from None
 
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
         """The login, and remarks on it for the error of a pull that fails: many images need no login."""

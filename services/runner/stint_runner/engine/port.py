@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from stint.core.errors import ImageError
 from stint.core.submission.limits import Limits
 
 USER_ID: Final = 2001
@@ -16,6 +17,18 @@ LOG_DRIVER: Final = "local"
 
 Progress = Callable[[float], object]
 """Called with how much is done, from 0 to 1."""
+
+
+class PullError(ImageError):
+    """An image could not be pulled.
+
+    Attributes:
+        last: the engine's words about the last attempt.
+    """
+
+    def __init__(self, sentence: str, last: str = "") -> None:
+        super().__init__(sentence)
+        self.last = last
 
 
 def unheard(_done: float) -> None:
@@ -130,7 +143,8 @@ class Engine(Protocol):
         `progress` is called during a pull with how much of it is done, from 0 to 1.
 
         Raises:
-            ImageError: it cannot be pulled. Lists the attempts; "not found" is final, time-outs are retried for 25 s.
+            ImageError: it is not a reference.
+            PullError: it cannot be pulled. Lists the attempts; "not found" is final, time-outs are retried for 25 s.
         """
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:

@@ -1,10 +1,12 @@
 """Whether the engine's disk has room, as jobs find it: no engine says so."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from stint.core.errors import EngineError, UnfitError
+from stint_runner.engine.port import PullError
 from stint_runner.linux import boot_time
 
 FULL: Final = "The container engine's disk is full."
@@ -14,7 +16,13 @@ _NO_SPACE: Final = ("no space left on device", "no space left on device: unknown
 """The ends of Docker's sentences about it: Go's text for ENOSPC, to which containerd adds that it has no code for it.
 Errors about what a job sent can end like this, too: with its own words, or because a file of its content has an
 attribute for which no disk has room. So only the calls count that Stint makes on its own account, see `needed`, whose
-errors end with nothing that the job wrote. A registry can say the same of itself in a pull."""
+errors end with nothing that the job wrote."""
+_PULL: Final = re.compile(
+    r"(write /|failed to copy: failed to send write: write /|failed to (register|extract) layer\b(?!.*setxattr ))",
+    re.DOTALL,
+)
+"""How Docker begins to say it of a pull, when it downloads or unpacks. A registry's own words never come first, and a
+layer's file may have an attribute for which no disk has room."""
 
 
 class EngineSpace:
@@ -24,16 +32,23 @@ class EngineSpace:
         self._full_until = 0.0
 
     def check(self) -> None:
+        """Called before a job is examined.
+
+        Raises:
+            UnfitError: the disk is full, and it is not yet time to try again.
+        """
+        if boot_time() < self._full_until:
+            raise UnfitError(FULL)
+
+    def take_turn(self) -> None:
         """Called before each claim. While the disk counts as full, one job after each pause passes.
 
         Raises:
             UnfitError: the disk is full.
         """
-        if not self._full_until:
-            return
-        if boot_time() < self._full_until:
-            raise UnfitError(FULL)
-        self._full_until = boot_time() + PAUSE
+        self.check()
+        if self._full_until:
+            self._full_until = boot_time() + PAUSE
 
     def made(self) -> None:
         """A job's container was made."""
@@ -45,10 +60,16 @@ class EngineSpace:
         try:
             yield
         except EngineError as error:
-            if error.sentence.endswith(_NO_SPACE):
+            if _says_full(error):
                 self._full_until = boot_time() + PAUSE
             raise
 
     def missing(self) -> str:
         """For the runner's readiness: `FULL`, or ""."""
         return FULL if self._full_until else ""
+
+
+def _says_full(error: EngineError) -> bool:
+    if isinstance(error, PullError):
+        return error.last.endswith(_NO_SPACE) and _PULL.match(error.last) is not None
+    return error.sentence.endswith(_NO_SPACE)

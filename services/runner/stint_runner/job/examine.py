@@ -63,6 +63,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
         raise UnfitError("The container engine does not answer.")
     share.shrink(OPENING * len(sealed))  # the submission may have said that it is larger
     _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
+    runner.space.take_turn()
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
 
 
