@@ -15,6 +15,7 @@ from stint.core.output.chain import Chunk
 from stint.testing import MemoryOutput
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import OutputPiece
+from stint_runner.output import copying as copying_module
 from stint_runner.output import pump as output
 from stint_runner.output.copying import Copying
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
@@ -460,3 +461,22 @@ async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_
         await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b"of a stranger"), after=1)
         await copying.give_up()
     assert (pump.complete, pump.chain.chunks) == (False, 1)
+
+
+@pytest.mark.parametrize("when", ["before the exit", "after it"])
+async def test_a_killed_job_does_not_wait_for_all_of_its_output(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    monkeypatch.setattr(copying_module, "OUTPUT_END", 0.1)
+
+    async def endless() -> AsyncGenerator[OutputPiece, None]:
+        while True:
+            yield OutputPiece("stdout", b"more")
+            await asyncio.sleep(0.01)
+
+    pump, killed = OutputPump(MemoryOutput(), TOKEN, JOB), asyncio.Event()
+    finishing = asyncio.create_task(Copying(DockerEngine(), pump, "c", endless()).finish(killed))
+    if when == "after it":
+        assert not (await asyncio.wait({finishing}, timeout=0.5))[0]
+    killed.set()
+    async with asyncio.timeout(10):
+        await finishing
+    assert (pump.complete, pump.chain.chunks > 0) == (False, True)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stint_runner.inputs.secretfile import render
-from stint_runner.output.redact import LONGEST, Needles, Redactor, spellings
+from stint_runner.output.redact import LONGEST, SHORTEST, Needles, Redactor, spellings
 from tests.support.masks import masked, occurrences
 
 
@@ -119,6 +119,12 @@ def test_the_time_grows_with_the_length(name: str) -> None:
         value, pieces = HARD[name](size)
         seconds.append(min(_seconds([value], pieces) for _ in range(2)))
     assert seconds[1] < 32 * max(seconds[0], 0.001)
+
+
+def test_values_that_begin_with_one_another_cost_little() -> None:
+    """To try them one after the other took a hundred times as long as to look for a single value."""
+    nested, text = [b"a" * length for length in range(SHORTEST, 1400)], b"a" * 700 + b"b"
+    assert _seconds(nested, [100 * text]) < 30 * max(_seconds(nested[:1], [100 * text]), 0.001)
 
 
 @pytest.mark.parametrize(("length", "bound"), [(3000, 2999), (9000, LONGEST - 1)])

@@ -163,7 +163,7 @@ class JobContainer:
             await copying.give_up()
             raise
         self.state = ContainerState.GONE
-        await copying.finish()
+        await copying.finish(killed)
         return exited
 
     async def _exit(self, killed: asyncio.Event, seconds: float) -> Exited:

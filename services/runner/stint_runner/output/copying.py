@@ -53,12 +53,17 @@ class Copying:
         await self._pump.resume()
         await self._pump.copy(self._engine.output(self._container_id))
 
-    async def finish(self) -> None:
-        """Wait for the rest of the output after the container's exit, as long as more arrives."""
+    async def finish(self, killed: asyncio.Event) -> None:
+        """Wait for the rest of the output after the container's exit, as long as more arrives.
+
+        If the job is `killed`, before or meanwhile, wait no longer than `OUTPUT_END`.
+        """
         seen = -1
         while not self._task.done() and self._pump.chain.chunks != seen:
             seen = self._pump.chain.chunks
             await asyncio.wait({self._task}, timeout=OUTPUT_END)
+            if killed.is_set():
+                break
         if not self._task.done() or self._task.exception():
             await self.give_up()
 

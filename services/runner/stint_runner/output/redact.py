@@ -2,6 +2,7 @@
 
 import json
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -23,13 +24,14 @@ class Needles:
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self._values = sorted({piece for value in values for piece in _pieces(value)})
-        self._shorter: dict[bytes, bytes] = {}  # for each value the longest other that it begins with, or b""
-        nested = [b""]
+        # For each value the lengths of those that it begins with, itself among them: fewer than it has bytes.
+        self._lengths: dict[bytes, array[int]] = {}
+        nested: list[bytes] = []
         for value in self._values:
-            while not value.startswith(nested[-1]):
+            while nested and not value.startswith(nested[-1]):
                 nested.pop()
-            self._shorter[value] = nested[-1]
             nested.append(value)
+            self._lengths[value] = array("H", map(len, nested))
         self._beginnings = {value[:SHORTEST] for value in self._values}
         self._maybe = _near(self._beginnings)
 
@@ -68,9 +70,10 @@ class Needles:
         """
         following = bisect_right(self._values, window)
         value = self._values[following - 1]
-        while not window.startswith(value):
-            value = self._shorter[value]
-        return len(value), following < len(self._values) and self._values[following].startswith(window)
+        lengths = self._lengths[value]
+        found = bisect_right(lengths, 0, key=lambda length: not window.startswith(value[:length]))
+        is_open = following < len(self._values) and self._values[following].startswith(window)
+        return lengths[found - 1] if found else 0, is_open
 
 
 def _pieces(value: bytes) -> list[bytes]:
