@@ -25,7 +25,7 @@ from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
-from stint_api.__main__ import build
+from stint_api.__main__ import NO_STREAMS, build
 from stint_api.app import create_app
 from stint_api.services import Services
 from tests.support.brokers import loaded
@@ -133,10 +133,10 @@ class Bench:
 
 @asynccontextmanager
 async def api(nats_url: str, openbao: OpenBao | BaoProcess, **settings: str) -> AsyncIterator[Bench]:
-    """The app as its own `__main__` builds it, driven without a socket, once its work has begun."""
+    """The app as its own `__main__` builds it, driven without a socket, once it can list and store jobs."""
     async with starting_api(nats_url, openbao, **settings) as bench:
         await bench.parts.index.ready.wait()
-        await until_true(lambda: not bench.parts.background.missing())
+        await until_true(lambda: bench.parts.background.missing() != NO_STREAMS)
         yield bench
 
 

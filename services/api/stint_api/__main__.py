@@ -50,6 +50,7 @@ log = structlog.get_logger()
 
 LOOKUPS: Final = 16
 """Tokens that Vault is asked about at a time."""
+NO_STREAMS: Final = "Streams or buckets are missing in NATS."
 
 
 def main() -> int:
@@ -159,9 +160,8 @@ def _following(
     streams: Streams, clock: ServerClock, index: ListIndex, audit_index: AuditIndex, phases: Phases, sessions: Sessions
 ) -> tuple[BackgroundTask, ...]:
     """The tasks by which this process knows what the streams have."""
-    missing = "Streams or buckets are missing in NATS."
     return (
-        BackgroundTask(name="streams", run=streams.run, missing=missing, works=lambda: streams.whole),
+        BackgroundTask(name="streams", run=streams.run, missing=NO_STREAMS, works=lambda: streams.whole),
         BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
         BackgroundTask(
             name="index", run=index.run, missing="The list of jobs is not up to date.", works=index.ready.is_set
