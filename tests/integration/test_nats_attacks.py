@@ -503,7 +503,7 @@ async def test_a_pool_chooses_nothing_of_its_queues_consumer_but_the_lease(
         await attacker.refused(f"consumer.{OTHER}", WANTED[0][0])
         for target in targets(secrets.token_hex(12)):
             await attacker.client.publish(f"consumer.{own}", WANTED[0][0], reply=target)
-        await attacker.client.request(f"consumer.{own}", WANTED[0][0], timeout=PATIENCE)
+            await attacker.client.request(f"consumer.{own}", WANTED[0][0], timeout=PATIENCE)
     made = (await operator.api(f"CONSUMER.INFO.{WORK}.{consumer_name(own)}"))["config"]
     assert (made["filter_subject"], made["max_ack_pending"], "deliver_subject" in made) == (f"work.{own}", 1, False)
     assert made["ack_wait"] == 30 * NANOSECONDS

@@ -28,8 +28,6 @@ from tests.support.waiting import PATIENCE, meanwhile, until
 
 TAKEOVER = timedelta(seconds=10)
 """Time in which a view must be whole again."""
-SHORT = 0.5
-"""Seconds of `ack_wait`, where a test waits for it."""
 
 
 async def last_write(broker: Broker, stream: str) -> datetime:
@@ -109,23 +107,23 @@ class Slow(Projector):
 
 
 class Counting(EventFeed):
-    """Tells when it has kept its events for four times as long as `ack_wait`."""
+    """Tells when it has kept its events for twice as long as the ack wait, which is that of the service."""
 
     def __init__(self, broker: Broker) -> None:
-        super().__init__(broker, PROJECTOR_DURABLE, ack_wait=SHORT)
+        super().__init__(broker, PROJECTOR_DURABLE)
         self.rounds = 0
         self.long = asyncio.Event()
 
     async def heartbeat(self) -> None:
         await super().heartbeat()
         self.rounds += len(self._held) >= BATCH
-        if self.rounds > 4 * HEARTBEATS:
+        if self.rounds > 2 * HEARTBEATS:
             self.long.set()
 
 
 @pytest.mark.soak
 async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
-    """As many events as there can be wait for four times as long as the server waits for an ack: none comes again."""
+    """As many events as there can be wait for twice as long as the server waits for an ack: none comes again."""
     job_ids = [f"{number:024x}" for number in range(BATCH + 50)]
     for job_id in job_ids:
         await happen(broker, job_id, submitted())

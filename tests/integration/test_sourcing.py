@@ -319,7 +319,9 @@ async def test_after_a_restart_with_many_events_a_job_is_in_its_queue_soon(
 
 
 async def fill(broker: Broker) -> None:
-    """Store many events that are no submissions."""
+    """Store many events that are no submissions, in atomic batches, which the stream takes only for that."""
+    config = (await broker.api(f"STREAM.INFO.{EVENTS}"))["config"]
+    check(await broker.api(f"STREAM.UPDATE.{EVENTS}", config | {"allow_atomic": True}))
     for first in range(0, MANY, BATCH):
         for number in range(1, BATCH + 1):
             headers = {"Nats-Batch-Id": f"fill-{first}", "Nats-Batch-Sequence": str(number)}

@@ -1,7 +1,7 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
@@ -72,19 +72,23 @@ class JetStreamEventLog:
         async def once() -> Outcome:
             # One after the other: publishers may take all places for atomic batches, and fill the disk with begun ones.
             condition = headers
-            for message in messages:
+            for message, event in zip(messages, events, strict=True):
                 answer = await self._publish(message, condition)
                 if error_code(answer) in NOT_FIRST:
                     by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
-                    return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
-                condition = {**headers, EXPECTED_SEQUENCE: str(check(answer)["seq"])}
+                    sequence = await self._own(token, job_id, event, by_other_facts=by_other_facts)
+                    if sequence is None:
+                        return Outcome.LOST
+                else:
+                    sequence = check(answer)["seq"]
+                condition = {**headers, EXPECTED_SEQUENCE: str(sequence)}
             return Outcome.WON
 
         try:
             return await across_elections(self._broker, once)
         except NoAnswerError:
             with suppress(BrokerUnavailableError):  # they may still be in transit: only stored events prove anything
-                return await self._who_won(token, job_id, events)
+                return Outcome.LOST if await self._own(token, job_id, events[-1]) is None else Outcome.WON
             return Outcome.UNKNOWN
 
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
@@ -101,26 +105,23 @@ class JetStreamEventLog:
     async def _publish(self, message: _Message, condition: Mapping[str, str]) -> dict[str, Any]:
         return await self._broker.publish(message.subject, message.body, {**message.headers, **condition}, ANSWER)
 
-    async def _who_won(
-        self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False
-    ) -> Outcome:
-        """Who won the append: compares the stored event's id with ours.
+    async def _own(self, token: str, job_id: str, event: AnyEvent, *, by_other_facts: bool = False) -> int | None:
+        """The sequence of our event, known by its id, None if another writer was first.
 
-        If the server refused because other events came first (`by_other_facts`), ours being absent means we lost.
+        If the server refused because other events came first (`by_other_facts`), ours being absent means just that.
 
         Raises:
-            NoAnswerError: such events, ours or another writer's, are still being replicated.
+            NoAnswerError: such an event, ours or another writer's, is still being replicated.
         """
-        last = events[-1]
-        subject = EventAddress(last.kind, token, job_id).subject
+        subject = EventAddress(event.kind, token, job_id).subject
         message = await self._found(lambda: self._last(subject), subject)
         if message is None:
             if by_other_facts:
-                return Outcome.LOST
+                return None
             raise NoAnswerError
         stored = next(records([message]), None)
-        event = stored.event if stored else None
-        return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
+        is_ours = stored is not None and stored.event is not None and stored.event.event_id == event.event_id
+        return sequence_of(message) if is_ours else None
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
         subjects = event_filter("*", "*", job_id)

@@ -131,8 +131,6 @@ def _bucket(name: str) -> dict[str, Any]:
     }
 
 
-_VIEWS: Final[Mapping[str, Any]] = {**_bucket(JOBS_BUCKET), "allow_atomic": True}
-"""Projectors alone write there."""
 _PAUSES: Final[Mapping[str, Any]] = {
     **_bucket(PAUSES_BUCKET),
     "republish": {"src": kv_subject(PAUSES_BUCKET, "*"), "dest": hint_subject(_WILDCARDS[0]), "headers_only": True},
@@ -142,9 +140,10 @@ _PAUSES: Final[Mapping[str, Any]] = {
 
 def stream_configs(replicas: int) -> list[dict[str, Any]]:
     """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
+    views = {**_bucket(JOBS_BUCKET), "allow_atomic": True}  # projectors alone write there
     buckets = map(_bucket, (RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET, SIGNERS_BUCKET))
     common = {"storage": "file", "num_replicas": replicas, "metadata": LAYOUT}
-    return [{**stream, **common} for stream in (_EVENTS, _PAYLOADS, _KEPT, _WORK, _LOGS, _VIEWS, *buckets, _PAUSES)]
+    return [{**stream, **common} for stream in (_EVENTS, _PAYLOADS, _KEPT, _WORK, _LOGS, views, *buckets, _PAUSES)]
 
 
 async def declare(broker: Broker, replicas: int = 1) -> None:
