@@ -78,6 +78,22 @@ async def test_a_pair_is_appended_in_order(ports: Ports) -> None:
     assert (killed.state, killed.kill_requested) == (State.FAILED, True)
 
 
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_a_pair_whose_first_event_is_stored_goes_on_unless_another_came_first(
+    ports: Ports, overtaken: bool
+) -> None:
+    """As if the answer to the first had been lost."""
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.job(JOB)
+    pair = (kill_requested(), ended("failed", "killed"))
+    assert await ports.log.append(TOKEN, JOB, pair[0], after=job.sequence) is Outcome.WON
+    if overtaken:
+        await ports.must_append(TOKEN, JOB, launched())
+    outcome = await ports.log.append(TOKEN, JOB, *pair, after=job.sequence)
+    assert outcome is (Outcome.LOST if overtaken else Outcome.WON)
+    assert (await ports.job(JOB)).terminal is not overtaken
+
+
 async def test_a_pair_that_loses_leaves_nothing(ports: Ports) -> None:
     await ports.must_append(TOKEN, JOB, submitted())
     job = await ports.job(JOB)

@@ -70,7 +70,7 @@ class UnknownOutcomeError(RefusalError):
     """Nobody can say yet whether the job was taken: a 503 that carries the job's id, so that the caller can look."""
 
     def __init__(self, job_id: str) -> None:
-        sentence = "NATS did not answer: it is not known yet whether this was taken. Look again later."
+        sentence = "It is not known yet whether this was taken. Look again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _id=job_id)
 
 

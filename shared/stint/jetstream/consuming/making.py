@@ -27,7 +27,8 @@ log = structlog.get_logger()
 GROUP: Final = "consumers"
 """The queue group in which projectors listen, so that one of them answers."""
 OF_A_QUEUE: Final = 4
-"""Requests about one queue that wait at a time: more than it has runners that look for its consumer."""
+"""Requests about one queue that wait at a time: far fewer than are answered at a time, so that others have places. A
+runner that is one too many asks again; the consumer is there by then."""
 ASKED: Final = 2
 """Times that projectors are asked: one that is frozen is still in the group."""
 ANSWER: Final = 1.5

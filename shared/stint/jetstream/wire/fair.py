@@ -1,4 +1,4 @@
-"""Requests about queues, of which those about one never keep those about others waiting."""
+"""Requests about queues, of which those about one do not keep those about others waiting for long."""
 
 import asyncio
 from collections import Counter

@@ -30,17 +30,18 @@ class MemoryEventLog:
     async def append(
         self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
     ) -> Outcome:
-        addresses = [EventAddress(event.kind, token, job_id) for event in events]
-        if any(address.subject in self.stored for address in addresses):
-            pairs = zip(addresses, events, strict=True)
-            mine = all(self.stored.get(address.subject) == encode(event) for address, event in pairs)
-            return Outcome.WON if mine else Outcome.LOST
-        if after is not None and after != self._last_sequence(token, job_id):
-            return Outcome.LOST
-        if unless and EventAddress(unless, token, job_id).subject in self.stored:
-            return Outcome.LOST
-        for address, event in zip(addresses, events, strict=True):
-            self.put(address, encode(event))
+        for event in events:
+            address, body = EventAddress(event.kind, token, job_id), encode(event)
+            if address.subject not in self.stored:
+                if after is not None and after != self._last_sequence(token, job_id):
+                    return Outcome.LOST
+                if unless and EventAddress(unless, token, job_id).subject in self.stored:
+                    return Outcome.LOST
+                self.put(address, body)
+            elif self.stored[address.subject] != body:
+                return Outcome.LOST
+            if after is not None:
+                after = self._last_sequence(token, job_id, event.kind)
         return Outcome.WON
 
     def put(self, address: EventAddress, body: bytes) -> None:
@@ -58,9 +59,9 @@ class MemoryEventLog:
         self.put(EventAddress(bar_kind(str(self._sequence)), token, job_id), b"")
         return True
 
-    def _last_sequence(self, token: str, job_id: str) -> int:
-        mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))
-        return max(mine, default=0)
+    def _last_sequence(self, token: str, job_id: str, kind: str = "") -> int:
+        mine = (record for record in self.records if (record.token, record.job_id) == (token, job_id))
+        return max((record.sequence for record in mine if kind in {"", record.kind}), default=0)
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:  # noqa: ARG002 - never behind
         mine = (record for record in self.records if record.job_id == job_id)
