@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import live_filter
-from stint.natsauth.callout.logins import TOO_MANY
+from stint.natsauth.callout.service import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
 from tests.support.accounts import Accounts, logged_in, token_for
 from tests.support.attacked import Attacked, Configured, attacked

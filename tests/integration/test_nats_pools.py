@@ -16,7 +16,7 @@ from stint.core.names.subjects import work_subject
 from stint.jetstream import Broker, ConsumerRequests
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
-from stint.natsauth.callout.pools import PoolQueues
+from stint.natsauth.callout.keyed import PoolQueues
 from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 from stint.ports import Delivery, Hint, Turn, WorkQueues

@@ -12,8 +12,7 @@ from stint.jetstream import Broker
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
-from stint.natsauth.callout.keyed import decide_by_key, key_users
-from stint.natsauth.callout.pools import PoolQueues
+from stint.natsauth.callout.keyed import PoolQueues, decide_by_key, key_users
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
 from stint.natsauth.config import key_publisher
 from stint.natsauth.users import decided_users, user_list

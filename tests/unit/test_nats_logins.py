@@ -2,8 +2,8 @@
 
 import pytest
 
-from stint.natsauth.callout.logins import Logins
 from stint.natsauth.callout.rule import LoginRefusedError
+from stint.natsauth.callout.service import Logins
 
 
 def test_an_owner_has_so_many_logins_until_one_ends_and_others_have_theirs() -> None:

@@ -15,10 +15,8 @@ USER: Final = "stint"
 def cluster(listen: str, routes: Sequence[str], password: str, tls: dict[str, str], authority: Path | None) -> Any:
     """The setting `cluster`. Whoever could join without a password could act in every account.
 
-    With `tls`, servers verify each other's certificates by that of the `authority`, or by the system's.
-
-    Raises:
-        ConfigError: a route is not `nats://HOST:PORT`.
+    With `tls`, servers verify each other's certificates by that of the `authority`, or by the system's. Raises
+    ConfigError if a route is not `nats://HOST:PORT`.
     """
     verified = {"tls": {**tls, "verify": True, **({"ca_file": str(authority.absolute())} if authority else {})}}
     return {
@@ -31,11 +29,7 @@ def cluster(listen: str, routes: Sequence[str], password: str, tls: dict[str, st
 
 
 def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
-    """The setting of a certificate and its key, empty for none.
-
-    Raises:
-        ConfigError: one of them is missing.
-    """
+    """The setting of a certificate and its key, empty for none. Raises ConfigError if one of them is missing."""
     if bool(cert) != bool(key):
         raise ConfigError("--tls-cert needs --tls-key, and the other way round.")
     return {"cert_file": str(cert.absolute()), "key_file": str(key.absolute())} if cert and key else {}

@@ -9,9 +9,9 @@ from typing import Any, Final
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import INBOX
-from stint.natsauth.publishers import ALL_PUBLISHERS, publisher, subscriber
 from stint.natsauth.requests import Role, merged
 from stint.natsauth.roles import (
+    ALL_PUBLISHERS,
     CALLOUT,
     CALLOUT_OF_SYSTEM,
     CALLOUT_ROLE,
@@ -22,6 +22,8 @@ from stint.natsauth.roles import (
     SERVICES,
     named_runner,
     pool,
+    publisher,
+    subscriber,
 )
 from stint.natsauth.users import KeyUser
 

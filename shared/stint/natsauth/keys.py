@@ -41,11 +41,7 @@ def curve_key(folder: Path) -> str:
 
 
 def routes_password(folder: Path) -> str:
-    """The password of the servers of a cluster, which they all share.
-
-    Raises:
-        ConfigError: the folder cannot be used, or its file is not what was written there.
-    """
+    """The password that all servers of a cluster share. Raises ConfigError as `public_key` does."""
     path = folder / ROUTES_FILE
     password = _kept(path, partial(secrets.token_hex, 32))
     if not (password.isascii() and password.isalnum()):  # it becomes part of URLs

@@ -1,4 +1,4 @@
-"""What each role may publish, request and hear. This is the only list of NATS permissions, with `publishers.py`.
+"""What each role may publish, request and hear. This is the only list of NATS permissions.
 
 Lists of subjects within one account are no boundary: nobody checks the reply subject of a publish, so the answer of a
 stream can be directed into any other stream. So the streams have an account of their own, each role has another one,
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from stint.core.events import Ended, Held, Launched, Rejected, Started
+from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.streams import (
     EVENTS,
@@ -26,6 +26,7 @@ from stint.core.names.streams import (
     WORK,
     api_signer_key,
     consumer_name,
+    subscription,
 )
 from stint.core.names.subjects import (
     AUTH_GROUP,
@@ -44,6 +45,7 @@ from stint.core.names.subjects import (
     kv_subject,
     live_filter,
     log_subject,
+    output_subject,
     payload_subject,
     phase_subject,
     removal_subject,
@@ -60,6 +62,7 @@ from stint.natsauth.requests import (
     SESSIONS,
     SIGNERS,
     STREAMS,
+    SUBSCRIBER_ANSWERS,
     Request,
     Role,
     may_append,
@@ -199,3 +202,46 @@ CALLOUT_OF_SYSTEM: Final = Role(
     hears=(CONNECTED, DISCONNECTED),
 )
 """What it may do in the system account of NATS, which knows all connections."""
+
+# --- users outside of Stint: publishers and subscribers --------------------------------------------------------------
+
+TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
+"""The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
+
+
+def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:
+    """What a publisher may do in one queue: submit, ask for a kill, and see what becomes of its jobs.
+
+    It may read only by subject. A request with a body that names subjects could ask for anything: so it gets no
+    consumer. What it has not heard of the output it asks the API for, on subjects that name the queue.
+    """
+    requests: list[Request] = []
+    hears: list[str] = []
+    tells: list[str] = []
+    if submit:
+        requests += [*may_append(Submitted, token=token), *may_publish(payload_subject(token, "*", "*"))]
+    if kill:
+        requests += may_append(KillRequested, token=token)
+    if read:
+        requests += (Request(f"{CALLS}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
+        requests += may_call(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
+        hears += [*(live_filter(kind.kind, token) for kind in TOLD), tail_subject(token, "*")]
+        tells.append(output_subject(token, "*", "*"))
+    return Role(name="publishers", requests=requests, hears=hears, tells={API.name: tells})
+
+
+def subscriber(name: str) -> Role:
+    """What a subscriber may do: take messages from its two consumers, which the operator makes.
+
+    It may not make them itself: who creates a consumer chooses where its messages go, in the streams' own account too.
+    """
+    return Role(
+        name="subscribers",
+        user=name,
+        requests=[
+            request for stream in (EVENTS, LOGS) for request in may_take(stream, subscription(name), SUBSCRIBER_ANSWERS)
+        ],
+    )
+
+
+ALL_PUBLISHERS: Final = publisher()

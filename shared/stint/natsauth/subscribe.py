@@ -12,7 +12,7 @@ from stint.core.errors import BrokerUnavailableError, ConfigError, InvalidQueueN
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, LOGS, subscription
 from stint.core.names.subjects import event_filter, log_subject
-from stint.natsauth.publishers import TOLD
+from stint.natsauth.roles import TOLD
 from stint.natsauth.users import subscriber_name
 from stint.process import logs
 from stint.process.environment import load

@@ -13,11 +13,9 @@ from stint.jetstream.key_owners import KEPT
 from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
-from stint.natsauth.callout.keyed import key_users
-from stint.natsauth.callout.logins import Logins
-from stint.natsauth.callout.pools import PoolQueues
+from stint.natsauth.callout.keyed import PoolQueues, key_users
 from stint.natsauth.callout.rates import Rates
-from stint.natsauth.callout.service import Callout
+from stint.natsauth.callout.service import Callout, Logins
 from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import NatsAuthSettings
@@ -31,11 +29,7 @@ VAULT_TIMEOUT: Final = 2.0
 
 
 def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates) -> Callout:
-    """The service on these connections.
-
-    Raises:
-        ConfigError: a seed is none, or the list of users.
-    """
+    """The service on these connections. Raises ConfigError if a seed, or the list of users, is malformed."""
     issuer = settings.nats_auth_issuer.get_secret_value()
     try:
         public_key_of(issuer, "A")
@@ -61,11 +55,7 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates
 
 
 async def serve(settings: NatsAuthSettings) -> None:
-    """Answer the servers until SIGTERM or SIGINT.
-
-    Raises:
-        BrokerClosedError: the connection to NATS was closed for good.
-    """
+    """Answer the servers until SIGTERM or SIGINT. Raises BrokerClosedError if the connection was closed for good."""
     broker = Broker(Access.of(settings), name="nats-auth", prefix=JS_PREFIX)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
     rates = Rates(settings.nats_auth_rate)

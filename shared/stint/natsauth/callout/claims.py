@@ -42,11 +42,7 @@ class Login:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a server's request.
-
-        Raises:
-            UndecodableError: it is none, or the server that it names has not signed it.
-        """
+        """Read a server's request. Raises UndecodableError if it is none, or not signed by the server that it names."""
         claims = verified(text)
         try:
             asked = claims["nats"]

@@ -17,7 +17,7 @@ from stint.core.names.subjects import CONNECTED, CONNECTIONS, DISCONNECTED, kick
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent, Stored
-from stint.natsauth.publishers import ALL_PUBLISHERS
+from stint.natsauth.roles import ALL_PUBLISHERS
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()
@@ -60,11 +60,7 @@ class _Client(msgspec.Struct):
 
 
 class _Told(msgspec.Struct):
-    """What a server tells when a client has logged in, and when its connection is closed.
-
-    Attributes:
-        sent: by the client.
-    """
+    """What a server tells when a client has logged in, and when its connection is closed; `sent` by the client."""
 
     server: _Server
     client: _Client

@@ -42,11 +42,7 @@ class CurveKey:
         self.public = _text(bytes((_CURVE,)) + bytes(self._private.public_key))
 
     def opened(self, data: bytes, sender: str) -> str:
-        """What the sender, a public key, has encrypted for this key.
-
-        Raises:
-            UndecodableError: it has not.
-        """
+        """Decrypt what the sender, a public key, has encrypted for this key. Raises UndecodableError if it has not."""
         version, nonce, text = data[:4], data[4:28], data[28:]
         if version == _VERSION:
             with suppress(ValueError, CryptoError):

@@ -32,11 +32,7 @@ def signed(claims: Claims, seed: bytes) -> str:
 
 
 def verified(token: str) -> Claims:
-    """The claims of a token whose issuer has signed it. Who that is, is for the caller to judge.
-
-    Raises:
-        UndecodableError: it is no such token.
-    """
+    """The claims of a token that its issuer, whoever that is, has signed. Raises UndecodableError if it has not."""
     try:
         header, claims, signature = token.split(".")
         found = json.loads(_decoded(claims))
@@ -48,11 +44,7 @@ def verified(token: str) -> Claims:
 
 
 def public_key_of(seed: str, kind: str) -> str:
-    """The public nkey of a seed, which must be of this kind: A for an account, U for a user.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """The public nkey of a seed. Raises ValueError unless it is of this kind: A for an account, U for a user."""
     try:
         key: str = nkeys.from_seed(seed.encode()).public_key.decode()
     except nkeys.NkeysError:

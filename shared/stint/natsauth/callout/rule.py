@@ -9,8 +9,8 @@ from stint.core.audit.signature import KeyOwner, verified_signer
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import publisher_inbox
-from stint.natsauth.publishers import publisher
 from stint.natsauth.requests import Role, merged
+from stint.natsauth.roles import publisher
 from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
 from stint.vault.policies import MARK, named_queue

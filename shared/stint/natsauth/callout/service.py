@@ -1,6 +1,8 @@
 """Answers the server's requests about logins."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +15,7 @@ from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker, JetStreamKeyOwners
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
-from stint.natsauth.callout.keyed import KeyUsers, decide_by_key
-from stint.natsauth.callout.logins import Logins
-from stint.natsauth.callout.pools import PoolQueues
+from stint.natsauth.callout.keyed import KeyUsers, PoolQueues, decide_by_key
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.rule import Grant, LoginRefusedError, decide
 from stint.natsauth.config import ANSWER_WITHIN
@@ -25,9 +25,28 @@ log = structlog.get_logger()
 
 AT_A_TIME: Final = 200
 """Logins that are being decided; more with tokens are refused at once. Anybody who reaches NATS can cause them."""
+TOO_MANY: Final = "The owner of the token has too many connections, or has connected too often in the last seconds."
 TOO_MUCH: Final = "The publisher has sent more messages than it may."
 STORED_WITHIN: Final = 0.3
 """Seconds that storing whose a key is may take; with `ANSWER_WITHIN` less than the server waits."""
+
+
+class Logins:
+    """Counts logins until they end. NATS limits no user's connections, and does not tell of those that end sooner."""
+
+    def __init__(self, most: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._monotonic = monotonic
+        self._ends: dict[str, list[float]] = {}
+
+    def count(self, owner: str, seconds: float) -> None:
+        """Count a login that is good for so long. Raises LoginRefusedError if the owner has too many."""
+        now = self._monotonic()
+        self._ends = {name: left for name, ends in self._ends.items() if (left := [end for end in ends if end > now])}
+        ends = self._ends.setdefault(owner, [])
+        if len(ends) >= self._most:
+            raise LoginRefusedError(TOO_MANY)
+        ends.append(now + seconds)
 
 
 @dataclass(kw_only=True, repr=False)
