@@ -18,7 +18,7 @@ from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, ConsumerRequests, JetStreamOutput, OutputRequests
 from stint.jetstream.consuming import making
 from stint.jetstream.consuming.consumers import create_consumer
-from stint.jetstream.output_requests import OF_A_QUEUE
+from stint.jetstream.output import OF_A_QUEUE
 from stint.jetstream.wire.broker import NoRespondersError
 from stint.jetstream.wire.fair import AT_A_TIME
 from stint.jetstream.wire.protocol import NoAnswerError

@@ -10,8 +10,7 @@ from stint.jetstream.log.events import JetStreamEventLog
 from stint.jetstream.log.history import FactsPage, JetStreamFacts, JetStreamHistory
 from stint.jetstream.log.operations import JetStreamOperations
 from stint.jetstream.log.signatures import JetStreamSignatures, Signed
-from stint.jetstream.output import JetStreamOutput
-from stint.jetstream.output_requests import OutputRequests
+from stint.jetstream.output import JetStreamOutput, OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases

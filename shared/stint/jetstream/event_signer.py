@@ -14,11 +14,7 @@ from stint.core.names.headers import SIGNATURE
 
 @dataclass(frozen=True, kw_only=True)
 class EventSigner:
-    """Signs events with an nkey, if there is one.
-
-    Attributes:
-        seed: of the nkey, "" for none.
-    """
+    """Signs events with the nkey that has this `seed`, "" for none."""
 
     seed: str = field(default="", repr=False)
 

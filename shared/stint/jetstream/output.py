@@ -1,11 +1,14 @@
-"""The output of jobs in the LOGS stream."""
+"""The output of jobs in the LOGS stream, and how it is read for publishers."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from typing import Final
 
-from stint.core.errors import LogGapError, StintError
+import structlog
+from nats.aio.msg import Msg
+
+from stint.core.errors import BrokerUnavailableError, LogGapError, StintError
 from stint.core.names.headers import (
     CHUNK_CONTINUES,
     CHUNK_DIGEST,
@@ -13,13 +16,17 @@ from stint.core.names.headers import (
     CHUNK_NUMBER,
     CHUNK_OFFSET,
     CHUNK_STREAM,
+    REFUSED,
+    SEQUENCE,
     TIME,
 )
+from stint.core.names.ids import is_job_id, is_queue_token
 from stint.core.names.streams import LOGS
-from stint.core.names.subjects import log_subject, tail_subject
+from stint.core.names.subjects import log_subject, output_subject, tail_subject
 from stint.core.output.chain import Chunk
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
     ErrorCode,
@@ -31,6 +38,14 @@ from stint.jetstream.wire.protocol import (
 )
 from stint.ports import News, Place
 
+log = structlog.get_logger()
+
+GROUP: Final = "output"
+"""The queue group in which APIs listen, so that one of them answers."""
+OF_A_QUEUE: Final = 64
+"""Requests about one queue that wait at a time."""
+_DIGITS: Final = 19
+"""Of a sequence."""
 _TOO_LARGE: Final = 1 << 63
 """For a number, an offset or a line."""
 
@@ -81,6 +96,46 @@ class JetStreamOutput:
 
     def places(self) -> AsyncIterator[set[Place]]:
         return self._logs.places(log_subject("*", "*"))
+
+
+class OutputRequests:
+    """Answers publishers' requests for the next chunk of a job's output behind a sequence.
+
+    The answer is the chunk, with its headers, sequence and time in the stream, or a sentence under `REFUSED`. Queue,
+    job and sequence are in the request's subject, which NATS permits or not: a read of the stream itself names them in
+    its body.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._output = JetStreamOutput(broker)
+
+    async def run(self) -> None:
+        await answer_fairly(self._broker, output_subject("*", "*", "*"), GROUP, self._answer, of_a_queue=OF_A_QUEUE)
+
+    async def _answer(self, message: Msg) -> None:
+        try:
+            data, headers = await self._read(message)
+        except StintError as error:
+            data, headers = b"", _refusal(error.sentence)
+        except Exception:  # one request must not end the service
+            log.exception("a request for output could not be answered")
+            return
+        with suppress(BrokerUnavailableError):  # whoever asked will ask again
+            await self._broker.send(message.reply, data, headers=headers)
+
+    async def _read(self, message: Msg) -> tuple[bytes, Mapping[str, str]]:
+        _, token, job_id, after = message.subject.split(".")
+        if not (is_queue_token(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
+            return b"", _refusal("The subject names no queue, job and sequence.")
+        chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
+        if chunk is None:
+            return b"", _refusal("There is no such chunk.")
+        return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence), TIME: chunk.time}
+
+
+def _refusal(sentence: str) -> Mapping[str, str]:
+    return {REFUSED: sentence}
 
 
 def headers_of(chunk: Chunk) -> dict[str, str]:

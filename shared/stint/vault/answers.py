@@ -30,11 +30,7 @@ class Caller:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """From what a look-up answers.
-
-        Raises:
-            VaultRefusedError: part of it is missing, or cannot be meant.
-        """
+        """From what a look-up answers. Raises VaultRefusedError if part of it is missing, or cannot be meant."""
         try:
             return cls(
                 display_name=str(data["display_name"]),
@@ -57,11 +53,7 @@ class WrapInfo:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """From what a look-up of the token answers.
-
-        Raises:
-            VaultRefusedError: part of it is missing, or cannot be meant.
-        """
+        """From what a look-up of the token answers. Raises VaultRefusedError as `Caller.of` does."""
         try:
             created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
             lifetime = timedelta(seconds=float(data["creation_ttl"]))
@@ -79,11 +71,7 @@ class Login:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
-        """From what a login answers.
-
-        Raises:
-            VaultRefusedError: there is no token in it.
-        """
+        """From what a login answers. Raises VaultRefusedError if there is no token in it."""
         auth = answer.get("auth") or {}
         token, ttl = auth.get("client_token"), auth.get("lease_duration") or 0
         if not isinstance(token, str) or not isinstance(ttl, int | float):

@@ -73,31 +73,19 @@ class Vault:
         return bool(status.get("initialized")) and status.get("sealed") is False
 
     async def lookup_self(self, token: str) -> Caller:
-        """The owner of a token. Takes one of its uses.
-
-        Raises:
-            VaultDeniedError: unknown, expired or revoked. `error_text` gives the text of Vault's own client.
-        """
+        """The owner of a token. Takes one of its uses. Raises VaultDeniedError if it is unknown, expired or revoked."""
         answer = await self.call(token, lambda client: client.auth.token.lookup_self())
         return Caller.of(data_of(answer))
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """What the token `of` may do at these paths, by path. Takes no use of `of`. Paths are literal.
-
-        Raises:
-            VaultRefusedError: no such token.
-        """
+        """What the token `of` may do at these literal paths, without a use of it. VaultRefusedError: no such token."""
         check_token(of)
         if not of:  # hvac would ask about `token` itself
             raise VaultDeniedError("Vault denied permission: no token.")
         return await self._capabilities(token, paths, token=of)
 
     async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """What the token itself may do at these paths, by path. Takes one of its uses. Paths are literal.
-
-        Raises:
-            VaultDeniedError: it may not ask that, or there is no such token.
-        """
+        """The same of the token itself, for one of its uses. VaultDeniedError: it may not ask that, or is none."""
         return await self._capabilities(token, paths)
 
     async def _capabilities(self, own: str, paths: Sequence[str], **of: str) -> Mapping[str, frozenset[str]]:
@@ -113,11 +101,7 @@ class Vault:
         return found.data if found else None
 
     async def wrap_info(self, wrapping_token: str) -> WrapInfo:
-        """The origin of a wrapping token. Spends nothing and needs no permission.
-
-        Raises:
-            VaultRefusedError, VaultDeniedError: spent, expired, or not a wrapping token.
-        """
+        """The origin of a wrapping token, which stays unspent. VaultRefusedError, VaultDeniedError: spent or none."""
         body = {"token": wrapping_token}
         answer = await self.call(
             "", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body), repeatable=True
@@ -125,11 +109,7 @@ class Vault:
         return WrapInfo.of(data_of(answer))
 
     async def unwrap_secret_id(self, wrapping_token: str) -> str:
-        """Spend a wrapping token to get the secret id in it.
-
-        Raises:
-            VaultRefusedError, VaultDeniedError: spent, expired, not a wrapping token, or it wraps something else.
-        """
+        """Spend a wrapping token to get the secret id in it. Raises as `wrap_info`, also if it wraps something else."""
         answer = await self.call(wrapping_token, lambda client: client.sys.unwrap())
         secret_id = data_of(answer).get("secret_id")
         if not isinstance(secret_id, str):
@@ -137,11 +117,7 @@ class Vault:
         return secret_id
 
     async def login(self, role_id: str, secret_id: str) -> Login:
-        """Log in by AppRole.
-
-        Raises:
-            VaultRefusedError: wrong or spent.
-        """
+        """Log in by AppRole. Raises VaultRefusedError if the role id or the secret id is wrong, or spent."""
         answer = await self.call(
             "", lambda client: client.auth.approle.login(role_id=role_id, secret_id=secret_id, use_token=False)
         )
@@ -185,11 +161,7 @@ class Vault:
             raise UndecodableError("Vault did not return the plaintext in base64.") from None
 
     async def read(self, token: str, path: str) -> SecretData | None:
-        """Read a path; None if there is nothing and Vault returns no warnings. Takes one use.
-
-        Raises:
-            VaultRefusedError: the path is malformed (see `check_path`); nothing was requested.
-        """
+        """Read a path, as `check_path` allows it; None if there are neither data nor warnings. Takes one use."""
         checked = check_path(path)
         try:
             answer = await self.call(token, lambda client: client.adapter.get(f"/v1/{checked}"))

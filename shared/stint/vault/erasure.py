@@ -81,11 +81,7 @@ def key_of(stored: bytes) -> str:
 
 
 def decrypted(stored: bytes, key: PayloadKey) -> bytes:
-    """The sealed payload.
-
-    Raises:
-        UndecodableError: it was encrypted with another key, or changed.
-    """
+    """The sealed payload. Raises UndecodableError if it was encrypted with another key, or changed."""
     head, _, ciphertext = stored.partition(b"\n")
     try:
         return Aead(key.value).decrypt(ciphertext, aad=head + b"\n", nonce=_NONCE)
@@ -106,11 +102,7 @@ class PayloadKeys:
         await self._call(lambda client: client.adapter.post(_path(key.name), json=body))
 
     async def load(self, name: str) -> PayloadKey | None:
-        """The key of this name, None if it was destroyed.
-
-        Raises:
-            UndecodableError: what is there is not a key.
-        """
+        """The key of this name, None if it was destroyed. Raises UndecodableError if what is there is not a key."""
         try:
             answer = await self._call(lambda client: client.adapter.get(_path(name)))
             value = base64.b64decode(data_of(answer)["key"], validate=True)
@@ -135,10 +127,7 @@ class PayloadKeys:
     async def names(self, folder: str = "") -> Collection[str]:
         """The names of all that is in this folder, those of further folders with a slash at the end.
 
-        In a publisher's folder they can be of any shape.
-
-        Raises:
-            TooLongAnswerError: there are too many.
+        In a publisher's folder they can be of any shape. Raises TooLongAnswerError if there are too many.
         """
         try:
             answer = await self._call(lambda client: client.adapter.list(_path(folder)))

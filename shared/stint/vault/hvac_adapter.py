@@ -76,11 +76,7 @@ def new_client(connections: Connections) -> Any:
 
 
 def check_address(address: str) -> str:
-    """Return a server's address without a slash at its end.
-
-    Raises:
-        ConfigError: it is none, or contains credentials, a query or a fragment.
-    """
+    """The address without a slash at its end. Raises ConfigError if it is none, or has credentials or a query."""
     try:
         parts = urlsplit(address)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -92,23 +88,16 @@ def check_address(address: str) -> str:
 
 
 def check_token(token: str, address: str = "") -> None:
-    """Refuse a token that an HTTP header cannot contain, in the same way as Vault would.
-
-    Raises:
-        VaultDeniedError: it contains white space, control or non-ASCII characters.
-    """
+    """Raise VaultDeniedError, as Vault would, for a token that an HTTP header cannot contain."""
     if not (token.isascii() and token.isprintable()) or " " in token:
         url = f"{address}/v1/auth/token/lookup-self"
         raise _refusal("get", HTTPStatus.FORBIDDEN, url, {"errors": ["permission denied"]})
 
 
 def check_path(path: str) -> str:
-    """Return a Vault path that will be used literally.
+    """Return a Vault path that is used literally. Raises VaultRefusedError if it cannot be, or is not Unicode text.
 
-    hvac and its HTTP library follow `..`, cut at `?` and `#`, and decode `%`, and would use another path.
-
-    Raises:
-        VaultRefusedError: the path contains one of these, a `.` segment or a control character, or is not Unicode text.
+    hvac and its HTTP library follow `..` and `.`, cut at `?` and `#`, and decode `%`, and would use another path.
     """
     special = any(mark in path for mark in ("..", "?", "#", "%"))
     if special or "." in path.split("/") or not path.strip("/") or not path.replace(" ", "").isprintable():

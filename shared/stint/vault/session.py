@@ -31,11 +31,7 @@ class AppRoleSession:
         self._failure: VaultError | None = None
 
     async def token(self) -> str:
-        """A token that stays valid for a while.
-
-        Raises:
-            VaultRefusedError: Vault does not know the role id or the secret id.
-        """
+        """A token that stays valid for a while. Raises VaultRefusedError if the role id or secret id is unknown."""
         if (login := self._good()) is None:
             known = self._failure
             async with self._lock:

@@ -92,11 +92,7 @@ async def create_consumer(broker: Broker, token: str, lease: float, *, in_memory
 
 
 def made(answer: dict[str, Any]) -> ConsumerInfo | None:
-    """The consumer of an answer to `create_consumer`; None if the queue has one with another lease.
-
-    Raises:
-        BrokerRefusedError: the server refuses to create it.
-    """
+    """The consumer in an answer to `create_consumer`; None if one has another lease. Raises BrokerRefusedError."""
     return None if error_code(answer) == ErrorCode.CONSUMER_EXISTS else _info(check(answer))
 
 
@@ -129,11 +125,7 @@ async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], ac
 
 
 async def make_subscription(broker: Broker, stream: str, name: str, subjects: Sequence[str]) -> None:
-    """Create a subscriber's consumer of what is stored on these subjects from now on. One that exists goes on.
-
-    Raises:
-        BrokerRefusedError: there is no such stream, or the server refuses it.
-    """
+    """Create a subscriber's consumer of what comes on these subjects. One that exists goes on, with these subjects."""
     config = consumer_config(name, SUBSCRIBER_ACK_WAIT) | {
         "deliver_policy": "new",
         "filter_subjects": list(subjects),

@@ -26,11 +26,7 @@ RETRY: Final = 5.0
 
 
 class NewQueues:
-    """Logs in again for such queues, in the background: no slot of the runner waits for that.
-
-    Attributes:
-        deliveries: those that this runner has, whose queues each login must permit.
-    """
+    """Logs in again for such queues, in the background. Each login must permit those of this runner's `deliveries`."""
 
     def __init__(self, broker: Broker, hint: Callable[[str], Awaitable[None]]) -> None:
         """`hint` tells runners that a queue has work, once it is permitted."""

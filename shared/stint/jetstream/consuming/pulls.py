@@ -28,11 +28,7 @@ async def request_messages(
 
 
 class Inbox:
-    """What has arrived of one pull after the other, and has not been taken yet.
-
-    Attributes:
-        complete: set when the current pull will bring nothing more.
-    """
+    """What has arrived of one pull after the other, and was not taken. `complete` is set when a pull is over."""
 
     def __init__(self, batch: int, lost: asyncio.Event, held: set[str] | None = None) -> None:
         """A pull asks for `batch` messages; `lost` is set when the connection is lost; `held` gets the ack subjects."""

@@ -109,9 +109,7 @@ class JetStreamEventLog:
         """The sequence of our event, known by its id, None if another writer was first.
 
         If the server refused because other events came first (`by_other_facts`), ours being absent means just that.
-
-        Raises:
-            NoAnswerError: such an event, ours or another writer's, is still being replicated.
+        Otherwise that raises NoAnswerError: ours or another writer's is still being replicated.
         """
         subject = EventAddress(event.kind, token, job_id).subject
         message = await self._found(lambda: self._last(subject), subject)

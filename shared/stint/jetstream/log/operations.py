@@ -29,10 +29,7 @@ class JetStreamOperations:
     async def record(self, event: AnyOperation, operation_id: str, token: str = FLEET_TOKEN) -> None:
         """Store an operation on a queue, or on a runner. It must be there before anything is done.
 
-        `operation_id` is new, in the form of a job's id.
-
-        Raises:
-            BrokerUnavailableError: it is not known whether it is stored.
+        `operation_id` is new, in the form of a job's id. BrokerUnavailableError: it is not known whether it is stored.
         """
         address = address_of(event, token, operation_id)
         headers = {EXPECTED_SEQUENCE: "0", **(cloudevents(address, event) if self._as_cloudevents else {})}

@@ -25,13 +25,10 @@ SKEW: Final = timedelta(seconds=2)
 
 
 class ServerClock:
-    """The time by the clock of the server that leads EVENTS. Until it was read, it is this machine's.
+    """The time by the clock of the server that leads EVENTS. Until it was read (`is_known`), it is this machine's.
 
     Whoever asks how old something in NATS is asks this clock: by its own, a machine whose clock is ahead would remove
     what is still kept.
-
-    Attributes:
-        is_known: whether it was read.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -57,11 +54,7 @@ class ServerClock:
                 await self._broker.wait_connected()
 
     async def read(self) -> None:
-        """Read it. A warning is logged if this machine's clock differs, and again if the difference changes.
-
-        Raises:
-            BrokerUnavailableError: NATS cannot be reached; the last reading counts.
-        """
+        """Read it, and warn if this machine's clock differs. After a BrokerUnavailableError the last reading counts."""
         asked = datetime.now(UTC)
         there = parse_time((await self._events.info())["ts"])
         self._booted = there - _running()

@@ -81,11 +81,7 @@ _EVENTS: Final[Mapping[str, Any]] = {
     **_WRITE_ONCE,
     "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
 }
-_PAYLOADS: Final[Mapping[str, Any]] = {
-    "name": PAYLOADS,
-    "subjects": [payload_subject("*", "*", "*")],
-    **_WRITE_ONCE,
-}
+_PAYLOADS: Final[Mapping[str, Any]] = {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE}
 _KEPT: Final[Mapping[str, Any]] = {
     "name": KEPT,
     "subjects": [kept_subject("*", "*", "*", "*")],
@@ -168,11 +164,7 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
 
 
 async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
-    """Declare the streams as soon as NATS accepts them, and log each new reason for a failure.
-
-    Raises:
-        OtherLayoutError: see `declare`. The connection is given up, which ends the process.
-    """
+    """Declare the streams when NATS accepts them; log each new reason why not. An OtherLayoutError ends the process."""
     said = ""
     while True:
         await broker.wait_connected()
@@ -189,11 +181,7 @@ async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
 
 
 class Streams:
-    """Declares the streams, and creates again what somebody deletes while services run.
-
-    Attributes:
-        whole: whether all are there, as far as is known.
-    """
+    """Declares the streams, and creates again what is deleted. `whole`: all are there, as far as is known."""
 
     def __init__(self, broker: Broker, replicas: int = 1) -> None:
         self.whole = False
@@ -201,11 +189,7 @@ class Streams:
         self._replicas = replicas
 
     async def run(self) -> NoReturn:
-        """Run until cancelled, through any outage.
-
-        Raises:
-            OtherLayoutError: see `declare_when_possible`.
-        """
+        """Run until cancelled, through any outage. Raises OtherLayoutError, see `declare_when_possible`."""
         await declare_when_possible(self._broker, self._replicas)
         self.whole = True
         await repeat(self.look, lambda: CHECK_INTERVAL, failed="check of the streams failed")

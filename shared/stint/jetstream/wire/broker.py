@@ -14,10 +14,9 @@ from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
-from stint.jetstream.wire.live_events import LiveEvents
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced_sequence, error_code, status_of
-from stint.jetstream.wire.reads import Reads
 from stint.jetstream.wire.requests import DeniedError
+from stint.jetstream.wire.subscriptions import LiveEvents, Reads
 from stint.ports import News
 
 HEADER_ROOM: Final = 8 * 1024
@@ -107,12 +106,9 @@ class Broker(Connection):
         return answer
 
     async def ask_permission(self, calls: Sequence[str]) -> Sequence[bool]:
-        """Try these calls of the JetStream API by another login, and log in again if it permits one.
+        """Try these calls of the JetStream API by another login, and return which it permits; if any, log in again.
 
-        Returns which of them it permits.
-
-        Raises:
-            BrokerUnavailableError: NATS does not let the user in at the moment. This connection stays as it is.
+        Raises BrokerUnavailableError if NATS does not let the user in at the moment. This connection stays as it is.
         """
         other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
         other.asks = self.asks
@@ -197,11 +193,7 @@ class Broker(Connection):
     async def send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Publish without waiting for an answer.
-
-        Raises:
-            BrokerUnavailableError: it was not sent.
-        """
+        """Publish without waiting for an answer. Raises BrokerUnavailableError if it was not sent."""
         await self.usable.wait()
         if not self.client.is_connected:
             raise BrokerUnavailableError

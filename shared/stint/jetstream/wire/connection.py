@@ -22,8 +22,6 @@ PING_INTERVAL: Final = 4
 LOG_AGAIN: Final = 30.0
 """Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
 apart, and several servers may fail in turns, each for its own reason."""
-
-
 ANSWERS_WAIT: Final = 1.0
 """Seconds for which answers are awaited before a connection is replaced, and then the new one."""
 CLOSE_WAIT: Final = 2.0
@@ -61,10 +59,7 @@ class Connection:
         """Nothing is sent before `start`, or before the connection is entered.
 
         `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`. A
-        `quiet` connection logs nothing.
-
-        Raises:
-            ConfigError: the servers, the certificates or the credentials are invalid.
+        `quiet` connection logs nothing. Raises ConfigError if servers, certificates or credentials are invalid.
         """
         self.prefix = prefix
         self.timeout = timeout
@@ -104,11 +99,7 @@ class Connection:
         await self.connected.wait()
 
     async def while_open(self, work: Awaitable[T]) -> T:
-        """The result of `work`, which is cancelled if the connection is closed for good.
-
-        Raises:
-            BrokerClosedError: it was closed, and the work has finished cleaning up.
-        """
+        """The result of `work`. If the connection is closed for good, cancel it, and raise BrokerClosedError."""
         try:
             return await unless(self.closed, work)
         except InterruptedByEventError:
@@ -123,21 +114,13 @@ class Connection:
                 await unless(self.lost, work())
 
     async def serve(self, work: Awaitable[object], stopping: asyncio.Event) -> None:
-        """Connect, do the work until `stopping`, and close the connection.
-
-        Raises:
-            BrokerClosedError: the connection was closed for good before.
-        """
+        """Connect, do the work until `stopping`, and close. Raises BrokerClosedError if NATS closed it for good."""
         async with self:
             with suppress(InterruptedByEventError):
                 await unless(stopping, self.while_open(work))
 
     def check_open(self) -> None:
-        """Check that the connection was not closed for good.
-
-        Raises:
-            BrokerClosedError: it was.
-        """
+        """Raise BrokerClosedError if the connection was closed for good."""
         if self.closed.is_set():
             raise BrokerClosedError(f"The connection to NATS was closed for good: {self._failure}")
 

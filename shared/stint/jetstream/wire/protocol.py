@@ -201,10 +201,7 @@ def position_of(message: Msg) -> Position:
     """What the message's reply subject says. nats-py's `Msg.metadata` would take three times as long.
 
     `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<number>.<time>.<pending>`; with JetStream domains there are
-    two more tokens in front of the stream, and one at the end.
-
-    Raises:
-        ValueError: it says nothing of the kind.
+    two more tokens in front of the stream, and one at the end. Raises ValueError if it says nothing of the kind.
     """
     tokens = message.reply.split(".")
     begin = 4 if len(tokens) == 9 else 6  # noqa: PLR2004 - see above

@@ -32,11 +32,7 @@ class _Request:
 
 
 class Requests:
-    """The requests of a connection that have no answer yet.
-
-    Attributes:
-        idle: set while there are none.
-    """
+    """The requests of a connection that have no answer yet. `idle` is set while there are none."""
 
     def __init__(self) -> None:
         self._open: set[_Request] = set()
