@@ -35,7 +35,7 @@ from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine
 from stint_runner.housekeeping.leftovers import Leftovers
-from stint_runner.inputs.image_files import ImageLibrary
+from stint_runner.inputs.files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.spec import labels

@@ -7,7 +7,7 @@ from weakref import ReferenceType, ref
 import pytest
 
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint_runner.inputs.image_files import REMEMBERED, SMALL, ImageFiles, ImageLibrary
+from stint_runner.inputs.files import REMEMBERED, SMALL, ImageFiles, ImageLibrary
 from stint_runner.retry import retry
 from stint_runner.together import side_by_side
 

@@ -36,7 +36,7 @@ from stint_runner.engine.port import Engine
 from stint_runner.housekeeping.image_keeper import ImageKeeper
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.housekeeping.presence import Presence
-from stint_runner.inputs.image_files import ImageLibrary
+from stint_runner.inputs.files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
@@ -61,12 +61,9 @@ MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
 
 
 async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None, *, watchdog: str = WATCHDOG) -> None:
-    """Run jobs until SIGTERM or SIGINT, then drain.
+    """Run jobs until SIGTERM or SIGINT, then drain. Raises ConfigError if a setting is wrong.
 
     `make_engine` makes another engine than Docker's; `watchdog` is the module of a watchdog with the same engine.
-
-    Raises:
-        ConfigError: a setting is wrong.
     """
     LeaseTimes(lease=settings.lease, takeover=settings.takeover).check()
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name=f"runner {settings.runner_id}")

@@ -32,11 +32,7 @@ def boot_id() -> str:
 
 
 def incarnation(pid: int) -> str:
-    """A name for a process that no later process has: in a container the same ids return after a restart.
-
-    Raises:
-        ProcessLookupError: there is no such process.
-    """
+    """A name of a process that no later one has: ids return. Raises ProcessLookupError if there is no such process."""
     try:
         fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -21,11 +21,7 @@ ENGINE_WITHIN: Final = 5.0
 
 @dataclass
 class Readiness:
-    """What `/readyz` says.
-
-    Attributes:
-        parts: each says why it does not work, "" if it does.
-    """
+    """What `/readyz` says. Each of the `parts` says why it does not work, "" if it does."""
 
     broker: Broker
     vault: Vault
@@ -49,13 +45,10 @@ class Readiness:
 
 
 async def check_engine(engine: Engine, runtime: str) -> None:
-    """Refuse to start with an engine on which every job would fail: it lacks the log driver or the OCI runtime.
+    """Raise ConfigError if every job would fail on this engine: it lacks the log driver or the OCI runtime.
 
     Limits that it cannot enforce are only logged. Runtimes of containerd's own (`io.containerd.…`) are not among those
     that an engine names. An engine that does not answer is not waited for.
-
-    Raises:
-        ConfigError: names what is missing.
     """
     try:
         async with asyncio.timeout(ENGINE_WITHIN):

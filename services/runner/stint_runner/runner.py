@@ -16,7 +16,7 @@ from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine
 from stint_runner.engine.space import EngineSpace
-from stint_runner.inputs.image_files import ImageLibrary
+from stint_runner.inputs.files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.phases import Phases
@@ -67,11 +67,7 @@ class Runner:
         return QueuePatterns.parse(self.settings.hold_queues).match(queue_name(job.token))
 
     async def is_paused(self, token: str) -> bool:
-        """Whether this queue must start no job.
-
-        Raises:
-            UnfitError: NATS refuses to say so, which is no fault of the job.
-        """
+        """Whether this queue must start no job. Raises UnfitError if NATS does not say: that is no fault of the job."""
         try:
             return await retry(lambda: self.pauses.find(token)) is not None
         except BrokerRefusedError as error:

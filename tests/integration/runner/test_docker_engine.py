@@ -15,8 +15,7 @@ import pytest
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_wire
-from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import DEFAULT_HOST
+from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.readiness import check_engine

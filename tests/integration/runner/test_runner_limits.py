@@ -13,8 +13,8 @@ from stint.core.events import Launched
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB, LABEL_TIMEOUT
 from stint.ports import Outcome
-from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
+from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
+from stint_runner.engine.docker_client import DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
 from tests.api.archive import targz
 from tests.support.containers import running

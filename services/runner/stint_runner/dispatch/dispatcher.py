@@ -21,11 +21,7 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Processes deliveries.
-
-    Attributes:
-        jobs: the jobs that it processes now, by address.
-    """
+    """Processes deliveries. `jobs` are the jobs that it processes now, by address."""
 
     def __init__(self, runner: Runner) -> None:
         self.jobs: dict[EventAddress, LeasedJob] = {}
@@ -36,10 +32,7 @@ class Dispatcher:
     async def process(self, delivery: Delivery, *, pulled_at: float) -> None:
         """Process a delivery to its end: run the job, or record why it cannot run.
 
-        `pulled_at` is the `boot_time` at which the pull was sent.
-
-        Raises:
-            UnfitError: this runner cannot run jobs now; the delivery was given back.
+        `pulled_at` is the `boot_time` of the pull. Raises UnfitError if this runner cannot run jobs: it is given back.
         """
         lease = Lease(delivery, takeover=self._runner.settings.takeover, confirmed=pulled_at)
         try:
@@ -54,11 +47,7 @@ class Dispatcher:
                 await self.run(JobRun(self._runner, leased))
 
     async def run(self, run: JobRun) -> None:
-        """Run a job under its lease, settle its delivery, and then clean up, which no queue and no lease waits for.
-
-        Raises:
-            UnfitError: as `process` does.
-        """
+        """Run a job under its lease, settle its delivery, clean up in the background. Raises UnfitError likewise."""
         leased = run.leased
         self.jobs[leased.address] = leased
         if self._draining:  # it was pulled when the drain began

@@ -15,22 +15,18 @@ from aiohttp import ClientTimeout
 
 from stint.core.errors import ConfigError, EngineError, EngineUnansweredError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_client import (
-    ARCHIVE,
-    DEFAULT_HOST,
-    ENDLESS,
-    SCHEMES,
-    SHORT,
-    STEP,
-    STOP_MARGIN,
-    DockerClient,
-    engine_errors,
-    tls_context,
-)
+from stint_runner.engine.docker_client import ENDLESS, SHORT, STEP, DockerClient, engine_errors, tls_context
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, Offers, OutputPiece
 from stint_runner.registry.logins import FirstOf, LoginSource
+
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
+ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)
+"""For up to 1 GiB of content."""
+STOP_MARGIN: Final = 30.0
+"""Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
 """Docker's answers if a path does not exist."""
@@ -71,11 +67,7 @@ class DockerEngine(DockerImages, Engine):
 
     @classmethod
     def from_settings(cls, settings: EngineAccess, logins: LoginSource | None = None) -> Self:
-        """The engine as Docker's own client would find it.
-
-        Raises:
-            ConfigError: a setting is wrong.
-        """
+        """The engine as Docker's own client would find it. Raises ConfigError if a setting is wrong."""
         context = tls_context(
             settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
         )

@@ -17,15 +17,9 @@ from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 
 log = structlog.get_logger()
 
-DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-
 SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """For calls that take up to a second (a start: 0.13 s), with a margin for a loaded machine."""
-ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
-"""For up to 1 GiB of content."""
 ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
-PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
-"""Two minutes without progress count as a time-out."""
 STEP: Final = 64 * 1024
 """Bytes read or sent at a time."""
 
@@ -33,10 +27,6 @@ KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TC
 """Seconds of silence, seconds between probes, and their number: a peer that answers none is gone."""
 UNHEARD: Final = 30_000
 """Milliseconds after which a peer that does not acknowledge what was sent is gone, too."""
-
-SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
-STOP_MARGIN: Final = 30.0
-"""Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 
 _NO_CONNECTION: Final = 900
 """aiodocker's own status."""

@@ -12,13 +12,15 @@ import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
+from stint_runner.engine.docker_client import DockerClient, engine_errors
 from stint_runner.engine.port import ImageUse, Progress, PullError, unheard
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
 
 log = structlog.get_logger()
 
+PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
+"""Two minutes without progress count as a time-out."""
 _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 
@@ -42,13 +44,12 @@ class DockerImages:
         return self._docker
 
     async def close(self) -> None:
-        """See `Engine.close`."""
         docker, self._docker = self._docker, None
         if docker is not None:
             await docker.close()
 
     async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
-        """See `Engine.ensure_image`. Docker Hub is meant where the name has no `/`."""
+        """Docker Hub is meant where the name has no `/`."""
         reference = parse_reference(image)
         found = await self._id(str(reference))
         use = ImageUse(image_id=found, name=reference.listed)
@@ -60,7 +61,6 @@ class DockerImages:
         await self._used(use)
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
-        """See `Engine.tell_of_images`."""
         self._image_used = used
 
     async def _used(self, use: ImageUse) -> None:
@@ -68,14 +68,12 @@ class DockerImages:
             await self._image_used(use)
 
     async def images(self) -> Mapping[str, bool]:
-        """See `Engine.images`."""
         ids = await self._ids()
         with engine_errors():
             used = {str(container["ImageID"]) for container in await self._client().containers.list(all="1")}
         return {image_id: image_id in used for image_id in ids}
 
     async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
-        """See `Engine.remove_image`."""
         inspected = await self._inspect(image_id)
         if inspected is None:
             return True
@@ -89,7 +87,7 @@ class DockerImages:
         return await self._inspect(image_id) is None
 
     async def discard(self, labels: Mapping[str, str]) -> None:
-        """See `Engine.discard`.
+        """As far as Docker finds it.
 
         Docker 26 with containerd's image store lists no image of which it has a layer only unpacked, and none that was
         made from one. Such an image is found by its container.
@@ -186,11 +184,7 @@ class PullProgress:
         self._unsized_done = 0.0
 
     def after(self, line: bytes) -> float:
-        """How much is done, from 0 to 1, after this line of the engine's.
-
-        Raises:
-            EngineError: the pull has failed, in the engine's words; or the line is not JSON.
-        """
+        """How much is done, from 0 to 1, after this line. Raises EngineError if it says that the pull has failed."""
         try:
             progress = json.loads(line)
         except ValueError:

@@ -50,12 +50,9 @@ _ENFORCED: Final = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "Pid
 
 
 def create_config(spec: ContainerSpec) -> dict[str, Any]:
-    """The body of `POST /containers/create`.
+    """The body of `POST /containers/create`. Raises ImageError if the image is not a reference.
 
     No `Init`: with it a missing command is no longer refused at the start, but ends with 127.
-
-    Raises:
-        ImageError: the image is not a reference.
     """
     config: dict[str, Any] = {
         "Image": str(parse_reference(spec.image)),
@@ -157,11 +154,7 @@ def image_use(inspected: Mapping[str, Any]) -> ImageUse:
 
 
 def exit_code(waited: Mapping[str, Any]) -> int:
-    """From the answer of `wait`.
-
-    Raises:
-        EngineError: the engine does not know how the container ended.
-    """
+    """From the answer of `wait`. Raises EngineError if the engine does not know how the container ended."""
     if error := waited.get("Error"):
         raise EngineError(str(error["Message"]))
     code = int(waited["StatusCode"])

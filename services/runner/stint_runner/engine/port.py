@@ -20,11 +20,7 @@ Progress = Callable[[float], object]
 
 
 class PullError(ImageError):
-    """An image could not be pulled.
-
-    Attributes:
-        last: the engine's words about the last attempt.
-    """
+    """An image could not be pulled. `last` is what the engine said of the last attempt."""
 
     def __init__(self, sentence: str, last: str = "") -> None:
         super().__init__(sentence)
@@ -156,17 +152,13 @@ class Engine(Protocol):
     async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
         """Remove an image that has no container, and no names but these (see `ImageUse.name`).
 
-        Returns:
-            Whether it is gone. It stays whole if it is in use, or has a name of somebody else's.
+        Returns whether it is gone. It stays whole if it is in use, or has a name of somebody else's.
         """
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
+        """Create a container, which runs as 2001:2001, and return its id. Raises ImageError if the image is not there.
 
         If this call is cancelled, the engine may create the container all the same: it can be found by its labels.
-
-        Raises:
-            ImageError: the image is not there.
         """
 
     async def image_of(self, container_id: str) -> str:
@@ -200,10 +192,8 @@ class Engine(Protocol):
     def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
         """The output of a started container from its beginning, as it comes, until it has exited.
 
-        It is read from the engine's log: reading slowly does not slow the container down.
-
-        Raises:
-            LogRotatedError: at its end, if the log may not have kept all of it.
+        It is read from the engine's log: reading slowly does not slow the container down. At its end it raises
+        LogRotatedError if the log may not have kept all of it.
         """
 
     async def wait(self, container_id: str) -> Exit:
@@ -212,10 +202,7 @@ class Engine(Protocol):
     async def stop(self, container_id: str, grace: float) -> bool:
         """SIGTERM (or the image's own signal), and SIGKILL after `grace` seconds. Returns when it has exited.
 
-        False if it had exited before any signal.
-
-        Raises:
-            EngineUnansweredError: it may have been signalled.
+        False if it had exited before any signal. Raises EngineUnansweredError if it may have been signalled.
         """
 
     async def kill(self, container_id: str) -> None:

@@ -32,20 +32,12 @@ class EngineSpace:
         self._full_until = 0.0
 
     def check(self) -> None:
-        """Called before a job is examined.
-
-        Raises:
-            UnfitError: the disk is full, and it is not yet time to try again.
-        """
+        """Called before a job is examined. Raises UnfitError if the disk is full, and the pause is not over yet."""
         if boot_time() < self._full_until:
             raise UnfitError(FULL)
 
     def take_turn(self) -> None:
-        """Called before each claim. While the disk counts as full, one job after each pause passes.
-
-        Raises:
-            UnfitError: the disk is full.
-        """
+        """Called before each claim. Raises UnfitError while the disk is full, but passes one job after each pause."""
         self.check()
         if self._full_until:
             self._full_until = boot_time() + PAUSE

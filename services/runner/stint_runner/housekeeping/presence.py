@@ -32,11 +32,7 @@ NAME_LENGTH: Final = 128
 
 
 class Presence:
-    """What others see of this runner.
-
-    Attributes:
-        listed: whether it has ever been put on the list. Its entry stays there for `TIME_TO_LIVE`.
-    """
+    """What others see of this runner. `listed` says whether it was ever put on the list, for `TIME_TO_LIVE`."""
 
     def __init__(self, broker: Broker, runner: Runner, worker: Worker) -> None:
         self._broker = broker

@@ -85,10 +85,8 @@ def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "con
 def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> dict[str, Any]:
     """The first document of a YAML file, a mapping. An empty one is an empty mapping.
 
-    Scalars stay text (null is None), no tag constructs anything, aliases are refused.
-
-    Raises:
-        JobFailedError: not YAML, not a mapping, or too large. The sentence gives the place, never the text.
+    Scalars stay text (null is None), no tag constructs anything, aliases are refused. Raises JobFailedError if it is
+    not YAML, not a mapping, or too large. The sentence gives the place, never the text.
     """
     try:
         document = _load(data)

@@ -126,11 +126,7 @@ class Opener:
 
     @staticmethod
     def check_payload(sealed: bytes, ticket: Ticket) -> None:
-        """Compare a payload with its ticket, before anything is spent on it.
-
-        Raises:
-            JobFailedError: it is not the one that the ticket was made for.
-        """
+        """Raise JobFailedError if a payload is not the one that the ticket was made for. Nothing is spent on it yet."""
         if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
             raise bad_payload(CHANGED)
 
@@ -157,10 +153,7 @@ class Opener:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.
 
         On a second line the API seals the job fields that stood beside the payload. Waits for ever while Vault is
-        unavailable: nothing has happened yet.
-
-        Raises:
-            JobFailedError: it cannot be opened, or does not say what it should.
+        unavailable: nothing has happened yet. Raises JobFailedError if it cannot be opened, or says what it should not.
         """
 
         async def decrypt(line: str) -> bytes:
@@ -192,10 +185,8 @@ class Opener:
     ) -> tuple[Mapping[str, Any], Mapping[str, int | None]]:
         """The values of a job's references by variable, and the versions by `path.key`.
 
-        Each path is read once, because the token's uses are counted; `READS` are read at the same time.
-
-        Raises:
-            JobFailedError: one cannot be had.
+        Each path is read once, because the token's uses are counted; `READS` are read at the same time. Raises
+        JobFailedError if one cannot be had.
         """
         wanted = list(refs)
         paths = list(dict.fromkeys(ref.path for ref in wanted))

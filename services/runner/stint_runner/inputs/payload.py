@@ -16,11 +16,7 @@ NOT_DECRYPTED: Final = "Failed to decrypt payload via vault"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open payload.
-
-    Attributes:
-        request_refs: secret references that stood beside the payload in the request; any other source wins over them.
-    """
+    """An open payload. `request_refs` are secret references that stood beside it; any other source wins over them."""
 
     job: JobPayload = field(repr=False)
     request_refs: tuple[str, ...] = ()

@@ -51,11 +51,7 @@ class SecretRef(msgspec.Struct, frozen=True):
 
 
 def parse_ref(text: str) -> SecretRef:
-    """Read a reference. Its path comes back without empty segments, as Vault would resolve it.
-
-    Raises:
-        JobFailedError: not a reference, or one into Vault's own mounts.
-    """
+    """Read a reference, without empty segments. Raises JobFailedError if it is none, or in Vault's own mounts."""
     match = _REFERENCE.fullmatch(text)
     segments = [segment for segment in match[2].split("/") if segment] if match else []
     if match is None or not segments:
@@ -66,20 +62,12 @@ def parse_ref(text: str) -> SecretRef:
 
 
 def parse_refs(texts: Iterable[str]) -> list[SecretRef]:
-    """Read references; of several for one variable the last wins.
-
-    Raises:
-        JobFailedError: as `parse_ref`, for the first that is wrong, whether it would win or not.
-    """
+    """Read references; of several for one variable the last wins. Raises JobFailedError if any of them is wrong."""
     return list({ref.variable: ref for ref in map(parse_ref, texts)}.values())
 
 
 def pick(ref: SecretRef, data: Mapping[str, Any] | None) -> Any:
-    """The referenced value. `data` is that of Vault's answer; if it contains another `data`, it is KV v2's.
-
-    Raises:
-        JobFailedError: no data, or no such key.
-    """
+    """The value in the `data` of Vault's answer, or in KV v2's `data` inside. Raises JobFailedError without one."""
     if not isinstance(data, Mapping):
         raise JobFailedError(f"No data returned from vault path {ref.place}", reason="secrets")
     inner = data.get("data")
@@ -108,11 +96,7 @@ def recorded(given: Mapping[str, int | None]) -> Mapping[str, Any]:
 
 
 def check_file_type(file_type: str) -> str:
-    """`yaml` or `json`; "" is `yaml`.
-
-    Raises:
-        JobFailedError: another word.
-    """
+    """`yaml` or `json`; "" is `yaml`. Raises JobFailedError for any other word."""
     if file_type not in {"", "yaml", "json"}:
         raise JobFailedError(f"Invalid SecretFileType: '{file_type}'", reason="secrets")
     return file_type or "yaml"
@@ -198,11 +182,7 @@ def new_key() -> str:
 
 
 async def read_values(engine: Engine, container_id: str, seal: Seal) -> Sequence[Any]:
-    """The secret values in a container's secrets file, as they were put there.
-
-    Raises:
-        JobFailedError: the file is not there any more, or is not the one that was put there.
-    """
+    """The secret values in a container's secrets file. Raises JobFailedError if the file is gone, or another one."""
     for path, parse in (("/secrets.yml", yaml.safe_load), ("/secrets.json", json.loads)):
         data = await engine.read_file(container_id, path)
         if data is None:

@@ -64,13 +64,10 @@ def labels(
 
 
 def container_image(payload: JobPayload, content: Manifest) -> str:
-    """The image to run.
+    """The image to run. Raises JobFailedError if none is named, or an id.
 
     An id is not a name: Docker accepts any prefix of one, so a job could guess that of the image of a running job with
     a read-only root, and read its secrets.
-
-    Raises:
-        JobFailedError: none is named, or an id.
     """
     image = payload.container_image or content.container_image
     if not image:
@@ -81,11 +78,7 @@ def container_image(payload: JobPayload, content: Manifest) -> str:
 
 
 def pull_always(payload: JobPayload) -> bool:
-    """Whether to pull an image that is there already.
-
-    Raises:
-        JobFailedError: the policy is not one of its two words.
-    """
+    """Whether to pull an image that is there already. Raises JobFailedError if the policy is none of its two words."""
     policy = payload.image_pull_policy
     if policy not in {"", "IfNotPresent", "Always"}:
         raise JobFailedError(f"Incorrect value for image_pull_policy: {policy}", reason="image")
@@ -93,11 +86,7 @@ def pull_always(payload: JobPayload) -> bool:
 
 
 def secret_refs(payload: JobPayload, content: Manifest, image: Manifest, request: Sequence[str]) -> list[SecretRef]:
-    """All references: the request's, the image's, the content's, the payload's; the last of a variable wins.
-
-    Raises:
-        JobFailedError: one of them is wrong, or there are too many.
-    """
+    """All references; the last of a variable wins. Raises JobFailedError if one is wrong, or there are too many."""
     texts = [*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs]
     if len(texts) > MAX_SECRET_REFS:
         sentence = f"The job has {len(texts)} secret references; at most {MAX_SECRET_REFS} are allowed."

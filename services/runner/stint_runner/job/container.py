@@ -45,11 +45,7 @@ class ContainerState(Enum):
 
 
 class Exited(NamedTuple):
-    """How a container ended.
-
-    Attributes:
-        stopped: `killed` or `timeout` if this runner stopped it, else "".
-    """
+    """How a container ended. `stopped` is `killed` or `timeout` if this runner stopped it, else ""."""
 
     exit: Exit
     stopped: str
@@ -76,10 +72,8 @@ class JobContainer:
     async def start(self, prepared: Prepared, killed: asyncio.Event, *, check: Callable[[], None]) -> Exited:
         """Start it, and return when it has exited and its output is stored.
 
-        `killed` stops it; `check` is called right before the start, and may raise LeaseLostError.
-
-        Raises:
-            EngineError: it was not started, or nobody knows how it ended; `state` tells which.
+        `killed` stops it; `check` is called right before the start, and may raise LeaseLostError. Raises EngineError if
+        it was not started, or nobody knows how it ended; `state` tells which.
         """
         self._container_id, self.timeout = prepared.container_id, prepared.timeout
         if prepared.masked:
@@ -99,10 +93,7 @@ class JobContainer:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
         Its labels tell its time-out and whether its output is masked. The time-out counts from `earlier.started`, or if
-        that is not known from `since`, a time of NATS.
-
-        Raises:
-            EngineError: nobody knows how it ended.
+        that is not known from `since`, a time of NATS. Raises EngineError if nobody knows how it ended.
         """
         self._container_id, self.state = container.container_id, ContainerState.RUNNING
         self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
-from stint_runner.inputs.files import PASSWD, Member, overlay, passwd_member
-from stint_runner.inputs.image_files import ImageFiles
+from stint_runner.inputs.files import PASSWD, ImageFiles, Member, overlay, passwd_member
 from stint_runner.inputs.payload import Opened
 from stint_runner.inputs.secretfile import secrets_member
 from stint_runner.inputs.spec import exposes_token, secret_refs
@@ -48,11 +47,7 @@ async def secrets_of(
 
 
 async def fill(runner: Runner, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:
-    """Content first, so that it cannot replace the secrets file.
-
-    Raises:
-        EngineError: the engine refused.
-    """
+    """Content first, so that it cannot replace the secrets file. Raises EngineError if the engine refuses."""
     engine, passwd = runner.engine, image.passwd
     if content.archive:
         await engine.put_archive(container_id, content.archive)

@@ -52,11 +52,7 @@ class JobRun:
         self._container = JobContainer(runner, leased.address.token, leased.address.job_id)
 
     def adopt(self, job: Job, earlier: Deadline) -> None:
-        """Let `verdict` resume a job that an earlier process of this runner started.
-
-        Raises:
-            StateError: the watchdog cannot be told.
-        """
+        """Let `verdict` resume a job of an earlier process of this runner. Raises StateError if it is not watched."""
         self._adopted, self.leased.claimed = (job, earlier), True
         self.leased.holds = self._runner.holds(job)
         self._deadline.begin(earlier)

@@ -49,11 +49,7 @@ class OvertakenError(StintError):
 
 
 async def settle(verdict: Verdict, lease: Lease) -> None:
-    """Acknowledge a delivery, give it back or leave it, as the verdict says.
-
-    Raises:
-        LeaseLostError: the delivery is not ours any more.
-    """
+    """Acknowledge, give back or leave a delivery, as the verdict says. Raises LeaseLostError if it is not ours."""
     match verdict:
         case Verdict.WAIT_AND_ACK:
             await asyncio.sleep(lease.times.takeover)

@@ -75,11 +75,7 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
         return min(SERVER_MARGIN, self.lease / 15)
 
     def check(self) -> None:
-        """Check the inequalities on which "one job at a time" depends.
-
-        Raises:
-            ConfigError: one does not hold; its sentence spells out the sum.
-        """
+        """Raise ConfigError, with the sum, unless the inequalities hold on which "one job at a time" depends."""
         over = self.lease - self.margin + self.takeover
         _require(self.fence + self.fence_grace + KILL + CLOCK_SKEW, over, "F + G_f + K + δ", "L - S + T")
         _require(self.told, self.takeover, "h + r + K + δ", "T")
@@ -114,12 +110,9 @@ class Lease:
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
-        """Renew the lease until cancelled, and call `after_each` after each renewal.
+        """Renew the lease until cancelled, and call `after_each` after each renewal. Raises LeaseLostError if lost.
 
         `pull_again` is called if the consumer is gone, and may call `take_delivery` with a delivery of a new one.
-
-        Raises:
-            LeaseLostError: the lease is lost. Nothing may be renewed or acknowledged any more.
         """
         pause = self.times.heartbeat
         while True:
@@ -144,11 +137,7 @@ class Lease:
         self.times = msgspec.structs.replace(self.times, lease=min(self.times.lease, seconds))
 
     def check(self) -> None:
-        """Check the lease by the clock, in case this process was frozen since the last heartbeat.
-
-        Raises:
-            LeaseLostError: it is not.
-        """
+        """Raise LeaseLostError if it is over by the clock: this process may have been frozen since the last renewal."""
         if self.lost or self._until_fence() <= 0:
             self._lose("It was not renewed in time.")
 
@@ -192,20 +181,12 @@ class Lease:
         raise LeaseLostError(f"The lease is lost: {sentence}")
 
     async def ack(self) -> None:
-        """Acknowledge: the job has ended, and its queue continues.
-
-        Raises:
-            LeaseLostError: the delivery is not ours any more.
-        """
+        """Acknowledge: the job has ended, and its queue continues. Raises LeaseLostError if it is not ours any more."""
         self._check_end()
         await self.delivery.ack()
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
-        """Let another runner have the job, after `delay` seconds; see `stint.ports.Delivery`.
-
-        Raises:
-            LeaseLostError: it is another's already.
-        """
+        """Let another runner have the job: see `stint.ports.Delivery`. Raises LeaseLostError if it is another's."""
         self._check_end()
         await self.delivery.give_back(delay, hint=hint)
 

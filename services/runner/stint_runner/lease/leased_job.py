@@ -58,11 +58,7 @@ class LeasedJob:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Renew the lease and follow the log during the block, which is cancelled if the lease is lost.
-
-        Raises:
-            LeaseLostError: it was.
-        """
+        """Renew the lease and follow the log during the block. If it is lost, cancel that, and raise LeaseLostError."""
         keeping = asyncio.create_task(self._keep())
         following = asyncio.create_task(
             repeat(self._follow, lambda: self.lease.times.heartbeat / 5, failed="live facts not followed")
@@ -88,11 +84,7 @@ class LeasedJob:
         return False
 
     def check_fit(self) -> None:
-        """Check that this runner can keep a lease like this one.
-
-        Raises:
-            UnfitError: it cannot.
-        """
+        """Raise UnfitError if this runner cannot keep a lease like this one."""
         try:
             self.lease.times.check()
         except ConfigError as error:
@@ -101,11 +93,7 @@ class LeasedJob:
             raise UnfitError(f"{sentence} {error.sentence}") from None
 
     def check(self) -> None:
-        """Check by the clock that the job may be started.
-
-        Raises:
-            LeaseLostError: it may not.
-        """
+        """Raise LeaseLostError if by the clock the job may not be started."""
         if not self.holds:
             self.lease.check()
 

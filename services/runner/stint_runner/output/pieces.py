@@ -23,11 +23,7 @@ class FellBehindError(StintError):
 
 
 async def put(queue: PieceQueue, piece: OutputPiece, patience: float | None) -> None:
-    """Add a piece, once there is room for it.
-
-    Raises:
-        FellBehindError: there was none for `patience` seconds.
-    """
+    """Add a piece, once there is room for it. Raises FellBehindError if there was none for `patience` seconds."""
     if not queue.full():
         queue.put_nowait(piece)
         return

@@ -212,11 +212,7 @@ class OutputPump:
 
 
 class _Replay:
-    """One stream's output that is stored already, and that the engine sends again.
-
-    Attributes:
-        left: bytes of it that have not arrived yet.
-    """
+    """One stream's output that is stored already, and that the engine sends again: `left` bytes of it are to come."""
 
     def __init__(self) -> None:
         self.left = 0

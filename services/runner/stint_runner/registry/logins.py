@@ -38,11 +38,7 @@ class LoginError(StintError):
 
 
 class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
-    """A login for one registry: user name and password, or a token.
-
-    Attributes:
-        identitytoken: the engine exchanges it for a token of the registry.
-    """
+    """A login for one registry: user name and password, or a token. The engine exchanges an `identitytoken` for one."""
 
     username: str = ""
     password: str = ""
@@ -76,11 +72,7 @@ class LoginSource(Protocol):
     """A place that has logins."""
 
     async def login(self, registry: str) -> RegistryLogin | None:
-        """The login for a registry, named as `registry_name` does; None if there is none.
-
-        Raises:
-            LoginError: the source cannot be read, or holds something else.
-        """
+        """The login for a registry, named as by `registry_name`; None if there is none. Raises LoginError."""
 
 
 class FirstOf:
@@ -134,11 +126,7 @@ class DockerConfigLogins:
         self._timeout = timeout
 
     def check(self) -> None:
-        """Check whether the file can be read now. If nobody named it, a fault is only logged.
-
-        Raises:
-            ConfigError: it cannot be read, or is no such file.
-        """
+        """Raise ConfigError if the file cannot be read now. If nobody named it, that is only logged."""
         try:
             self._read()
         except LoginError as error:

@@ -72,11 +72,7 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def parse_reference(image: str) -> Reference:
-    """Read a reference as `docker pull` would; without tag and digest it is `:latest`.
-
-    Raises:
-        ImageError: empty, or not a reference.
-    """
+    """Read a reference as `docker pull` would: `:latest` without tag and digest. Raises ImageError if it is none."""
     if not image:
         raise ImageError("ContainerImage is empty")
     match = _REFERENCE.fullmatch(image) if len(image) <= _LONGEST else None
@@ -111,10 +107,8 @@ def registry_name(address: str) -> str:
 def matches(image: str, patterns: str) -> bool:
     """Whether an image may run: comma-separated shell patterns, case-sensitive, of which none allows nothing.
 
-    They are compared with the reference as given, and with its tag. `*` also stands for `/`.
-
-    Raises:
-        ImageError: not a reference.
+    They are compared with the reference as given, and with its tag; `*` also stands for `/`. Raises ImageError if it is
+    not a reference.
     """
     names = {image, str(parse_reference(image))}
     wanted = [pattern.strip() for pattern in patterns.split(",")]

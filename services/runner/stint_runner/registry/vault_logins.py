@@ -14,10 +14,8 @@ from stint_runner.retry import ask_vault
 class VaultLogins:
     """Logins at one path of a Vault, which includes `data/` for KV v2, read with the runner's own token.
 
-    Each key is a registry; its value is `user:password`, or an object with `username` and `password`.
-
-    Raises:
-        ConfigError: this is not a path.
+    Each key is a registry; its value is `user:password`, or an object with `username` and `password`. Raises
+    ConfigError if this is not a path.
     """
 
     def __init__(self, vault: Vault, session: AppRoleSession, path: str) -> None:

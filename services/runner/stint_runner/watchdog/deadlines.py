@@ -71,11 +71,7 @@ class StoredDeadline(msgspec.Struct, frozen=True):
 
 
 class Deadlines:
-    """The deadlines of one runner, in a folder that it has for itself.
-
-    Attributes:
-        watched: whether a watchdog reads them.
-    """
+    """The deadlines of one runner, in a folder that it has for itself. `watched` says whether a watchdog reads them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,11 +80,7 @@ class Deadlines:
         self._lock: int | None = None
 
     def open(self) -> bool:
-        """Create the folder and lock it. False if another runner of this name has it.
-
-        Raises:
-            StateError: it cannot be made, or another user could change what is in it.
-        """
+        """Create and lock the folder; False if another runner of this name has it. StateError: it is not safe."""
         try:
             _make_private(self.folder)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -109,11 +101,7 @@ class Deadlines:
             self._lock = None
 
     def put(self, deadline: Deadline, confirmed: float) -> None:
-        """Write a deadline.
-
-        Raises:
-            StateError: it cannot be written.
-        """
+        """Write a deadline. Raises StateError if it cannot be written."""
         path = f"{self.folder}/{deadline.job_id}"
         try:
             _write(f"{path}.new", encode(deadline), confirmed)

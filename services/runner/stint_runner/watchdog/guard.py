@@ -58,11 +58,7 @@ class _Process:
         self._ended.set()
 
     async def ready(self) -> None:
-        """Return once it watches.
-
-        Raises:
-            WatchdogError: it does not.
-        """
+        """Return once it watches. Raises WatchdogError if it does not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_WITHIN):
                 if self._popen.stdout and await asyncio.to_thread(self._popen.stdout.readline) == READY:
@@ -91,12 +87,9 @@ class _Process:
 
 @asynccontextmanager
 async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterator[Guard]":
-    """Run a watchdog over these deadlines during the block. If it dies, another is started.
+    """Run a watchdog over these deadlines during the block, and another if it dies. Raises WatchdogError if none runs.
 
     If a deadline is left at the end, the watchdog continues until the job is dead.
-
-    Raises:
-        WatchdogError: it does not start.
     """
     guard = Guard(await _start(deadlines.folder, module), deadlines, module)
     keeping = asyncio.create_task(guard.keep(), name="watchdog")

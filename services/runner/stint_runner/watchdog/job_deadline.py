@@ -27,10 +27,8 @@ class JobDeadline:
     def begin(self, earlier: Deadline | None = None) -> None:
         """Let the watchdog watch the job, and extend the deadline with each renewal of its lease.
 
-        `earlier` is what an earlier process of this runner left of a job that is adopted.
-
-        Raises:
-            StateError: it cannot be written; or no watchdog runs, and the job can wait.
+        `earlier` is what an earlier process of this runner left of a job that is adopted. Raises StateError if it
+        cannot be written; or if no watchdog runs, and the job can wait.
         """
         if earlier is None and not self._deadlines.watched:
             raise StateError(UNWATCHED)
