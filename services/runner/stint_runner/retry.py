@@ -52,9 +52,8 @@ async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitab
     """Make a call that Vault accepts only once, and repeat it while Vault is unavailable.
 
     A frozen Vault executes the call when it resumes, although its caller has given up. So the call is repeated only
-    after Vault has answered `there`: an earlier repetition would queue behind the first call, and be refused.
-
-    `there` must spend nothing, and raise a VaultError if the call cannot be made.
+    after Vault has answered `there`: an earlier repetition would queue behind the first call, and be refused. `there`
+    must spend nothing, and raise a VaultError if the call cannot be made.
 
     Raises:
         VaultUnavailableError: Vault was unavailable for too long, and nothing was spent.

@@ -28,16 +28,7 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """A runner's settings and ports.
-
-    Attributes:
-        deadlines: until when its jobs may run, for the watchdog.
-        images: the files of the engine's images.
-        phases: what is done for its jobs now.
-        now: the clock of NATS, from which the log has its times.
-        space: whether the engine's disk has room.
-        memory: for payloads and content of all jobs while their containers are prepared.
-    """
+    """A runner's settings and ports."""
 
     settings: RunnerSettings
     log: EventLog
@@ -47,12 +38,12 @@ class Runner:
     pauses: Pauses
     engine: Engine
     opener: Opener
-    deadlines: Deadlines
-    memory: MemoryBudget
-    images: ImageLibrary
-    phases: Phases
-    space: EngineSpace = field(default_factory=EngineSpace)
-    now: Callable[[], datetime]
+    deadlines: Deadlines  # until when its jobs may run, for the watchdog
+    memory: MemoryBudget  # for payloads and content of all jobs while their containers are prepared
+    images: ImageLibrary  # the files of the engine's images
+    phases: Phases  # what is done for its jobs now
+    space: EngineSpace = field(default_factory=EngineSpace)  # whether the engine's disk has room
+    now: Callable[[], datetime]  # the clock of NATS, from which the log has its times
 
     @property
     def id(self) -> str:

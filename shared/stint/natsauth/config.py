@@ -103,15 +103,10 @@ def callout(
     *,
     system: str = SYSTEM_ACCOUNT,
 ) -> Json:
-    """Let the service decide the logins of these users, and of everybody whom nobody knows.
+    """Let the service decide the logins of the `decided` users, and of everybody whom nobody knows.
 
-    Args:
-        keys: the public nkey of each user, by name, among them `nats-auth`.
-        decided: those whose logins it decides.
-        issuer: the public key of the account key that signs answers.
-        xkey: the public key that logins are encrypted for.
-        subscribers: as in `accounts`.
-        system: the name of the system account of NATS.
+    `keys` are the public nkeys by user, among them `nats-auth`; `issuer` is that of the account key that signs
+    answers, and logins are encrypted for `xkey`; `subscribers` are as in `accounts`, `system` is NATS' system account.
     """
     service = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
     service["permissions"]["subscribe"]["allow"].append(LOGINS)

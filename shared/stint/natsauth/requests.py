@@ -32,15 +32,11 @@ SUBSCRIBER_ANSWERS: Final = 120
 
 
 class Request(NamedTuple):
-    """A subject of the streams' account that a role may publish to.
+    """A subject of the streams' account that a role may publish to."""
 
-    Attributes:
-        subject: in the streams' account; may contain wildcards.
-        many: for how many seconds it is answered with several messages; 0 if one message answers it. Until then the
-            server keeps the way back, and goes through all of them whenever somebody ends a subscription.
-    """
-
-    subject: str
+    subject: str  # in the streams' account; may contain wildcards
+    # For how many seconds it is answered with several messages; 0 if one message answers it. Until then the server
+    # keeps the way back, and goes through all of them whenever somebody ends a subscription.
     many: int = 0
 
     @property
@@ -51,30 +47,20 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """A role, whose users share an account.
+    """A role, whose users share an account."""
 
-    Attributes:
-        name: of the role, and of its folder of keys.
-        requests: what it may ask of the streams, or publish to them.
-        hears: what it hears of what the streams accepted.
-        among: subjects that its users may publish to each other.
-        tells: subjects that its users may publish to those of another role, by its name. They go from account to
-            account: what came into the streams' account from one role cannot be heard by another.
-        answers: whether its users may answer what other roles tell them.
-        overhears: subjects on which it hears what users of another role publish in their own account, by its name.
-        never: subjects that its users may not publish, although a request's wildcards match them.
-        user: the only user of the role's account, "" if all its users share one.
-    """
-
-    name: str
-    requests: Sequence[Request]
-    hears: Sequence[str] = ()
-    among: Sequence[str] = ()
+    name: str  # of the role, and of its folder of keys
+    requests: Sequence[Request]  # what it may ask of the streams, or publish to them
+    hears: Sequence[str] = ()  # what it hears of what the streams accepted
+    among: Sequence[str] = ()  # subjects that its users may publish to each other
+    # Subjects that its users may publish to those of another role, by its name. They go from account to account: what
+    # came into the streams' account from one role cannot be heard by another.
     tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # Subjects on which it hears what users of another role publish in their own account, by its name.
     overhears: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    never: Sequence[str] = ()
-    answers: bool = False
-    user: str = ""
+    never: Sequence[str] = ()  # subjects that its users may not publish, although a request's wildcards match them
+    answers: bool = False  # whether its users may answer what other roles tell them
+    user: str = ""  # the only user of the role's account, "" if all its users share one
 
     @property
     def account(self) -> str:

@@ -68,16 +68,11 @@ def pool_named(text: str) -> tuple[str, QueuePatterns]:
 
 
 class KeyUser(msgspec.Struct, frozen=True):
-    """A user with a key whose login the service decides.
-
-    Attributes:
-        queues: to which a publisher may submit, or the patterns of those that a pool serves.
-        pool: whether it is a pool.
-    """
+    """A user with a key whose login the service decides."""
 
     name: str
-    queues: Sequence[str]
-    pool: bool = False
+    queues: Sequence[str]  # to which a publisher may submit, or the patterns of those that a pool serves
+    pool: bool = False  # whether it is a pool
 
 
 def user_list(keys: Mapping[str, str], users: Iterable[KeyUser]) -> str:

@@ -9,16 +9,11 @@ from stint.vault.policies import DRAINS, PAUSES, QUEUES, RELEASES, queue_path
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a caller may do in a queue if it has the capability on the queue's path.
+    """What a caller may do in a queue if it has the capability on the queue's path."""
 
-    Attributes:
-        words: what it is, as part of a sentence, with what it is done to.
-        folder: of the paths that count for it.
-    """
-
-    words: str
+    words: str  # what it is, as part of a sentence, with what it is done to
     capability: str
-    folder: str = QUEUES
+    folder: str = QUEUES  # of the paths that count for it
 
     def path(self, name: str) -> str:
         """The path of what it is done to."""

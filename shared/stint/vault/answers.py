@@ -10,23 +10,14 @@ from stint.core.errors import VaultRefusedError
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a token belongs to.
+    """Who a token belongs to."""
 
-    Attributes:
-        display_name: Vault's name for the login that created the token.
-        num_uses: remaining uses, 0 for no limit.
-        ttl: remaining seconds, 0 for a token that does not expire.
-        policies: those of the token and of its identity.
-        entity_id: id of the identity behind the login, the same for all its tokens; "" if there is none.
-        accessor: identifies the token but cannot be used as one; "" for batch tokens.
-    """
-
-    display_name: str
-    num_uses: int
-    ttl: float
-    policies: tuple[str, ...]
-    entity_id: str = ""
-    accessor: str = field(default="", repr=False)
+    display_name: str  # Vault's name for the login that created the token
+    num_uses: int  # remaining uses, 0 for no limit
+    ttl: float  # remaining seconds, 0 for a token that does not expire
+    policies: tuple[str, ...]  # those of the token and of its identity
+    entity_id: str = ""  # id of the identity behind the login, the same for all its tokens; "" if there is none
+    accessor: str = field(default="", repr=False)  # identifies the token but cannot be used as one; "" for batch tokens
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:

@@ -145,11 +145,9 @@ class Vault:
         return found
 
     async def decrypt(self, token: str, key: str, ciphertext: str, *, associated_data: bytes = b"") -> bytes:
-        """Decrypt a ciphertext of `encrypt`.
+        """Decrypt a ciphertext of `encrypt`. Raises UndecodableError if Vault's answer is not base64.
 
-        Raises:
-            VaultRefusedError: not a ciphertext, changed, of another key, or other associated data.
-            UndecodableError: Vault's answer is not base64.
+        Raises VaultRefusedError if it is none, was changed, or is of another key or other associated data.
         """
         fields = {"ciphertext": ciphertext, "associated_data": _base64(associated_data) or None}
         answer = await self.call(

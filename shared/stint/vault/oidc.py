@@ -17,17 +17,11 @@ WORDS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class OidcBegun:
-    """A sign-in that has begun.
+    """A sign-in that has begun."""
 
-    Attributes:
-        url: where a person continues it: at the provider.
-        state: what the provider's answer must contain.
-        nonce: without it Vault exchanges no code. Only who began the sign-in may know it.
-    """
-
-    url: str = field(repr=False)
-    state: str = field(repr=False)
-    nonce: str = field(repr=False)
+    url: str = field(repr=False)  # where a person continues it: at the provider
+    state: str = field(repr=False)  # what the provider's answer must contain
+    nonce: str = field(repr=False)  # without it Vault exchanges no code. Only who began the sign-in may know it
 
 
 class Oidc:
@@ -42,9 +36,7 @@ class Oidc:
     async def begin(self, redirect_uri: str) -> OidcBegun:
         """Begin a sign-in. The provider will send the browser to `redirect_uri`.
 
-        Raises:
-            VaultDeniedError: there is no such mount.
-            VaultRefusedError: there is no such role, or it does not allow this `redirect_uri`.
+        Raises VaultDeniedError without such a mount, VaultRefusedError without a role that allows this `redirect_uri`.
         """
         path, nonce = check_path(self._mount), secrets.token_urlsafe(32)
         fields = {"role": self._role, "redirect_uri": redirect_uri, "client_nonce": nonce}

@@ -57,15 +57,11 @@ _OWN_CAPABILITIES: Final = ("sys/capabilities-self", "update")
 
 
 def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Mapping[str, str]:
-    """Policy texts by name. The jobs' policy has their role's name.
+    """Policy texts by name. The jobs' policy has their role's name. Raises ConfigError if a name or path is invalid.
 
-    Args:
-        role: the jobs' AppRole, also the name of the key that seals payloads.
-        secret_paths: what jobs may read, as path patterns of Vault (with `data/` for KV v2).
-        registries: the path from which runners may read logins for image registries, "" for none.
-
-    Raises:
-        ConfigError: a name or path is invalid.
+    `role` is the jobs' AppRole, and the key that seals payloads; `secret_paths` are what jobs may read, as path
+    patterns of Vault (with `data/` for KV v2); from `registries` runners may read logins for image registries, "" for
+    none.
     """
     _check(role, [*secret_paths, registries] if registries else secret_paths)
     seal_payload = (f"transit/encrypt/{role}", "update")
@@ -161,9 +157,7 @@ def queue_path(name: str, folder: str = QUEUES) -> str:
 def named_queue(text: str) -> str:
     """The queue whose path ends with this text: a name, or `=` and a queue's token, which can stand for any name.
 
-    Raises:
-        InvalidQueueNameError: no queue has this name.
-        InvalidTokenError: no queue has this token.
+    Raises InvalidQueueNameError if no queue has this name, InvalidTokenError if none has this token.
     """
     return queue_name(text.removeprefix(MARK)) if text.startswith(MARK) else normalise_queue_name(text)
 

@@ -75,20 +75,13 @@ def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """The result for each resource, such as `policy stint-api`.
-
-    Attributes:
-        found: resources that existed as wanted.
-        different: resources that differ and were not changed.
-        updated: resources that differed and were changed.
-        diffs: the differences, by the resource's name.
-    """
+    """The result for each resource, such as `policy stint-api`."""
 
     made: tuple[str, ...]
-    found: tuple[str, ...]
-    different: tuple[str, ...]
-    updated: tuple[str, ...] = ()
-    diffs: Mapping[str, str] = field(default_factory=dict)
+    found: tuple[str, ...]  # resources that existed as wanted
+    different: tuple[str, ...]  # resources that differ and were not changed
+    updated: tuple[str, ...] = ()  # resources that differed and were changed
+    diffs: Mapping[str, str] = field(default_factory=dict)  # the differences, by the resource's name
 
 
 async def vault_setup(

@@ -16,20 +16,11 @@ BUS_KEY: Final = "stint-bus"
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner needs to open a job.
+    """What a runner needs to open a job. Raises ValueError if `wrap_expires_at` is no such time."""
 
-    Attributes:
-        wrap_secret_id: the wrapping token of a secret id of the jobs' AppRole.
-        payload_sha256: hex digest of the sealed payload, which binds the payload to this ticket.
-        wrap_expires_at: when the wrapping token expires, RFC 3339; "" if it is not known.
-
-    Raises:
-        ValueError: `wrap_expires_at` is no such time.
-    """
-
-    wrap_secret_id: str
-    payload_sha256: str
-    wrap_expires_at: str = ""
+    wrap_secret_id: str  # the wrapping token of a secret id of the jobs' AppRole
+    payload_sha256: str  # hex digest of the sealed payload, which binds the payload to this ticket
+    wrap_expires_at: str = ""  # when the wrapping token expires, RFC 3339; "" if it is not known
 
     def __post_init__(self) -> None:
         if self.wrap_expires_at:
@@ -49,11 +40,9 @@ async def seal_ticket(vault: Vault, token: str, ticket: Ticket, *, queue_token: 
 
 
 async def open_ticket(vault: Vault, token: str, sealed: str, *, queue_token: str, job_id: str) -> Ticket:
-    """Open a ticket.
+    """Open a ticket. Raises UndecodableError if the sealed text is none.
 
-    Raises:
-        VaultRefusedError: it is not sealed, or was sealed for another queue or job.
-        UndecodableError: the sealed text is not a ticket.
+    Raises VaultRefusedError if it is not sealed, or was sealed for another queue or job.
     """
     opened = await vault.decrypt(token, BUS_KEY, sealed, associated_data=binding(queue_token, job_id))
     return decode(opened, Ticket)

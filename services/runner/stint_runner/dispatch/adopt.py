@@ -61,13 +61,10 @@ class _NoDelivery:
 
 
 class Adoption:
-    """Finds the jobs that an earlier process of this runner left. `run` once, before anything is pulled.
-
-    Attributes:
-        adopted: the jobs adopted so far, each under its lease already. Whoever cancels `run` still has to await them.
-    """
+    """Finds the jobs that an earlier process of this runner left. `run` once, before anything is pulled."""
 
     def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
+        # The jobs adopted so far, each under its lease already. Whoever cancels `run` still has to await them.
         self.adopted: list[asyncio.Task[None]] = []
         self._runner = runner
         self._dispatcher = dispatcher

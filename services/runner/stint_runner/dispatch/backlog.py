@@ -10,29 +10,21 @@ TURNS: Final = 4
 
 
 class Lead(NamedTuple):
-    """A queue that may have work.
-
-    Attributes:
-        hinted: a hint has said so, not only a look at all queues.
-        fresh: it was a moment ago, and there was a free slot for it.
-        returned: the queue's next job was given back, or may have been. A look at the queue does not show that.
-    """
+    """A queue that may have work."""
 
     token: str
-    hinted: bool = False
-    fresh: bool = False
+    hinted: bool = False  # a hint has said so, not only a look at all queues
+    fresh: bool = False  # it was a moment ago, and there was a free slot for it
+    # The queue's next job was given back, or may have been. A look at the queue does not show that.
     returned: bool = False
 
 
 class Tried(Enum):
     """What became of a lead."""
 
-    VAIN = auto()
-    """The queue had no job for this runner."""
-    DONE = auto()
-    """It had, and has no more."""
-    MORE = auto()
-    """It had, and has more, but others have their turn first."""
+    VAIN = auto()  # the queue had no job for this runner
+    DONE = auto()  # it had, and has no more
+    MORE = auto()  # it had, and has more, but others have their turn first
 
 
 class Backlog:

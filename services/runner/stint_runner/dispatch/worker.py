@@ -39,10 +39,8 @@ class Worker:
         self._finder = Finder(queues, self._backlog, self._has_room, lambda: not self._unfit)
         self._draining = asyncio.Event()
         self._unfit = False
-        self._trying = 0
-        """Slots that try a fresh lead now."""
-        self.busy = 0
-        """Jobs that are processed here now."""
+        self._trying = 0  # slots that try a fresh lead now
+        self.busy = 0  # jobs that are processed here now
 
     def drain(self) -> None:
         """Take no more jobs; `run` returns when those that are running have ended."""

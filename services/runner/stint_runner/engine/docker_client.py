@@ -41,14 +41,11 @@ _NONSENSE: Final = (AttributeError, LookupError, TypeError, ValueError, Overflow
 
 
 def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
-    """TLS to an engine on the network, if one of the two is given; the files are those of Docker's client.
+    """TLS to an engine on the network, if one of the two is given. Raises ConfigError if a file is missing or unusable.
 
-    Unlike that client, this one always verifies the engine: `ca.pem` must have signed its certificate, for the address
-    in DOCKER_HOST, which is `host`. `cert_path` is a folder of `ca.pem`, and of `cert.pem` with `key.pem` if any; "" is
-    `~/.docker`.
-
-    Raises:
-        ConfigError: a file is missing or unusable.
+    `cert_path` is a folder as Docker's client has it, "" is `~/.docker`: with `ca.pem`, and perhaps `cert.pem` and
+    `key.pem`. Unlike that client, this one always verifies the engine: `ca.pem` must have signed its certificate, for
+    the address in DOCKER_HOST, which is `host`.
     """
     if not host.startswith(("tcp://", "https://")) or not (cert_path or verify):
         return None
@@ -101,9 +98,7 @@ class DockerClient(Docker):
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """The raw body of an answer. aiodocker would decode it, keep it whole, or take a broken one for complete.
 
-        Raises:
-            aiodocker.DockerError: the engine refused.
-            aiohttp.ClientError: the connection broke.
+        Raises aiodocker.DockerError if the engine refuses, aiohttp.ClientError if the connection breaks.
         """
         sent = None if data is None else _slices(data)
         query = self._query(path, method, params=dict(parameters), data=sent, headers=headers, timeout=limits)

@@ -38,11 +38,9 @@ async def attached(client: DockerClient, container_id: str, *, tty: bool) -> Asy
 
 
 async def logged(client: DockerClient, container_id: str) -> AsyncGenerator[OutputPiece, None]:
-    """What stands in a container's log, and what it writes until it exits.
+    """What stands in a container's log, and what it writes until it exits. It must have been started.
 
-    Raises:
-        EngineUnavailableError: also if the container is not started yet.
-        LogRotatedError: at the end, if the log may have lost part of it.
+    Raises LogRotatedError at the end, if the log may have lost part of it.
     """
     url, parameters = f"containers/{container_id}/logs", {"follow": "1", **_BOTH}
     meter = LogMeter()

@@ -32,35 +32,21 @@ def unheard(_done: float) -> None:
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A container to create, in Stint's terms; `stint_runner.engine.docker_wire` translates it for Docker.
-
-    Attributes:
-        entrypoint, command: replace the image's where not empty.
-        working_directory: replaces the image's where not "".
-        env: `NAME=value`, the last of a name wins.
-        tty: a terminal, and one output stream.
-        labels: by which the container is found.
-        network: the engine's network mode.
-        runtime: the OCI runtime, "" for the engine's default.
-        binds: host path to container path, mounted read-only.
-        hardened: no new privileges, no capabilities.
-        limits: of memory, processors and processes. The engine does not enforce the time-out.
-        read_only: the root file system cannot be written to.
-    """
+    """A container to create, in Stint's terms; `stint_runner.engine.docker_wire` translates it for Docker."""
 
     image: str
-    entrypoint: Sequence[str] = ()
-    command: Sequence[str] = ()
-    working_directory: str = ""
-    env: Sequence[str] = ()
-    tty: bool = False
-    labels: Mapping[str, str] = {}
-    network: str = "bridge"
-    runtime: str = ""
-    binds: Mapping[str, str] = {}
-    hardened: bool = True
-    limits: Limits = Limits()
-    read_only: bool = False
+    entrypoint: Sequence[str] = ()  # replaces the image's where not empty
+    command: Sequence[str] = ()  # likewise
+    working_directory: str = ""  # replaces the image's where not ""
+    env: Sequence[str] = ()  # `NAME=value`, the last of a name wins
+    tty: bool = False  # a terminal, and one output stream
+    labels: Mapping[str, str] = {}  # by which the container is found
+    network: str = "bridge"  # the engine's network mode
+    runtime: str = ""  # the OCI runtime, "" for the engine's default
+    binds: Mapping[str, str] = {}  # host path to container path, mounted read-only
+    hardened: bool = True  # no new privileges, no capabilities
+    limits: Limits = Limits()  # of memory, processors and processes. The engine does not enforce the time-out
+    read_only: bool = False  # the root file system cannot be written to
 
 
 class OutputPiece(msgspec.Struct, frozen=True):
@@ -86,31 +72,20 @@ class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that a job is about to use.
-
-    Attributes:
-        name: the reference by which it was pulled or found, as the engine lists it.
-        is_new: the engine did not have this image before: it was pulled just now.
-        is_new_name: the name did not mean this image before.
-    """
+    """An image that a job is about to use."""
 
     image_id: str
-    name: str
-    is_new: bool = False
-    is_new_name: bool = False
+    name: str  # the reference by which it was pulled or found, as the engine lists it
+    is_new: bool = False  # the engine did not have this image before: it was pulled just now
+    is_new_name: bool = False  # the name did not mean this image before
 
 
 class Offers(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is configured with.
+    """What an engine is configured with."""
 
-    Attributes:
-        runtimes, log_drivers: the names of its OCI runtimes and of its log drivers.
-        unenforced: limits that it ignores, of `memory`, `cpus` and `pids`.
-    """
-
-    runtimes: Collection[str]
+    runtimes: Collection[str]  # the names of its OCI runtimes
     log_drivers: Collection[str]
-    unenforced: Collection[str]
+    unenforced: Collection[str]  # limits that it ignores, of `memory`, `cpus` and `pids`
 
 
 class EngineAccess(Protocol):

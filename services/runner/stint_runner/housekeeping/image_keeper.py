@@ -86,12 +86,7 @@ class ImageKeeper:
         await repeat(self.sweep, lambda: pause, failed="sweep for unused images failed")
 
     async def sweep(self) -> list[str]:
-        """Remove images that were not used for long enough; returns their ids.
-
-        Raises:
-            EngineError: the engine does not answer.
-            BrokerUnavailableError, BrokerRefusedError: NATS likewise.
-        """
+        """Remove images that were not used for long enough; returns their ids. Raises the errors of engine and NATS."""
         if not await self._known():
             return []
         untold, self._untold = self._untold, []

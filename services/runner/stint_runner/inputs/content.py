@@ -66,8 +66,7 @@ def check_content(content: str) -> Content:
 def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> Manifest:
     """Read a manifest; unknown keys are ignored. For the image's: `name="gostint_image.yml", reason="image"`.
 
-    Raises:
-        JobFailedError: not such a document; the sentence starts with `Failed parsing yaml in <name>`.
+    Raises JobFailedError for any other document; its sentence starts with `Failed parsing yaml in <name>`.
     """
     document = yaml_mapping(data, name=name, reason=reason)
     try:

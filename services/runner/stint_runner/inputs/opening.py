@@ -43,27 +43,20 @@ class RejectedError(StintError):
 
 @dataclass(frozen=True, kw_only=True)
 class Opener:
-    """Opens jobs with the runner's own login, and acts for them with theirs.
-
-    Attributes:
-        role: the jobs' AppRole and transit key.
-        now: the clock that says why a wrapping token is unusable: expired, or else perhaps spent by a stranger.
-        compat: fill what a payload leaves unset from the job fields that stood beside it in the request.
-    """
+    """Opens jobs with the runner's own login, and acts for them with theirs."""
 
     vault: Vault
     session: AppRoleSession
-    role: str
+    role: str  # the jobs' AppRole and transit key
     role_id: str
-    compat: bool = False
+    compat: bool = False  # fill what a payload leaves unset from the job fields that stood beside it in the request
+    # The clock that says why a wrapping token is unusable: expired, or else perhaps spent by a stranger.
     now: Callable[[], datetime]
 
     async def ticket(self, sealed: str, job: Job) -> Ticket:
         """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
 
-        Raises:
-            RejectedError: not a ticket, or one of another queue or job.
-            UnfitError: this runner cannot log in, or may not decrypt.
+        Raises RejectedError if it is not one of this queue and job, UnfitError if this runner may not open it.
         """
         return await retry(lambda: self._open_ticket(sealed, job))
 
@@ -133,9 +126,7 @@ class Opener:
     async def sealed(self, stored: bytes) -> bytes:
         """A payload without the encryption by its own key, if it has one. Waits for ever while Vault is unavailable.
 
-        Raises:
-            JobFailedError: the key was destroyed, or is another one.
-            UnfitError: this runner may not read keys.
+        Raises JobFailedError if the key was destroyed, or is another one; UnfitError if this runner may not read it.
         """
         if not (name := key_of(stored)):
             return stored
@@ -167,9 +158,7 @@ class Opener:
     async def payload_for(self, job_token: str, sealed: bytes, qname: str) -> Opened:
         """Decrypt a payload with the job's own token, as existing GoStint set-ups allow; otherwise as `payload`.
 
-        Raises:
-            JobFailedError: as `payload`, and if that token may not decrypt it either.
-            VaultUnavailableError: Vault did not answer for too long.
+        Raises JobFailedError if that token may not either, VaultUnavailableError if Vault did not answer for too long.
         """
 
         async def decrypt(line: str) -> bytes:

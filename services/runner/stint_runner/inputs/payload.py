@@ -27,9 +27,7 @@ async def open_payload(
 ) -> Opened:
     """Decrypt and read a payload. With `compat` a second line may have the job fields that stood beside it.
 
-    Raises:
-        JobFailedError: it cannot be opened, or does not say what it should.
-        VaultDeniedError, VaultUnavailableError: `decrypt` raised it.
+    Raises JobFailedError, or what `decrypt` raises: VaultDeniedError, VaultUnavailableError.
     """
     lines = sealed.rstrip().split(b"\n", 1 + compat)
     if len(lines) > 1 + compat:

@@ -160,14 +160,10 @@ class Seal(msgspec.Struct, frozen=True):
 
     The job may change the file, or contain another. Neither half reveals anything about the secrets: the key is random,
     and without it the digest cannot be compared with guesses.
-
-    Attributes:
-        key: hex, a label of the container, which the job cannot change. Who can read it can read the file as well.
-        digest: hex, of path and bytes under the key, kept in the runner's state folder. "" if nothing is known.
     """
 
-    key: str
-    digest: str = ""
+    key: str  # hex, a label of the container, which the job cannot change. Who can read it can read the file as well
+    digest: str = ""  # hex, of path and bytes under the key, kept in the runner's state folder. "" if nothing is known
 
     @classmethod
     def of(cls, member: Member, key: str) -> "Seal":

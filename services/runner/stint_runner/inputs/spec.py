@@ -102,12 +102,9 @@ def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
 def spec_for(
     settings: RunnerSettings, job: Job, delivery: Delivery, payload: JobPayload, *, image: str, seal_key: str
 ) -> ContainerSpec:
-    """The container for a payload, as far as this runner offers it. Nothing has been spent before.
+    """The container for a payload. Raises JobFailedError if that asks for what this runner does not offer.
 
-    `seal_key`: with it the secrets file is known again after the container has run.
-
-    Raises:
-        JobFailedError: the payload asks for what this runner does not offer.
+    Nothing has been spent before. With `seal_key` the secrets file is known again after the container has run.
     """
     policy = settings.limits
     try:
@@ -156,10 +153,8 @@ def container_spec(
     """The container to create for a payload. The further arguments are the runner's decisions.
 
     `vault_addr` is the Vault server as the container reaches it, `vault_cacert` a CA bundle on the engine's host, ""
-    for none. With `compat` the container is not hardened, as with GoStint.
-
-    Raises:
-        JobFailedError: a field that no process can be given. The sentence names the field, never its value.
+    for none. With `compat` the container is not hardened, as with GoStint. Raises JobFailedError for a field that no
+    process can be given; its sentence names the field, never its value.
     """
     _check(payload)
     ours = [f"VAULT_ADDR={vault_addr}", f"VAULT_CACERT={vault_cacert}"]

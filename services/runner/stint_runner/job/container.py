@@ -32,16 +32,11 @@ EPSILON: Final = 0.001
 class ContainerState(Enum):
     """What is known of a container."""
 
-    NOT_STARTED = auto()
-    """Its command has not run."""
-    UNCERTAIN = auto()
-    """The engine was asked to start it, and did not answer."""
-    REFUSED = auto()
-    """The engine was asked to start it, and refused."""
-    RUNNING = auto()
-    """Its command runs, or has ended and the engine has not said so yet."""
-    GONE = auto()
-    """Its command has ended, or it was removed."""
+    NOT_STARTED = auto()  # its command has not run
+    UNCERTAIN = auto()  # the engine was asked to start it, and did not answer
+    REFUSED = auto()  # the engine was asked to start it, and refused
+    RUNNING = auto()  # its command runs, or has ended and the engine has not said so yet
+    GONE = auto()  # its command has ended, or it was removed
 
 
 class Exited(NamedTuple):
@@ -52,16 +47,12 @@ class Exited(NamedTuple):
 
 
 class JobContainer:
-    """One job's container: `start` or `resume` it once. `contain` makes sure of its end, whatever became of that.
-
-    Attributes:
-        timeout: seconds that it may run, 0 for no limit.
-    """
+    """One job's container: `start` or `resume` it once. `contain` makes sure of its end, whatever became of that."""
 
     def __init__(self, runner: Runner, token: str, job_id: str) -> None:
         self.output = OutputPump(runner.output, token, job_id, limit=runner.settings.output_limit)
         self.state = ContainerState.NOT_STARTED
-        self.timeout = 0.0
+        self.timeout = 0.0  # seconds that it may run, 0 for no limit
         self._engine = runner.engine
         self._space = runner.space
         self._now = runner.now

@@ -41,12 +41,8 @@ class Examined:
 async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     """Open the ticket and the payload, and look at the wrapping token, which is not spent.
 
-    If several of these fail, the first error of this order counts.
-
-    Raises:
-        RejectedError: not a submission, one of a payload that cannot be, or its ticket is not one of this job.
-        JobFailedError: the job can never run.
-        UnfitError: this runner cannot run it.
+    Raises RejectedError if it is no submission, one of a payload that cannot be, or the ticket of another job;
+    JobFailedError if it can never run; UnfitError if it cannot here. Of several the first in the order of work counts.
     """
     submitted = job.fact(Submitted)
     if submitted is None:

@@ -26,12 +26,7 @@ class JobSecrets(NamedTuple):
 async def secrets_of(
     runner: Runner, opened: Opened, content: Manifest, image: ImageFiles, job_token: str
 ) -> JobSecrets:
-    """Read a job's secrets.
-
-    Raises:
-        JobFailedError: one cannot be had, or the image's manifest is wrong.
-        VaultError: Vault did not answer for too long.
-    """
+    """Read a job's secrets. Raises JobFailedError if one cannot be had, VaultError if Vault did not answer in time."""
     compat = bool(runner.settings.compat)
     manifest = Manifest()
     if image.manifest:

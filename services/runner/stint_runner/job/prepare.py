@@ -40,31 +40,21 @@ PULLS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A container that is ready to start.
-
-    Attributes:
-        timeout: seconds that it may run, 0 for no limit.
-        secrets_digest: by which its secrets file is known again (see `stint_runner.inputs.secretfile.Seal`).
-        masked: the secret values to mask in its output.
-    """
+    """A container that is ready to start."""
 
     container_id: str
     tty: bool
-    timeout: float
-    secrets_digest: str
-    masked: Collection[Any] = field(repr=False)
+    timeout: float  # seconds that it may run, 0 for no limit
+    secrets_digest: str  # by which its secrets file is known again (see `stint_runner.inputs.secretfile.Seal`)
+    masked: Collection[Any] = field(repr=False)  # the secret values to mask in its output
 
 
 class Preparation:
-    """Claims a job and makes its container. `run` once, when it is claimed; then `clean_up`, whatever became of `run`.
-
-    Attributes:
-        image: as the payload named it, "" as long as that is not known.
-    """
+    """Claims a job and makes its container. `run` once, when it is claimed; then `clean_up`, whatever came of `run`."""
 
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
         """`share` has the memory of the payload; it is free when the container has its files."""
-        self.image = ""
+        self.image = ""  # as the payload named it, "" as long as that is not known
         self._runner = runner
         self._job = job
         self._examined = examined
@@ -89,11 +79,8 @@ class Preparation:
     async def run(self, report: Report) -> Prepared:
         """Log in, pull, create, fill, and freeze if the root is to be read-only. `report` hears of each step.
 
-        Raises:
-            JobFailedError: the submission is at fault.
-            EngineError: the engine refused.
-            VaultError: Vault did not answer for too long.
-            LeaseLostError: the job was ended by another.
+        Raises JobFailedError if the submission is at fault, EngineError if the engine refused, VaultError if Vault did
+        not answer for too long, LeaseLostError if the job was ended by another.
         """
         opened, content = await self._opened()
         self._share.shrink(len(content.archive))

@@ -60,9 +60,7 @@ class JobRun:
     async def verdict(self) -> Verdict:
         """Do for the job what the log says; returns what becomes of its delivery.
 
-        Raises:
-            UnfitError: this runner cannot run jobs now.
-            LeaseLostError: the job belongs to somebody else by now.
+        Raises UnfitError if this runner cannot run jobs now, LeaseLostError if the job belongs to somebody else by now.
         """
         if self._adopted:
             # As adoption found it. If later events end it, the lease's keeper hears of them and interrupts the run.
@@ -113,10 +111,7 @@ class JobRun:
     async def _examine(self, job: Job, share: Share) -> Preparation | None:
         """What prepares the job once it is claimed, None if this runner must not claim it any more.
 
-        Raises:
-            UnstartedError: the job can never run.
-            OvertakenError: it was ended meanwhile.
-            UnfitError: this runner cannot run it.
+        Raises UnstartedError if it can never run, OvertakenError if it was ended meanwhile, UnfitError if not here.
         """
         try:
             async with interrupted_by(self.leased.unwanted):

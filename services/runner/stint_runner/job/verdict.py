@@ -22,18 +22,14 @@ log = structlog.get_logger()
 class Verdict(Enum):
     """What becomes of a delivery once it has been processed."""
 
-    ACK = auto()
-    """The job is over: its queue continues."""
-    WAIT_AND_ACK = auto()
-    """Another process than its runner ended it, and the runner may not know yet: its queue continues T later."""
-    LEAVE = auto()
-    """It belongs to another runner by now: it is left alone."""
-    RETURN = auto()
-    """It is not run here: another runner may have it at once."""
-    PAUSED = auto()
-    """Its queue is paused: the queue's next job is wanted again when the pause ends, and by nobody before."""
-    RETURN_LATER = auto()
-    """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
+    ACK = auto()  # the job is over: its queue continues
+    WAIT_AND_ACK = (
+        auto()
+    )  # another process than its runner ended it, which may not know yet: its queue continues T later
+    LEAVE = auto()  # it belongs to another runner by now: it is left alone
+    RETURN = auto()  # it is not run here: another runner may have it at once
+    PAUSED = auto()  # its queue is paused: the queue's next job is wanted when the pause ends, and by nobody before
+    RETURN_LATER = auto()  # another runner has it, or its queue waits for one that was lost: delivered a lease later
 
 
 class UnstartedError(StintError):

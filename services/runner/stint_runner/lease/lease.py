@@ -24,15 +24,10 @@ SERVER_MARGIN: Final = 2.0
 
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """The times of a lease, in seconds, all derived from two.
+    """The times of a lease, in seconds, all derived from two."""
 
-    Attributes:
-        lease: L, for how long a delivery is its holder's after a renewal.
-        takeover: T, how long a runner that takes a job over waits before the queue continues.
-    """
-
-    lease: float
-    takeover: float
+    lease: float  # L, for how long a delivery is its holder's after a renewal
+    takeover: float  # T, how long a runner that takes a job over waits before the queue continues
 
     @property
     def heartbeat(self) -> float:
@@ -92,21 +87,15 @@ def _require(left: float, right: float, left_text: str, right_text: str) -> None
 
 
 class Lease:
-    """One delivery, kept by heartbeats.
-
-    Attributes:
-        delivery: the newest delivery of the job.
-        confirmed: when the newest renewal was sent that was confirmed in time, by `boot_time`.
-        lost: the job may be another runner's.
-        on_confirmed: called with `confirmed` at each confirmation.
-    """
+    """One delivery, kept by heartbeats."""
 
     def __init__(self, delivery: Delivery, *, takeover: float, confirmed: float) -> None:
         """`confirmed` is when the pull that brought the delivery was sent; `takeover` is T."""
-        self.delivery = delivery
+        self.delivery = delivery  # the newest delivery of the job
         self.times = LeaseTimes(lease=delivery.lease, takeover=takeover)
-        self.confirmed = confirmed
-        self.lost = False
+        self.confirmed = confirmed  # when the newest renewal was sent that was confirmed in time, by `boot_time`
+        self.lost = False  # the job may be another runner's
+        # Called with `confirmed` at each confirmation.
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:

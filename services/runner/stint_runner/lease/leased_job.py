@@ -27,32 +27,19 @@ claim, which is then refused, unless the next heartbeat finds out earlier."""
 
 
 class LeasedJob:
-    """One job, for as long as this runner processes it.
-
-    Attributes:
-        address: of its submission.
-        lease: of its newest delivery.
-        killed: set when a kill was requested.
-        ended_by_another: set when its end is in the log, and this runner did not write it.
-        unwanted: set when it must be given back unless it has been claimed.
-        forfeited: set when the lease was lost: everything done for the job must stop.
-        processed: set when this runner is done with it.
-        claimed: this runner has claimed it, now or in an earlier process.
-        holds: its queue waits for this runner, so it may continue without a lease.
-        ending: its end is being written by this runner.
-    """
+    """One job, for as long as this runner processes it."""
 
     def __init__(self, events: EventLog, queues: WorkQueues, address: EventAddress, lease: Lease) -> None:
-        self.address = address
-        self.lease = lease
-        self.killed = asyncio.Event()
-        self.ended_by_another = asyncio.Event()
-        self.unwanted = asyncio.Event()
-        self.forfeited = asyncio.Event()
-        self.processed = asyncio.Event()
-        self.claimed = False
-        self.holds = False
-        self.ending = False
+        self.address = address  # of its submission
+        self.lease = lease  # of its newest delivery
+        self.killed = asyncio.Event()  # set when a kill was requested
+        self.ended_by_another = asyncio.Event()  # set when its end is in the log, and this runner did not write it
+        self.unwanted = asyncio.Event()  # set when it must be given back unless it has been claimed
+        self.forfeited = asyncio.Event()  # set when the lease was lost: everything done for the job must stop
+        self.processed = asyncio.Event()  # set when this runner is done with it
+        self.claimed = False  # this runner has claimed it, now or in an earlier process
+        self.holds = False  # its queue waits for this runner, so it may continue without a lease
+        self.ending = False  # its end is being written by this runner
         self._events = events
         self._queues = queues
 

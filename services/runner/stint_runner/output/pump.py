@@ -30,17 +30,14 @@ class OutputPump:
     in full chunks.
 
     Up to `limit` bytes are kept, after masking; 0 keeps all.
-
-    Attributes:
-        chain: of what is stored.
-        truncated: there was more than the limit. The last chunk is a line that says so, and counts in the chain's size.
-        gap: some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log
-            may have rotated, or the engine was interrupted.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = 0) -> None:
-        self.chain = Chain()
+        self.chain = Chain()  # of what is stored
+        # There was more than the limit. The last chunk is a line that says so, and counts in the chain's size.
         self.truncated = False
+        # Some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log may
+        # have rotated, or the engine was interrupted.
         self.gap = False
         self._log = log
         self._place = (token, job_id)
@@ -99,7 +96,6 @@ class OutputPump:
             StintError: the output broke off. What had arrived is stored, except for what `flush` would return.
             LogGapError: another writer stored output of this job.
             FellBehindError: nothing could be stored for too long. Continue with `resume` and the engine's log.
-            BrokenOffError: after `break_off`.
         """
         if 0 < self._limit < self.chain.size:  # it was truncated before this was resumed
             return

@@ -85,10 +85,8 @@ def parse_reference(image: str) -> Reference:
 def own_names(tags: Sequence[str], digests: Sequence[str], ours: Collection[str]) -> list[str] | None:
     """The names to remove before an image can be removed, None if somebody else gave it a name.
 
-    Args:
-        tags: `name:tag` for each tag.
-        digests: `name@digest`, one for each name that it was ever pulled by.
-        ours: names as in `Reference.listed`.
+    `tags` are `name:tag`; `digests` are `name@digest` for each name that it was ever pulled by; `ours` are names as
+    in `Reference.listed`.
     """
     repositories = {parse_reference(name).name for name in ours}
     tagged = {parse_reference(tag).name for tag in tags}

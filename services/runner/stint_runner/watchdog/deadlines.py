@@ -32,30 +32,20 @@ class StateError(UnfitError):
 
 
 class Deadline(msgspec.Struct, frozen=True, kw_only=True):
-    """The deadline of a job that was claimed, and what its runner needs to adopt the job after a restart.
-
-    Attributes:
-        origin: of its delivery (see `stint.ports.Delivery`).
-        process: the runner that has it (see `stint_runner.linux.incarnation`).
-        boot: the machine's start that the time counts from.
-        seconds: W: for so long after the last confirmation it may run.
-        hold: it may run for ever, because its queue waits.
-        container_id: the engine's id, "" until it has a container.
-        secrets_digest: of its secrets file (see `stint_runner.inputs.secretfile.Seal`), "" until it has a container.
-        started: when that was about to be started, by `linux.boot_time`; 0 until then.
-    """
+    """The deadline of a job that was claimed, and what its runner needs to adopt the job after a restart."""
 
     job_id: str
     token: str
     ack_subject: str
-    origin: str
-    process: str
-    boot: str
-    seconds: float
-    hold: bool = False
-    container_id: str = ""
+    origin: str  # of its delivery (see `stint.ports.Delivery`)
+    process: str  # the runner that has it (see `stint_runner.linux.incarnation`)
+    boot: str  # the machine's start that the time counts from
+    seconds: float  # W: for so long after the last confirmation it may run
+    hold: bool = False  # it may run for ever, because its queue waits
+    container_id: str = ""  # the engine's id, "" until it has a container
+    # Of its secrets file (see `stint_runner.inputs.secretfile.Seal`), "" until it has a container.
     secrets_digest: str = ""
-    started: float = 0
+    started: float = 0  # when that was about to be started, by `linux.boot_time`; 0 until then
 
 
 class StoredDeadline(msgspec.Struct, frozen=True):
@@ -168,11 +158,7 @@ def state_folder(setting: str, runner: str) -> Path:
 def _make_private(folder: Path) -> None:
     """Create the folder and its parents for this user only. An existing one must be safe, and so must its parent.
 
-    Whoever may write to the parent can replace the folder.
-
-    Raises:
-        StateError: it is another user's, others may write to it, or it is a symbolic link.
-        OSError: it cannot be made.
+    Whoever may write to the parent can replace the folder. Raises StateError if others could, OSError if it cannot be.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_above(folder.parent)

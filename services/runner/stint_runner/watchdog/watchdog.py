@@ -51,10 +51,9 @@ class Watchdog:
         self._handle = os.pidfd_open(runner)
         self._runner = incarnation(runner)
         self._dead = asyncio.Event()
+        # Those that count no more, also if the disk keeps them. A runner may claim, or adopt, the job anew.
         self._ended: set[Deadline] = set()
-        """Those that count no more, also if the disk keeps them. A runner may claim, or adopt, the job anew."""
-        self._tried: set[Deadline] = set()
-        """Those that were overdue. What is left of their jobs is tried again after the longest pause."""
+        self._tried: set[Deadline] = set()  # were overdue: what is left of their jobs is tried after the longest pause
         if os.getppid() != runner:
             self._dead.set()
 

@@ -21,29 +21,18 @@ SUBSCRIBER_MAX_PENDING: Final = 1000
 
 
 class ConsumerInfo(NamedTuple):
-    """A consumer as the server describes it.
+    """A consumer as the server describes it."""
 
-    Attributes:
-        created: differs from that of a later consumer with the same name.
-        lease: `ack_wait`, in seconds.
-        consumer_sequence: number of its last delivery.
-        stream_sequence: of the message that it delivered last.
-        acknowledged: up to this sequence of the stream, all its messages are.
-        pending: whether a delivery is not acknowledged yet.
-        expired: whether the lease of that delivery may be over.
-        young: whether it has existed for less than a lease, so that no lease can have run out, whatever it delivered.
-        waiting: messages that were never delivered.
-    """
-
-    created: str
-    lease: float
-    consumer_sequence: int
-    stream_sequence: int
-    acknowledged: int
-    pending: bool
-    expired: bool
+    created: str  # differs from that of a later consumer with the same name
+    lease: float  # `ack_wait`, in seconds
+    consumer_sequence: int  # number of its last delivery
+    stream_sequence: int  # of the message that it delivered last
+    acknowledged: int  # up to this sequence of the stream, all its messages are
+    pending: bool  # whether a delivery is not acknowledged yet
+    expired: bool  # whether the lease of that delivery may be over
+    # Whether it has existed for less than a lease, so that no lease can have run out, whatever it delivered.
     young: bool
-    waiting: int
+    waiting: int  # messages that were never delivered
 
 
 async def consumer_info(broker: Broker, name: str, wait: float | None = None) -> ConsumerInfo | None:

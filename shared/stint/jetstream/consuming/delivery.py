@@ -22,12 +22,7 @@ RETURNED: Final = "!"
 
 
 class JetStreamDelivery:
-    """See `stint.ports.Delivery`.
-
-    Attributes:
-        stored: when WORK stored the job.
-        count: how often this consumer has delivered it, from 1.
-    """
+    """See `stint.ports.Delivery`."""
 
     def __init__(
         self,
@@ -48,13 +43,13 @@ class JetStreamDelivery:
         self.token = token
         self._consumer = message.metadata.consumer
         self._number = message.metadata.sequence.consumer
-        self.stored = message.metadata.timestamp
+        self.stored = message.metadata.timestamp  # when WORK stored the job
         self.origin = origin
         self.lease = lease
         self.subject = origin_of(message).subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
-        self.count = message.metadata.num_delivered
+        self.count = message.metadata.num_delivered  # how often this consumer has delivered it, from 1
         self.after_expiry = self.count > 1 and not young
         self.left: Look | None = None
 

@@ -42,26 +42,17 @@ _GROUP: Final = "projectors"
 
 
 class Delivered(NamedTuple):
-    """A delivered event.
+    """A delivered event."""
 
-    Attributes:
-        subject: on which it was published, by whomever.
-        sequence: in EVENTS.
-        time: when EVENTS stored it, RFC 3339.
-        number: of the delivery, counted by the consumer over all readers. Without a gap there was no other reader.
-        deliveries: how often the consumer has delivered the event.
-        first: whether nobody else can have received it from the feed, so that any view of it would still leave a trace.
-        ack_subject: for heartbeats and the ack.
-    """
-
-    subject: str
+    subject: str  # on which it was published, by whomever
     data: bytes
-    sequence: int
-    time: str
-    number: int
-    deliveries: int
+    sequence: int  # in EVENTS
+    time: str  # when EVENTS stored it, RFC 3339
+    number: int  # of the delivery, counted by the consumer over all readers. Without a gap there was no other reader
+    deliveries: int  # how often the consumer has delivered the event
+    # Whether nobody else can have received it from the feed, so that any view of it would still leave a trace.
     first: bool
-    ack_subject: str
+    ack_subject: str  # for heartbeats and the ack
 
 
 class EventFeed:

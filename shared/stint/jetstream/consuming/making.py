@@ -39,15 +39,10 @@ NO_PROJECTOR: Final = (
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a runner wants of a queue's consumer.
+    """What a runner wants of a queue's consumer."""
 
-    Attributes:
-        lease: in seconds, within the bounds of `STINT_LEASE`.
-        longer: that the consumer which there is has at least this lease, rather than a new one with it.
-    """
-
-    lease: Annotated[float, msgspec.Meta(ge=0.5, le=10**9)]
-    longer: bool = False
+    lease: Annotated[float, msgspec.Meta(ge=0.5, le=10**9)]  # in seconds, within the bounds of `STINT_LEASE`
+    longer: bool = False  # that the consumer which there is has at least this lease, rather than a new one with it
 
 
 class ConsumerMaker:

@@ -27,11 +27,8 @@ async def across_elections(broker: Broker, write: Callable[[], Awaitable[T]]) ->
     """Repeat a write that is refused because there is no leader, or not answered. It must be safe to repeat.
 
     If the connection is lost, this waits only as long as another server needs to take it over, so that the caller soon
-    learns of the loss of a single server.
-
-    Raises:
-        NoAnswerError: one of the attempts may have been accepted.
-        BrokerUnavailableError: none was.
+    learns of the loss of a single server. Raises NoAnswerError if one of the attempts may have been accepted,
+    BrokerUnavailableError if none was.
     """
     end = asyncio.get_running_loop().time() + ELECTION
     doubtful = False
@@ -51,10 +48,8 @@ async def is_absent(stream: Stream, pattern: str, *, counts: Callable[[str], boo
 
     A server that was frozen may believe for a moment that it still leads after another was elected, and not know what
     that one has acknowledged; nothing that it says of its followers is evidence. A message that is stored now is: only
-    a majority acknowledges it, and a server that has it has all that was acknowledged before.
-
-    Raises:
-        BrokerUnavailableError: it cannot be proven.
+    a majority acknowledges it, and a server that has it has all that was acknowledged before. Raises
+    BrokerUnavailableError if it cannot be proven.
     """
     info, barrier = await stream.info({"subjects_filter": pattern}, ANSWER), 0
     if (info.get("cluster") or {}).get("replicas"):

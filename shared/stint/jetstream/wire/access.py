@@ -80,28 +80,20 @@ class TlsClient(AnyBytesClient):
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Addresses and credentials of NATS. If one address or a certificate requires TLS, all servers must use it.
+    """Addresses and credentials of NATS. Raises ConfigError, which names the setting that is wrong.
 
-    Attributes:
-        url: servers, comma-separated. Credentials can be part of it.
-        cacert: a CA bundle that the servers' certificates must come from. Default: the system's.
-        creds: the text of a credentials file: a user's JWT and its seed.
-        nkey: a user's seed.
-        inbox: the prefix of the subjects on which answers arrive; "" for NATS' own.
-
-    Raises:
-        ConfigError: names the setting that is wrong.
+    If one address or a certificate requires TLS, all servers must use it.
     """
 
-    url: str = field(repr=False)
-    cacert: str = ""
+    url: str = field(repr=False)  # servers, comma-separated. Credentials can be part of it
+    cacert: str = ""  # a CA bundle that the servers' certificates must come from. Default: the system's
     cert: str = ""
     key: str = ""
-    creds: str = field(default="", repr=False)
-    nkey: str = field(default="", repr=False)
+    creds: str = field(default="", repr=False)  # the text of a credentials file: a user's JWT and its seed
+    nkey: str = field(default="", repr=False)  # a user's seed
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
-    inbox: str = ""
+    inbox: str = ""  # the prefix of the subjects on which answers arrive; "" for NATS' own
 
     def __post_init__(self) -> None:
         schemes = self._schemes

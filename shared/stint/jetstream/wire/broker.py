@@ -146,9 +146,7 @@ class Broker(Connection):
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         """Read messages from a stream's nearest replica: a batch or a `multi_last`. Empty if there are none.
 
-        Raises:
-            NoAnswerError: the replica did not answer. In a cluster another one was asked too.
-            BrokerRefusedError: the stream refused the request.
+        Raises NoAnswerError if no replica answered (in a cluster two were asked), BrokerRefusedError if it is refused.
         """
         return await self._from_a_replica(lambda: self._direct_get(stream, request))
 

@@ -35,16 +35,6 @@ class Connection:
 
     After some errors of the server, such as a changed password, the client gives up for good. The owner waits for that
     with `while_open` and ends the process, and a supervisor starts it again.
-
-    Attributes:
-        prefix: of the JetStream API.
-        timeout: seconds that any request may take.
-        connected: set while there is a connection.
-        lost: set when this connection is lost. The next connection has another event.
-        asks: gives what a login with an nkey asks `stint nats-auth` for: consumers' names, separated by spaces.
-        usable: not set while the connection is being replaced.
-        requests: those without an answer. They end when the connection is lost.
-        closed: set when the client has given up for good; not set by `close`.
     """
 
     def __init__(
@@ -61,16 +51,17 @@ class Connection:
         `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`. A
         `quiet` connection logs nothing. Raises ConfigError if servers, certificates or credentials are invalid.
         """
-        self.prefix = prefix
-        self.timeout = timeout
+        self.prefix = prefix  # of the JetStream API
+        self.timeout = timeout  # seconds that any request may take
         access = Access(url=access) if isinstance(access, str) else access
         self.client = access.client()
-        self.connected = asyncio.Event()
-        self.lost = asyncio.Event()
-        self.usable = asyncio.Event()
+        self.connected = asyncio.Event()  # set while there is a connection
+        self.lost = asyncio.Event()  # set when this connection is lost. The next connection has another event
+        self.usable = asyncio.Event()  # not set while the connection is being replaced
         self.usable.set()
-        self.requests = Requests()
-        self.closed = asyncio.Event()
+        self.requests = Requests()  # those without an answer. They end when the connection is lost
+        self.closed = asyncio.Event()  # set when the client has given up for good; not set by `close`
+        # Gives what a login with an nkey asks `stint nats-auth` for: consumers' names, separated by spaces.
         self.asks: Callable[[], str] = str
         self._servers, self._options = access.servers, {**access.options()}
         if access.nkey:

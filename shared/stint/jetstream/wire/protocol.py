@@ -180,21 +180,13 @@ def time_of(message: Stored) -> datetime:
 
 
 class Position(NamedTuple):
-    """Where a message stands that a consumer delivered.
+    """Where a message stands that a consumer delivered."""
 
-    Attributes:
-        deliveries: how often the consumer has delivered it.
-        sequence: in the stream.
-        number: of this delivery, counted by the consumer.
-        stored: when the stream stored it, in nanoseconds since 1970.
-        pending: how many messages follow.
-    """
-
-    deliveries: int
-    sequence: int
-    number: int
-    stored: int
-    pending: int
+    deliveries: int  # how often the consumer has delivered it
+    sequence: int  # in the stream
+    number: int  # of this delivery, counted by the consumer
+    stored: int  # when the stream stored it, in nanoseconds since 1970
+    pending: int  # how many messages follow
 
 
 def position_of(message: Msg) -> Position:

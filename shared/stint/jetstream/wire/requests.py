@@ -42,9 +42,7 @@ class Requests:
     async def answer(self, subject: str, answer: Awaitable[T], *, lost: bool) -> T:
         """The answer to a request on this subject. `lost` says whether the connection is lost already.
 
-        Raises:
-            NoAnswerError: the connection was lost first.
-            DeniedError: the server has denied the request.
+        Raises NoAnswerError if the connection is lost first, DeniedError if the server denies the request.
         """
         request = _Request(subject.lower(), asyncio.timeout(0 if lost else None))
         try:

@@ -108,9 +108,7 @@ class Answers:
     async def collect(self, wait: float) -> list[Msg]:
         """All up to the server's end mark; waits at most `wait` seconds without a message.
 
-        Raises:
-            NoAnswerError: none came in that time.
-            BrokerRefusedError: the stream refused the request.
+        Raises NoAnswerError if none came in that time, BrokerRefusedError if the stream refused the request.
         """
         received = -1
         while not self._end.done():

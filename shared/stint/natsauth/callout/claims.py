@@ -15,30 +15,20 @@ _UNLIMITED: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A client that logs in.
+    """A client that logs in."""
 
-    Attributes:
-        server: the id of the server that asks, an nkey.
-        user_key: the nkey that the server has made up for the connection.
-        at: when the server asked, in Unix seconds by its own clock, which judges when a login ends.
-        listed: the queues, as the client lists them in place of a user's name.
-        token: its Vault token, which it gives as the password.
-        asks: names of consumers, separated by spaces, whose queues a runner needs; it gives them as a token.
-        nkey: its public key, "" if it has none.
-        nonce: what the server has asked it to sign with the key.
-        signature: in base64.
-    """
-
-    server: str
-    user_key: str
-    at: int
+    server: str  # the id of the server that asks, an nkey
+    user_key: str  # the nkey that the server has made up for the connection
+    at: int  # when the server asked, in Unix seconds by its own clock, which judges when a login ends
+    # The queues, as the client lists them in place of a user's name.
     listed: str = field(repr=False)  # whoever confuses the two has put a token there
-    token: str = field(repr=False)
+    token: str = field(repr=False)  # its Vault token, which it gives as the password
     host: str
+    # Names of consumers, separated by spaces, whose queues a runner needs; it gives them as a token.
     asks: str = field(default="", repr=False)
-    nkey: str = ""
-    nonce: str = ""
-    signature: str = field(default="", repr=False)
+    nkey: str = ""  # its public key, "" if it has none
+    nonce: str = ""  # what the server has asked it to sign with the key
+    signature: str = field(default="", repr=False)  # in base64
 
     @classmethod
     def parse(cls, text: str) -> Self:

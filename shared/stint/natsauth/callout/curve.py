@@ -25,20 +25,14 @@ def new_seed() -> str:
 
 
 class CurveKey:
-    """A key, from its seed.
-
-    Attributes:
-        public: its public half, for the server's configuration.
-
-    Raises:
-        ValueError: the text is no such seed.
-    """
+    """A key, from its seed. Raises ValueError if the text is no such seed."""
 
     def __init__(self, seed: str) -> None:
         raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
         if not seed.startswith("SX") or len(raw) != _LENGTH or _text(raw[:-2]) != seed:
             raise ValueError("not the seed of a curve key")
         self._private = PrivateKey(raw[2:-2])
+        # Its public half, for the server's configuration.
         self.public = _text(bytes((_CURVE,)) + bytes(self._private.public_key))
 
     def opened(self, data: bytes, sender: str) -> str:

@@ -50,11 +50,9 @@ def key_users(text: str) -> KeyUsers:
 
 
 async def decide_by_key(users: KeyUsers, login: Login, pools: "PoolQueues") -> Grant:
-    """What a client with a key may do.
+    """What a client with a key may do. Raises LoginRefusedError without the key, or if this process was not told of it.
 
-    Raises:
-        LoginRefusedError: it does not have the key, or nobody has told this process about it.
-        BrokerUnavailableError: it is a pool, and NATS does not say which queues are in use.
+    For a pool, raises BrokerUnavailableError if NATS does not say which queues are in use.
     """
     if not _has_key(login):
         raise LoginRefusedError("The client has not signed the server's nonce with its key.")

@@ -64,44 +64,28 @@ class Stored:
 
 
 class Listed(NamedTuple):
-    """A connection in a server's list.
+    """A connection in a server's list."""
 
-    Attributes:
-        owner: whose it is; "" if it does not seem to be a publisher's. A client can change that by another login.
-    """
-
-    owner: str
+    owner: str  # whose it is; "" if it does not seem to be a publisher's. A client can change that by another login
     sent: Sent
 
 
 @dataclass
 class _Connection:
-    """What is known of a connection.
+    """What is known of a connection."""
 
-    Attributes:
-        owner: whose it was at its first login.
-        counted: what has been counted, in messages.
-        missed: in how many lists it has not been.
-    """
-
-    owner: str
-    counted: float
-    missed: int = 0
+    owner: str  # whose it was at its first login
+    counted: float  # what has been counted, in messages
+    missed: int = 0  # in how many lists it has not been
 
 
 @dataclass
 class _Server:
-    """What is known of a server.
+    """What is known of a server."""
 
-    Attributes:
-        listed_at: when it has made its last list, in Unix seconds by its own clock.
-        connections: those of publishers, by their numbers.
-        silent: looks since then.
-    """
-
-    listed_at: float
-    connections: dict[int, _Connection]
-    silent: int = 0
+    listed_at: float  # when it has made its last list, in Unix seconds by its own clock
+    connections: dict[int, _Connection]  # those of publishers, by their numbers
+    silent: int = 0  # looks since then
 
 
 class _Buckets:
@@ -159,11 +143,10 @@ class Rates:
             found.counted, found.missed = math.inf, MISSED
 
     def listed(self, server: str, at: float, connections: Mapping[int, Listed]) -> list[int]:
-        """Count what the connections of a server, all that are open at this time, have sent since its last list.
+        """Count what the connections of a server have sent since its last list; returns which of them must be closed.
 
-        Of a server that is new here nothing is counted yet: nobody knows when its connections have sent it.
-
-        Returns: the numbers of those that must be closed.
+        All that are open at this time are given. Of a server that is new here nothing is counted yet: nobody knows when
+        its connections have sent it.
         """
         known = self._servers.get(server)
         if known is None:

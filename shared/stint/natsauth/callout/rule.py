@@ -27,27 +27,18 @@ class LoginRefusedError(StintError):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a client gets.
-
-    Attributes:
-        seconds: for which the token lasts; None if it does not expire.
-        name: Vault's display name of the token.
-        accessor: names the token and cannot be used as one, "" for batch tokens.
-        owner: the same for all tokens of an identity of Vault; for one without an identity, what names only this token;
-            without a token the key.
-        inbox: the prefix of the subjects on which it receives answers.
-        entity: id of the identity, "" if there is none.
-        signer: the public nkey with which the client signs events, "" if it has named none.
-    """
+    """What a client gets."""
 
     role: Role
-    seconds: float | None
-    name: str
-    accessor: str = field(repr=False)
+    seconds: float | None  # for which the token lasts; None if it does not expire
+    name: str  # Vault's display name of the token
+    accessor: str = field(repr=False)  # names the token and cannot be used as one, "" for batch tokens
+    # The same for all tokens of an identity of Vault; for one without an identity, what names only this token; without
+    # a token the key.
     owner: str = field(repr=False)
-    inbox: str = field(repr=False)
-    entity: str = ""
-    signer: str = ""
+    inbox: str = field(repr=False)  # the prefix of the subjects on which it receives answers
+    entity: str = ""  # id of the identity, "" if there is none
+    signer: str = ""  # the public nkey with which the client signs events, "" if it has named none
 
     @property
     def owner_hash(self) -> str:
@@ -62,9 +53,8 @@ class Grant:
 async def decide(vault: Vault, listed: str, token: str) -> Grant:
     """Ask Vault, with the client's own token, what it may do in the queues that it lists.
 
-    Raises:
-        LoginRefusedError: the token may do nothing in one of them, or the login is none for this door.
-        VaultError: Vault does not know the token, or does not answer.
+    Raises LoginRefusedError if it is nothing in one of them, or the login is none for this door; VaultError if Vault
+    does not know the token, or does not answer.
     """
     if not token:
         raise LoginRefusedError("There is no Vault token: give it as the password, and the queues as the user.")

@@ -51,13 +51,7 @@ class Logins:
 
 @dataclass(kw_only=True, repr=False)
 class Callout:
-    """Decides logins. Any number of these may run: the server asks one of them.
-
-    Attributes:
-        issuer: the seed that signs answers.
-        maximum: the seconds for which a login with a token is good.
-        kept: for how many seconds after a key's last login it is known whose it is.
-    """
+    """Decides logins. Any number of these may run: the server asks one of them."""
 
     broker: Broker
     vault: Vault
@@ -66,10 +60,10 @@ class Callout:
     users: KeyUsers
     pools: PoolQueues
     owners: JetStreamKeyOwners
-    issuer: bytes
+    issuer: bytes  # the seed that signs answers
     xkey: CurveKey
-    maximum: float
-    kept: float
+    maximum: float  # the seconds for which a login with a token is good
+    kept: float  # for how many seconds after a key's last login it is known whose it is
 
     async def run(self) -> None:
         """Answer until cancelled."""
