@@ -1,6 +1,6 @@
 """When NATS or Vault fails right after a cubbyhole was read, nobody hears an alarm about a reading that was ours."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from stint.core.errors import VaultUnavailableError
-from stint.vault import Vault
+from stint.vault import SecretData, Vault
 from stint.vault.setup import client_token
 from stint_api.submit import submitter
 from tests.support.api_bench import BODY, SEALED, Bench, api
@@ -27,8 +27,8 @@ class Watched(Vault):
 
     then: Callable[[], Awaitable[None]]
 
-    async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
-        found = await super().read_cubbyhole(token, path)
+    async def read(self, token: str, path: str) -> SecretData | None:
+        found = await super().read(token, path)
         await self.then()
         return found
 

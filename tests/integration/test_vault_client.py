@@ -68,7 +68,7 @@ async def test_capabilities_of_no_token_are_not_ones_own(bench: Bench) -> None:
 
 
 async def test_an_empty_cubbyhole_is_nothing(bench: Bench) -> None:
-    assert await bench.vault.read_cubbyhole(await bench.token(), "cubbyhole/job") is None
+    assert await bench.vault.read(await bench.token(), "cubbyhole/job") is None
 
 
 async def test_a_path_with_dots_asks_nothing(bench: Bench) -> None:

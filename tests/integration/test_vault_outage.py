@@ -149,7 +149,6 @@ ONCE: dict[str, Callable[[Vault], Awaitable[object]]] = {
     "unwrap": lambda vault: vault.unwrap_secret_id(TOKEN),
     "login": lambda vault: vault.login("role", "secret"),
     "read": lambda vault: vault.read(TOKEN, "kv/demo"),
-    "read_cubbyhole": lambda vault: vault.read_cubbyhole(TOKEN, "cubbyhole/job"),
 }
 KEPT = '{"data": {"batch_results": [{"ciphertext": "x"}], "plaintext": "", "creation_time": "2026-01-02T03:04:05Z",\
  "creation_ttl": 1, "creation_path": "x", "a": []}}'

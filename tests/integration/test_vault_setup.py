@@ -13,7 +13,7 @@ from stint.cli.app import app
 from stint.cli.services.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError
 from stint.process.env_file import read_env_file
-from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
+from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, SecretData, Signer, Vault
 from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.accounts import write_policy
@@ -177,7 +177,7 @@ async def test_a_client_submits_but_reads_no_secret_and_gets_no_bare_secret_id(s
     two_uses = await stack.vault.call(token, lambda c: c.auth.token.create(policies=["default"], num_uses=2))
     cubby = two_uses["auth"]["client_token"]
     await stack.vault.call(cubby, lambda client: client.write_data("cubbyhole/job", data={"payload": sealed}))
-    assert await stack.vault.read_cubbyhole(cubby, "cubbyhole/job") == {"payload": sealed}
+    assert await stack.vault.read(cubby, "cubbyhole/job") == SecretData({"payload": sealed})
     await stack.wrapping(token)
     await denied(
         stack.vault.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),

@@ -95,11 +95,6 @@ class Vault:
         data = data_of(answer)
         return {path: frozenset(data.get(path) or ()) for path in paths}
 
-    async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
-        """The content of a path in the token's cubbyhole (`cubbyhole/job`), None if there is none. Takes one use."""
-        found = await self.read(token, path)
-        return found.data if found else None
-
     async def wrap_info(self, wrapping_token: str) -> WrapInfo:
         """The origin of a wrapping token, which stays unspent. VaultRefusedError, VaultDeniedError: spent or none."""
         body = {"token": wrapping_token}

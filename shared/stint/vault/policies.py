@@ -163,10 +163,7 @@ def named_queue(text: str) -> str:
 
 
 def _is_literal(qname: str) -> bool:
-    """Whether a policy on this name means this queue and no other one.
-
-    Vault trims white space and treats `a/` like `a`; in a policy `*` and a part `+` match any text.
-    """
+    """Whether it means this queue alone: Vault trims spaces, reads `a/` as `a`, and `*` and a part `+` as any text."""
     parts = qname.split("/")
     return (
         qname.isprintable()

@@ -40,10 +40,7 @@ async def seal_ticket(vault: Vault, token: str, ticket: Ticket, *, queue_token: 
 
 
 async def open_ticket(vault: Vault, token: str, sealed: str, *, queue_token: str, job_id: str) -> Ticket:
-    """Open a ticket. Raises UndecodableError if the sealed text is none.
-
-    Raises VaultRefusedError if it is not sealed, or was sealed for another queue or job.
-    """
+    """Open a ticket. Raises VaultRefusedError if it is not this job's and queue's, UndecodableError if it is none."""
     opened = await vault.decrypt(token, BUS_KEY, sealed, associated_data=binding(queue_token, job_id))
     return decode(opened, Ticket)
 

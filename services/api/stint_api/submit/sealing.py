@@ -73,12 +73,12 @@ class Sealer:
         except VaultRefusedError:
             raise UndecodableError("The cubby_path is not a Vault path.") from None
         try:
-            found = await self.vault.read_cubbyhole(envelope.cubby_token, path)
+            found = await self.vault.read(envelope.cubby_token, path)
         except VaultUnavailableError:
             raise
         except VaultError as error:
             raise CubbyholeError(error_text(error)) from None
-        payload = (found or {}).get("payload")
+        payload = found.data.get("payload") if found and found.data else None
         if not isinstance(payload, str):
             raise CubbyholeError(f"no payload at {path}")
         return payload
