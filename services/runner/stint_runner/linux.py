@@ -47,10 +47,7 @@ def this_process() -> str:
 
 
 def kill_container(container_id: str) -> int:
-    """SIGKILL every process on this machine whose control group bears the container's name; returns how many.
-
-    None where the engine is on another machine, or this process sees only its own container's.
-    """
+    """SIGKILL all processes that this one can see whose control group bears the container's name; returns how many."""
     pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
     return sum(_kill(pid, container_id) for pid in pids if _is_of(pid, container_id))
 
@@ -80,9 +77,6 @@ def _kill(pid: int, container_id: str) -> bool:
 
 
 def return_large_memory() -> None:
-    """Return the memory of payloads to the system when they are freed. Does nothing if the C library is not glibc.
-
-    By default glibc keeps large blocks after the first one has been freed.
-    """
+    """Have glibc return the memory of payloads when they are freed. By default it keeps blocks after the first one."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, LARGE)

@@ -33,10 +33,7 @@ _TRIES: Final = 5
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that runners pulled, by these names, onto an engine that did not have it.
-
-    `used` is when a job last used it, in Unix seconds.
-    """
+    """An image that runners pulled, by these names, onto an engine without it, and its last use in Unix seconds."""
 
     engine_id: str
     image_id: str
@@ -70,10 +67,7 @@ class ImageKeeper:
         self._noted: dict[str, float] = {}
 
     async def used(self, use: ImageUse) -> None:
-        """Record that a job will use an image. Never fails: what NATS refuses is recorded with the next sweep.
-
-        Further uses within `NOTED_EVERY` seconds are not recorded.
-        """
+        """Record a use, but none that follows within `NOTED_EVERY` seconds. If it fails, the next sweep records it."""
         again = self._noted.get(use.image_id, -inf) + min(NOTED_EVERY, self._retention / 10)
         if not use.is_new and not use.is_new_name and self._now() < again:
             return

@@ -24,10 +24,7 @@ LONGEST_LEASE: Final = 3600.0
 
 
 async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: bool = False) -> Verdict:
-    """End a lost job, or hold its queue. It is never run here.
-
-    `overtaken` says whether it was started after this delivery of it.
-    """
+    """End a lost job, or hold its queue; it is never run here. `overtaken`: it was started after this delivery."""
     if job.runner == runner.id:
         return await take_over_own(runner, job)
     started = job.fact(Started)

@@ -54,10 +54,7 @@ class Copying:
         await self._pump.copy(self._engine.output(self._container_id))
 
     async def finish(self, killed: asyncio.Event) -> None:
-        """Wait for the rest of the output after the container's exit, as long as more arrives.
-
-        If the job is `killed`, before or meanwhile, wait no longer than `OUTPUT_END`.
-        """
+        """Wait for the rest of the output as long as more arrives, for a `killed` job only for `OUTPUT_END`."""
         seen = -1
         while not self._task.done() and self._pump.chain.chunks != seen:
             seen = self._pump.chain.chunks

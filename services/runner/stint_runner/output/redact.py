@@ -39,10 +39,7 @@ class Needles:
         return bool(self._values)
 
     def search(self, text: bytes) -> tuple[list[tuple[int, int]], int]:
-        """The values in the text as (start, end), and from where on a value may begin that the text cuts off.
-
-        Of values that begin at the same place only the longest is found.
-        """
+        """The values in the text as (start, end), the longest at each place, and where a cut-off one may begin."""
         found, cut_off = list[tuple[int, int]](), len(text)
         for start in self._candidates(text):
             length, is_open = self._look(text[start : start + LONGEST])

@@ -150,10 +150,7 @@ async def _start(folder: Path, module: str) -> _Process:
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """What a watchdog gets of the runner's environment: where the engine is, and no secrets.
-
-    The settings are read here, because the library that reads them takes 8 MB.
-    """
+    """What a watchdog gets of the environment: the engine's settings, read here because that takes 8 MB; no secrets."""
     engine = load(EngineSettings, own).model_dump()
     needed = {name: value for name, value in own.items() if _NEEDED.fullmatch(name)}
     return needed | {name.upper(): value for name, value in engine.items() if value}

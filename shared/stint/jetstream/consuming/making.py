@@ -46,10 +46,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConsumerMaker:
-    """Makes queues' consumers, and lengthens their leases.
-
-    Both methods raise BrokerUnavailableError if a projector has to do it, and there is none.
-    """
+    """Makes queues' consumers, and lengthens leases. BrokerUnavailableError: a projector has to, and there is none."""
 
     def __init__(self, broker: Broker, *, confined: bool, in_memory: bool) -> None:
         """A runner that is confined to some queues asks a projector first; any other one if it is denied to do it.
@@ -70,10 +67,9 @@ class ConsumerMaker:
 
     async def _obtain(self, token: str, wanted: Wanted) -> dict[str, Any]:
         if not self._asks:
-            try:
+            with suppress(DeniedError):
                 return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
-            except DeniedError:
-                self._asks = True
+            self._asks = True
         for _ in range(ASKED):
             try:
                 answer = await self._broker.request(consumer_subject(token), encode(wanted), wait=ANSWER)
@@ -82,11 +78,7 @@ class ConsumerMaker:
             except (NoRespondersError, DeniedError):
                 break
             return decode(answer.data, dict[str, Any])
-        return await self._without_projector(token, wanted)
-
-    async def _without_projector(self, token: str, wanted: Wanted) -> dict[str, Any]:
-        """A NATS without accounts permits it, and so do accounts that an earlier `stint nats-config` wrote."""
-        try:
+        try:  # a NATS without accounts permits it, and so do accounts that an earlier `stint nats-config` wrote
             return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
         except DeniedError:
             raise BrokerUnavailableError(NO_PROJECTOR) from None

@@ -194,10 +194,7 @@ class Bucket(Stream):
         return await self._publish(self._prefix + key, value, _condition(revision, ttl))
 
     async def write_all(self, writes: Sequence[Write]) -> Sequence[int]:
-        """Write up to 250 values, each under a key of its own, all or none; returns their revisions.
-
-        It returns nothing if a key is not at its revision.
-        """
+        """Write up to 250 values, all or none; returns their revisions, or nothing if a key is not at its revision."""
         headers = batched([_condition(write.revision, write.ttl) for write in writes])
         *others, (last, commit) = zip(writes, headers, strict=True)
         for write, conditions in others:

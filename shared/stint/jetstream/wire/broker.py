@@ -151,10 +151,7 @@ class Broker(Connection):
         return await self._from_a_replica(lambda: self._direct_get(stream, request))
 
     async def direct_last(self, stream: str, subject: str) -> Msg | None:
-        """The last message on one subject, from the nearest replica, None if there is none.
-
-        The subject is part of the request's, so that NATS' permissions can name it.
-        """
+        """The last message on a subject, which NATS' permissions can name, from the nearest replica; None if none."""
         asked = f"{self.prefix}.DIRECT.GET.{stream}.{subject}"
         message = await self._from_a_replica(lambda: self.request(asked, wait=REPLICA_WAIT))
         match status_of(message):
@@ -212,10 +209,7 @@ class Broker(Connection):
 
     @asynccontextmanager
     async def news_on(self, *subjects: str) -> AsyncIterator[News]:
-        """What messages on these subjects, which have no wildcards, announce during the block.
-
-        Anybody may publish there, so the bodies of messages are ignored.
-        """
+        """What messages on these literal subjects announce. Their bodies are ignored: anybody may publish there."""
         news = News()
 
         async def on_message(message: Msg) -> None:

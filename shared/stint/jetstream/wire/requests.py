@@ -40,10 +40,7 @@ class Requests:
         self.idle.set()
 
     async def answer(self, subject: str, answer: Awaitable[T], *, lost: bool) -> T:
-        """The answer to a request on this subject. `lost` says whether the connection is lost already.
-
-        Raises NoAnswerError if the connection is lost first, DeniedError if the server denies the request.
-        """
+        """The answer to a request. Raises NoAnswerError if the connection is or gets lost, DeniedError if denied."""
         request = _Request(subject.lower(), asyncio.timeout(0 if lost else None))
         try:
             async with request.waiting:

@@ -106,10 +106,7 @@ class Answers:
             self._end.set_result(status)
 
     async def collect(self, wait: float) -> list[Msg]:
-        """All up to the server's end mark; waits at most `wait` seconds without a message.
-
-        Raises NoAnswerError if none came in that time, BrokerRefusedError if the stream refused the request.
-        """
+        """All up to the end mark. Raises NoAnswerError after `wait` seconds without any, or BrokerRefusedError."""
         received = -1
         while not self._end.done():
             if received == len(self._messages):
