@@ -51,11 +51,9 @@ from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded
 
 log = structlog.get_logger()
 
-CLEAN_UP: Final = 15.0
-"""Seconds beyond the kill grace that killed jobs may take to end after the drain."""
+CLEAN_UP: Final = 15.0  # seconds beyond the kill grace that killed jobs may take to end after the drain
 
-NAME_PAUSE: Final = 0.5
-"""Seconds between two checks whether another runner of this name has ended."""
+NAME_PAUSE: Final = 0.5  # seconds between two checks whether another runner of this name has ended
 
 MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
 

@@ -13,10 +13,8 @@ T = TypeVar("T")
 
 Errors = type[StintError] | tuple[type[StintError], ...]
 
-PATIENCE: Final = 120.0
-"""Seconds that a started job waits for an unavailable Vault."""
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to reach an unavailable server."""
+PATIENCE: Final = 120.0  # seconds that a started job waits for an unavailable Vault
+LONGEST_PAUSE: Final = 2.0  # seconds between two attempts to reach an unavailable server
 MAYBE_SPENT: Final = "Vault did not answer, and the wrapped secret id may be spent: submit the job again."
 _NOT_CARRIED_OUT: Final = frozenset({412, 429, 503})
 """Statuses of an unavailable Vault that say that nothing was done: it is behind, busy, or sealed."""

@@ -13,10 +13,8 @@ from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, pos
 
 BATCH: Final = 500
 """Messages that one pull asks for, and that a page has at most: two milliseconds of work for who reads views."""
-PULL_WAIT: Final = 1.0
-"""Seconds that a pull stays open without a message."""
-KEPT: Final = 10
-"""Seconds after the last pull for which the server keeps the consumer."""
+PULL_WAIT: Final = 1.0  # seconds that a pull stays open without a message
+KEPT: Final = 10  # seconds after the last pull for which the server keeps the consumer
 
 
 @asynccontextmanager

@@ -15,12 +15,9 @@ from stint.core.names.streams import SIGNERS_BUCKET, api_signer_key
 from stint.jetstream.streams.stream import Bucket
 from stint.jetstream.wire.broker import Broker
 
-RENEWED: Final = 24 * 3600
-"""Seconds after which a login with a key renews its entry."""
-KEPT: Final = 2
-"""Histories for which it is known whose a key is. One is not enough: it begins with the end of a job."""
-ATTEMPTS: Final = 3
-"""Writes of an entry that others write at the same time."""
+RENEWED: Final = 24 * 3600  # seconds after which a login with a key renews its entry
+KEPT: Final = 2  # histories for which it is known whose a key is. One is not enough: it begins with the end of a job
+ATTEMPTS: Final = 3  # writes of an entry that others write at the same time
 
 
 class JetStreamKeyOwners:

@@ -40,14 +40,10 @@ from stint.ports import News, Place
 
 log = structlog.get_logger()
 
-GROUP: Final = "output"
-"""The queue group in which APIs listen, so that one of them answers."""
-OF_A_QUEUE: Final = 64
-"""Requests about one queue that wait at a time."""
-_DIGITS: Final = 19
-"""Of a sequence."""
-_TOO_LARGE: Final = 1 << 63
-"""For a number, an offset or a line."""
+GROUP: Final = "output"  # the queue group in which APIs listen, so that one of them answers
+OF_A_QUEUE: Final = 64  # requests about one queue that wait at a time
+_DIGITS: Final = 19  # of a sequence
+_TOO_LARGE: Final = 1 << 63  # for a number, an offset or a line
 
 
 class JetStreamOutput:

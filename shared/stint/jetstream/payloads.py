@@ -26,18 +26,14 @@ from stint.jetstream.wire.protocol import (
 from stint.ports import Place, Stamp
 from stint.process.waiting import for_each
 
-CHUNK_BYTES: Final = 512 * 1024
-"""A chunk's size: half of what a NATS server takes by default."""
-MAX_CHUNKS: Final = 128
-"""Of a payload: 64 MiB, twice what Vault takes."""
+CHUNK_BYTES: Final = 512 * 1024  # a chunk's size: half of what a NATS server takes by default
+MAX_CHUNKS: Final = 128  # of a payload: 64 MiB, twice what Vault takes
 _ATTEMPT: Final = re.compile("[0-9A-Za-z_-]{0,64}")
 
 MANY: Final = 16
 """Places for which it pays to look first which of them have a payload: a projector may see events again."""
-LISTED: Final = 50
-"""Stored chunks that can be listed in the time of one purge of nothing."""
-CONCURRENCY: Final = 16
-"""Purges at a time."""
+LISTED: Final = 50  # stored chunks that can be listed in the time of one purge of nothing
+CONCURRENCY: Final = 16  # purges at a time
 
 
 class JetStreamPayloads:

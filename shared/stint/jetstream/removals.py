@@ -18,8 +18,7 @@ from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
 
-GROUP: Final = "removals"
-"""The queue group in which projectors listen, so that one of them removes."""
+GROUP: Final = "removals"  # the queue group in which projectors listen, so that one of them removes
 MOST_REQUESTS: Final = 1024
 """That wait in this process. Whoever has a runner's key can send any number; a lost one is made good by the next."""
 

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 from stint.core.errors import ConfigError
 
-CLUSTER: Final = "cluster"
-"""The folder of the password."""
+CLUSTER: Final = "cluster"  # the folder of the password
 USER: Final = "stint"
 
 

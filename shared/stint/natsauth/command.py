@@ -27,19 +27,14 @@ from stint.natsauth.users import (
 )
 from stint.process.env_file import write_private
 
-DIFFERENT: Final = 1
-"""Exit code: a file differs, and was not changed."""
-PUBLISHERS: Final = "publishers"
-"""The folder of the publishers' keys."""
+DIFFERENT: Final = 1  # exit code: a file differs, and was not changed
+PUBLISHERS: Final = "publishers"  # the folder of the publishers' keys
 BUFFERED: Final = 400
 """Messages that may wait for each stream; the server drops more, and says so. Its own limit of 10,000 would take a disk
 10 s to sync, so that a publisher that sends more than the disk can take would delay all others by so long."""
-SUBSCRIBERS: Final = "subscribers"
-"""The folder of the subscribers' keys."""
-CLUSTER_FILE: Final = "cluster.conf"
-"""What only a server of a cluster has, with the password."""
-POOLS: Final = "pools"
-"""The folder of the pools' keys."""
+SUBSCRIBERS: Final = "subscribers"  # the folder of the subscribers' keys
+CLUSTER_FILE: Final = "cluster.conf"  # what only a server of a cluster has, with the password
+POOLS: Final = "pools"  # the folder of the pools' keys
 
 app = typer.Typer(add_completion=False)
 

@@ -28,16 +28,13 @@ from stint.natsauth.roles import (
 from stint.natsauth.users import KeyUser
 
 STREAMS_ACCOUNT: Final = "STINT"
-SYSTEM_ACCOUNT: Final = "$SYS"
-"""The one that NATS uses if its configuration names no other."""
-SUBSCRIPTIONS: Final = 1000
-"""Of one connection. What NATS calls an account's limit counts for each of its connections."""
+SYSTEM_ACCOUNT: Final = "$SYS"  # the one that NATS uses if its configuration names no other
+SUBSCRIPTIONS: Final = 1000  # of one connection. What NATS calls an account's limit counts for each of its connections
 LIMITS: Final[Mapping[str, int]] = {"max_connections": 100, "max_subscriptions": SUBSCRIPTIONS}
 """Of one publisher with a key, and of one subscriber, each of which has an account of its own."""
 TOKENS_LIMITS: Final[Mapping[str, int]] = {"max_connections": 2000, "max_subscriptions": SUBSCRIPTIONS}
 """Of all publishers with Vault tokens together. Of these `stint nats-auth` counts the connections of each."""
-ANSWER_WITHIN: Final = 1.5
-"""Seconds that deciding a login may take."""
+ANSWER_WITHIN: Final = 1.5  # seconds that deciding a login may take
 LOGIN_WITHIN: Final = 1.9
 """Seconds that a login may take until the server refuses it: a little less than the 2 s that clients wait, so that
 they hear of it."""

@@ -27,8 +27,7 @@ STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, JOBS, RUNNERS_STREAM, IMAG
 
 ANSWERS: Final = 10
 """Seconds for which the server passes on several answers to a request: longer than any read or pull of a service."""
-SUBSCRIBER_ANSWERS: Final = 120
-"""The same for a subscriber, whose library decides how long a pull stays open."""
+SUBSCRIBER_ANSWERS: Final = 120  # the same for a subscriber, whose library decides how long a pull stays open
 
 
 class Request(NamedTuple):

@@ -159,8 +159,7 @@ PROJECTOR: Final = Role(
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)
 
-RUNNERS: Final = "runners/"
-"""Prefix of the users that are one runner each, and of their keys' folders."""
+RUNNERS: Final = "runners/"  # prefix of the users that are one runner each, and of their keys' folders
 SEED_FILE: Final = "STINT_NATS_NKEY"
 """The name of the file with a user's seed, which is that of the setting without `_FILE`."""
 OPERATOR: Final = "operator"
@@ -181,8 +180,7 @@ def pool_with_jobs(name: str, tokens: Sequence[str]) -> Role:
     return replace(pool(name, tokens), hears=hears, among=[HINTS])
 
 
-CALLOUT: Final = "nats-auth"
-"""The service that decides publishers' logins, in an account of its own."""
+CALLOUT: Final = "nats-auth"  # the service that decides publishers' logins, in an account of its own
 CALLOUT_ROLE: Final = Role(
     name="nats_auth",
     requests=(

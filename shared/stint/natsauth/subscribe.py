@@ -18,8 +18,7 @@ from stint.process import logs
 from stint.process.environment import load
 from stint.process.settings import Settings
 
-WITHIN: Final = 15.0
-"""Seconds that NATS may take."""
+WITHIN: Final = 15.0  # seconds that NATS may take
 
 app = typer.Typer(add_completion=False)
 

@@ -15,15 +15,12 @@ from stint.core.errors import ConfigError, VaultUnavailableError
 
 KEEP: Final = 15.0
 """Seconds for which an idle connection is kept: less than any server or proxy would, so that none closes it in use."""
-LARGE: Final = 256 * 1024
-"""Bytes of a request that are sent at a time; others have their turn in between."""
+LARGE: Final = 256 * 1024  # bytes of a request that are sent at a time; others have their turn in between
 LONGEST: Final = 80 * 1024 * 1024
 """Bytes of an answer. Vault accepts requests of 32 MiB, and what it returns of one is hardly longer; the names of a
 million keys of payloads are 71 MB."""
-_TURNS: Final = 3
-"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
-_UNUSED: Final = ("Accept", "Accept-Encoding", "User-Agent")
-"""Headers that aiohttp would add, and Vault ignores."""
+_TURNS: Final = 3  # time-outs that a call may take in total, because it may first have to wait for calls that hang
+_UNUSED: Final = ("Accept", "Accept-Encoding", "User-Agent")  # headers that aiohttp would add, and Vault ignores
 
 
 class ConnectionLostError(VaultUnavailableError):
@@ -54,8 +51,7 @@ class Connections:
     In place of the session of requests that hvac expects, this one only takes its requests down; see `send`.
     """
 
-    verify = cert = proxies = None
-    """What hvac asks such a session for."""
+    verify = cert = proxies = None  # what hvac asks such a session for
 
     def __init__(self, address: str, *, cacert: str, timeout: float, limit: int) -> None:
         """`limit`: connections at a time; further requests wait for one. `timeout`: seconds for each step.

@@ -11,8 +11,7 @@ from stint.vault.answers import Login, data_of
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 
-WORDS: Final = 200
-"""Characters of a provider's reason that are shown."""
+WORDS: Final = 200  # characters of a provider's reason that are shown
 
 
 @dataclass(frozen=True, slots=True)

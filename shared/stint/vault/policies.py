@@ -14,12 +14,10 @@ from stint.vault.ticket import BUS_KEY
 
 API: Final = "stint-api"
 RUNNER: Final = "stint-runner"
-CLIENT: Final = "stint-client"
-"""May submit, see, kill and delete jobs in every queue."""
+CLIENT: Final = "stint-client"  # may submit, see, kill and delete jobs in every queue
 SEALER: Final = "stint-sealer"
 """May seal jobs, but may not use any queue: for clients to whom another policy gives some queues."""
-OPERATOR: Final = "stint-operator"
-"""May see all jobs, release held ones, pause queues, and drain runners."""
+OPERATOR: Final = "stint-operator"  # may see all jobs, release held ones, pause queues, and drain runners
 PUBLISHER: Final = "stint-publisher"
 SESSION_KEY: Final = "stint-session"
 """The transit key that seals the tokens of those who are signed in to the page. Only the API may use it."""
@@ -28,21 +26,17 @@ QUEUES: Final = "stint/queue/"
 RELEASES: Final = "stint/release/"
 """Policies on these paths allow to release held jobs. A separate path, because a premature release can break the
 guarantee of one job at a time."""
-PAUSES: Final = "stint/pause/"
-"""Policies on these paths allow to pause queues, and to resume them."""
-DRAINS: Final = "stint/drain/"
-"""Policies on these paths allow to drain runners."""
+PAUSES: Final = "stint/pause/"  # policies on these paths allow to pause queues, and to resume them
+DRAINS: Final = "stint/drain/"  # policies on these paths allow to drain runners
 KEYS: Final = "stint-keys"
 """The mount of the payloads' own keys, KV version 1: what is removed there has no older version."""
 PUBLISHERS: Final = "publishers/"
 """Where publishers' keys are in that mount: in a folder for each identity, so that nobody can fill that of another."""
 _OWN_FOLDER: Final = f"{KEYS}/{PUBLISHERS}{{{{identity.entity.id}}}}"
 """Vault puts the token's identity there. For a token without an identity this rule is void."""
-MARK: Final = "="
-"""Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
+MARK: Final = "="  # prefix of a queue's token in a path. No queue's name is used in a path if it begins with it
 
-_SPECIAL: Final = frozenset('*"\\{}$')
-"""Characters with a special meaning in a policy's path."""
+_SPECIAL: Final = frozenset('*"\\{}$')  # characters with a special meaning in a policy's path
 
 _TAKEN: Final = frozenset(
     {API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, RECEIPT_KEY, SESSION_KEY, "default", "root"}

@@ -14,8 +14,7 @@ from stint.vault.client import Vault
 T = TypeVar("T")
 log = structlog.get_logger()
 
-_USED_FRACTION: Final = 0.8
-"""The part of a token's time to live after which the session logs in again."""
+_USED_FRACTION: Final = 0.8  # the part of a token's time to live after which the session logs in again
 
 
 class AppRoleSession:

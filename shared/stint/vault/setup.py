@@ -15,8 +15,7 @@ from stint.vault.policies import API, CLIENT, KEYS, RUNNER, SESSION_KEY, app_rol
 from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
 
-_LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
-"""Prefixes of the settings for each service's AppRole."""
+_LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}  # prefixes of the settings for each service's AppRole
 _KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
 _SIGNING_KEY: Final = {**_KEY, "type": "ed25519"}
 _RULES: Final = "policy"

@@ -9,8 +9,7 @@ from stint.vault.answers import data_of
 from stint.vault.client import Vault
 from stint.vault.session import AppRoleSession
 
-RECEIPT_KEY: Final = "stint-receipt"
-"""The transit key (ed25519) of the receipts. Only the API may sign with it."""
+RECEIPT_KEY: Final = "stint-receipt"  # the transit key (ed25519) of the receipts. Only the API may sign with it
 
 
 class Signer:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-TURNS: Final = 4
-"""Tries without success after which a queue that is known to have more jobs comes before all others."""
+TURNS: Final = 4  # tries without success after which a queue that is known to have more jobs comes before all others
 
 
 class Lead(NamedTuple):

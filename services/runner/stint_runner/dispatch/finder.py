@@ -18,14 +18,10 @@ log = structlog.get_logger()
 
 RECONCILE: Final = 5.0
 """Seconds between two looks at all queues that have jobs, in case hints were lost; jittered by half."""
-LOOK: Final = 0.5
-"""Minimum of the seconds between two looks: a full runner looks again when it has a free slot."""
-LEAVE: Final = 0.25
-"""Seconds without a free slot after which a runner no longer listens to hints."""
-PASSES: Final = 3
-"""How often a hint is passed on by runners without a free slot before it stays with one of them."""
-PAUSE: Final = 1.0
-"""Seconds between two attempts while the broker is unavailable."""
+LOOK: Final = 0.5  # minimum of the seconds between two looks: a full runner looks again when it has a free slot
+LEAVE: Final = 0.25  # seconds without a free slot after which a runner no longer listens to hints
+PASSES: Final = 3  # how often a hint is passed on by runners without a free slot before it stays with one of them
+PAUSE: Final = 1.0  # seconds between two attempts while the broker is unavailable
 
 
 class Finder:

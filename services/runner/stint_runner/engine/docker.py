@@ -23,8 +23,7 @@ from stint_runner.registry.logins import FirstOf, LoginSource
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
-ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)
-"""For up to 1 GiB of content."""
+ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)  # for up to 1 GiB of content
 STOP_MARGIN: Final = 30.0
 """Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 

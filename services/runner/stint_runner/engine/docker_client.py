@@ -20,16 +20,13 @@ log = structlog.get_logger()
 SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """For calls that take up to a second (a start: 0.13 s), with a margin for a loaded machine."""
 ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
-STEP: Final = 64 * 1024
-"""Bytes read or sent at a time."""
+STEP: Final = 64 * 1024  # bytes read or sent at a time
 
 KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """Seconds of silence, seconds between probes, and their number: a peer that answers none is gone."""
-UNHEARD: Final = 30_000
-"""Milliseconds after which a peer that does not acknowledge what was sent is gone, too."""
+UNHEARD: Final = 30_000  # milliseconds after which a peer that does not acknowledge what was sent is gone, too
 
-_NO_CONNECTION: Final = 900
-"""aiodocker's own status."""
+_NO_CONNECTION: Final = 900  # aiodocker's own status
 _UNAVAILABLE: Final = frozenset(
     {_NO_CONNECTION, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )

@@ -19,8 +19,7 @@ from stint_runner.registry.references import Reference, all_attempts_failed, is_
 
 log = structlog.get_logger()
 
-PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
-"""Two minutes without progress count as a time-out."""
+PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)  # two minutes without progress count as a time-out
 _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 

@@ -15,12 +15,9 @@ from stint_runner.engine.port import OutputPiece
 
 _BOTH: Final = {"stdout": "1", "stderr": "1"}
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
-_HEADER: Final = struct.Struct(">BxxxL")
-"""Of a frame: the stream, three zeros, and the number of bytes that follow."""
-_LOG_ENTRY: Final = 128
-"""Bytes that a line, or a part of one, takes in a log's file besides itself: at most about 110."""
-_LONG_LINE: Final = 16 * 1024
-"""Bytes of a line that are one entry."""
+_HEADER: Final = struct.Struct(">BxxxL")  # of a frame: the stream, three zeros, and the number of bytes that follow
+_LOG_ENTRY: Final = 128  # bytes that a line, or a part of one, takes in a log's file besides itself: at most about 110
+_LONG_LINE: Final = 16 * 1024  # bytes of a line that are one entry
 
 
 async def attached(client: DockerClient, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:

@@ -14,18 +14,14 @@ from stint_runner.registry.references import parse_reference
 
 MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 """Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
-LOG_FILE: Final = 128 * 10**6
-"""Bytes of a log's file. There are two: when both are full, the older one goes."""
-ENDED: Final = frozenset({"exited", "dead"})
-"""States of a container that was started and no longer runs."""
+LOG_FILE: Final = 128 * 10**6  # bytes of a log's file. There are two: when both are full, the older one goes
+ENDED: Final = frozenset({"exited", "dead"})  # states of a container that was started and no longer runs
 OOM_DELAY: Final = 1.0
 """Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
 
-_LONGEST_CODE: Final = 32
-"""Bits of an exit code. Nobody reads an end with more than 63."""
+_LONGEST_CODE: Final = 32  # bits of an exit code. Nobody reads an end with more than 63
 _SIGKILLED: Final = 137
-_CPU_PERIOD: Final = 100_000
-"""Microseconds; the kernel's default."""
+_CPU_PERIOD: Final = 100_000  # microseconds; the kernel's default
 _STARTED: Final = ENDED | {"running", "paused", "restarting"}
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.

@@ -8,15 +8,11 @@ import msgspec
 from stint.core.errors import ImageError
 from stint.core.submission.limits import Limits
 
-USER_ID: Final = 2001
-"""User and group of every job's process."""
-MAX_FILE: Final = 2**20
-"""Bytes of a file that is read out of a container."""
-LOG_DRIVER: Final = "local"
-"""The engine's log driver of every job's container."""
+USER_ID: Final = 2001  # user and group of every job's process
+MAX_FILE: Final = 2**20  # bytes of a file that is read out of a container
+LOG_DRIVER: Final = "local"  # the engine's log driver of every job's container
 
-Progress = Callable[[float], object]
-"""Called with how much is done, from 0 to 1."""
+Progress = Callable[[float], object]  # called with how much is done, from 0 to 1
 
 
 class PullError(ImageError):

@@ -12,8 +12,7 @@ from stint_runner.retry import retry
 
 log = structlog.get_logger()
 
-CLEAN_UP: Final = 30.0
-"""Seconds for which each step of a clean-up is retried."""
+CLEAN_UP: Final = 30.0  # seconds for which each step of a clean-up is retried
 
 
 async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:

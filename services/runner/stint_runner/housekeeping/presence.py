@@ -19,16 +19,13 @@ from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
-INTERVAL: Final = 10.0
-"""Seconds between two announcements."""
-AGAIN: Final = 1.0
-"""Seconds until the first announcement is repeated if it fails: the runner is not ready before."""
+INTERVAL: Final = 10.0  # seconds between two announcements
+AGAIN: Final = 1.0  # seconds until the first announcement is repeated if it fails: the runner is not ready before
 FIGURES_WITHIN: Final = 5.0
 """Seconds for the engine's figures: a runner whose engine hangs is announced without them, or would count as lost."""
 TIME_TO_LIVE: Final = 24 * 3600
 """Seconds after which a silent runner is forgotten. It counts as lost much sooner: see the API's `ALIVE`."""
-NAME_LENGTH: Final = 128
-"""Characters of the name of who asked for the drain."""
+NAME_LENGTH: Final = 128  # characters of the name of who asked for the drain
 
 
 class Presence:

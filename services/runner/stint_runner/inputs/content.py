@@ -15,13 +15,10 @@ from stint.core.errors import JobFailedError
 from stint.core.submission.payload import MAX_CONTENT
 from stint_runner.inputs.tarball import Tarball
 
-MAX_UNPACKED: Final = 2**30
-"""Bytes of the plain tar."""
+MAX_UNPACKED: Final = 2**30  # bytes of the plain tar
 MAX_MEMBERS: Final = 50_000
-MAX_DOCUMENT: Final = 128 * 1024
-"""Bytes of a YAML document: enough for as many secret references as a job may have."""
-MAX_NODES: Final = 4096
-"""Values in a YAML document, each of which takes half a kilobyte and some microseconds to read."""
+MAX_DOCUMENT: Final = 128 * 1024  # bytes of a YAML document: enough for as many secret references as a job may have
+MAX_NODES: Final = 4096  # values in a YAML document, each of which takes half a kilobyte and some microseconds to read
 
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
 _FORMAT: Final = re.compile(r"[a-z0-9.]{1,8}", re.ASCII)

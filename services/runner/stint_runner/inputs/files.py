@@ -14,10 +14,8 @@ PASSWD: Final = "/etc/passwd"
 ENTRY: Final = f"gostint:x:{USER_ID}:{USER_ID}:gostint:/tmp:/bin/sh".encode()
 """The line that gives a job's user its name and its home."""
 IMAGE_MANIFEST: Final = "/gostint_image.yml"
-REMEMBERED: Final = 256
-"""Images whose files are remembered."""
-SMALL: Final = 16 * 1024
-"""Bytes up to which an image's files are remembered."""
+REMEMBERED: Final = 256  # images whose files are remembered
+SMALL: Final = 16 * 1024  # bytes up to which an image's files are remembered
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

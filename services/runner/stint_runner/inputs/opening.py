@@ -27,8 +27,7 @@ from stint_runner.inputs.secretfile import SecretRef, pick, version_of
 from stint_runner.retry import ask_vault, retry, spend
 from stint_runner.together import side_by_side
 
-READS: Final = 16
-"""Paths of a job that are read at the same time: more than its token has uses by default."""
+READS: Final = 16  # paths of a job that are read at the same time: more than its token has uses by default
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."

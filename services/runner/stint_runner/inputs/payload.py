@@ -8,8 +8,7 @@ from typing import Final
 from stint.core.errors import JobFailedError, UndecodableError, VaultDeniedError, VaultError, VaultUnavailableError
 from stint.core.submission.payload import JobPayload, merge, parse_payload
 
-SMALL: Final = 64 * 1024
-"""Bytes of a payload that take less than a millisecond to read."""
+SMALL: Final = 64 * 1024  # bytes of a payload that take less than a millisecond to read
 NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
 NOT_DECRYPTED: Final = "Failed to decrypt payload via vault"
 

@@ -19,10 +19,8 @@ from stint_runner.engine.port import MAX_FILE, USER_ID, Engine
 from stint_runner.inputs.files import Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
-NAMED: Final = 100
-"""Secrets of a job that its events name."""
-NAMED_BYTES: Final = 16 * 1024
-"""Bytes of these names, which are ASCII."""
+NAMED: Final = 100  # secrets of a job that its events name
+NAMED_BYTES: Final = 16 * 1024  # bytes of these names, which are ASCII
 VALUE: Final = 100
 """Bytes that each value, and each value inside of it, counts beside its size: to write one takes time and memory."""
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
@@ -33,8 +31,7 @@ _YAML_12_NUMBER: Final = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0
 
 TOO_LARGE: Final = f"The job's secrets are over {MAX_FILE} bytes, with {VALUE} counted for each value in them."
 
-_OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")
-"""YAML 1.1 ends a line at these, too, 1.2 does not."""
+_OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")  # YAML 1.1 ends a line at these, too, 1.2 does not
 
 
 class SecretRef(msgspec.Struct, frozen=True):

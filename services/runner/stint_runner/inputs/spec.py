@@ -27,8 +27,7 @@ from stint_runner.inputs.secretfile import SecretRef, check_file_type, parse_ref
 from stint_runner.registry.references import matches
 
 IMAGE_ID: Final = "sha256:"
-MAX_SECRET_REFS: Final = 1000
-"""Secret references of a job, from all sources."""
+MAX_SECRET_REFS: Final = 1000  # secret references of a job, from all sources
 
 
 def labels(

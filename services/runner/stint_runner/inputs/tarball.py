@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 BLOCK: Final = tarfile.BLOCKSIZE
-MAX_EXTENSION: Final = 2**20
-"""Bytes of a header with a long name or attributes; also Docker's limit."""
-MAX_GLOBAL: Final = 100
-"""Global headers, and attributes in them."""
+MAX_EXTENSION: Final = 2**20  # bytes of a header with a long name or attributes; also Docker's limit
+MAX_GLOBAL: Final = 100  # global headers, and attributes in them
 
 _STEP: Final = 64 * 1024
 _SIZE_FIELD: Final = slice(124, 136)
-_SIZE: Final = re.compile(rb" *[0-7]*[ \0]*|\x80.*", re.DOTALL)
-"""Octal, or binary behind its mark."""
+_SIZE: Final = re.compile(rb" *[0-7]*[ \0]*|\x80.*", re.DOTALL)  # octal, or binary behind its mark
 _KIND_FIELD: Final = slice(156, 157)
 _EXTENSIONS: Final = frozenset({tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 _WITHOUT_DATA: Final = frozenset(

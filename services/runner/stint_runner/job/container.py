@@ -25,8 +25,7 @@ from stint_runner.watchdog.deadlines import Deadline
 
 log = structlog.get_logger()
 
-EPSILON: Final = 0.001
-"""Seconds that are left of a time-out which is over."""
+EPSILON: Final = 0.001  # seconds that are left of a time-out which is over
 
 
 class ContainerState(Enum):

@@ -16,15 +16,12 @@ from stint_runner.retry import retry
 from stint_runner.runner import Runner
 from stint_runner.together import side_by_side
 
-ENGINE_PATIENCE: Final = 5.0
-"""Seconds for which the engine may be unavailable before the job is left to other runners."""
+ENGINE_PATIENCE: Final = 5.0  # seconds for which the engine may be unavailable before the job is left to other runners
 OPENING: Final = 8
 """Bytes of memory for each byte of a payload while it is opened: 7 for its ways to and from Vault (measured), and one
 for it as it was stored."""
-CHUNK: Final = 512 * 1024
-"""Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
-MAX_CHUNKS: Final = 128
-"""Chunks of any payload."""
+CHUNK: Final = 512 * 1024  # bytes of a payload's chunk, in which its submitter may say that it is smaller
+MAX_CHUNKS: Final = 128  # chunks of any payload
 LONGEST_LINE: Final = 32 * 1024 * 1024
 """Bytes of a request to Vault, in which a line of a payload must fit. Its lines are opened one after the other."""
 

@@ -34,8 +34,7 @@ log = structlog.get_logger()
 
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name and of an error that an event carries: an event must fit into one message."""
-PULLS: Final = 2
-"""Pulls of a missing image: the first one's may be removed as unused before it has a container."""
+PULLS: Final = 2  # pulls of a missing image: the first one's may be removed as unused before it has a container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

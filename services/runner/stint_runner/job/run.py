@@ -35,8 +35,7 @@ log = structlog.get_logger()
 
 BARRED: Final = "An event of this job came before its submission."
 TAKEN: Final = "The id is that of a job of another queue."
-LOOK_AGAIN_PAUSE: Final = 0.2
-"""Seconds between two reads of a job to which another process is appending."""
+LOOK_AGAIN_PAUSE: Final = 0.2  # seconds between two reads of a job to which another process is appending
 
 
 class JobRun:

@@ -15,12 +15,9 @@ from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneE
 from stint.ports import Delivery
 from stint_runner.linux import boot_time
 
-KILL: Final = 5.0
-"""K: seconds that a SIGKILL may take; 0.84 were measured for 20 containers at once."""
-CLOCK_SKEW: Final = 1.0
-"""δ: seconds for clocks that run at different speeds, and for scheduling."""
-SERVER_MARGIN: Final = 2.0
-"""S: seconds by which a server's restart can shorten a lease (up to 1 was measured)."""
+KILL: Final = 5.0  # K: seconds that a SIGKILL may take; 0.84 were measured for 20 containers at once
+CLOCK_SKEW: Final = 1.0  # δ: seconds for clocks that run at different speeds, and for scheduling
+SERVER_MARGIN: Final = 2.0  # S: seconds by which a server's restart can shorten a lease (up to 1 was measured)
 
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,8 +19,7 @@ from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 
-PULL_WAIT: Final = 0.1
-"""Seconds that a pull waits if the queue is empty or busy."""
+PULL_WAIT: Final = 0.1  # seconds that a pull waits if the queue is empty or busy
 FOLLOWED: Final = (KillRequested.kind, Ended.kind)
 """Events of other processes that concern a job's runner at once. A job can be rejected or deleted only before its
 claim, which is then refused, unless the next heartbeat finds out earlier."""

@@ -7,15 +7,13 @@ from typing import Final
 from stint.core.errors import StintError
 from stint_runner.engine.port import OutputPiece
 
-CHUNK_BYTES: Final = 64 * 1024
-"""A chunk is closed when it holds this much; the last piece can take it to twice that."""
+CHUNK_BYTES: Final = 64 * 1024  # a chunk is closed when it holds this much; the last piece can take it to twice that
 PIECES_WAITING: Final = 64
 """Pieces read ahead of the log: with pieces of at most 64 KiB this bounds a job's memory at 4 MiB."""
 
 _NOTHING_YET: Final = OutputPiece("", b"")
 
-PieceQueue = asyncio.Queue[OutputPiece | None]
-"""At most `PIECES_WAITING` pieces; None is the end."""
+PieceQueue = asyncio.Queue[OutputPiece | None]  # at most `PIECES_WAITING` pieces; None is the end
 
 
 class FellBehindError(StintError):

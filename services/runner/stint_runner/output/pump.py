@@ -15,8 +15,7 @@ from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, 
 from stint_runner.output.redact import Needles, Redactor, spellings
 from stint_runner.retry import retry
 
-BEHIND: Final = 1.0
-"""Seconds for which an attached container may be blocked because its output cannot be stored."""
+BEHIND: Final = 1.0  # seconds for which an attached container may be blocked because its output cannot be stored
 
 
 class BrokenOffError(StintError):

@@ -10,8 +10,7 @@ from typing import Any, Final
 from yaml.emitter import Emitter
 
 MASK: Final = b"***"
-SHORTEST: Final = 4
-"""Characters: shorter values occur everywhere by chance, and are not masked."""
+SHORTEST: Final = 4  # characters: shorter values occur everywhere by chance, and are not masked
 LONGEST: Final = 4096
 """Bytes of a value that are compared at a time. A longer value is searched for in overlapping pieces of this length,
 which together become one `***`. This limits what is held back, and the work for each byte of output."""

@@ -20,10 +20,8 @@ from stint_runner.registry.references import HUB, registry_name
 
 log = structlog.get_logger()
 
-HELPER_TIMEOUT: Final = 10.0
-"""Seconds that a credential helper may take."""
-LONGEST: Final = 1024 * 1024
-"""Bytes of its answer from which on it is refused. The longest tokens have a few thousand."""
+HELPER_TIMEOUT: Final = 10.0  # seconds that a credential helper may take
+LONGEST: Final = 1024 * 1024  # bytes of its answer from which on it is refused. The longest tokens have a few thousand
 
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
 """The name of Docker Hub by which Docker's client asks a credential helper."""

@@ -24,8 +24,7 @@ _LONGEST: Final = 1024
 """Characters of name, tag and digest. To search the megabytes that a payload can have takes seconds, in which a runner
 would do nothing else."""
 
-HUB: Final = "docker.io"
-"""The registry of names without a host."""
+HUB: Final = "docker.io"  # the registry of names without a host
 _HUB_OLD_NAME: Final = "index.docker.io"
 
 _TRANSIENT: Final = re.compile(

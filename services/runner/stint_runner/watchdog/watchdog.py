@@ -31,12 +31,10 @@ from stint_runner.watchdog.deadlines import Deadline, Deadlines, StoredDeadline
 
 log = structlog.get_logger()
 
-READY: Final = b"watching\n"
-"""What a watchdog writes once it watches."""
+READY: Final = b"watching\n"  # what a watchdog writes once it watches
 TICK: Final = 1.0
 """The longest pause between two reads of the folder, in seconds. A new deadline is further away than that."""
-RETRY: Final = 0.1
-"""The shortest pause, in seconds."""
+RETRY: Final = 0.1  # the shortest pause, in seconds
 ENGINE_WITHIN: Final = KILL / 2
 """Seconds for the engine to remove a container, before its processes are killed without the engine."""
 

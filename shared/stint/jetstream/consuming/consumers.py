@@ -14,10 +14,8 @@ from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_c
 
 INACTIVE_THRESHOLD: Final = 300
 """Seconds without a pull, renewal or pending ack after which the server deletes a queue's consumer."""
-SUBSCRIBER_ACK_WAIT: Final = 30.0
-"""Seconds after which a message without a subscriber's ack is delivered again."""
-SUBSCRIBER_MAX_PENDING: Final = 1000
-"""Messages that may be without an ack of a subscriber at a time."""
+SUBSCRIBER_ACK_WAIT: Final = 30.0  # seconds after which a message without a subscriber's ack is delivered again
+SUBSCRIBER_MAX_PENDING: Final = 1000  # messages that may be without an ack of a subscriber at a time
 
 
 class ConsumerInfo(NamedTuple):

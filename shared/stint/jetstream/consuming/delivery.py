@@ -17,8 +17,7 @@ from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.protocol import NANOSECONDS, origin_of
 from stint.ports import Look, Turn
 
-RETURNED: Final = "!"
-"""The mark in the body of a hint whose queue's next job was given back."""
+RETURNED: Final = "!"  # the mark in the body of a hint whose queue's next job was given back
 
 
 class JetStreamDelivery:

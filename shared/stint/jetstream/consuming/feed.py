@@ -22,19 +22,15 @@ from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-BATCH: Final = 1000
-"""Events per pull."""
+BATCH: Final = 1000  # events per pull
 MAX_PENDING: Final = 4 * BATCH
 """Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
-ACK_WAIT: Final = 5.0
-"""Seconds after which an event without an ack or heartbeat is delivered to another reader."""
+ACK_WAIT: Final = 5.0  # seconds after which an event without an ack or heartbeat is delivered to another reader
 PULL_WAIT: Final = 2.0
 """Seconds that a pull stays open. A pull that is open during a server's restart stalls, and one of a frozen reader
 receives events that nobody processes: together with `ACK_WAIT` this must stay well below 10 s."""
-TURN: Final = 4.0
-"""Seconds after the last pull of the reader whose turn it is until another one may have its turn."""
-LINGER: Final = 0.03
-"""Seconds for which further events are awaited after one has come: they cost less together."""
+TURN: Final = 4.0  # seconds after the last pull of the reader whose turn it is until another one may have its turn
+LINGER: Final = 0.03  # seconds for which further events are awaited after one has come: they cost less together
 RECENT: Final = MARKER_TTL / 2
 """Seconds after a pull within which no view of its events' jobs can have been deleted without a trace."""
 

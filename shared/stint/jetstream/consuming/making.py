@@ -24,15 +24,12 @@ from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
 
-GROUP: Final = "consumers"
-"""The queue group in which projectors listen, so that one of them answers."""
+GROUP: Final = "consumers"  # the queue group in which projectors listen, so that one of them answers
 OF_A_QUEUE: Final = 4
 """Requests about one queue that wait at a time: far fewer than are answered at a time, so that others have places. A
 runner that is one too many asks again; the consumer is there by then."""
-ASKED: Final = 2
-"""Times that projectors are asked: one that is frozen is still in the group."""
-ANSWER: Final = 1.5
-"""Seconds for each answer."""
+ASKED: Final = 2  # times that projectors are asked: one that is frozen is still in the group
+ANSWER: Final = 1.5  # seconds for each answer
 NO_PROJECTOR: Final = (
     "No projector makes this queue's consumer, or none in time, and NATS does not permit this runner to make it."
 )

@@ -17,12 +17,9 @@ from stint.jetstream.wire.broker import Broker
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 50
-"""New queues for which one login asks."""
-ASKED: Final = 100
-"""Queues that a login names. It does so in its first line, which has at most 4096 bytes."""
-RETRY: Final = 5.0
-"""Seconds until the next try after one that was in vain."""
+AT_ONCE: Final = 50  # new queues for which one login asks
+ASKED: Final = 100  # queues that a login names. It does so in its first line, which has at most 4096 bytes
+RETRY: Final = 5.0  # seconds until the next try after one that was in vain
 
 
 class NewQueues:

@@ -10,10 +10,8 @@ from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, status_of
 from stint.process.waiting import any_of
 
-EXPIRED: Final = "408"
-"""The status that ends a pull whose time is over."""
-ANSWER_MARGIN: Final = 1.0
-"""Seconds after a pull's expiry within which the server must have reported it."""
+EXPIRED: Final = "408"  # the status that ends a pull whose time is over
+ANSWER_MARGIN: Final = 1.0  # seconds after a pull's expiry within which the server must have reported it
 
 
 async def request_messages(

@@ -33,10 +33,8 @@ log = structlog.get_logger()
 
 PULLS: Final = 3
 """Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
-RECLAIM_WAIT: Final = 0.1
-"""Seconds that a reclaim waits for a delivery by a new consumer."""
-LOOK_WAIT: Final = 1.0
-"""Seconds for a look at a queue: a consumer without a leader does not answer."""
+RECLAIM_WAIT: Final = 0.1  # seconds that a reclaim waits for a delivery by a new consumer
+LOOK_WAIT: Final = 1.0  # seconds for a look at a queue: a consumer without a leader does not answer
 
 _PASSED: Final = "+"
 """A mark in a hint's body for each runner that passed it on; see also `RETURNED`. `WORK`'s own hints, and those of

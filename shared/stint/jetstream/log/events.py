@@ -40,8 +40,7 @@ from stint.ports import News, Outcome
 
 T = TypeVar("T")
 
-READS: Final = 3
-"""Attempts to read a message on which two answers disagree."""
+READS: Final = 3  # attempts to read a message on which two answers disagree
 
 
 class _Message(NamedTuple):

@@ -18,10 +18,8 @@ log = structlog.get_logger()
 
 READ_EVERY: Final = 60.0
 """Seconds between two readings. In between, the time goes on as this machine's monotonic clock does."""
-FIRST_PAUSE: Final = 0.2
-"""Seconds between two attempts before the first reading: services wait for that."""
-SKEW: Final = timedelta(seconds=2)
-"""Between two clocks that nobody notices."""
+FIRST_PAUSE: Final = 0.2  # seconds between two attempts before the first reading: services wait for that
+SKEW: Final = timedelta(seconds=2)  # between two clocks that nobody notices
 
 
 class ServerClock:

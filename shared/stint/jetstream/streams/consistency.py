@@ -15,8 +15,7 @@ ELECTION: Final = 10.0
 """Seconds for which a write is repeated. Servers elect 4 to 9 s after the last message of a leader; 3.8 measured."""
 ANSWER: Final = 2.5
 """Seconds for each attempt. The first may have gone to the lost leader; the next ones must still fit."""
-PAUSE: Final = 0.1
-"""Seconds between attempts: without a leader each is refused at once."""
+PAUSE: Final = 0.1  # seconds between attempts: without a leader each is refused at once
 
 UNPROVEN: Final = "NATS cannot prove at the moment that nothing is stored under this id. Try again."
 

@@ -18,15 +18,13 @@ log = structlog.get_logger()
 
 SILENCE: Final = 5.0
 """Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""
-CHECK_INTERVAL: Final = 3.0
-"""Seconds between two checks of the sourcing."""
+CHECK_INTERVAL: Final = 3.0  # seconds between two checks of the sourcing
 
 MOST_WAITING: Final = 5_000
 """Messages in WORK with which it is connected again: NATS looks through all of them, and everything that concerns WORK
 waits meanwhile. 2 ms with 1,000 messages, 0.7 s with 5,000, 15 s with 200,000. With more, queues have work anyway."""
 
-_WHOLE: Final = 10_000
-"""Characters: more than any queue's token has."""
+_WHOLE: Final = 10_000  # characters: more than any queue's token has
 _AGAIN: Final = re.compile(re.escape(work_subject("{{left(2,")) + r"(\d+)\)}}")
 
 

@@ -29,8 +29,7 @@ from stint.jetstream.wire.protocol import (
 )
 from stint.ports import Place, StreamState
 
-BATCH: Final = 256
-"""Messages that one read asks for."""
+BATCH: Final = 256  # messages that one read asks for
 BATCH_BYTES: Final = 512 * 1024
 """Bytes that one read asks for, and that are held while the reader waits, as for a slow client."""
 MARKER_TTL: Final = 60
@@ -40,8 +39,7 @@ ALL: Final = ">"
 """All subjects of a stream. For a pattern with wildcards the server goes through the subjects of a whole block for each
 message: 93 µs instead of 16 with 20,000 jobs."""
 
-OPERATION: Final = "KV-Operation"
-"""The header of a message that ends a key."""
+OPERATION: Final = "KV-Operation"  # the header of a message that ends a key
 
 
 class Stream:

@@ -24,13 +24,11 @@ HEADER_ROOM: Final = 8 * 1024
 RECONNECT: Final = 3.0
 """Seconds for which a request waits until another server of a cluster has taken over the connection."""
 
-LOGIN_WAIT: Final = 3.0
-"""Seconds for a login beside the connection: the server refuses it after 2."""
+LOGIN_WAIT: Final = 3.0  # seconds for a login beside the connection: the server refuses it after 2
 
 REPLICA_WAIT: Final = 2.0
 """Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
-FULL: Final = 8.0
-"""Seconds for which a message that a stream has no room for is published again."""
+FULL: Final = 8.0  # seconds for which a message that a stream has no room for is published again
 FULL_PAUSE: Final = (0.005, 0.03)
 """Minimum and maximum of the seconds in between. Whoever asks more often than a flood's sender gets a place sooner."""
 

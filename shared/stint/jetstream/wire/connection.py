@@ -15,17 +15,14 @@ from stint.process.waiting import InterruptedByEventError, any_of, unless
 
 log = structlog.get_logger()
 
-CONNECT_WAIT: Final = 2.0
-"""Seconds between two attempts to connect."""
+CONNECT_WAIT: Final = 2.0  # seconds between two attempts to connect
 PING_INTERVAL: Final = 4
 """Seconds. After two unanswered pings a frozen server is left, within 12 s: before a runner would fence."""
 LOG_AGAIN: Final = 30.0
 """Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
 apart, and several servers may fail in turns, each for its own reason."""
-ANSWERS_WAIT: Final = 1.0
-"""Seconds for which answers are awaited before a connection is replaced, and then the new one."""
-CLOSE_WAIT: Final = 2.0
-"""Seconds that a server has to take what was sent before the connection is closed."""
+ANSWERS_WAIT: Final = 1.0  # seconds for which answers are awaited before a connection is replaced, and then the new one
+CLOSE_WAIT: Final = 2.0  # seconds that a server has to take what was sent before the connection is closed
 
 T = TypeVar("T")
 

@@ -9,10 +9,8 @@ from nats.aio.msg import Msg
 
 from stint.jetstream.wire.broker import Broker
 
-AT_A_TIME: Final = 32
-"""Requests that are answered at a time."""
-OF_ALL: Final = 1024
-"""Requests that wait for that: as many as are answered in a second, before their senders give up."""
+AT_A_TIME: Final = 32  # requests that are answered at a time
+OF_ALL: Final = 1024  # requests that wait for that: as many as are answered in a second, before their senders give up
 
 
 async def answer_fairly(

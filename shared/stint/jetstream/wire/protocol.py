@@ -28,8 +28,7 @@ from stint.core.names.headers import SEQUENCE, SIGNATURE, SOURCE, SUBJECT, TIME
 from stint.core.names.subjects import parse_event_subject
 from stint.core.view import parse_time
 
-NANOSECONDS: Final = 10**9
-"""The unit of JetStream's durations, in a second."""
+NANOSECONDS: Final = 10**9  # the unit of JetStream's durations, in a second
 
 EXPECTED_SEQUENCE: Final = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 """A publish is refused unless the subject's last message has this sequence."""

@@ -24,8 +24,7 @@ from stint.vault import Vault
 
 log = structlog.get_logger()
 
-VAULT_TIMEOUT: Final = 2.0
-"""Seconds for each step of a call: a client waits for it, and NATS not for long."""
+VAULT_TIMEOUT: Final = 2.0  # seconds for each step of a call: a client waits for it, and NATS not for long
 
 
 def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates) -> Callout:

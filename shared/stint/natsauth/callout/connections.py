@@ -22,10 +22,8 @@ from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-INTERVAL: Final = 0.5
-"""Seconds between two looks at what the connections have sent."""
-UNHEARD: Final = 10.0
-"""Seconds for which a list is awaited. NATS may not permit it, and logs each attempt."""
+INTERVAL: Final = 0.5  # seconds between two looks at what the connections have sent
+UNHEARD: Final = 10.0  # seconds for which a list is awaited. NATS may not permit it, and logs each attempt
 _ALL: Final = msgspec.json.encode({"auth": True, "limit": 100_000})
 
 

@@ -12,10 +12,8 @@ from nacl.public import Box, PrivateKey, PublicKey
 from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import UndecodableError
 
-_SEED, _CURVE = 18 << 3, 23 << 3
-"""The kinds in the text of an nkey, which is base32: they read S and X."""
-_LENGTH: Final = 2 + PrivateKey.SIZE + 2
-"""Bytes of a seed: its kinds, the key, and a checksum."""
+_SEED, _CURVE = 18 << 3, 23 << 3  # the kinds in the text of an nkey, which is base32: they read S and X
+_LENGTH: Final = 2 + PrivateKey.SIZE + 2  # bytes of a seed: its kinds, the key, and a checksum
 _VERSION: Final = b"xkv1"
 
 

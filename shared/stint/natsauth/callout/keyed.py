@@ -30,15 +30,11 @@ MOST: Final = 300
 """Queues in a login, unless more are asked for or have a job that somebody has. NATS keeps 15 kB of each."""
 LOOK_WAIT: Final = 0.8
 """Seconds for what NATS says of queues. A cluster that has lost a server does not say it for up to ten."""
-_SPELLED: Final = (4 / 3) ** 2
-"""What the permissions grow by in an answer to the server, which is base64 of base64."""
-_ROOM: Final = 8 * 1024
-"""Bytes of an answer for everything else."""
+_SPELLED: Final = (4 / 3) ** 2  # what the permissions grow by in an answer to the server, which is base64 of base64
+_ROOM: Final = 8 * 1024  # bytes of an answer for everything else
 
-_URL_SAFE: Final = str.maketrans("+/", "-_")
-"""Clients write their signatures in either base64."""
-KeyUsers = Mapping[str, KeyUser]
-"""By their public nkeys."""
+_URL_SAFE: Final = str.maketrans("+/", "-_")  # clients write their signatures in either base64
+KeyUsers = Mapping[str, KeyUser]  # by their public nkeys
 
 
 def key_users(text: str) -> KeyUsers:

@@ -9,8 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-SHARE: Final = 64 * 1024
-"""Bytes that count as much as one message more."""
+SHARE: Final = 64 * 1024  # bytes that count as much as one message more
 BURST: Final = 4.0
 """Seconds' worth of messages that an owner may have sent besides what its rate allows. After a stall, many come."""
 WRITTEN: Final = 0.5
@@ -21,12 +20,9 @@ READS: Final = 10_000.0
 time sends 6000. More keep NATS and the APIs busy, be they requests for output or writes that a stream refuses."""
 LOOKS: Final = 8
 """Looks over which what is stored is averaged: `BURST` seconds. One large payload makes no reader a sender."""
-KEPT_OUT: Final = 60.0
-"""Seconds for which an owner that has sent more is kept out."""
-MISSED: Final = 2
-"""Lists without a connection after which it is forgotten: it may be told later that it was closed."""
-SILENT: Final = 10
-"""Looks without a list of a server after which the server is forgotten."""
+KEPT_OUT: Final = 60.0  # seconds for which an owner that has sent more is kept out
+MISSED: Final = 2  # lists without a connection after which it is forgotten: it may be told later that it was closed
+SILENT: Final = 10  # looks without a list of a server after which the server is forgotten
 
 
 class Sent(msgspec.Struct, frozen=True):

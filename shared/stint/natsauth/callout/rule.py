@@ -15,10 +15,8 @@ from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
 from stint.vault.policies import MARK, named_queue
 
-QUEUES: Final = 50
-"""In one login. Each needs about twenty subjects, which the server keeps for the connection."""
-KEY_MARK: Final = f"{MARK}U"
-"""How the signature in the list of queues begins. Tokens of queues are in lower case."""
+QUEUES: Final = 50  # in one login. Each needs about twenty subjects, which the server keeps for the connection
+KEY_MARK: Final = f"{MARK}U"  # how the signature in the list of queues begins. Tokens of queues are in lower case
 
 
 class LoginRefusedError(StintError):
