@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
-_START_TIME: Final = 19
-"""Its place among the fields behind a process's name, in ticks since the machine's start (proc_pid_stat(5))."""
+_START_TIME: Final = 19  # its place among the fields behind a process's name, in ticks since boot (proc_pid_stat(5))
 _MMAP_THRESHOLD: Final = -3  # `M_MMAP_THRESHOLD` of mallopt(3)
 LARGE: Final = 256 * 1024  # bytes from which on a block is returned at once
 

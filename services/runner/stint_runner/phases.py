@@ -12,8 +12,7 @@ from stint.ports import PhaseChannel, Place
 from stint.process.waiting import any_of
 
 PAUSE: Final = 0.2  # seconds from a change to its report: most phases are shorter, and need none
-AGAIN: Final = 10.0
-"""Seconds after which everything is reported again: a report can be lost, and a new listener has heard none."""
+AGAIN: Final = 10.0  # seconds until all is reported again: reports can be lost, and a new listener has heard none
 
 
 class Report(Protocol):

@@ -15,8 +15,7 @@ from stint_runner.engine.port import LOG_DRIVER, Engine
 log = structlog.get_logger()
 
 STARTING: Final = "The runner is starting."
-ENGINE_WITHIN: Final = 5.0
-"""Seconds for the engine's answer: who asks whether the runner is ready does not wait for one that hangs."""
+ENGINE_WITHIN: Final = 5.0  # seconds for the engine's answer: who asks for readiness does not wait for one that hangs
 
 
 @dataclass

@@ -30,8 +30,7 @@ CHUNK_BYTES: Final = 512 * 1024  # a chunk's size: half of what a NATS server ta
 MAX_CHUNKS: Final = 128  # of a payload: 64 MiB, twice what Vault takes
 _ATTEMPT: Final = re.compile("[0-9A-Za-z_-]{0,64}")
 
-MANY: Final = 16
-"""Places for which it pays to look first which of them have a payload: a projector may see events again."""
+MANY: Final = 16  # places for which it pays to look first which have a payload: a projector may see events again
 LISTED: Final = 50  # stored chunks that can be listed in the time of one purge of nothing
 CONCURRENCY: Final = 16  # purges at a time
 

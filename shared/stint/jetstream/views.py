@@ -16,8 +16,7 @@ from stint.jetstream.streams.stream import MARKER_TTL, Bucket, Write
 from stint.jetstream.wire.broker import Broker
 from stint.ports import StoredView, StreamState, ViewPut
 
-BATCH: Final = 170
-"""Views in an atomic batch. Two are written at a time, and must fit into what NATS lets wait for a stream: 400."""
+BATCH: Final = 170  # views in an atomic batch. Two are written at a time; NATS lets 400 messages wait for a stream
 BATCH_PAYS: Final = 16
 """Views from which on an atomic batch costs the server less than so many puts: a single server makes a directory with
 files for each batch, 2.4 ms of CPU."""

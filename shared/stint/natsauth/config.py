@@ -43,8 +43,7 @@ TOLD_WITHIN: Final = "3s"
 """For which NATS keeps the way back of what a role tells another: longer than anybody waits for the answer, and not for
 two minutes, as by default. Anybody may send requests that are dropped. Each takes 0.7 kB of NATS, which goes through
 all of them whenever somebody ends a subscription with a wildcard."""
-ANSWERS: Final[Mapping[str, Any]] = {"max": 1, "expires": "10s"}
-"""One to each message that another role has sent, in this time."""
+ANSWERS: Final[Mapping[str, Any]] = {"max": 1, "expires": "10s"}  # one to each message of another role, in this time
 
 Json = dict[str, Any]
 

@@ -25,8 +25,7 @@ _BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SE
 JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS, SIGNERS = (kv_stream(bucket) for bucket in _BUCKETS)
 STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS, SIGNERS)
 
-ANSWERS: Final = 10
-"""Seconds for which the server passes on several answers to a request: longer than any read or pull of a service."""
+ANSWERS: Final = 10  # seconds for which several answers to a request are passed on: longer than any read or pull
 SUBSCRIBER_ANSWERS: Final = 120  # the same for a subscriber, whose library decides how long a pull stays open
 
 

@@ -160,10 +160,8 @@ PROJECTOR: Final = Role(
 SERVICES: Final = (API, RUNNER, PROJECTOR)
 
 RUNNERS: Final = "runners/"  # prefix of the users that are one runner each, and of their keys' folders
-SEED_FILE: Final = "STINT_NATS_NKEY"
-"""The name of the file with a user's seed, which is that of the setting without `_FILE`."""
-OPERATOR: Final = "operator"
-"""A user of the streams' own account, who may do everything: `stint rebuild`, repairs, a look around."""
+SEED_FILE: Final = "STINT_NATS_NKEY"  # the file with a user's seed, called as the setting without `_FILE`
+OPERATOR: Final = "operator"  # a user of the streams' own account, who may do everything: `stint rebuild`, repairs
 
 
 def pool(name: str, tokens: Sequence[str] = ("*",)) -> Role:
@@ -192,8 +190,7 @@ CALLOUT_ROLE: Final = Role(
 )
 """It alone writes down whose key a publisher's is, and cannot write down a key as one of an API. It sees how much is
 stored of what publishers send, and which queues have jobs."""
-LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
-"""What it hears besides: what the servers ask about logins, in a queue group."""
+LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"  # it hears this, too: what servers ask of logins, in a queue group
 CALLOUT_OF_SYSTEM: Final = Role(
     name=CALLOUT_ROLE.name,
     requests=(Request(CONNECTIONS, many=ANSWERS), Request(kick_subject("*"))),

@@ -14,8 +14,7 @@ from stint.vault.hvac_adapter import as_token, check_address, check_path, check_
 T = TypeVar("T")
 
 CONNECTIONS: Final = 32  # calls at a time, each on a connection of its own
-HEALTH_WITHIN: Final = 5.0
-"""Seconds for an answer: who asks whether a service is ready does not wait for a Vault that hangs."""
+HEALTH_WITHIN: Final = 5.0  # seconds for an answer: who asks for readiness does not wait for a Vault that hangs
 
 
 class Vault:

@@ -8,8 +8,7 @@ from stint.process.batches import Batches
 from stint.vault.client import Vault
 from stint.vault.session import AppRoleSession
 
-SMALL: Final = 64 * 1024
-"""Bytes of a plaintext up to which it is encrypted together with others, so that none waits for a large one."""
+SMALL: Final = 64 * 1024  # bytes of a plaintext that is encrypted together with others: none waits for a large one
 
 
 class Encryptor:

@@ -15,8 +15,7 @@ from stint.vault.ticket import BUS_KEY
 API: Final = "stint-api"
 RUNNER: Final = "stint-runner"
 CLIENT: Final = "stint-client"  # may submit, see, kill and delete jobs in every queue
-SEALER: Final = "stint-sealer"
-"""May seal jobs, but may not use any queue: for clients to whom another policy gives some queues."""
+SEALER: Final = "stint-sealer"  # may seal jobs, and use no queue: for clients to whom another policy gives some
 OPERATOR: Final = "stint-operator"  # may see all jobs, release held ones, pause queues, and drain runners
 PUBLISHER: Final = "stint-publisher"
 SESSION_KEY: Final = "stint-session"
@@ -28,8 +27,7 @@ RELEASES: Final = "stint/release/"
 guarantee of one job at a time."""
 PAUSES: Final = "stint/pause/"  # policies on these paths allow to pause queues, and to resume them
 DRAINS: Final = "stint/drain/"  # policies on these paths allow to drain runners
-KEYS: Final = "stint-keys"
-"""The mount of the payloads' own keys, KV version 1: what is removed there has no older version."""
+KEYS: Final = "stint-keys"  # the mount of the payloads' own keys, KV version 1: what is removed has no older version
 PUBLISHERS: Final = "publishers/"
 """Where publishers' keys are in that mount: in a folder for each identity, so that nobody can fill that of another."""
 _OWN_FOLDER: Final = f"{KEYS}/{PUBLISHERS}{{{{identity.entity.id}}}}"

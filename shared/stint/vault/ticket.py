@@ -11,8 +11,7 @@ from stint.core.codec import decode, encode
 from stint.core.view import parse_time
 from stint.vault.client import Vault
 
-BUS_KEY: Final = "stint-bus"
-"""The transit key of the tickets. Those who submit may encrypt with it; only runners may decrypt."""
+BUS_KEY: Final = "stint-bus"  # the transit key of the tickets. Submitters may encrypt with it; only runners may decrypt
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,8 +29,7 @@ from stint_runner.watchdog.deadlines import Deadline, StoredDeadline
 
 log = structlog.get_logger()
 
-ENGINE_PATIENCE: Final = 20.0
-"""Seconds that a starting runner waits for its engine to list containers whose deadlines are missing."""
+ENGINE_PATIENCE: Final = 20.0  # seconds for the engine to list containers without a deadline when a runner starts
 
 
 @dataclass

@@ -16,8 +16,7 @@ from stint_runner.dispatch.backlog import Backlog, Lead
 
 log = structlog.get_logger()
 
-RECONCILE: Final = 5.0
-"""Seconds between two looks at all queues that have jobs, in case hints were lost; jittered by half."""
+RECONCILE: Final = 5.0  # seconds between two looks at all queues that have jobs, as hints may be lost; jittered by half
 LOOK: Final = 0.5  # minimum of the seconds between two looks: a full runner looks again when it has a free slot
 LEAVE: Final = 0.25  # seconds without a free slot after which a runner no longer listens to hints
 PASSES: Final = 3  # how often a hint is passed on by runners without a free slot before it stays with one of them

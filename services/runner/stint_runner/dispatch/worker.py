@@ -17,11 +17,9 @@ from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 
-PULL_WAIT: Final = 0.05
-"""Seconds that a pull holds a slot if another runner was faster. A loaded cluster needs up to 0.03 s to deliver."""
+PULL_WAIT: Final = 0.05  # seconds that a pull holds a slot if another runner was faster. A loaded cluster needs 0.03 s
 
-PATIENCE: Final = 20
-"""Tries without success, besides two for each slot, after which a runner waits for its next look at all queues."""
+PATIENCE: Final = 20  # tries without success, besides two for each slot, until a runner waits for its next look
 
 
 class Worker:

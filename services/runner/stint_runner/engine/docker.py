@@ -27,8 +27,7 @@ ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)  # for up to 1 GiB of
 STOP_MARGIN: Final = 30.0
 """Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 
-_UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
-"""Docker's answers if a path does not exist."""
+_UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})  # Docker's answers where no path is
 _NO_PATH: Final = re.compile("not a directory|too many (links|levels of symbolic links)|file name too long")
 """In its answer if a path leads through a file, or in a circle. Its status is 500, as that of failures that pass."""
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})

@@ -12,12 +12,10 @@ from stint.core.view import parse_time
 from stint_runner.engine.port import LOG_DRIVER, MAX_FILE, USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse, Offers
 from stint_runner.registry.references import parse_reference
 
-MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
-"""Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
+MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024  # bytes of the tar around it: headers, and padding to 10 KiB
 LOG_FILE: Final = 128 * 10**6  # bytes of a log's file. There are two: when both are full, the older one goes
 ENDED: Final = frozenset({"exited", "dead"})  # states of a container that was started and no longer runs
-OOM_DELAY: Final = 1.0
-"""Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
+OOM_DELAY: Final = 1.0  # seconds by which the engine may hear of a kill for memory after the exit, mostly at once
 
 _LONGEST_CODE: Final = 32  # bits of an exit code. Nobody reads an end with more than 63
 _SIGKILLED: Final = 137

@@ -10,8 +10,7 @@ from stint_runner.engine.port import PullError
 from stint_runner.linux import boot_time
 
 FULL: Final = "The container engine's disk is full."
-PAUSE: Final = 30.0
-"""Seconds without a claim after a job that found no room. The next one then shows whether there is some."""
+PAUSE: Final = 30.0  # seconds without a claim after a job that found no room. The next one shows whether there is some
 _NO_SPACE: Final = ("no space left on device", "no space left on device: unknown")
 """The ends of Docker's sentences about it: Go's text for ENOSPC, to which containerd adds that it has no code for it.
 Errors about what a job sent can end like this, too: with its own words, or because a file of its content has an

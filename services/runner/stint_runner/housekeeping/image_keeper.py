@@ -23,10 +23,8 @@ from stint_runner.engine.port import Engine, ImageUse
 log = structlog.get_logger()
 
 INTERVAL: Final = 3600.0  # seconds between two sweeps at most; a quarter of the retention where that is shorter
-FORGOTTEN_AFTER: Final = 30 * 24 * 3600.0
-"""Seconds beyond the retention after which the records of an engine that is gone are dropped."""
-NOTED_EVERY: Final = 60.0
-"""Seconds that pass at least between two records of an image's use here; at most a tenth of the retention."""
+FORGOTTEN_AFTER: Final = 30 * 24 * 3600.0  # seconds beyond the retention until a gone engine's records are dropped
+NOTED_EVERY: Final = 60.0  # seconds between two records of an image's use here; at most a tenth of the retention
 _TRIES: Final = 5  # attempts to write a record that other runners change at the same time
 
 

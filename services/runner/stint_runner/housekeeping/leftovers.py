@@ -13,8 +13,7 @@ from stint_runner.runner import Runner
 log = structlog.get_logger()
 
 INTERVAL: Final = 30.0  # seconds between two sweeps
-WITHIN: Final = 1.0
-"""Seconds for the removal of a job's containers. One that the engine does not remove holds up no others."""
+WITHIN: Final = 1.0  # seconds for the removal of a job's containers. One that stays holds up no others
 
 
 class Leftovers:

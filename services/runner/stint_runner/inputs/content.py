@@ -23,8 +23,7 @@ MAX_NODES: Final = 4096  # values in a YAML document, each of which takes half a
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
 _FORMAT: Final = re.compile(r"[a-z0-9.]{1,8}", re.ASCII)
 _STEP: Final = 64 * 1024
-_TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)
-"""What tarfile raises on mutilated headers."""
+_TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)  # what tarfile raises on broken headers
 
 
 class Manifest(msgspec.Struct, frozen=True):

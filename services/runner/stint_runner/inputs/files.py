@@ -11,8 +11,7 @@ from stint_runner.engine.port import USER_ID, Engine
 from stint_runner.together import side_by_side
 
 PASSWD: Final = "/etc/passwd"
-ENTRY: Final = f"gostint:x:{USER_ID}:{USER_ID}:gostint:/tmp:/bin/sh".encode()
-"""The line that gives a job's user its name and its home."""
+ENTRY: Final = f"gostint:x:{USER_ID}:{USER_ID}:gostint:/tmp:/bin/sh".encode()  # gives a job's user a name and a home
 IMAGE_MANIFEST: Final = "/gostint_image.yml"
 REMEMBERED: Final = 256  # images whose files are remembered
 SMALL: Final = 16 * 1024  # bytes up to which an image's files are remembered

@@ -21,8 +21,7 @@ from stint_runner.inputs.files import Member
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
 NAMED: Final = 100  # secrets of a job that its events name
 NAMED_BYTES: Final = 16 * 1024  # bytes of these names, which are ASCII
-VALUE: Final = 100
-"""Bytes that each value, and each value inside of it, counts beside its size: to write one takes time and memory."""
+VALUE: Final = 100  # bytes that each value, and each inside of it, counts beside its size, for the time to write it
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
 """Vault's own mounts, which would reveal the job's token or facts about it."""
 

@@ -32,8 +32,7 @@ from stint_runner.together import side_by_side
 
 log = structlog.get_logger()
 
-TEXT_LENGTH: Final = 4096
-"""Characters of an image's name and of an error that an event carries: an event must fit into one message."""
+TEXT_LENGTH: Final = 4096  # characters of an image's name and of an error in an event, which must fit into one message
 PULLS: Final = 2  # pulls of a missing image: the first one's may be removed as unused before it has a container
 
 

@@ -19,8 +19,7 @@ log = structlog.get_logger()
 
 LOST: Final = "The runner that had the job was lost."
 NO_CONTAINER: Final = "The runner stopped before the job had a container."
-LONGEST_LEASE: Final = 3600.0
-"""Seconds of a holder's lease that are believed. Whoever may run a queue's jobs can write any number."""
+LONGEST_LEASE: Final = 3600.0  # seconds of a holder's lease that are believed. A queue's runners can write any number
 
 
 async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: bool = False) -> Verdict:

@@ -14,8 +14,7 @@ from stint_runner.retry import retry
 
 log = structlog.get_logger()
 
-OUTPUT_END: Final = 30.0
-"""Seconds after a container's exit, and after each further chunk, in which the next chunk must arrive."""
+OUTPUT_END: Final = 30.0  # seconds after a container's exit, and after each further chunk, for the next chunk to arrive
 AGAIN: Final = (EngineUnavailableError, BrokerUnavailableError, LogGapError, FellBehindError)
 
 

@@ -8,8 +8,7 @@ from stint.core.errors import StintError
 from stint_runner.engine.port import OutputPiece
 
 CHUNK_BYTES: Final = 64 * 1024  # a chunk is closed when it holds this much; the last piece can take it to twice that
-PIECES_WAITING: Final = 64
-"""Pieces read ahead of the log: with pieces of at most 64 KiB this bounds a job's memory at 4 MiB."""
+PIECES_WAITING: Final = 64  # pieces read ahead of the log: with pieces of up to 64 KiB a job's memory is at most 4 MiB
 
 _NOTHING_YET: Final = OutputPiece("", b"")
 

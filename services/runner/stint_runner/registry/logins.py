@@ -23,8 +23,7 @@ log = structlog.get_logger()
 HELPER_TIMEOUT: Final = 10.0  # seconds that a credential helper may take
 LONGEST: Final = 1024 * 1024  # bytes of its answer from which on it is refused. The longest tokens have a few thousand
 
-_HUB_ADDRESS: Final = "https://index.docker.io/v1/"
-"""The name of Docker Hub by which Docker's client asks a credential helper."""
+_HUB_ADDRESS: Final = "https://index.docker.io/v1/"  # Docker Hub, as Docker's client calls it to a credential helper
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
 """Prefixes of variables that a helper does not get: the runner's own secrets. The others may hold its own login."""

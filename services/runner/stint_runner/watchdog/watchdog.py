@@ -32,11 +32,9 @@ from stint_runner.watchdog.deadlines import Deadline, Deadlines, StoredDeadline
 log = structlog.get_logger()
 
 READY: Final = b"watching\n"  # what a watchdog writes once it watches
-TICK: Final = 1.0
-"""The longest pause between two reads of the folder, in seconds. A new deadline is further away than that."""
+TICK: Final = 1.0  # the longest pause between two reads of the folder, in seconds. No new deadline is that near
 RETRY: Final = 0.1  # the shortest pause, in seconds
-ENGINE_WITHIN: Final = KILL / 2
-"""Seconds for the engine to remove a container, before its processes are killed without the engine."""
+ENGINE_WITHIN: Final = KILL / 2  # seconds for the engine to remove a container, before its processes are killed
 
 
 class Watchdog:

@@ -12,8 +12,7 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 
-INACTIVE_THRESHOLD: Final = 300
-"""Seconds without a pull, renewal or pending ack after which the server deletes a queue's consumer."""
+INACTIVE_THRESHOLD: Final = 300  # seconds without pull, renewal or pending ack until a queue's consumer is deleted
 SUBSCRIBER_ACK_WAIT: Final = 30.0  # seconds after which a message without a subscriber's ack is delivered again
 SUBSCRIBER_MAX_PENDING: Final = 1000  # messages that may be without an ack of a subscriber at a time
 

@@ -23,16 +23,14 @@ from stint.process.waiting import any_of
 log = structlog.get_logger()
 
 BATCH: Final = 1000  # events per pull
-MAX_PENDING: Final = 4 * BATCH
-"""Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
+MAX_PENDING: Final = 4 * BATCH  # events without an ack at a time: being projected, waiting, and with a dead reader
 ACK_WAIT: Final = 5.0  # seconds after which an event without an ack or heartbeat is delivered to another reader
 PULL_WAIT: Final = 2.0
 """Seconds that a pull stays open. A pull that is open during a server's restart stalls, and one of a frozen reader
 receives events that nobody processes: together with `ACK_WAIT` this must stay well below 10 s."""
 TURN: Final = 4.0  # seconds after the last pull of the reader whose turn it is until another one may have its turn
 LINGER: Final = 0.03  # seconds for which further events are awaited after one has come: they cost less together
-RECENT: Final = MARKER_TTL / 2
-"""Seconds after a pull within which no view of its events' jobs can have been deleted without a trace."""
+RECENT: Final = MARKER_TTL / 2  # seconds after a pull within which no view of its jobs can have gone without a trace
 
 _GROUP: Final = "projectors"
 

@@ -31,8 +31,7 @@ from stint.ports import Hint, Look, Turn
 
 log = structlog.get_logger()
 
-PULLS: Final = 3
-"""Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
+PULLS: Final = 3  # pulls in a row: from a consumer that is being deleted, without one, and from a new one
 RECLAIM_WAIT: Final = 0.1  # seconds that a reclaim waits for a delivery by a new consumer
 LOOK_WAIT: Final = 1.0  # seconds for a look at a queue: a consumer without a leader does not answer
 

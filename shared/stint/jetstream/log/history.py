@@ -32,8 +32,7 @@ from stint.jetstream.wire.protocol import origin_of, records, sequence_of, subje
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Fact, Place, Strays, StreamState
 
-SURVEYED: Final = 200
-"""Jobs per survey. The server answers with at most 1024 messages, and a job can be in several queues."""
+SURVEYED: Final = 200  # jobs per survey. The server answers with at most 1024 messages; a job can be in several queues
 
 _SURVEYED: Final = (Submitted.kind, Ended.kind, Rejected.kind, Deleted.kind)
 

@@ -16,8 +16,7 @@ from stint.process.waiting import repeat
 
 log = structlog.get_logger()
 
-READ_EVERY: Final = 60.0
-"""Seconds between two readings. In between, the time goes on as this machine's monotonic clock does."""
+READ_EVERY: Final = 60.0  # seconds between two readings. In between, this machine's monotonic clock counts
 FIRST_PAUSE: Final = 0.2  # seconds between two attempts before the first reading: services wait for that
 SKEW: Final = timedelta(seconds=2)  # between two clocks that nobody notices
 

@@ -16,8 +16,7 @@ from stint.process.waiting import repeat
 
 log = structlog.get_logger()
 
-SILENCE: Final = 5.0
-"""Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""
+SILENCE: Final = 5.0  # seconds without a message from EVENTS until WORK may lag. There is a heartbeat every second
 CHECK_INTERVAL: Final = 3.0  # seconds between two checks of the sourcing
 
 MOST_WAITING: Final = 5_000

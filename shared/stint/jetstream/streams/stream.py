@@ -30,10 +30,8 @@ from stint.jetstream.wire.protocol import (
 from stint.ports import Place, StreamState
 
 BATCH: Final = 256  # messages that one read asks for
-BATCH_BYTES: Final = 512 * 1024
-"""Bytes that one read asks for, and that are held while the reader waits, as for a slow client."""
-MARKER_TTL: Final = 60
-"""Seconds for which the marker of a deleted or expired key is kept, for those who follow the bucket."""
+BATCH_BYTES: Final = 512 * 1024  # bytes that one read asks for, and that are held while a slow reader waits
+MARKER_TTL: Final = 60  # seconds for which the marker of a deleted or expired key is kept, for those who follow
 
 ALL: Final = ">"
 """All subjects of a stream. For a pattern with wildcards the server goes through the subjects of a whole block for each

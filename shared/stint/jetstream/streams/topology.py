@@ -45,8 +45,7 @@ DUPLICATE_WINDOW: Final = 0.1
 """Seconds, the minimum. Stint uses no message ids: with a stranger's id the broker could discard a submission."""
 MAX_QUEUE_CONSUMERS: Final = 100_000
 """Queues with a consumer at a time. It must be explicit: the server's own limit is 1000, and -1 does not lift it."""
-LAYOUT: Final = {"stint.layout": "2"}
-"""Metadata of every stream: the version of the subjects. Layout 1 had `ev.<event>.<queue>.<job>`."""
+LAYOUT: Final = {"stint.layout": "2"}  # metadata of streams: the subjects' version. 1 had `ev.<event>.<queue>.<job>`
 DECLARE_PAUSE: Final = 2.0  # seconds between two attempts to declare the streams
 CHECK_INTERVAL: Final = 10.0  # seconds between two looks for streams that were deleted
 NOT_MADE_AGAIN: Final = frozenset({EVENTS, kv_stream(PAUSES_BUCKET)})

@@ -19,15 +19,12 @@ from stint.jetstream.wire.requests import DeniedError
 from stint.jetstream.wire.subscriptions import LiveEvents, Reads
 from stint.ports import News
 
-HEADER_ROOM: Final = 8 * 1024
-"""Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
-RECONNECT: Final = 3.0
-"""Seconds for which a request waits until another server of a cluster has taken over the connection."""
+HEADER_ROOM: Final = 8 * 1024  # bytes of a message for its headers: a publish over the limit closes the client for good
+RECONNECT: Final = 3.0  # seconds for which a request waits until another server has taken over the connection
 
 LOGIN_WAIT: Final = 3.0  # seconds for a login beside the connection: the server refuses it after 2
 
-REPLICA_WAIT: Final = 2.0
-"""Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
+REPLICA_WAIT: Final = 2.0  # seconds for each message of a direct get. If its replica is frozen, the leader is asked
 FULL: Final = 8.0  # seconds for which a message that a stream has no room for is published again
 FULL_PAUSE: Final = (0.005, 0.03)
 """Minimum and maximum of the seconds in between. Whoever asks more often than a flood's sender gets a place sooner."""

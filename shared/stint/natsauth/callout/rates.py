@@ -10,16 +10,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 SHARE: Final = 64 * 1024  # bytes that count as much as one message more
-BURST: Final = 4.0
-"""Seconds' worth of messages that an owner may have sent besides what its rate allows. After a stall, many come."""
+BURST: Final = 4.0  # seconds' worth of messages that an owner may have sent besides its rate. After a stall, many come
 WRITTEN: Final = 0.5
 """The share of the rate that all publishers together must have had stored, so that one of them can be kept out. NATS
 counts reads like writes, and reads delay nobody."""
 READS: Final = 10_000.0
 """Messages a second that an owner may send although nothing of them is stored. A reader that makes 32 requests at a
 time sends 6000. More keep NATS and the APIs busy, be they requests for output or writes that a stream refuses."""
-LOOKS: Final = 8
-"""Looks over which what is stored is averaged: `BURST` seconds. One large payload makes no reader a sender."""
+LOOKS: Final = 8  # looks over which what is stored is averaged, for `BURST` s. One large payload makes no sender
 KEPT_OUT: Final = 60.0  # seconds for which an owner that has sent more is kept out
 MISSED: Final = 2  # lists without a connection after which it is forgotten: it may be told later that it was closed
 SILENT: Final = 10  # looks without a list of a server after which the server is forgotten
