@@ -182,7 +182,6 @@ async def _work(
 def _background(
     runner: Runner, broker: Broker, clock: ServerClock, presence: Presence, leftovers: Leftovers
 ) -> Background:
-    """What a runner does besides its jobs."""
     settings, engine = runner.settings, runner.engine
     parts = [
         BackgroundTask(

@@ -127,32 +127,26 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
     subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(runner_user, options.runner or ())]
     auth = _auth(options)
     with importing("nats"):
-        from stint.natsauth.keys import (  # noqa: PLC0415 - clients lack the library
-            USERS_FILE,
-            curve_key,
-            issuer_key,
-            public_key,
-        )
+        from stint.natsauth import keys as files  # noqa: PLC0415 - clients lack the library
     users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
     folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
     if both := folders.keys() & pools.keys():
         raise ConfigError(f"--pool: {min(both)} is the name of another user.")
     folders |= {user: folder / POOLS / user for user in pools}
-    keys = {user: public_key(path) for user, path in folders.items()}
-    subscriber_keys = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
+    keys = {user: files.public_key(path) for user, path in folders.items()}
+    subscriber_keys = {user: files.public_key(folder / SUBSCRIBERS / user) for user in subscribers}
     settings = {"accounts": accounts(keys, publishers, subscriber_keys, pools)}
     if not auth:
         return {"accounts.conf": rendered(settings)}
-    issuer, xkey = issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT)
+    issuer, xkey = files.issuer_key(folder / CALLOUT), files.curve_key(folder / CALLOUT)
     decided = decided_users(publishers, pools)
     through_auth = callout(keys, issuer, xkey, decided, subscriber_keys, system=options.system_account)
     settings["accounts"] |= through_auth["accounts"]
     settings["authorization"] = through_auth["authorization"]
-    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{USERS_FILE}": user_list(keys, decided)}
+    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{files.USERS_FILE}": user_list(keys, decided)}
 
 
 def _auth(options: _Options) -> bool:
-    """Whether `stint nats-auth` decides logins."""
     return not options.accounts_only if options.auth is None else options.auth
 
 

@@ -49,20 +49,12 @@ Json = dict[str, Any]
 
 
 def accounts(
-    keys: Mapping[str, str],
-    publishers: Mapping[str, Sequence[str]],
-    subscribers: Mapping[str, str],
-    pools: Mapping[str, QueuePatterns],
+    keys: Mapping[str, str],  # each user's public nkey, by name; of runners with one of their own as `runners/NAME`
+    publishers: Mapping[str, Sequence[str]],  # the queues of each publisher, by name
+    subscribers: Mapping[str, str],  # the public nkey of each subscriber, by name
+    pools: Mapping[str, QueuePatterns],  # the queues that the runners of each pool serve, by name
 ) -> Json:
-    """The accounts of the streams and of each role.
-
-    Args:
-        keys: the public nkey of each user, by name: the services, `operator`, the publishers, the pools, and as
-            `runners/NAME` runners with keys of their own.
-        publishers: the queues of each publisher, by name.
-        subscribers: the public nkey of each subscriber, by name.
-        pools: the queues that the runners of each pool serve, by name.
-    """
+    """The accounts of the streams and of each role."""
     subscriber_roles = {name: subscriber(name) for name in subscribers}
     publisher_roles = {name: key_publisher(name, queues) for name, queues in publishers.items()}
     pool_roles = {name: _pool(name, served) for name, served in pools.items()}
@@ -173,7 +165,6 @@ def _told_to(role: Role) -> Sequence[str]:
 
 
 def _imports(role: Role, account: str) -> Iterable[Json]:
-    """What the role requests and hears of this account."""
     for request in dict.fromkeys(role.requests):
         renamed = {"to": request.seen_as} if request.seen_as != request.subject else {}
         yield {"service": {"account": account, "subject": request.subject}, **renamed}

@@ -125,7 +125,6 @@ def runner(name: str, tokens: Sequence[str] = ("*",), *, also: Iterable[Request]
 
 
 def _runs(token: str) -> Iterable[Request]:
-    """Take the jobs of a queue, and run them."""
     yield from may_append(Started, Launched, Ended, Held, Rejected, token=token)
     yield from may_publish(log_subject(token, "*"))
     yield from may_call(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")

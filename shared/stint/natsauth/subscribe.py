@@ -52,27 +52,22 @@ def subscribe(
 
 
 async def _subscribe(settings: Settings, consumer: str, tokens: Sequence[str]) -> None:
-    from stint.jetstream import (  # noqa: PLC0415 - clients do not have the library
-        Access,
-        Broker,
-        make_subscription,
-        remove_subscription,
-    )
+    from stint import jetstream  # noqa: PLC0415 - clients do not have the library
 
     subjects = {
         EVENTS: [event_filter(kind.kind, token) for token in tokens for kind in TOLD],
         LOGS: [log_subject(token, "*") for token in tokens],
     }
-    broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="subscribe")
+    broker = jetstream.Broker(jetstream.Access.of(settings), prefix=settings.js_prefix, name="subscribe")
     broker.start()
     try:
         async with asyncio.timeout(WITHIN):
             await broker.while_open(broker.wait_connected())
             for stream, wanted in subjects.items():
                 if wanted:
-                    await make_subscription(broker, stream, consumer, wanted)
+                    await jetstream.make_subscription(broker, stream, consumer, wanted)
                 else:
-                    await remove_subscription(broker, stream, consumer)
+                    await jetstream.remove_subscription(broker, stream, consumer)
     except TimeoutError:
         raise BrokerUnavailableError from None
     finally:

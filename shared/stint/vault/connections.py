@@ -170,7 +170,6 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
 
 
 def _encoded(body: Any) -> bytes | io.BytesIO | None:
-    """A JSON body."""
     if body is None:
         return None
     text = json.dumps(body).encode()

@@ -85,33 +85,19 @@ class SetupReport:
 
 async def vault_setup(
     vault_addr: str,
-    token: str,
+    token: str,  # an administrator's
     *,
-    role: str = "stint-job",
-    secret_paths: Sequence[str] = ("kv/data/*",),
-    registries: str = "",
-    kv_mount: str = "",
-    cacert: str = "",
-    update: bool = False,
-    keep: Collection[str] = (),
+    role: str = "stint-job",  # name of the jobs' AppRole, policy and payload key
+    secret_paths: Sequence[str] = ("kv/data/*",),  # that jobs may read
+    registries: str = "",  # the path from which runners may read logins for image registries, "" for none
+    kv_mount: str = "",  # for development, a KV v2 mount to create, with a secret `demo` that has a random `password`
+    cacert: str = "",  # a CA bundle to verify the server with
+    update: bool = False,  # change policies and AppRoles that differ. Mounts and keys are never changed
+    keep: Collection[str] = (),  # further resources that are never changed
 ) -> SetupReport:
-    """Create mounts, keys, policies and AppRoles. Safe to repeat.
+    """Create mounts, keys, policies and AppRoles. Safe to repeat. Raises ConfigError if a name or path is invalid.
 
-    Args:
-        vault_addr: the server.
-        token: an administrator's token.
-        role: name of the jobs' AppRole, policy and payload key.
-        secret_paths: the paths that jobs may read.
-        registries: the path from which runners may read logins for image registries, "" for none.
-        kv_mount: for development, also create a KV v2 mount with this name, and in it the secret `demo` with a random
-            `password`.
-        cacert: a CA bundle to verify the server with.
-        update: change policies and AppRoles that differ. Mounts and keys are never changed.
-        keep: further resources that are never changed.
-
-    Raises:
-        VaultError: of any kind; what was created before the error remains.
-        ConfigError: a name or path is invalid.
+    After a VaultError of any kind what was created before remains.
     """
     outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": [], "updated": []}
     diffs = {}
@@ -128,7 +114,6 @@ async def vault_setup(
 
 
 async def _ensure(vault: Vault, token: str, resource: _Resource, *, update: bool) -> tuple[str, str]:
-    """Create or check a resource; returns the result and the difference."""
     try:
         present = await vault.call(token, resource.read)
     except (VaultNotFoundError, VaultRefusedError):  # a 400 says that nothing is mounted there

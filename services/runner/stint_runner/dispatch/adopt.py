@@ -148,7 +148,6 @@ class Adoption:
             return None
 
     def _adopt(self, job: Job, delivery: Delivery | None, asked: float, earlier: Deadline) -> None:
-        """Hold the lease from now on, and run the job to its end."""
         lease = Lease(
             delivery or _NoDelivery(earlier.ack_subject, earlier.origin, earlier.seconds),
             takeover=self._runner.settings.takeover,

@@ -24,11 +24,7 @@ PAUSE: Final = 1.0  # seconds between two attempts while the broker is unavailab
 
 
 class Finder:
-    """Fills a runner's backlog.
-
-    `has_room` says whether there is a slot for one more fresh lead, `is_fit` whether this runner can run jobs at the
-    moment, as far as it knows.
-    """
+    """Fills a runner's backlog. `has_room`: for one more fresh lead; `is_fit`: it can run jobs, as far as it knows."""
 
     def __init__(
         self, queues: WorkQueues, backlog: Backlog, has_room: Callable[[], bool], is_fit: Callable[[], bool]

@@ -105,7 +105,6 @@ class Worker:
         await any_of(self._draining, within=RECONCILE)
 
     async def _next(self) -> Lead | None:
-        """The next queue to try, None once draining."""
         try:
             lead = await unless(self._draining, self._backlog.take())
         except InterruptedByEventError:
@@ -152,7 +151,6 @@ class Worker:
 
     @contextlib.contextmanager
     def _occupied(self) -> Iterator[None]:
-        """A slot has a job during the block."""
         self.busy += 1
         if self.busy == self._capacity:
             self._finder.full()

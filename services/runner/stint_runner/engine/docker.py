@@ -34,28 +34,19 @@ _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 class DockerEngine(DockerImages, Engine):
-    """One engine, behind a socket or an address. Connects with the first call.
+    """One engine, behind a socket or an address, to which the first call connects. ConfigError: it has another scheme.
 
-    Args:
-        docker_host: `unix://` and a path, `tcp://`, `http://` or `https://` and an address; "" is the local socket.
-            The environment and the docker client's configuration are ignored.
-        ssl_context: for `tcp://` with TLS, and `https://`.
-        api_version: of the engine's API, such as `1.43`; "" asks the engine.
-        logins: for image registries.
-        pull_patience: seconds for which a pull is retried.
-
-    Raises:
-        ConfigError: an address with an unknown scheme.
+    The environment and the docker client's configuration are ignored.
     """
 
     def __init__(
         self,
-        docker_host: str = "",
+        docker_host: str = "",  # `unix://` and a path, or another scheme and an address; "" is the local socket
         *,
-        ssl_context: SSLContext | None = None,
-        api_version: str = "",
-        logins: LoginSource | None = None,
-        pull_patience: float = 25.0,
+        ssl_context: SSLContext | None = None,  # for `tcp://` with TLS, and `https://`
+        api_version: str = "",  # of the engine's API, such as `1.43`; "" asks the engine
+        logins: LoginSource | None = None,  # for image registries
+        pull_patience: float = 25.0,  # seconds for which a pull is retried
     ) -> None:
         host = docker_host or DEFAULT_HOST
         if not host.startswith(SCHEMES):

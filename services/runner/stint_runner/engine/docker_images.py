@@ -109,7 +109,6 @@ class DockerImages:
             return frozenset(str(image["Id"]) for image in await self._client().images.list(all="1"))
 
     async def _id(self, name: str) -> str:
-        """The id of an image, "" if it is not there."""
         inspected = await self._inspect(name)
         with engine_errors():
             return str(inspected["Id"]) if inspected else ""

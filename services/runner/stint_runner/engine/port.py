@@ -105,9 +105,7 @@ class Engine(Protocol):
     """
 
     async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
-        """Make sure that the image is there: pull it if it is missing, or always.
-
-        `progress` is called during a pull with how much of it is done, from 0 to 1.
+        """Make sure that the image is there: pull it if it is missing, or always. A pull calls `progress`.
 
         Raises:
             ImageError: it is not a reference.

@@ -153,10 +153,8 @@ class ImageKeeper:
         )
 
     async def _put(self, record: ImageRecord, revision: int) -> bool:
-        """Write a record, unless it has changed since that revision. Returns whether it was written."""
         key, keep = image_key(record.engine_id, record.image_id), self._retention + FORGOTTEN_AFTER
         return bool(await self._bucket.write(key, encode(record), revision=revision, ttl=keep))
 
     async def _delete(self, record: ImageRecord, revision: int) -> None:
-        """Delete a record, unless it has changed since that revision."""
         await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)

@@ -35,18 +35,13 @@ def labels(
     job_id: str,
     token: str,
     runner: str,
-    ack: str = "",
-    origin: str = "",
-    timeout: float = 0,
-    seal_key: str = "",
-    read_only: bool = False,
+    ack: str = "",  # the delivery's ack subject, which must not be used on any other consumer
+    origin: str = "",  # the delivery's
+    timeout: float = 0,  # in seconds, for whoever takes the container up after its runner
+    seal_key: str = "",  # of its secrets file (see `Seal`), if secrets are masked in its output
+    read_only: bool = False,  # an image of the job may have to be removed with it
 ) -> dict[str, str]:
-    """A container's labels.
-
-    `ack` and `origin` are the delivery's: an ack subject must not be used on any other consumer. `timeout` is in
-    seconds, for whoever takes the container up after its runner. `seal_key` is that of its secrets file (see `Seal`) if
-    secrets are masked in its output. With `read_only` an image of the job may have to be removed with it.
-    """
+    """A container's labels."""
     always = {
         LABEL_JOB: job_id,
         LABEL_QUEUE: token,
@@ -145,15 +140,13 @@ def container_spec(
     limits: Limits,
     network: str = "bridge",
     runtime: str = "",
-    vault_addr: str = "",
-    vault_cacert: str = "",
-    compat: bool = False,
+    vault_addr: str = "",  # the Vault server as the container reaches it
+    vault_cacert: str = "",  # a CA bundle on the engine's host, "" for none
+    compat: bool = False,  # not hardened, as with GoStint
 ) -> ContainerSpec:
-    """The container to create for a payload. The further arguments are the runner's decisions.
+    """The container for a payload, by the runner's decisions. Raises JobFailedError for what no process can be given.
 
-    `vault_addr` is the Vault server as the container reaches it, `vault_cacert` a CA bundle on the engine's host, ""
-    for none. With `compat` the container is not hardened, as with GoStint. Raises JobFailedError for a field that no
-    process can be given; its sentence names the field, never its value.
+    The sentence names the field, never its value: that can be a secret.
     """
     _check(payload)
     ours = [f"VAULT_ADDR={vault_addr}", f"VAULT_CACERT={vault_cacert}"]

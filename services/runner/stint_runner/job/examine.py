@@ -70,7 +70,6 @@ def _memory_for(submitted: Submitted) -> int:
 
 
 async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
-    """The payload as it was submitted."""
     chunks, attempt = submitted.payload_chunks, submitted.payload_try
     try:
         stored = await retry(

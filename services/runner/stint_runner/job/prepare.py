@@ -130,7 +130,6 @@ class Preparation:
         return self._login
 
     async def _token(self) -> str:
-        """The job's own Vault token."""
         return await asyncio.shield(self._log_in())
 
     # --- the container ------------------------------------------------------------------------------------------------

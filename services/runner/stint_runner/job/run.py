@@ -137,7 +137,6 @@ class JobRun:
     # --- once it is claimed -----------------------------------------------------------------------------------------
 
     async def _run(self, job: Job, to_exit: Callable[[Report], Awaitable[Exited]]) -> Verdict:
-        """Run the container to its exit, and record the job's end."""
         try:
             async with interrupted_by(self.leased.ended_by_another):
                 with self._runner.phases.of(Place(job.token, job.job_id)) as report:

@@ -177,7 +177,6 @@ class OutputPump:
             await self._store(stream, b"\n[output truncated at %d bytes]\n" % self._limit)
 
     def _unseen(self, stream: str, data: bytes) -> bytes:
-        """The part of it that is not stored yet."""
         replay = self._replays.get(stream)
         if replay is None:
             return data

@@ -115,7 +115,6 @@ class Watchdog:
             log.warning("processes of a container killed", job=job_id, processes=killed)
 
     async def _removed(self, deadline: Deadline) -> bool:
-        """Whether the engine confirms that the job has no containers any more."""
         try:
             async with asyncio.timeout(ENGINE_WITHIN):
                 while await remove_containers(self._engine, deadline.job_id):

@@ -145,7 +145,7 @@ class EventFeed:
             await self._broker.send(event.ack_subject, Msg.Ack.Ack)
 
     async def leave(self) -> None:
-        """End this reader's turn, if it has it, so that another one need not wait."""
+        """End this reader's turn, so that another one need not wait."""
         if self._pin:
             self._pin = ""
             await self._broker.api(f"CONSUMER.UNPIN.{EVENTS}.{self._name}", {"group": _GROUP})

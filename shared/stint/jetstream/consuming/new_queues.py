@@ -36,7 +36,6 @@ class NewQueues:
         self._refused: list[str] = []
 
     def want(self, token: str) -> None:
-        """Log in again for this queue as soon as that is possible."""
         self._wanted[token] = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._log_in(), name="new-queues")

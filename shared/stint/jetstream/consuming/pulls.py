@@ -38,7 +38,6 @@ class Inbox:
         self._received = 0
 
     async def receive(self, message: Msg) -> None:
-        """Take in a message, or a status that ends the pull."""
         if status := status_of(message):
             self._status = status
         else:

@@ -71,7 +71,6 @@ class ServerClock:
             log.info("this machine's clock agrees with that of NATS again")
 
     async def run(self) -> None:
-        """Read it again and again until cancelled, through any outage."""
         await self.known()
         await repeat(self.read, lambda: READ_EVERY, failed="the clock of NATS cannot be read, retrying")
 

@@ -83,8 +83,6 @@ class Sourcing:
         self._unanswered: dict[str, Any] | None = None
 
     async def run(self) -> None:
-        """Check at once after each connect, and then regularly, until cancelled."""
-
         async def while_connected() -> None:
             self._silent, self._short = "", False
             await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")

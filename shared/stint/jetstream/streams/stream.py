@@ -67,7 +67,6 @@ class Stream:
         return sequence
 
     async def last(self, pattern: str, wait: float | None = None) -> RawMessage | None:
-        """The last message on these subjects, from the leader."""
         return await self.get({"last_by_subj": pattern}, wait)
 
     async def last_of_each(self, patterns: Sequence[str]) -> list[Msg]:
@@ -214,7 +213,6 @@ class Bucket(Stream):
         return Entry(key, sequence_of(message), _value(message))
 
     def followed(self, message: Msg) -> Entry:
-        """The entry in a message that a consumer delivered."""
         return Entry(message.subject.removeprefix(self._prefix), position_of(message).sequence, _value(message))
 
 

@@ -206,7 +206,6 @@ class Streams:
 
 
 async def _info(broker: Broker, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What NATS says of this stream, None if there is none."""
     answer = await broker.api(f"STREAM.INFO.{config['name']}")
     return None if error_code(answer) == ErrorCode.STREAM_NOT_FOUND else check(answer)
 

@@ -109,7 +109,6 @@ class Access:
 
     @classmethod
     def of(cls, settings: Settings) -> "Access":
-        """The access that a service's settings describe."""
         return cls(
             url=settings.nats_url,
             cacert=settings.nats_cacert,
@@ -141,7 +140,6 @@ class Access:
         return bool(self._schemes & _SECURE or self.cacert or self.cert)
 
     def client(self) -> AnyBytesClient:
-        """A client that is not connected yet; it connects to `servers` with `options`."""
         return TlsClient() if self.secure else AnyBytesClient()
 
     def options(self) -> Mapping[str, Any]:

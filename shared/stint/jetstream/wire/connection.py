@@ -82,7 +82,6 @@ class Connection:
         self._connecting.add_done_callback(self._on_connect_done)
 
     async def wait_connected(self) -> None:
-        """Return once there is a connection, however long that takes."""
         await self.connected.wait()
 
     async def while_open(self, work: Awaitable[T]) -> T:
@@ -127,7 +126,6 @@ class Connection:
             raise failure
 
     async def connected_within(self, seconds: float) -> bool:
-        """Whether there is a connection, now or within so many seconds."""
         return await any_of(self.connected, within=seconds)
 
     async def settled(self) -> None:

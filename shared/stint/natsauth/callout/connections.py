@@ -45,8 +45,6 @@ class _Connections(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
-    """A server's answer about its connections."""
-
     server: _Server
     data: _Connections | None = None
 
