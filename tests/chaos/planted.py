@@ -18,8 +18,8 @@ from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Look, Turn
 from stint.vault import Vault
 from stint_runner.dispatch import finder
-from stint_runner.dispatch.backlog import Lead, Tried
 from stint_runner.dispatch.dispatcher import Dispatcher
+from stint_runner.dispatch.finder import Lead, Tried
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Exit
 from stint_runner.lease.lease import Lease, LeaseTimes

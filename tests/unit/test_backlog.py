@@ -9,8 +9,7 @@ from stint.core.events import AnyEvent
 from stint.ports import Hint, Outcome, WorkQueues
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog
-from stint_runner.dispatch.backlog import TURNS, Backlog, Lead, Tried
-from stint_runner.dispatch.finder import PASSES, Finder
+from stint_runner.dispatch.finder import PASSES, TURNS, Backlog, Finder, Lead, Tried
 from stint_runner.retry import append_events
 from tests.support.events import TOKEN, started, submitted
 

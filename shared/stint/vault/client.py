@@ -94,7 +94,7 @@ class Vault:
         return {path: frozenset(data.get(path) or ()) for path in paths}
 
     async def wrap_info(self, wrapping_token: str) -> WrapInfo:
-        """The origin of a wrapping token, which stays unspent. VaultRefusedError, VaultDeniedError: spent or none."""
+        """The origin of a wrapping token, left unspent. VaultRefusedError, VaultDeniedError: spent, expired, none."""
         body = {"token": wrapping_token}
         answer = await self.call(
             "", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body), repeatable=True

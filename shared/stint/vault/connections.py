@@ -13,7 +13,7 @@ from hvac.constants.client import VAULT_CLIENT_CERT, VAULT_CLIENT_KEY
 
 from stint.core.errors import ConfigError, VaultUnavailableError
 
-KEEP: Final = 15.0  # seconds for which an idle connection is kept: less than servers and proxies keep it
+KEEP: Final = 15.0  # seconds for which an idle connection is kept: less than at servers, so that none closes it in use
 LARGE: Final = 256 * 1024  # bytes of a request that are sent at a time; others have their turn in between
 LONGEST: Final = 80 * 1024 * 1024
 """Bytes of an answer. Vault accepts requests of 32 MiB, and what it returns of one is hardly longer; the names of a

@@ -21,10 +21,10 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Processes deliveries. `jobs` are the jobs that it processes now, by address."""
+    """Processes deliveries."""
 
     def __init__(self, runner: Runner) -> None:
-        self.jobs: dict[EventAddress, LeasedJob] = {}
+        self.jobs: dict[EventAddress, LeasedJob] = {}  # that it processes now
         self._runner = runner
         self._draining = False
         self._cleaning: set[asyncio.Task[object]] = set()
@@ -47,7 +47,7 @@ class Dispatcher:
                 await self.run(JobRun(self._runner, leased))
 
     async def run(self, run: JobRun) -> None:
-        """Run a job under its lease, settle its delivery, clean up in the background. Raises UnfitError likewise."""
+        """Run a job under its lease, settle its delivery, and clean up in the background. UnfitError: see `process`."""
         leased = run.leased
         self.jobs[leased.address] = leased
         if self._draining:  # it was pulled when the drain began

@@ -10,14 +10,13 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, UnfitError
 from stint.ports import Delivery, Turn, WorkQueues
 from stint.process.waiting import InterruptedByEventError, any_of, unless
-from stint_runner.dispatch.backlog import Backlog, Lead, Tried
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.dispatch.finder import PAUSE, RECONCILE, Finder
+from stint_runner.dispatch.finder import PAUSE, RECONCILE, Backlog, Finder, Lead, Tried
 from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 
-PULL_WAIT: Final = 0.05  # seconds that a pull holds a slot if another runner was faster. A loaded cluster needs 0.03 s
+PULL_WAIT: Final = 0.05  # seconds that a pull holds a slot if another runner was faster. A loaded cluster may need 0.03
 
 PATIENCE: Final = 20  # tries without success, besides two for each slot, until a runner waits for its next look
 

@@ -29,7 +29,7 @@ NAME_LENGTH: Final = 128  # characters of the name of who asked for the drain
 
 
 class Presence:
-    """What others see of this runner. `listed` says whether it was ever put on the list, for `TIME_TO_LIVE`."""
+    """What others see of this runner."""
 
     def __init__(self, broker: Broker, runner: Runner, worker: Worker) -> None:
         self._broker = broker
@@ -39,7 +39,7 @@ class Presence:
         self._started = runner.now().isoformat()
         self._drained_by = ""
         self._changed = asyncio.Event()
-        self.listed = False
+        self.listed = False  # whether it has ever been put on the list. Its entry stays there for `TIME_TO_LIVE`
 
     async def announce(self) -> None:
         """Keep the runner on the list until cancelled."""

@@ -143,7 +143,7 @@ class Opener:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.
 
         On a second line the API seals the job fields that stood beside the payload. Waits for ever while Vault is
-        unavailable: nothing has happened yet. Raises JobFailedError if it cannot be opened, or says what it should not.
+        unavailable: nothing has happened yet. Raises JobFailedError if it cannot be opened, or is not as it should be.
         """
 
         async def decrypt(line: str) -> bytes:

@@ -39,7 +39,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     """Open the ticket and the payload, and look at the wrapping token, which is not spent.
 
     Raises RejectedError if it is no submission, one of a payload that cannot be, or the ticket of another job;
-    JobFailedError if it can never run; UnfitError if it cannot here. Of several the first in the order of work counts.
+    JobFailedError if it can never run; UnfitError if it cannot run here. Of several the first in this order counts.
     """
     submitted = job.fact(Submitted)
     if submitted is None:

@@ -35,11 +35,11 @@ class LoginError(StintError):
 
 
 class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
-    """A login for one registry: user name and password, or a token. The engine exchanges an `identitytoken` for one."""
+    """A login for one registry: user name and password, or a token."""
 
     username: str = ""
     password: str = ""
-    identitytoken: str = ""
+    identitytoken: str = ""  # the engine exchanges it for a token of the registry
     registrytoken: str = ""
 
     def __repr__(self) -> str:

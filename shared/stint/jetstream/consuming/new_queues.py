@@ -23,11 +23,11 @@ RETRY: Final = 5.0  # seconds until the next try after one that was in vain
 
 
 class NewQueues:
-    """Logs in again for such queues, in the background. Each login must permit those of this runner's `deliveries`."""
+    """Logs in again for such queues, in the background: no slot of the runner waits for that."""
 
     def __init__(self, broker: Broker, hint: Callable[[str], Awaitable[None]]) -> None:
         """`hint` tells runners that a queue has work, once it is permitted."""
-        self.deliveries: WeakSet[JetStreamDelivery] = WeakSet()
+        self.deliveries: WeakSet[JetStreamDelivery] = WeakSet()  # this runner's, whose queues each login must permit
         self._broker = broker
         broker.asks = self._asks
         self._hint = hint

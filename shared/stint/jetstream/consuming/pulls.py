@@ -26,11 +26,11 @@ async def request_messages(
 
 
 class Inbox:
-    """What has arrived of one pull after the other, and was not taken. `complete` is set when a pull is over."""
+    """What has arrived of one pull after the other, and has not been taken yet."""
 
     def __init__(self, batch: int, lost: asyncio.Event, held: set[str] | None = None) -> None:
         """A pull asks for `batch` messages; `lost` is set when the connection is lost; `held` gets the ack subjects."""
-        self.complete = asyncio.Event()
+        self.complete = asyncio.Event()  # set when the current pull will bring nothing more
         self._some = asyncio.Event()
         self._batch, self._lost, self._held = batch, lost, held
         self._messages: list[Msg] = []

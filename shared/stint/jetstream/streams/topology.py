@@ -178,10 +178,10 @@ async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
 
 
 class Streams:
-    """Declares the streams, and creates again what is deleted. `whole`: all are there, as far as is known."""
+    """Declares the streams, and creates again what somebody deletes while services run."""
 
     def __init__(self, broker: Broker, replicas: int = 1) -> None:
-        self.whole = False
+        self.whole = False  # whether all are there, as far as is known
         self._broker = broker
         self._replicas = replicas
 

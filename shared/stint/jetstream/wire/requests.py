@@ -32,11 +32,11 @@ class _Request:
 
 
 class Requests:
-    """The requests of a connection that have no answer yet. `idle` is set while there are none."""
+    """The requests of a connection that have no answer yet."""
 
     def __init__(self) -> None:
         self._open: set[_Request] = set()
-        self.idle = asyncio.Event()
+        self.idle = asyncio.Event()  # set while there are none
         self.idle.set()
 
     async def answer(self, subject: str, answer: Awaitable[T], *, lost: bool) -> T:

@@ -26,7 +26,8 @@ from stint.natsauth.requests import Role
 from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 
-MOST: Final = 300  # queues in a login, unless more are asked for or have a held job. NATS keeps 15 kB of each
+MOST: Final = 300
+"""Queues in a login, unless more are asked for or have a job that somebody has. NATS keeps 15 kB of each."""
 LOOK_WAIT: Final = 0.8  # seconds for what NATS says of queues, which may take a cluster without a server ten
 _SPELLED: Final = (4 / 3) ** 2  # what the permissions grow by in an answer to the server, which is base64 of base64
 _ROOM: Final = 8 * 1024  # bytes of an answer for everything else

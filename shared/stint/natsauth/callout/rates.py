@@ -17,7 +17,8 @@ counts reads like writes, and reads delay nobody."""
 READS: Final = 10_000.0
 """Messages a second that an owner may send although nothing of them is stored. A reader that makes 32 requests at a
 time sends 6000. More keep NATS and the APIs busy, be they requests for output or writes that a stream refuses."""
-LOOKS: Final = 8  # looks over which what is stored is averaged, for `BURST` s. One large payload makes no sender
+LOOKS: Final = 8
+"""Looks over which what is stored is averaged: `BURST` seconds. One large payload makes no reader a sender."""
 KEPT_OUT: Final = 60.0  # seconds for which an owner that has sent more is kept out
 MISSED: Final = 2  # lists without a connection after which it is forgotten: it may be told later that it was closed
 SILENT: Final = 10  # looks without a list of a server after which the server is forgotten

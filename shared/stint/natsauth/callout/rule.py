@@ -51,8 +51,8 @@ class Grant:
 async def decide(vault: Vault, listed: str, token: str) -> Grant:
     """Ask Vault, with the client's own token, what it may do in the queues that it lists.
 
-    Raises LoginRefusedError if it is nothing in one of them, or the login is none for this door; VaultError if Vault
-    does not know the token, or does not answer.
+    Raises LoginRefusedError if the token may do nothing in one of them, or the login is none for this door;
+    VaultError if Vault does not know the token, or does not answer.
     """
     if not token:
         raise LoginRefusedError("There is no Vault token: give it as the password, and the queues as the user.")

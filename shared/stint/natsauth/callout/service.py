@@ -23,7 +23,7 @@ from stint.vault import Vault
 
 log = structlog.get_logger()
 
-AT_A_TIME: Final = 200  # logins that are being decided; more with tokens are refused. Anybody can cause them
+AT_A_TIME: Final = 200  # logins that are being decided; more with tokens are refused: anybody can cause them
 TOO_MANY: Final = "The owner of the token has too many connections, or has connected too often in the last seconds."
 TOO_MUCH: Final = "The publisher has sent more messages than it may."
 STORED_WITHIN: Final = 0.3  # seconds for storing whose a key is; with `ANSWER_WITHIN` less than the server waits
