@@ -18,7 +18,7 @@ from stint.cli.jobs import ls
 from stint.cli.jobs.history import timeline
 from stint.cli.show.table import Column, table
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
-from stint.client.rest.answers import parsed
+from stint.client.rest.connection import parsed
 from stint.client.results import Fact, JobInfo, JobResult, read
 from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.audit.receipt import KeyName, canonical, document, statement

@@ -6,8 +6,7 @@ from fastapi import FastAPI
 
 import stint
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.gate import Gate
-from stint_api.middleware.signed_in import SignedIn
+from stint_api.middleware.gate import Gate, SignedIn
 from stint_api.middleware.telemetry import Telemetry
 from stint_api.page import asking, oidc, signing_in, views
 from stint_api.routes import audit, changes, docs, info, jobs, queues, runners

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
-from stint.ports.news import News
+from stint.ports.live import News
 from stint.ports.places import Place
 
 

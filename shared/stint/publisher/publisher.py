@@ -1,4 +1,4 @@
-"""A publisher's connection to NATS, and how it submits."""
+"""A publisher's connection to NATS, its key, and how it submits."""
 
 import asyncio
 import hashlib
@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Self, Unpack
 
@@ -16,16 +17,15 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_token
-from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
+from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject, publisher_inbox
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, Broker
+from stint.jetstream import Access, Broker, EventSigner
 from stint.jetstream.payloads import CHUNK_BYTES
 from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.publisher.job import PublishedJob
-from stint.publisher.signing import signing
 from stint.vault.client import Vault
 from stint.vault.policies import PUBLISHER
 from stint.vault.ticket import Ticket, seal_ticket
@@ -152,3 +152,18 @@ async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str
             check(answer)
         return
     raise BrokerUnavailableError("NATS did not acknowledge the message.")
+
+
+def signing(access: Access, token: str) -> tuple[Access, EventSigner]:
+    """The signer for a connection, and the access that lets NATS know its key.
+
+    A connection with an nkey or a credentials file signs with their seed. For one whose password is this Vault token
+    a key is made, and named in the list of queues together with a signature, so that nobody else can log in with it.
+    """
+    if access.seed:
+        return access, EventSigner(seed=access.seed)
+    if not token or access.password != token:
+        return access, EventSigner()
+    signer = EventSigner.new()
+    named = f"{access.user},={signer.signature(publisher_inbox(token), b'')}"
+    return replace(access, user=named), signer

@@ -2,12 +2,9 @@
 
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.stint import FakeStint
-from stint.testing.memory.events import MemoryEventLog
-from stint.testing.memory.history import MemoryHistory
-from stint.testing.memory.output import MemoryOutput
-from stint.testing.memory.payloads import MemoryKept, MemoryPayloads
-from stint.testing.memory.phases import MemoryPhases
-from stint.testing.memory.views import MemoryViews
+from stint.testing.memory.events import MemoryEventLog, MemoryHistory
+from stint.testing.memory.live import MemoryPhases
+from stint.testing.memory.stores import MemoryKept, MemoryOutput, MemoryPayloads, MemoryViews
 
 __all__ = [
     "Ending",

@@ -13,8 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from stint.core.errors import StintError
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of, unknown_path
-from stint_api.page.assets import assets
-from stint_api.page.documents import again, document, file
+from stint_api.page.documents import again, assets, document, file
 from stint_api.page.drawn import fleet
 from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.job import find as find_job

@@ -12,7 +12,7 @@ from stint.process.health import healthz
 from stint_api.errors import INVALID_REQUEST, RefusalError
 from stint_api.read.runners import summary
 from stint_api.routes.models.base import SHOWN
-from stint_api.routes.models.info import HealthBody, VaultInfoBody
+from stint_api.routes.models.fleet import HealthBody, VaultInfoBody
 from stint_api.routes.parameters import ServicesOf
 from stint_api.routes.responses import BAD_HEALTH_KEY, Responses, content, described, errors
 

@@ -10,9 +10,9 @@ from stint.core.names.ids import queue_name, queue_token
 from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import SUBMIT
 from stint_api.errors import JsonAnswer
+from stint_api.read.job.lines import Position
 from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import Snapshot
-from stint_api.read.job.position import Position
 from stint_api.routes import documents
 from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, live_stream, next_page, raw, standing_of
 from stint_api.routes.models.jobs import (
@@ -38,10 +38,8 @@ from stint_api.routes.parameters import (
     cursor,
 )
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors, json_body, sse
-from stint_api.submit.body import parse_submission, read_body
-from stint_api.submit.rerun import again, parse_rerun
-from stint_api.web.streaming import answer
-from stint_api.web.zipped import zipped
+from stint_api.submit.body import again, parse_rerun, parse_submission, read_body
+from stint_api.web.streaming import answer, zipped
 
 PATH: Final = "/v1/api/job"
 BYTES: Final = "application/octet-stream"

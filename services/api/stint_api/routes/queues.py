@@ -15,12 +15,12 @@ from stint_api.errors import JsonAnswer
 from stint_api.read.pausing import parse_reason
 from stint_api.read.queues import Queue
 from stint_api.routes import documents
-from stint_api.routes.models.queues import QueueDetailBody, QueueListBody
+from stint_api.routes.models.fleet import QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
 from stint_api.routes.responses import errors, json_body
 from stint_api.services import Services
 from stint_api.submit.body import read_body
-from stint_api.web.zipped import zipped
+from stint_api.web.streaming import zipped
 
 PATH: Final = "/v1/api/queue"
 _REASON: Final = {"type": "string", "maxLength": 1000, "description": "Why, for all who see the queue."}

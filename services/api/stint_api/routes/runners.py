@@ -15,7 +15,7 @@ from stint_api.auth import Identity
 from stint_api.errors import RefusalError
 from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.runners import NUMBERS, WORDS, number_of
-from stint_api.routes.models.runners import DrainedBody, RunnerBody, RunnersBody
+from stint_api.routes.models.fleet import DrainedBody, RunnerBody, RunnersBody
 from stint_api.routes.parameters import Caller, ServicesOf
 from stint_api.routes.responses import errors
 from stint_api.services import Services

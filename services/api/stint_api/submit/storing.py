@@ -25,8 +25,7 @@ from stint.vault.ticket import binding
 from stint_api.auth import Identity
 from stint_api.errors import UnknownOutcomeError
 from stint_api.submit.body import Sealed, Submission
-from stint_api.submit.cubbyholes import Cubbyholes
-from stint_api.submit.sealing import Sealer
+from stint_api.submit.sealing import Cubbyholes, Sealer
 
 log = structlog.get_logger()
 

@@ -10,8 +10,7 @@ import httpx
 from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, warn, words
 from stint.cli.settings import without_login
 from stint.client import ApiRefusedError, Client, Endpoints
-from stint.client.rest.answers import parsed
-from stint.client.rest.connection import http_client
+from stint.client.rest.connection import http_client, parsed
 from stint.core.errors import ConfigError, StintError
 
 MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."

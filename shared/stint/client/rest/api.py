@@ -13,8 +13,7 @@ import msgspec
 
 from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.answers import body_of, in_doubt, is_ours, parsed, refusal, unreachable
-from stint.client.rest.connection import http_client
+from stint.client.rest.connection import body_of, http_client, in_doubt, is_ours, parsed, refusal, unreachable
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
 

@@ -1,7 +1,9 @@
-"""How a job of a `FakeStint` ends."""
+"""How a job of a `FakeStint` ends, and the fields of every event that it writes."""
 
+import secrets
 from collections.abc import Iterator, Mapping
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 
@@ -9,10 +11,18 @@ from stint.core.events import Ended, Launched
 from stint.core.job import State
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
-from stint.testing.fake.written import written
+from stint.core.view import rfc3339
+
+WRITER = "fake"
+"""Who writes all events of a `FakeStint`, and runs its jobs."""
 
 _RAN: Final = frozenset({"", "exit_code", "killed", "timeout", "oom", "lost"})
 """The reasons of jobs whose container existed."""
+
+
+def written() -> dict[str, Any]:
+    """Those of an event that is written now."""
+    return {"event_id": secrets.token_hex(8), "at": rfc3339(datetime.now(UTC)), "by": WRITER}
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from stint.core.audit.operations import DrainRequested, Paused, Resumed
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
 from stint.core.view import NEVER, parse_time, rfc3339, view
+from stint.testing.fake.ending import WRITER, written
 from stint.testing.fake.jobs import FakeJobs, name_of
-from stint.testing.fake.written import WRITER, written
 
 Fields = dict[str, Any]
 

@@ -14,8 +14,7 @@ from stint.core.job import Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.submission.payload import JobPayload
 from stint.core.view import rfc3339
-from stint.testing.fake.ending import Ending
-from stint.testing.fake.written import WRITER, written
+from stint.testing.fake.ending import WRITER, Ending, written
 from stint.testing.memory.events import MemoryEventLog
 
 

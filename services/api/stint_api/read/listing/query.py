@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 
 from stint.core.job import State
 from stint.core.view import JobView, parse_time
-from stint_api.read.listing.schema import contains, equals
 
 STATES: Final = tuple(State)
 """The table has a state's place in here."""
@@ -153,11 +152,15 @@ def in_rows(page: Page) -> Sequence[str]:
         "submitted >= :since": wanted.since,
         "submitted < :until": wanted.until,
         _PART_OF_ID: wanted.job_id,
-        contains("image"): wanted.image,
-        equals("who"): wanted.who,
-        contains("words"): wanted.words,
+        f"image IN {_texts('image', 'instr(text, :image)')}": wanted.image,
+        f"who = {_texts('who', 'text = :who')}": wanted.who,
+        f"words IN {_texts('words', 'instr(text, :words)')}": wanted.words,
     }
     return [condition for condition, value in conditions.items() if value is not None]
+
+
+def _texts(column: str, condition: str) -> str:
+    return f"(SELECT number FROM {column}_text WHERE {condition})"
 
 
 def _of_id(part: str) -> Mapping[str, object]:

@@ -35,7 +35,7 @@ class Stay(NamedTuple):
 
 
 class Minutes(NamedTuple):
-    """Figures of each minute, as `stint_api.routes.models.queues.LastHourBody` says."""
+    """Figures of each minute, as `stint_api.routes.models.fleet.LastHourBody` says."""
 
     since: datetime
     depth: Sequence[int | None]

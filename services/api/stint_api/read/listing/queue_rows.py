@@ -9,8 +9,8 @@ import msgspec
 from stint.core.job import ACTIVE, State
 from stint.core.view import JobView
 from stint_api.read.listing.query import STATES, microseconds
+from stint_api.read.listing.schema import StoredJob
 from stint_api.read.listing.sql import MemoryTable, lists
-from stint_api.read.listing.writing import StoredJob
 
 WAITING_SHOWN: Final = 100
 """Jobs of a queue whose ids are shown in order."""

@@ -36,9 +36,8 @@ from stint_api.read.listing.query import (
 )
 from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRows
-from stint_api.read.listing.schema import INDEXES, TABLES
+from stint_api.read.listing.schema import INDEXES, TABLES, StoredJob, keys_of, put, remove, row_of, tidy
 from stint_api.read.listing.sql import lists, marks
-from stint_api.read.listing.writing import StoredJob, keys_of, put, remove, row_of, tidy
 
 log = structlog.get_logger()
 
