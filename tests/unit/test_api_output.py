@@ -21,8 +21,7 @@ from stint.testing import MemoryOutput
 from stint_api.errors import JsonAnswer, RefusalError
 from stint_api.read.job import output
 from stint_api.read.job.output import CHUNK_COST, KEPT, Snapshot
-from stint_api.read.runners import JetStreamRunnerReports, summary
-from stint_api.read.shared import REMEMBERED
+from stint_api.read.runners import REMEMBERED, JetStreamRunnerReports, summary
 from stint_api.read.standing import Standing
 from stint_api.routes import documents
 from stint_api.web.bounds import OpenStreams

@@ -23,7 +23,7 @@ from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import as_json, show, show_change
 from stint.cli.show.table import Column, table
-from stint.cli.show.times import lasted, moment
+from stint.cli.show.terminal import lasted, moment
 from stint.client import (
     ApiRefusedError,
     ApiUnreachableError,

@@ -104,7 +104,7 @@ async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoi
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that breaks is not tried again, nor a submission."""
-    monkeypatch.setattr("stint.client.stream.PATIENCE", 0.0)
+    monkeypatch.setattr("stint.client.job.PATIENCE", 0.0)
     monkeypatch.setattr("stint.client.rest.api.PAUSES", ())
 
 

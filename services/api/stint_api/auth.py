@@ -118,10 +118,7 @@ class Authenticator:
     async def permitted(self, identity: Identity, action: Action, names: Collection[str]) -> Collection[str]:
         """Those of the queues or runners, however many, to which the caller may do this, now.
 
-        The questions of all lists share `LIST_QUESTIONS` places.
-
-        Raises:
-            RefusalError: the token has ended since it was looked up.
+        All lists' questions share `LIST_QUESTIONS` places. Raises RefusalError if the token has ended meanwhile.
         """
         found: set[str] = set()
         several = list(names)

@@ -26,11 +26,9 @@ from stint_api.read.commands import Jobs
 from stint_api.read.job.followed import FollowedJobs
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.lists import Lists
-from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
-from stint_api.read.queues import QueueList
-from stint_api.read.runners import JetStreamRunnerReports
-from stint_api.read.shared import Shared
+from stint_api.read.queues import Pausing, QueueList
+from stint_api.read.runners import JetStreamRunnerReports, Shared
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES

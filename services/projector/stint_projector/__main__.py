@@ -88,11 +88,7 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
 
 
 async def serve(settings: ProjectorSettings) -> None:
-    """Follow the log until SIGTERM or SIGINT.
-
-    Raises:
-        BrokerClosedError: the connection to NATS was closed for good.
-    """
+    """Follow the log until SIGTERM or SIGINT. Raises BrokerClosedError if the connection to NATS is closed for good."""
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="projector")
     clock, background = ServerClock(broker), Background()
     stopping = asyncio.Event()

@@ -35,8 +35,7 @@ class Janitor:
     says how long to wait. What had become due before this janitor began is the auditor's. Any number may run
     concurrently; each loads a job from the log right before it removes anything.
 
-    Attributes:
-        next_at: when the next job becomes due, or may be known to become due.
+    At `next_at` the next job becomes due, or may be known to become due.
     """
 
     def __init__(self, projector: Projector, history: History) -> None:

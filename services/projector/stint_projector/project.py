@@ -32,11 +32,7 @@ class Projected(NamedTuple):
 
 @dataclass(kw_only=True)
 class Projector:
-    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice.
-
-    Attributes:
-        retention: how long a job can be read after its end.
-    """
+    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice."""
 
     log: EventLog
     views: ViewStore
@@ -158,8 +154,7 @@ class Projector:
 async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-up failed") -> None:
     """Await a removal. One that fails is logged and tried again later: it must not prevent those of other jobs.
 
-    Raises:
-        BrokerUnavailableError: the others would fail too.
+    Raises BrokerUnavailableError, because the others would fail too.
     """
     try:
         await removal

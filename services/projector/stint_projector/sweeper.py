@@ -42,10 +42,7 @@ class Sweeper:
     From its submission to its end a job has a payload, and a message in a work queue. A sweep compares the two, so it
     takes time for jobs that have not ended, and for no others. Jobs without a payload are named by the auditor. A sweep
     also finds payloads of jobs that are over or were never submitted, and removes them. Any number of sweepers may run
-    concurrently.
-
-    Attributes:
-        pause: seconds until the next sweep.
+    concurrently. The next one is `pause` seconds later.
     """
 
     def __init__(

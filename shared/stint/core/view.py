@@ -161,8 +161,7 @@ def expiry(job: Job, retention: timedelta) -> datetime | None:
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time; one without a zone is UTC. Digits beyond microseconds are dropped.
 
-    Raises:
-        ValueError: not such a time, or in UTC not in the years 1 to 9999.
+    Raises ValueError if it is no such time, or in UTC not in the years 1 to 9999.
     """
     moment = datetime.fromisoformat(text)
     try:

@@ -12,9 +12,8 @@ from stint.ports.places import Place
 class News(asyncio.Event):
     """Set whenever there may be something new. Clear it first, or take the news, and then read the stream.
 
-    Attributes:
-        sequence: of the newest message that was announced since the last `take`, 0 if none was. Anybody may announce
-            one, so there may be no such message.
+    `sequence` is that of the newest message that was announced since the last `take`, 0 if none was. Anybody may
+    announce one, so there may be no such message.
     """
 
     def __init__(self) -> None:

@@ -17,11 +17,7 @@ class PayloadStore(Protocol):
         """Store a payload in chunks, apart from those of other attempts; returns their number. Safe to repeat."""
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
-        """The whole payload that this attempt stored.
-
-        Raises:
-            UndecodableError: a chunk is missing.
-        """
+        """The whole payload that this attempt stored. Raises UndecodableError if a chunk is missing."""
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         """Remove the payload; with `through` only chunks up to that sequence. Safe to repeat."""
@@ -45,8 +41,7 @@ class KeptPayloads(Protocol):
     async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
         """The copy with this digest and so many bytes.
 
-        Raises:
-            UndecodableError: it was not kept, has expired, or is not what its digest says.
+        Raises UndecodableError if it was not kept, has expired, or is not what its digest says.
         """
 
     async def purge(self, token: str, job_id: str) -> None:
@@ -59,10 +54,7 @@ class OutputLog(Protocol):
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         """Append a chunk after the one with sequence `after` (0 for the first); returns its sequence.
 
-        Safe to repeat with the same chunk.
-
-        Raises:
-            LogGapError: the last stored chunk is a different one.
+        Safe to repeat with the same chunk. Raises LogGapError if the last stored chunk is a different one.
         """
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
@@ -105,11 +97,7 @@ class ViewPut(NamedTuple):
 
 
 class ViewStore(Protocol):
-    """The KV bucket of views.
-
-    Attributes:
-        deletions_kept: seconds for which the deletion or expiry of a key can be followed afterwards.
-    """
+    """The KV bucket of views. The deletion or expiry of a key can be followed for `deletions_kept` seconds."""
 
     deletions_kept: float
 

@@ -72,17 +72,14 @@ class Delivery(Protocol):
     async def renew(self) -> None:
         """Request another full lease; returns once the broker has answered.
 
-        Raises:
-            ConsumerGoneError: the queue no longer has a consumer. The job is still its first one.
+        Raises ConsumerGoneError if the queue no longer has a consumer. The job is still its first one.
         """
 
     async def ack(self) -> None:
         """Let the queue continue behind the job, which has ended. Returns once the broker has confirmed that.
 
-        The job is removed from the queue a moment later. Another runner may have received it meanwhile.
-
-        Raises:
-            LeaseLostError: the queue's last delivery is of another job, or it has no consumer. Nothing was sent.
+        The job is removed from the queue a moment later. Another runner may have received it meanwhile. Raises
+        LeaseLostError, and sends nothing, if the queue's last delivery is of another job, or it has no consumer.
         """
 
     async def lengthen(self, lease: float) -> None:
@@ -91,10 +88,8 @@ class Delivery(Protocol):
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
 
-        Without a delay, one of the runners gets a hint of it, unless `hint` is False.
-
-        Raises:
-            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        Without a delay, one of the runners gets a hint of it, unless `hint` is False. Raises LeaseLostError, and sends
+        nothing, if the queue's last delivery is another one.
         """
 
 
@@ -117,10 +112,8 @@ class WorkQueues(Protocol):
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
         """Renew a delivery of an earlier process of this runner for a full lease, or receive its job anew.
 
-        None if the job may be another runner's. To be called while the earlier process's lease is not over.
-
-        Raises:
-            BrokerUnavailableError: also if the broker does not permit this runner the queue, or not yet.
+        None if the job may be another runner's. To be called while the earlier process's lease is not over. Raises
+        BrokerUnavailableError, too, if the broker does not permit this runner the queue, or not yet.
         """
 
     async def pending(self) -> Mapping[str, int]:

@@ -29,11 +29,7 @@ class Batches(Generic[Q, A]):
         self._others: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer. A caller that is cancelled takes its question back, unless it was asked together with others.
-
-        Raises:
-            StintError: what `ask` raises.
-        """
+        """The answer, or what `ask` raises. Who is cancelled takes it back, unless it was asked with others."""
         if self._asking:
             self._waiting.append((question, asyncio.get_running_loop().create_future()))
             # In no variable: its error holds this frame, and those of the callers with what they encrypt.

@@ -83,8 +83,7 @@ async def watched(readiness: Readiness) -> AsyncIterator[None]:
 async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
     """Serve on a loopback port during the block; with None serve nothing. Changes of the readiness are logged.
 
-    Raises:
-        ConfigError: the port is not available.
+    Raises ConfigError if the port is not available.
     """
     if port is None:
         async with watched(readiness):

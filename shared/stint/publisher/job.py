@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
+from stint.client.job import PATIENCE
 from stint.client.results import Fact, JobEvent, JobResult, Output, read
-from stint.client.stream import PATIENCE
 from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
@@ -122,11 +122,7 @@ class PublishedJob:
         raise AssertionError("A stream ends with a result, or raises.")
 
     async def kill(self) -> None:
-        """Request a kill. It is safe to repeat.
-
-        Raises:
-            BrokerError: NATS cannot be reached, or refuses.
-        """
+        """Request a kill. It is safe to repeat. Raises BrokerError if NATS cannot be reached, or refuses."""
         event = KillRequested(
             event_id=secrets.token_hex(16),
             at=datetime.now(UTC).isoformat(),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stint.client.stream import TAIL
+from stint.client.job import TAIL
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.names.headers import REFUSED, SEQUENCE
 from stint.core.names.streams import LOGS
@@ -51,8 +51,7 @@ class HeardOutput:
     async def hear_last(self) -> None:
         """The last chunk, from the stream: it shows whether others were missed, and an API is not needed for it.
 
-        Raises:
-            BrokerUnavailableError: NATS did not answer.
+        Raises BrokerUnavailableError if NATS does not answer.
         """
         if message := await self._broker.direct_last(LOGS, log_subject(*self._place)):
             self.hear(chunk_in(message))

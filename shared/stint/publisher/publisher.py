@@ -54,17 +54,12 @@ class Publisher:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """A publisher with the settings of the examples: NATS_URL or STINT_NATS_URL and its like, VAULT_ADDR and so on.
 
-        Raises:
-            ConfigError: a setting is missing or wrong.
+        Raises ConfigError if one is missing or wrong.
         """
         return cls(Access.of(load(Settings, environ)), endpoints(environ, publisher=True))
 
     async def __aenter__(self) -> Self:
-        """Connect.
-
-        Raises:
-            BrokerUnavailableError: NATS is not reachable, or does not let this user in.
-        """
+        """Connect. Raises BrokerUnavailableError if NATS is not reachable, or does not let this user in."""
         self._broker.start()
         if not await self._broker.connected_within(CONNECTED_WITHIN):
             await self._broker.close()

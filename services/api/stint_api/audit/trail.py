@@ -45,12 +45,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """A page of entries.
-
-    Attributes:
-        next: the sequence behind which the next page begins, None if there is none.
-        as_of: until when the index was complete.
-    """
+    """A page of entries. `next` is the sequence behind which another begins; the index was complete until `as_of`."""
 
     shown: Sequence[Shown]
     next: int | None

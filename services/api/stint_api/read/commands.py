@@ -35,10 +35,7 @@ class Jobs:
     """Finds jobs, kills, releases and deletes them.
 
     A command returns the job as it was before. It raises IllegalCommandError if the job's state does not allow it.
-
-    Attributes:
-        keys: of the payloads; None if payloads get no key of their own.
-        retention: how long an ended job can be seen.
+    `keys` is None if payloads get no key of their own.
     """
 
     log: EventLog

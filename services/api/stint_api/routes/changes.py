@@ -7,8 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from stint.vault.actions import READ
-from stint_api.read.listing.changes import LiveChanges
-from stint_api.read.listing.feed import Mark
+from stint_api.read.listing.feed import LiveChanges, Mark
 from stint_api.routes import documents
 from stint_api.routes.answers import live_stream
 from stint_api.routes.parameters import Caller, ChangesQuery, LastEventId, ServicesOf

@@ -15,7 +15,7 @@ from stint.ports import OutputLog
 from stint.ports import Place as JobPlace
 from stint_api.auth import Identity
 from stint_api.read.job.lines import Beginning, beginning
-from stint_api.read.listing.changes import Interest
+from stint_api.read.listing.feed import Interest
 from stint_api.read.listing.query import Page, Place, Wanted
 from stint_api.routes.models.base import JOB_ID, Status
 from stint_api.services import Services

@@ -12,8 +12,7 @@ from stint.vault.actions import READ
 from stint.vault.policies import MARK
 from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
-from stint_api.read.pausing import parse_reason
-from stint_api.read.queues import Queue
+from stint_api.read.queues import Queue, parse_reason
 from stint_api.routes import documents
 from stint_api.routes.models.fleet import QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf

@@ -152,9 +152,7 @@ def _check_size(size: int) -> None:
 def parse_submission(body: bytes) -> Submission:
     """Parse what `read_body` returned. Only documented fields count.
 
-    Raises:
-        UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
-            that is none. The sentence holds no part of the body.
+    Raises UndecodableError, with no part of the body, if it is no JSON object, or a field is wrong.
     """
     fields = read_object(body, _FIELDS, scanned=True)
     submission = Submission(convert(fields, Envelope), convert(fields, JobPayload), len(body))
@@ -170,12 +168,7 @@ def check_content(content: str) -> None:
 
 
 def check_sealed(payload: str) -> bytes:
-    """A payload that a client sealed itself.
-
-    Raises:
-        UndecodableError: it does not look like a transit ciphertext.
-        TooLargeError: over the limit.
-    """
+    """A payload that a client sealed itself. Raises UndecodableError if it does not look like one, or TooLargeError."""
     if not _CIPHERTEXT.fullmatch(payload):
         raise UndecodableError("The payload is not a transit ciphertext.")
     _check_size(len(payload))
@@ -190,8 +183,7 @@ def parse_rerun(body: bytes) -> Envelope:
 def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     """A submission of the same sealed payload to the same queue. The payload is read when it is stored.
 
-    Raises:
-        RefusalError: the job is not over, or its payload was not kept. When the submission is stored: it has expired.
+    Raises RefusalError if the job is not over, or its payload was not kept; when it is stored, if that has expired.
     """
     submitted = job.fact(Submitted)
     if not job.terminal:

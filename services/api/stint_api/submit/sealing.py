@@ -68,11 +68,9 @@ class CubbyholeError(RefusalError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealer:
-    """Gets or makes the sealed payload of a submission.
+    """Gets or makes the sealed payload of a submission. `large` lets few of the large ones be sealed at a time.
 
-    Attributes:
-        compat: job fields beside a sealed payload count, as GoStint has it: they are sealed too, as a second line.
-        large: lets few of the large ones be sealed at a time.
+    With `compat`, job fields beside a sealed payload count, as GoStint has it: they are sealed too, as a second line.
     """
 
     vault: Vault

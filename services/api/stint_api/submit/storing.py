@@ -32,11 +32,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Stores jobs where runners find them.
+    """Stores jobs where runners find them, and keeps a copy of each payload for `keep` seconds.
 
-    Attributes:
-        keys: of the payloads; None if payloads get no key of their own.
-        keep: seconds for which a copy of each payload is kept, 0 for none.
+    `keys` is None if payloads get no key of their own.
     """
 
     vault: Vault

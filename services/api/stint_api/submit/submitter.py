@@ -44,12 +44,7 @@ def mark(identity: Identity, key: str, submission: Submission) -> Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """Accepts submissions.
-
-    Attributes:
-        broker_up: whether NATS is connected; asked before anything is spent.
-        retention: how long an ended job can be seen.
-    """
+    """Accepts submissions. `broker_up` says whether NATS is connected, and is asked before anything is spent."""
 
     log: EventLog
     store: Store

@@ -114,8 +114,7 @@ class Child:
     async def start(self) -> None:
         """Start it, wait until it is ready, and restart it whenever it dies.
 
-        Raises:
-            ChildError: it exited, was not ready in time, or was stopped before. The message shows the end of its log.
+        Raises ChildError, with the end of its log, if it exited, was not ready in time, or was stopped before.
         """
         await self._spawn()
         if self._process is None:

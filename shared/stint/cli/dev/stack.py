@@ -49,12 +49,7 @@ NatsAccess = Callable[[str], Mapping[str, str]]
 
 @dataclass
 class Stack:
-    """A running stack.
-
-    Attributes:
-        port: the API's port; 0 means any free one.
-        settings: what `--env-file` writes: the servers' addresses, and a token to use them with.
-    """
+    """A running stack. `settings` is what `--env-file` writes: the servers' addresses, and a token to use them with."""
 
     data_dir: DataDir
     port: int = 0

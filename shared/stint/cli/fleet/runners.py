@@ -9,8 +9,7 @@ from stint.cli.calling import asking
 from stint.cli.completing import runners as known
 from stint.cli.show.form import ChangeForm, Form, show_all, show_change
 from stint.cli.show.table import Column
-from stint.cli.show.terminal import painted
-from stint.cli.show.times import lasted
+from stint.cli.show.terminal import lasted, painted
 from stint.client import Client, RunnerInfo
 
 app = typer.Typer(add_completion=False)

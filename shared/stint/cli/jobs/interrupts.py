@@ -28,8 +28,7 @@ _PAUSE: Final = 1.0
 class Interrupts:
     """Handles signals. As long as no job can exist, the first signal exits at once too.
 
-    Attributes:
-        code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
+    `code` is the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
     """
 
     def __init__(self, console: Console) -> None:

@@ -14,8 +14,7 @@ from stint.cli.listing import first
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.form import show as show_form
 from stint.cli.show.table import Column
-from stint.cli.show.terminal import painted
-from stint.cli.show.times import lasted, moment
+from stint.cli.show.terminal import lasted, moment, painted
 from stint.client import Client, JobFilter, JobHandle, JobInfo, Output
 
 app = typer.Typer(add_completion=False)

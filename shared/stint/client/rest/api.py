@@ -43,11 +43,7 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Repeats what is safe to repeat, for `patience` seconds without progress.
-
-    Attributes:
-        doubtful: whether an attempt that failed may have been carried out.
-    """
+    """Repeats what is safe to repeat, for `patience` seconds without progress. `doubtful`: see ApiError."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -84,13 +80,7 @@ class Api:
     def connect(cls, where: Endpoints, *, patience: float = 0.0, say: Say = silent) -> Self:
         """A connection that verifies certificates, and follows no redirects, which would disclose the token.
 
-        Args:
-            where: the address, and the token.
-            patience: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
-            say: is told for each submission that is repeated, once and in a sentence.
-
-        Raises:
-            ConfigError: the address, the token or the CA bundle is wrong.
+        Arguments and errors are those of `Client.connect`.
         """
         return cls(http_client(where), patience=patience, say=say)
 
@@ -104,10 +94,7 @@ class Api:
         """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
 
         The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
-        call has a key of its own.
-
-        Raises:
-            ConfigError: the key is none.
+        call has a key of its own. Raises ConfigError for a key that cannot be one.
         """
         if key and not _KEY.fullmatch(key):
             raise ConfigError("The key is not 1 to 255 printable ASCII characters.")

@@ -104,19 +104,11 @@ class FakeJobs:
         await self.append(job.job_id, *commands.kill(job, KillRequested(**written()), ended))
 
     async def delete(self, job: Job) -> None:
-        """As the API does.
-
-        Raises:
-            IllegalCommandError: it is running or stopping.
-        """
+        """As the API does. Raises IllegalCommandError if it is running or stopping."""
         await self.append(job.job_id, *commands.delete(job, Deleted(**written())))
 
     async def release(self, job: Job) -> None:
-        """As the API does; the queue continues.
-
-        Raises:
-            IllegalCommandError: it is not held, and never was released.
-        """
+        """As the API does; the queue continues. Raises IllegalCommandError if it is not held and never was released."""
         ended = Ended(**written(), status=State.UNKNOWN, reason="lost", error="Released: its runner was lost.")
         await self.append(job.job_id, *commands.release(job, Released(**written()), ended))
         await self.start()

@@ -93,11 +93,7 @@ class FakeTrail:
         }
 
     def receipt(self, job: Job) -> bytes:
-        """A signed statement of what became of a job.
-
-        Raises:
-            IllegalCommandError: it has not ended.
-        """
+        """A signed statement of what became of a job. Raises IllegalCommandError if it has not ended."""
         check_over(job)
         key = KeyName.of(WRITER, _VERSION, bytes(self._key.verify_key))
         stated = statement(job, key, rfc3339(datetime.now(UTC)), writer_of(job.fact(Submitted)))

@@ -15,12 +15,7 @@ from stint.testing.memory.stores import MemoryPayloads
 
 
 class MemoryEventLog:
-    """See `stint.ports.EventLog`.
-
-    Attributes:
-        stored: their bodies, by subject.
-        now: its clock.
-    """
+    """See `stint.ports.EventLog`. `stored` has the bodies, by subject."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.records: list[Record] = []
@@ -86,12 +81,7 @@ class MemoryEventLog:
 
 
 class MemoryHistory:
-    """See `stint.ports.History`.
-
-    Attributes:
-        taken: ids of jobs whose message has left its work queue.
-        lagging: whether the work queues are behind the log.
-    """
+    """See `stint.ports.History`. `taken` are jobs whose message has left its work queue; these may be `lagging`."""
 
     def __init__(self, log: MemoryEventLog, payloads: MemoryPayloads) -> None:
         self._log = log

@@ -29,11 +29,7 @@ T = TypeVar("T")
 
 
 class Announced:
-    """The message that live messages have named, for `TICK` seconds: what nobody could read by then was invented.
-
-    Attributes:
-        sequence: of the newest one, 0 if there is none.
-    """
+    """The newest message that live messages have named, for `TICK` seconds: what nobody could read was invented."""
 
     def __init__(self) -> None:
         self.sequence = 0

@@ -18,7 +18,7 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import JobView, read_view
 from stint.ports import StoredView, StreamState
-from stint_api.read.listing import queue_history, queue_rows
+from stint_api.read.listing import queue_rows
 from stint_api.read.listing.feed import Change, changes
 from stint_api.read.listing.query import (
     MICROSECOND,
@@ -34,7 +34,6 @@ from stint_api.read.listing.query import (
     parameters,
     where,
 )
-from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRows
 from stint_api.read.listing.schema import INDEXES, TABLES, StoredJob, keys_of, put, remove, row_of, tidy
 from stint_api.read.listing.sql import lists, marks
@@ -176,13 +175,6 @@ class Table(QueueRows):
             held=self._one("SELECT sum(jobs) FROM tally WHERE held = 1") or 0,
             unreadable=len(self._unreadable),
         )
-
-    def last_hour(self, qname: str, now: datetime) -> Minutes:
-        """A queue's last hour, minute by minute."""
-        since = queue_history.first_minute(now)
-        waiting = queue_history.submissions(self._db, qname, since)
-        jobs = queue_history.stays(self._db, qname, microseconds(since) + self._retention)
-        return queue_history.minutes(waiting, jobs, now, known_since=now - self._retention * MICROSECOND)
 
     def _read(self, stored: StoredView) -> JobView | None:
         self._unreadable.pop(stored.job_id, None)
