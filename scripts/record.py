@@ -144,7 +144,6 @@ def _run(command: str, environment: Mapping[str, str], recording: Recording) -> 
 
 
 def _read(terminal: int) -> bytes:
-    """What comes next, nothing if all is written."""
     try:
         return os.read(terminal, 65536)
     except OSError:  # how Linux says that the other side is closed

@@ -173,7 +173,7 @@ async def test_an_answer_has_all_fields_once() -> None:
     store = await stored(("stdout", b"x"))
     whole = b"".join([piece async for piece in documents.one(running_job(), await store.snapshot(), stdout_only=False)])
     names = [name for name, _ in json.loads(whole, object_pairs_hook=list)]
-    assert sorted(names) == sorted({*documents.fields(running_job()), "output", "stdout", "stderr"})
+    assert sorted(names) == sorted({*documents.fields(running_job(), Standing()), "output", "stdout", "stderr"})
 
 
 # --- one moment, several passes ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 
-from stint.cli.completing import _completing
+from stint.cli.calling import _completing
 from stint.cli.errors import reported
 from stint.cli.fleet.events import MISSED, tell
 from stint.cli.fleet.top import Board, lines
@@ -21,8 +21,7 @@ from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.run import Narrator
-from stint.cli.show.form import as_json, show, show_change
-from stint.cli.show.table import Column, table
+from stint.cli.show.form import Column, as_json, show, show_change, table
 from stint.cli.show.terminal import lasted, moment
 from stint.client import (
     ApiRefusedError,

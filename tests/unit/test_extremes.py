@@ -16,7 +16,7 @@ import pytest
 from stint.cli.fleet import events, queues, runners
 from stint.cli.jobs import ls
 from stint.cli.jobs.history import timeline
-from stint.cli.show.table import Column, table
+from stint.cli.show.form import Column, table
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
 from stint.client.rest.connection import parsed
 from stint.client.results import Fact, JobInfo, JobResult, read
@@ -140,7 +140,7 @@ def read_by_the_page(job: JobView) -> None:
     fields = documents.fields(job, Standing(back_since=None))
     info = read_by_the_client(fields, JobInfo, ls.COLUMNS)
     assert events.line(JobChange(kind="job", id=JOB, queue=info.queue, job=info), NOW).isprintable()
-    documents.whole(documents.changed(job))
+    documents.whole(documents.fields(job))
     Row.of(fields, NOW.timestamp())
     words.sentence(fields, NOW.timestamp())
     drawn_job._lasting(fields, NOW.timestamp())

@@ -19,8 +19,7 @@ from stint.vault.erasure import PayloadKeys
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.receipt import Receipts
 from stint_api.audit.trail import Audit, Lineage
-from stint_api.auth import Authenticator
-from stint_api.lookups import Lookups
+from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.job.followed import FollowedJobs

@@ -102,7 +102,6 @@ def job_of(event: Delivered) -> str:
 
 
 def _record(event: Delivered) -> Record | None:
-    """The event, None if its subject names no queue or job."""
     try:
         address = parse_event_subject(event.subject)
     except (InvalidTokenError, InvalidJobIdError):

@@ -117,7 +117,6 @@ class Projector:
             log.info("payload without a job removed", job=place.job_id)
 
     def _is_over(self, job: Job) -> bool:
-        """Whether the job can no longer be read."""
         expires = expiry(job, self.retention)
         return job.state is State.DELETED or (expires is not None and expires <= self.now())
 
@@ -141,7 +140,6 @@ class Projector:
                 return revisions[0]
 
     def _put(self, job: Job, revision: int) -> ViewPut:
-        """The view, to be written if the stored one is still at `revision`."""
         expires = expiry(job, self.retention)
         return ViewPut(job.job_id, encode(view(job)), revision, expires - self.now() if expires else None)
 
@@ -167,7 +165,6 @@ async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-u
 
 
 def _shown(stored: StoredView | None) -> JobView | None:
-    """The stored view, None if there is no readable one."""
     if stored is None or stored.value is None:
         return None
     try:

@@ -89,7 +89,6 @@ class Sweeper:
                 log.exception("repair of a stray job failed", job=place.job_id)
 
     async def _overdue(self) -> list[tuple[Place, bool]]:
-        """The jobs that are due, each with whether it is over."""
         begin = self._monotonic()
         strays = await self._history.strays()
         now = self._monotonic()

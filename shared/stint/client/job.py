@@ -61,8 +61,6 @@ async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGen
 
 
 class _Followed:
-    """What has been received of a job."""
-
     def __init__(self, *, whole: bool) -> None:
         self._whole = whole
         self._chain = Chain()

@@ -51,7 +51,6 @@ class Batches(Generic[Q, A]):
             self._asking = False
 
     def _next(self) -> Sequence[tuple[Q, asyncio.Future[A]]]:
-        """The next questions whose callers still wait."""
         waiting = [(question, answer) for question, answer in self._waiting if not answer.done()]
         batch, self._waiting = waiting[:LARGEST], waiting[LARGEST:]
         return batch

@@ -116,7 +116,6 @@ class Publisher:
             return job
 
     async def _seal(self, payload: JobPayload, token: str, job_id: str, wrap_ttl: str) -> tuple[bytes, str]:
-        """The sealed job, and its sealed ticket."""
         where = self._where
         async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
             with needs(PUBLISHER):

@@ -53,7 +53,6 @@ class Receipts:
             raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, NO_KEY) from None
 
     async def _submitter(self, job: Job) -> Writer | None:
-        """Who is proven to have submitted it, None if nobody is."""
         record = job.facts[Submitted.kind]
         place = EventAddress(record.kind, record.token, record.job_id)
         if self.signatures is None or not record.signer:

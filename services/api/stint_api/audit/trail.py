@@ -90,7 +90,7 @@ class Audit:
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
         """Those of the entries that the caller may see and that the log still has."""
         queues = {queue_name(entry.token) for entry in entries if entry.token != FLEET_TOKEN}
-        readable = await self.auth.readable(identity, queues)
+        readable = await self.auth.permitted(identity, READ, queues)
         mine = [entry for entry in entries if entry.token == FLEET_TOKEN or queue_name(entry.token) in readable]
         jobs = await self.index.jobs_of(self.log, [entry for entry in mine if not entry.is_operation])
         stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
@@ -184,7 +184,7 @@ class Lineage:
         """
         as_of = self.index.as_of
         versions = await self.index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
-        readable = await self.auth.readable(identity, [queue_name(token) for token in versions])
+        readable = await self.auth.permitted(identity, READ, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
         newest = max((version for version in mine.values() if version is not None), default=None)
         rows = await self.index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))

@@ -49,7 +49,6 @@ class SignedIn:
         await _until_ended(self._app, scope, receive, send, session.ended)
 
     async def _session(self, scope: Scope) -> Session | None:
-        """The request's session, None if it has none or its cookie does not count."""
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             return None
         headers = Headers(scope=scope)

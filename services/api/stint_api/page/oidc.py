@@ -111,7 +111,6 @@ def _name(headers: Mapping[str, str]) -> str:
 
 
 def _under_way(headers: Mapping[str, str]) -> UnderWay | None:
-    """The sign-in that this browser has begun, None if it has not."""
     text = cookie.sent(headers, _name(headers))
     try:
         return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), UnderWay)

@@ -105,7 +105,6 @@ class JetStreamRunnerReports:
 
 
 def _report(body: bytes) -> dict[str, Any] | None:
-    """None if it is no JSON object."""
     try:
         return decode(body, dict)
     except UndecodableError:

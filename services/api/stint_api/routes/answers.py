@@ -18,14 +18,13 @@ from stint.core.view import JobView
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 from stint.vault.actions import READ
-from stint_api.auth import Identity
+from stint_api.auth import CACHE_SECONDS, Identity
 from stint_api.errors import JsonAnswer, RefusalError, refusal_of
-from stint_api.lookups import CACHE_SECONDS
 from stint_api.read.job.output import Snapshot, seen_back, stream_of
 from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
 from stint_api.services import Services
-from stint_api.web.streaming import WHOLE, Stream, answer, event, event_stream
+from stint_api.web.streaming import EVENT_STREAM, WHOLE, Stream, answer, event
 
 log = structlog.get_logger()
 
@@ -113,7 +112,10 @@ def live_stream(services: Services, caller: Identity, events: Events, *qnames: s
     check = partial(services.auth.check_again, caller, READ, *qnames)
     refused = asyncio.Event()
     told = while_allowed(events(refused, services.closing), check, services.closing, refused)
-    return event_stream(told, refused, services.streams.enter(caller.caller))
+    closed = services.streams.enter(caller.caller)
+    # The second header keeps proxies from collecting events before they pass them on.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(told, media_type=EVENT_STREAM, headers=headers, refused=refused, closed=closed)
 
 
 async def json_answer(

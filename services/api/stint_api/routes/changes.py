@@ -42,6 +42,6 @@ async def changes(
         Mark.parse(last_event_id),
         query.interest,
         readable=partial(services.lists.readable, caller),
-        render=documents.changed,
+        render=documents.fields,
     )
     return live_stream(services, caller, live.events, *qnames)

@@ -91,7 +91,7 @@ async def get_queue(
 
 async def _changed(services: Services, caller: Identity, qname: str) -> Response:
     """The queue, for somebody who changed it and may not be allowed to read it."""
-    readable = await services.auth.readable(caller, [qname])
+    readable = await services.auth.permitted(caller, READ, [qname])
     return _answer(services, await (services.queues.one if readable else services.queues.without_jobs)(qname))
 
 

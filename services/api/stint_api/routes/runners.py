@@ -52,7 +52,6 @@ async def drain(services: ServicesOf, caller: Caller, runner: RunnerName) -> Dra
 
 
 async def _running(services: Services, caller: Identity) -> Mapping[str, list[str]]:
-    """The ids of the running jobs that the caller may read, by runner."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for status in (State.RUNNING, State.STOPPING):
         page = await services.lists.find(caller, Page(wanted=Wanted(status=status), limit=RUNNING))
@@ -83,7 +82,6 @@ def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
 
 
 def _moment(value: object) -> str:
-    """A time, `NEVER` for what is none."""
     try:
         return rfc3339(parse_time(str(value)))
     except (ValueError, OverflowError):

@@ -27,9 +27,8 @@ from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import JobPayload
 from stint.ports import Outcome
 from stint.vault import Encryptor, Vault, check_path, error_text
-from stint_api.auth import Identity
+from stint_api.auth import CACHE_SIZE, Identity, Memory
 from stint_api.errors import RefusalError, UnknownOutcomeError, refusal_of
-from stint_api.lookups import CACHE_SIZE, Memory
 from stint_api.submit.body import Envelope, Sealed, Submission, check_content, check_sealed
 
 LARGE: Final = 1024 * 1024

@@ -135,7 +135,6 @@ class Store:
         return submitted, outcome
 
     async def _keep(self, key: PayloadKey | None) -> None:
-        """Store the payload's own key."""
         if self.keys and key:
             await self.keys.store(key)
 

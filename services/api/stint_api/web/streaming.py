@@ -117,13 +117,6 @@ def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
     return f"event: {name}\n{ident}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-def event_stream(events: AsyncGenerator[bytes, None], refused: asyncio.Event, closed: Callable[[], None]) -> Stream:
-    """The answer that sends events as they come. See `Stream`."""
-    # The second header keeps proxies from collecting events before they pass them on.
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(events, media_type=EVENT_STREAM, headers=headers, refused=refused, closed=closed)
-
-
 def takes_gzip(encodings: str) -> bool:
     """Whether a client with this `Accept-Encoding` takes gzip: with `gzip;q=0` it does not."""
     weights = {

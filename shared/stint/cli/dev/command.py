@@ -87,7 +87,6 @@ def run_stack(command: str, data_dir: Path, work: Work, *, port: int = 0, runner
 
 
 async def _run(data_dir: Path, port: int, runners: int, work: Work) -> bool:
-    """Returns False if a signal ended the work."""
     async with AsyncExitStack() as resources:
         stack = Stack(claim(data_dir, resources), port, runners)
         working = asyncio.create_task(_start_and_work(stack, work))

@@ -109,7 +109,6 @@ class Stack:
         return f"nats://127.0.0.1:{port}", partial(nats_access, self.data_dir)
 
     async def _vault(self) -> tuple[str, str]:
-        """The address of Vault, and an administrator's token."""
         address, token = os.environ.get("VAULT_ADDR"), os.environ.get("VAULT_TOKEN")
         if address and token:
             return address, token
@@ -129,7 +128,6 @@ class Stack:
         return logins
 
     async def _services(self, environment: Mapping[str, str], access: NatsAccess) -> str:
-        """Start the services; returns the API's URL."""
         port = self.port or next(self._ports)
         tls = environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT")
         url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"

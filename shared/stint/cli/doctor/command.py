@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.completing import queues
+from stint.cli.calling import queues
 from stint.cli.doctor import api, servers, vault
 from stint.cli.doctor.finding import Finding, bad, ok
 from stint.cli.errors import NOT_SO

@@ -59,7 +59,6 @@ async def _token(vault: Vault, token: str) -> Finding:
 
 
 async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Finding]:
-    """What `stint run` needs. Vault itself says what the token may do."""
     needed = {
         f"transit/encrypt/{where.role}": ("update", "seal jobs"),
         f"auth/approle/role/{where.role}/secret-id": ("update", "request wrapped secret ids"),

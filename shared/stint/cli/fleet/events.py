@@ -6,10 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import asking
-from stint.cli.completing import queues
+from stint.cli.calling import asking, filtered, queues
 from stint.cli.jobs.ls import StatusName, outcome
-from stint.cli.listing import filtered
 from stint.cli.show.form import Form, FormName, as_json
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client import Client, JobChange

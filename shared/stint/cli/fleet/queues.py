@@ -6,9 +6,8 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.calling import asking
-from stint.cli.completing import queues as known
-from stint.cli.show.form import ChangeForm, Form, show, show_all, show_change
-from stint.cli.show.table import Column
+from stint.cli.calling import queues as known
+from stint.cli.show.form import ChangeForm, Column, Form, show, show_all, show_change
 from stint.cli.show.terminal import lasted, painted, seconds
 from stint.client import Client, QueueInfo
 

@@ -6,9 +6,8 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.calling import asking
-from stint.cli.completing import runners as known
-from stint.cli.show.form import ChangeForm, Form, show_all, show_change
-from stint.cli.show.table import Column
+from stint.cli.calling import runners as known
+from stint.cli.show.form import ChangeForm, Column, Form, show_all, show_change
 from stint.cli.show.terminal import lasted, painted
 from stint.client import Client, RunnerInfo
 

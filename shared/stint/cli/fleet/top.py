@@ -11,13 +11,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from stint.cli.calling import asking
+from stint.cli.calling import asking, first
 from stint.cli.errors import TERMINATED
 from stint.cli.fleet.queues import COLUMNS as QUEUES
 from stint.cli.fleet.runners import COLUMNS as RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
-from stint.cli.listing import first
-from stint.cli.show.table import table
+from stint.cli.show.form import table
 from stint.cli.show.terminal import printable
 from stint.client import ApiError, Client, JobInfo, QueueInfo, RunnerInfo
 

@@ -80,7 +80,6 @@ async def release(stint: Client, job: JobId, form: ChangeForm = "text") -> None:
 async def _each(
     stint: Client, jobs: Sequence[str], action: Callable[[JobHandle], Awaitable[None]], form: ChangeFormName
 ) -> None:
-    """Do all, and say which were refused."""
     refused = False
     for job in [exact(stint, job) for job in jobs]:
         try:

@@ -6,14 +6,11 @@ from typing import Annotated, Final, Literal, cast
 
 import typer
 
-from stint.cli.calling import PartOfJobId, asking, find
-from stint.cli.completing import queues
+from stint.cli.calling import PartOfJobId, asking, find, first, queues
 from stint.cli.errors import NOT_SO, say
 from stint.cli.jobs.writing import ClosedOutputError, to_terminal
-from stint.cli.listing import first
-from stint.cli.show.form import Form, show_all
+from stint.cli.show.form import Column, Form, show_all
 from stint.cli.show.form import show as show_form
-from stint.cli.show.table import Column
 from stint.cli.show.terminal import lasted, moment, painted
 from stint.client import Client, JobFilter, JobHandle, JobInfo, Output
 

@@ -66,7 +66,6 @@ class Scanner:
         return place
 
     def _outside(self, piece: bytes, place: int) -> int:
-        """Move past the next token, or to the end of the piece."""
         limit = min(place + MAX_BETWEEN, len(piece))
         found = _TOKEN.search(piece, place, limit)
         end = found.end() if found else limit

@@ -94,7 +94,6 @@ class FakeJobs:
         self.back.setdefault(job_id, rfc3339(datetime.now(UTC)))
 
     async def _started(self, job_id: str, *events: AnyEvent | None) -> None:
-        """Append what has not happened yet."""
         job = await self.log.load(job_id)
         new = (Started(**written(), runner=WRITER), *events)
         await self.append(job_id, *(event for event in new if event and not (job and event.kind in job.facts)))

@@ -128,7 +128,6 @@ def _why(queue: Mapping[str, Any], kind: str) -> str:
 
 
 def _paused(queue: Mapping[str, Any]) -> str:
-    """By whom, when and why, "" if it is not paused."""
     paused = queue["paused"]
     if not paused:
         return ""

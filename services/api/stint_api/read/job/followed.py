@@ -111,7 +111,6 @@ class FollowedJob:
             self._end = max(self._end, after)
 
     async def _some(self, after: int) -> tuple[list[Chunk], bool]:
-        """Chunks, and whether there are no more."""
         found, size = list[Chunk](), 0
         async for chunk in self._output.read(*self._place, after=after):
             found.append(chunk)

@@ -130,7 +130,6 @@ class LiveJob:
         raise BrokerUnavailableError("A replica of NATS lags behind.")
 
     def _is_whole(self) -> bool:
-        """Whether the job has ended, and all its output was told."""
         ended = self._job.fact(Ended)
         return ended is not None and ended.output_complete and self._chain == Chain.recorded(ended)
 

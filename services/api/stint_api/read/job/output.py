@@ -50,8 +50,6 @@ async def seen_back(output: OutputLog, job: Job) -> str | None:
 
 @dataclass
 class _Seen:
-    """What one pass has seen."""
-
     chunks: int = 0
     size: int = 0
     streams: set[str] = field(default_factory=set)

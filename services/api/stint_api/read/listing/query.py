@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs a list shows: the filters of `stint_api.routes.parameters.JobQuery`. `words` is its `q`."""
+    """Which jobs a list shows: the filters of `stint_api.routes.parameters.JobQuery`, of the same names."""
 
     qname: str | None = None
     status: State | None = None
@@ -39,10 +39,10 @@ class Wanted:
     submitted_before: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
-    job_id: str | None = None
+    id: str | None = None
     image: str | None = None
     who: str | None = None
-    words: str | None = None
+    q: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +116,9 @@ def parameters(page: Page) -> dict[str, object]:
         **wanted,
         **{name: microseconds(moment) for name, moment in wanted.items() if isinstance(moment, datetime)},
         **(asdict(page.queues) if page.queues else {}),
-        **_of_id(page.wanted.job_id or ""),
+        **_of_id(page.wanted.id or ""),
         "status": STATES.index(page.wanted.status) if page.wanted.status else None,
-        "words": page.wanted.words.casefold() if page.wanted.words else None,
+        "words": page.wanted.q.casefold() if page.wanted.q else None,
         "limit": page.limit + 1,
         "skip": page.skip,
         "behind": behind.submitted if behind else None,
@@ -151,10 +151,10 @@ def in_rows(page: Page) -> Sequence[str]:
         "submitted < :submitted_before": wanted.submitted_before,
         "submitted >= :since": wanted.since,
         "submitted < :until": wanted.until,
-        _PART_OF_ID: wanted.job_id,
+        _PART_OF_ID: wanted.id,
         f"image IN {_texts('image', 'instr(text, :image)')}": wanted.image,
         f"who = {_texts('who', 'text = :who')}": wanted.who,
-        f"words IN {_texts('words', 'instr(text, :words)')}": wanted.words,
+        f"words IN {_texts('words', 'instr(text, :words)')}": wanted.q,
     }
     return [condition for condition, value in conditions.items() if value is not None]
 

@@ -214,7 +214,6 @@ def _minute(moment: datetime, since: datetime) -> int:
 
 
 def _add_time(busy: list[float], since: datetime, begin: datetime, end: datetime) -> None:
-    """Add the seconds between two moments to the minutes in which they are."""
     for number in range(max(0, _minute(begin, since)), _minute(end, since) + 1):
         minute = since + number * MINUTE
         busy[number] += max(0.0, (min(end, minute + MINUTE) - max(begin, minute)).total_seconds())
