@@ -42,10 +42,7 @@ class Projector:
     now: Callable[[], datetime]
 
     async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
-        """Update the view of a job from the log. None if the job has no view, or one that is newer than the log read.
-
-        `at_least` is the sequence of the event that caused the update.
-        """
+        """Update a view from the log, which has this event `at_least`. None if there is no view, or a newer one."""
         job = await self.log.load(job_id, at_least=at_least)
         if job is None:
             return None

@@ -187,10 +187,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def _end_without_words(job: Job) -> Ended:
-    """The end of a job without a readable `ended`: it was rejected, its `ended` is unreadable, or it has not ended.
-
-    The output of a job that never ran, or still runs, counts as complete.
-    """
+    """The end of a job without a readable `ended`. Output counts as complete if the job never ran, or still runs."""
     rejected = job.fact(Rejected)
     reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal else ""
     return Ended(

@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """The queue's token and the job's id under which something is stored.
-
-    Both are parts of the subject. Neither needs to belong to an existing queue or job, but neither is a wildcard.
-    """
+    """The queue's token and the job's id in a subject. Neither need exist, but neither is a wildcard."""
 
     token: str
     job_id: str

@@ -15,10 +15,7 @@ LARGEST: Final = 64
 
 
 class Batches(Generic[Q, A]):
-    """Asks one question at once; those that come during the call are asked together by the next one.
-
-    So each question is asked after it came, there is no timer, and who is alone does not wait.
-    """
+    """Asks one question at once; those that come meanwhile are asked together by the next call, without a timer."""
 
     def __init__(self, ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], *, alone: type[StintError]) -> None:
         """`ask` returns one answer for each question. If it raises `alone`, each question is asked on its own."""

@@ -41,10 +41,7 @@ async def healthz(_request: Request) -> Response:
 
 
 def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Whether the service can work; otherwise a 503 that says what is missing.
-
-    Requests that arrive during a check share its result; a caller that disconnects does not cancel it.
-    """
+    """Whether the service can work, or a 503 that says what is missing. Requests during a check share its result."""
     checking: asyncio.Future[str] | None = None
 
     async def endpoint(_request: Request) -> Response:

@@ -162,10 +162,7 @@ class PublishedJob:
         return await self._look(quiet=quiet)
 
     async def _look(self, *, quiet: bool) -> Job:
-        """The job as the log has it. Events are asked for that were hinted, and those that end a job.
-
-        `quiet` says that nothing was heard: then all is asked for that may have been missed.
-        """
+        """The job as the log has it. If nothing was heard (`quiet`), all that may have been missed is asked for."""
         hinted, self._hinted = self._hinted, set()
         await self._read(*hinted, *_LAST)
         if quiet or self._records.keys() & set(_LAST):

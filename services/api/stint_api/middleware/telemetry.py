@@ -41,10 +41,7 @@ class Metrics(Collector):
     """One application's own registry. What is not known is left out: no figure is better than a wrong one."""
 
     def __init__(self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]]) -> None:
-        """`counts` tells how many jobs there are, and `unserved` how many of them wait in queues that no runner serves.
-
-        Both raise a StintError while nobody knows.
-        """
+        """`counts` tells how many jobs there are, `unserved` how many wait where no runner serves; or a StintError."""
         self._counts = counts
         self._unserved = unserved
         self._registry = CollectorRegistry()

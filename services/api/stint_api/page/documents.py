@@ -96,10 +96,7 @@ class Assets:
 
 
 def _lean(name: str, text: str) -> str:
-    """Without what only readers of the source need: comments, and indentation.
-
-    No string of ours goes over a line's end, so that lines begin with code.
-    """
+    """Without comments and indentation. No string of ours goes over a line's end, so that lines begin with code."""
     if name.endswith(".css"):
         text = _CSS_SPACE.sub(r"\1", _CSS_COMMENT.sub("", text))
     elif name.endswith(".js"):

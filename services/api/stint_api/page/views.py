@@ -114,10 +114,7 @@ async def show(
     refusal: RefusalError | None = None,
     **frame: object,
 ) -> Response:
-    """The view. If what it shows cannot be read, it says why, and its scripts ask again.
-
-    `find` reads what it shows; `refusal` is why something was not done that was asked for before.
-    """
+    """The view. If `find` cannot read what it shows, it says why, as with `refusal` for something asked before."""
     headers = request.headers
     text = cookie.value(headers)
     if _from_elsewhere(headers) and not text:

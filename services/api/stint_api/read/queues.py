@@ -42,10 +42,7 @@ ATTEMPTS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class QueueList:
-    """Describes queues, from the table of views, the pauses and what runners report.
-
-    All methods raise BrokerUnavailableError while these are not known.
-    """
+    """Describes queues, from the table of views, pauses and reports. Raises BrokerUnavailableError without these."""
 
     index: ListIndex
     lists: Lists

@@ -63,10 +63,7 @@ class Shared(Generic[T]):
 
 
 class JetStreamRunnerReports:
-    """Reads what runners report. Requests share the question to NATS: see `Shared`.
-
-    All methods raise BrokerUnavailableError if NATS cannot be reached.
-    """
+    """Reads what runners report; requests share the question to NATS. Raises BrokerUnavailableError without NATS."""
 
     def __init__(
         self,

@@ -44,10 +44,7 @@ Events = Callable[..., AsyncGenerator[bytes, None]]
 async def while_allowed(
     events: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    """The events of a stream, which must end when `closing` or `refused` is set.
-
-    If the caller was refused, the last event is `refused`, which says why.
-    """
+    """The events of a stream, which must end when `closing` or `refused` is set; then the last says why."""
     try:
         async with aclosing(unless_refused(events, check, closing, refused)) as pieces:
             async for piece in pieces:
@@ -138,10 +135,7 @@ async def standing_of(services: Services, job: Job, shown: JobView) -> Standing:
 
 
 async def raw(output: Snapshot, stream: str | None, line: int) -> AsyncGenerator[bytes, None]:
-    """One stream's bytes, or all, from a line on that begins in the first chunk.
-
-    Much that is left out makes it a large answer, because it is read nevertheless.
-    """
+    """One stream's bytes, or all, from a line of the first chunk on. What is left out counts for the size, too."""
     left_out = 0
     async for chunk in output.chunks():
         data, line = chunk.data[start_of(chunk, line) if line else 0 :], 0

@@ -1,7 +1,4 @@
-"""Submitting a job: once, however often the same request comes.
-
-With an `Idempotency-Key` the same caller, key and request are the same job.
-"""
+"""Submitting a job: once, however often a request comes with the same caller and `Idempotency-Key`."""
 
 import asyncio
 import hashlib

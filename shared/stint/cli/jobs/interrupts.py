@@ -88,10 +88,7 @@ class Interrupts:
 
     @contextmanager
     def asking(self, settle: Callable[[], None]) -> Iterator[None]:
-        """During the block the first Ctrl-C asks what to do, if there is a terminal to ask on.
-
-        `settle` is called before the question is shown.
-        """
+        """During the block the first Ctrl-C asks what to do, after `settle`, if there is a terminal to ask on."""
         if not (sys.stdin.isatty() and self.console.is_terminal):
             yield
             return

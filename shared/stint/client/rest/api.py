@@ -189,10 +189,7 @@ class Api:
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
-    """Parse lines into Server-Sent Events. Those whose data is not a JSON object are skipped.
-
-    A ping is an event without a name; it may have a position.
-    """
+    """Parse lines into Server-Sent Events, without those whose data is no JSON object. A ping is one without a name."""
     fields: dict[str, str] = {}
     async for line in lines:
         if line:

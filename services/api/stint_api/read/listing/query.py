@@ -84,14 +84,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many jobs there are.
-
-    Attributes:
-        by_status: jobs that can be seen.
-        queues: those with jobs that are not over.
-        held: jobs whose queue waits for a lost runner or a release.
-        unreadable: views that cannot be read, and are left out everywhere.
-    """
+    """How many jobs can be seen, queues with open jobs, held jobs, and views that cannot be read."""
 
     by_status: Mapping[State, int]
     queues: int

@@ -62,10 +62,7 @@ class Table(QueueRows):
         self._complete = False
 
     def complete(self) -> None:
-        """Make the indexes, once all that there was has been applied: that takes a third less than to keep them so far.
-
-        Only then can questions be asked.
-        """
+        """Make the indexes. At the end that takes a third less than to keep them; only then can questions be asked."""
         self._db.executescript(INDEXES + queue_rows.INDEXES)
         self._complete = True
 
