@@ -11,7 +11,6 @@ import pytest
 
 from stint.cli.doctor import api as doctor
 from stint.cli.doctor import servers
-from stint.cli.doctor import vault as doctor_of_vault
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
 from stint.client.results import JobInfo, read
@@ -115,7 +114,7 @@ async def test_no_answer_is_more_than_an_error(name: str) -> None:
             with suppress(StintError):
                 await ask(stint)
         assert all(finding.what for finding in await doctor.look(where))
-        assert all(finding.what for finding in await doctor_of_vault.look(where, "q"))
+        assert all(finding.what for finding in await servers.look_at_vault(where, "q"))
         with suppress(StintError):
             await stint.seal(JobPayload(qname="q", container_image="busybox"))
 
@@ -150,7 +149,7 @@ async def test_an_address_of_nats_that_is_none_is_a_finding() -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://[::1", "127.0.0.1:8200", ""])
 async def test_an_address_of_vault_that_is_none_is_a_finding(address: str) -> None:
-    (found,) = await doctor_of_vault.look(Endpoints(url="http://a", vault_addr=address, token="t"), None)
+    (found,) = await servers.look_at_vault(Endpoints(url="http://a", vault_addr=address, token="t"), None)
     assert (found.verdict, found.what[:11]) == ("bad", "VAULT_ADDR:")
 
 

@@ -1,7 +1,7 @@
 """Answers in the form of the API's contract, and the one place where errors become HTTP statuses."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -107,6 +107,12 @@ def refusal_of(error: StintError) -> RefusalError:
         return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
     found = (status for status, shapes in _STATUSES.items() if isinstance(error, shapes))
     return RefusalError(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error.sentence)
+
+
+def invalid(errors: Iterable[Mapping[str, Any]]) -> UndecodableError:
+    """What pydantic found to be wrong. The sentence names the parameters, never their values."""
+    wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in errors)
+    return UndecodableError("; ".join(wrong))
 
 
 def unknown_path() -> Response:

@@ -50,7 +50,7 @@ _PANELS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Services": {
         "dev": "stint.cli.dev.command",
-        "demo": "stint.cli.dev.demo",
+        "demo": "stint.cli.dev.command",
         "api": "stint.cli.services.start",
         "runner": "stint.cli.services.start",
         "projector": "stint.cli.services.start",

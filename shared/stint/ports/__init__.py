@@ -8,9 +8,8 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 `asyncio.Event`, and the data is read from the streams. Clear the event first, then read: a later message sets it again.
 """
 
+from stint.ports.common import News, PhaseChannel, PhaseReport, Place, Stamp, StreamState
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
-from stint.ports.live import News, PhaseChannel, PhaseReport
-from stint.ports.places import Place, Stamp, StreamState
 from stint.ports.stores import KeptPayloads, OutputLog, PayloadStore, StoredView, ViewPut, ViewStore
 from stint.ports.work_queues import Delivery, Hint, Look, Pauses, Turn, WorkQueues
 

@@ -8,8 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
-from stint.ports.live import News
-from stint.ports.places import Place
+from stint.ports.common import News, Place
 
 
 class Outcome(Enum):

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from stint.core.output.chain import Chunk
-from stint.ports.live import News
-from stint.ports.places import Place, Stamp, StreamState
+from stint.ports.common import News, Place, Stamp, StreamState
 
 
 class PayloadStore(Protocol):

@@ -1,6 +1,6 @@
 """Fakes, scripted by data: those of Stint's ports, each of which passes its contract suite, and one for clients."""
 
-from stint.testing.fake.ending import Ending
+from stint.testing.fake.jobs import Ending
 from stint.testing.fake.stint import FakeStint
 from stint.testing.memory.events import MemoryEventLog, MemoryHistory
 from stint.testing.memory.live import MemoryPhases

@@ -19,8 +19,6 @@ app = typer.Typer(add_completion=False)
 LOOK: Final = 5.0
 """Seconds for the answer to the last look, when the time to wait is over."""
 
-app = typer.Typer(add_completion=False)
-
 
 @app.command(no_args_is_help=True)
 @asking

@@ -20,7 +20,6 @@ SHOWN: Final = 20
 """How many jobs are shown without a limit, unless their ids are for another command."""
 StatusName = Literal["queued", "running", "stopping", "success", "failed", "notauthorised", "unknown"]
 
-app = typer.Typer(add_completion=False)
 
 Stream = Literal["stdout", "stderr"]
 

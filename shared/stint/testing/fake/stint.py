@@ -15,8 +15,7 @@ from stint.core.errors import IllegalCommandError
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.testing.fake.ending import Ending
-from stint.testing.fake.jobs import FakeJobs, name_of, wanted_queue
+from stint.testing.fake.jobs import Ending, FakeJobs, name_of, wanted_queue
 from stint.testing.fake.streams import FakeFleet, FakeStreams, shown
 from stint.testing.fake.trail import FakeTrail
 

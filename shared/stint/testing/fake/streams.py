@@ -13,8 +13,7 @@ from stint.core.audit.operations import DrainRequested, Paused, Resumed
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
 from stint.core.view import NEVER, back_since, parse_time, rfc3339, view
-from stint.testing.fake.ending import WRITER, Ending, written
-from stint.testing.fake.jobs import FakeJobs, name_of, wanted_queue
+from stint.testing.fake.jobs import WRITER, Ending, FakeJobs, name_of, wanted_queue, written
 
 Fields = dict[str, Any]
 

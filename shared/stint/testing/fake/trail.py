@@ -15,8 +15,7 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time, rfc3339
-from stint.testing.fake.ending import WRITER
-from stint.testing.fake.jobs import wanted_queue
+from stint.testing.fake.jobs import WRITER, wanted_queue
 from stint.testing.memory.events import MemoryEventLog
 
 Fields = dict[str, Any]

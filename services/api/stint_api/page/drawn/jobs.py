@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from stint.core.view import NEVER, rfc3339
 from stint_api.auth import Identity
+from stint_api.errors import invalid
 from stint_api.page.drawn import words
 from stint_api.read.listing.query import Found, Page
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.exceptions import invalid
 from stint_api.routes.parameters import JobQuery, cursor
 from stint_api.services import Services
 
