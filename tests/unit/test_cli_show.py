@@ -15,8 +15,7 @@ from rich.console import Console
 
 from stint.cli.calling import _completing
 from stint.cli.errors import reported
-from stint.cli.fleet.events import MISSED, tell
-from stint.cli.fleet.top import Board, lines
+from stint.cli.fleet.events import MISSED, Board, lines, tell
 from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts

@@ -77,9 +77,7 @@ class Lookups:
     async def caller(self, token: str) -> Caller:
         """Who this token belongs to. Costs a use-limited token one use.
 
-        Raises:
-            RefusalError: Vault refuses it.
-            VaultUnavailableError: Vault did not answer.
+        Raises RefusalError if Vault refuses it, and VaultUnavailableError if Vault did not answer.
         """
         return self._callers.get(token) or await self.fresh(token)
 
@@ -153,9 +151,7 @@ class Authenticator:
     async def identify(self, token: str | None) -> Identity:
         """Who this token belongs to. Costs a use-limited token one use.
 
-        Raises:
-            RefusalError: there is no token, or Vault refuses it.
-            VaultUnavailableError: Vault did not answer.
+        Raises RefusalError without one, or if Vault refuses it, and VaultUnavailableError if Vault did not answer.
         """
         if token is None:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
@@ -198,9 +194,7 @@ class Authenticator:
     async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:
         """Return if the caller might still begin what it began; without queues, if its token is good. Costs it no use.
 
-        Raises:
-            RefusalError: the token has ended, or may not do this any more.
-            VaultUnavailableError: Vault did not answer.
+        Otherwise raises RefusalError, or VaultUnavailableError if Vault did not answer.
         """
         if self.by_policy and qnames:
             await self.require(identity, action, *qnames)

@@ -39,7 +39,7 @@ _PANELS: Final[Mapping[str, Mapping[str, str]]] = {
         "resume": "stint.cli.fleet.queues",
         "runners": "stint.cli.fleet.runners",
         "drain": "stint.cli.fleet.runners",
-        "top": "stint.cli.fleet.top",
+        "top": "stint.cli.fleet.events",
         "events": "stint.cli.fleet.events",
     },
     "Settings": {

@@ -111,9 +111,7 @@ class Client:
     async def rerun(self, job_id: str, *, key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL) -> JobHandle:
         """Run a job again that is over: the same sealed job, in the same queue, as a new job, which `key` names.
 
-        Raises:
-            VaultError: as with `submit`.
-            ApiError: as with `submit`; among others the server no longer keeps the job's payload (410).
+        Raises what `submit` does, among others ApiError if the server no longer keeps the job's payload (410).
         """
         job, wrapped = self.job(job_id), await self._sealer.wrap(wrap_ttl=wrap_ttl)
         fields, path = {"wrap_secret_id": wrapped}, f"{JOBS}/{job.id}/rerun"

@@ -118,8 +118,7 @@ class JobHandle:
         (`contextlib.aclosing`). With `tail` the output begins with the chunk in which the last lines begin, so many of
         them; it is then not checked.
 
-        Raises:
-            OutputDiffersError: the output that was received is not what the job's runner recorded.
+        Raises OutputDiffersError if the output that was received is not what the job's runner recorded.
         """
         async with aclosing(follow(self._api, self.id, tail=tail)) as items:
             async for item in items:
@@ -137,9 +136,7 @@ class JobHandle:
 
         Without `output` what it wrote before is not fetched, nothing is checked, and the result's `tail` is empty.
 
-        Raises:
-            TimeoutError: it had not ended after `timeout` seconds. It continues.
-            OutputDiffersError: as with `stream`.
+        Raises what `stream` does, and TimeoutError if it had not ended after `timeout` seconds. It continues.
         """
         async with asyncio.timeout(timeout):
             if output or self._result:

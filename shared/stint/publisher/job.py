@@ -111,9 +111,7 @@ class PublishedJob:
     async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
         """The job's result, once it has ended.
 
-        Raises:
-            TimeoutError: it had not ended after `timeout` seconds. It continues.
-            JobDeletedError, OutputMissedError, DeniedError: as with `stream`.
+        Raises what `stream` does, and TimeoutError if it had not ended after `timeout` seconds. It continues.
         """
         async with asyncio.timeout(timeout), aclosing(self.stream()) as items:
             async for item in items:

@@ -106,9 +106,7 @@ class Publisher:
     async def job(self, queue: str, job_id: str) -> PublishedJob:
         """A job that was submitted before, by whomever. Nobody can tell whether it exists, until it has started.
 
-        Raises:
-            InvalidQueueNameError, InvalidJobIdError: there can be no such job.
-            BrokerUnavailableError: NATS is not reachable.
+        Raises InvalidQueueNameError or InvalidJobIdError if there can be none, BrokerUnavailableError without NATS.
         """
         name, known = normalise_queue_name(queue), check_job_id(job_id)
         job = PublishedJob(self._broker, self._signer, name, known)
@@ -128,9 +126,7 @@ class Publisher:
 async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
 
-    Raises:
-        BrokerRefusedError: NATS refuses to store it.
-        BrokerUnavailableError: NATS did not answer; it may be stored.
+    Raises BrokerRefusedError if NATS refuses that, and BrokerUnavailableError if it did not answer: it may be stored.
     """
     doubtful = False
     for _ in range(ATTEMPTS):

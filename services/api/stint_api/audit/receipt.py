@@ -37,10 +37,8 @@ class Receipts:
     async def of(self, identity: Identity, job_id: str) -> bytes:
         """The receipt of a job, as a file.
 
-        Raises:
-            RefusalError: no such job, not allowed, or Vault does not let the API sign.
-            BrokerUnavailableError: NATS does not answer.
-            IllegalCommandError: the job is not over.
+        Raises RefusalError if there is no such job, the caller may not read it, or Vault does not let the API sign;
+        BrokerUnavailableError if NATS does not answer; IllegalCommandError if the job is not over.
         """
         job = await self.jobs.find(identity, job_id)
         check_over(job)

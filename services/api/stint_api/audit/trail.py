@@ -68,9 +68,8 @@ class Audit:
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
 
-        Raises:
-            RefusalError: the caller may not read the queue that it asks for, or its token has ended.
-            BrokerUnavailableError: the actions are not known yet, or NATS does not answer.
+        Raises RefusalError if the caller may not read the queue that it asks for, or its token has ended, and
+        BrokerUnavailableError if the actions are not known yet, or NATS does not answer.
         """
         if wanted.token is not None:
             await self.auth.require(identity, READ, queue_name(wanted.token))
@@ -178,9 +177,8 @@ class Lineage:
     async def find(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
         """The page. It may be short although another follows.
 
-        Raises:
-            RefusalError: the token has ended since it was looked up.
-            BrokerUnavailableError: the events are not known yet, or NATS does not answer.
+        Raises RefusalError if the token has ended since it was looked up, and BrokerUnavailableError if the events are
+        not known yet, or NATS does not answer.
         """
         as_of = self.index.as_of
         versions = await self.index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))

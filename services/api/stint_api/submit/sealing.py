@@ -96,10 +96,8 @@ class Sealer:
     async def read_cubbyhole(self, envelope: Envelope) -> str:
         """What lies in a cubbyhole as the payload, whatever it is. Spends a use of the cubbyhole's token.
 
-        Raises:
-            UndecodableError: `cubby_path` is not a path.
-            CubbyholeError: it could not be read.
-            VaultUnavailableError: Vault did not answer: it may have been read, or not.
+        Raises UndecodableError if `cubby_path` is not a path, CubbyholeError if it could not be read, and
+        VaultUnavailableError if Vault did not answer: it may have been read, or not.
         """
         try:
             path = check_path(envelope.cubby_path)

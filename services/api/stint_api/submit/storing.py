@@ -53,9 +53,8 @@ class Store:
     ) -> tuple[Submitted, Outcome]:
         """Store a job. With a digest its payload is one of several attempts'. The outcome is `WON` or `LOST`.
 
-        Raises:
-            UnknownOutcomeError: nobody can say yet whether the job was taken.
-            StintError: see `Cubbyholes.store`, if it is in one, and `stint_api.errors`.
+        Raises UnknownOutcomeError if nobody can say yet whether the job was taken, what `Cubbyholes.store` raises if it
+        is in one, and what `stint_api.errors` answers.
         """
         envelope, stamp = submission.envelope, identity.stamp(self.now())
         event_id = stamp["event_id"]

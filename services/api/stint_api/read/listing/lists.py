@@ -61,9 +61,8 @@ class Lists:
     async def find(self, identity: Identity, page: Page) -> Found:
         """The page, without the jobs that the caller may not read.
 
-        Raises:
-            RefusalError: the token has ended since it was looked up.
-            BrokerUnavailableError: the jobs are not known yet.
+        Raises RefusalError if the token has ended since it was looked up, and BrokerUnavailableError until the jobs are
+        known.
         """
         if not self._auth.by_policy:
             return await self._index.find(page)
