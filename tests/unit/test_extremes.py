@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import pytest
 
-from stint.cli.fleet import events, queues, runners
+from stint.cli.fleet import events, queues
 from stint.cli.jobs import ls
 from stint.cli.jobs.history import timeline
 from stint.cli.show.form import Column, table
@@ -48,7 +48,7 @@ from stint_api.read.queues import _described
 from stint_api.read.runners import NUMBERS, WORDS, Fleet, _report, summary
 from stint_api.read.standing import Standing
 from stint_api.routes import documents
-from stint_api.routes.runners import _body
+from stint_api.routes.fleet import _body
 from tests.support.events import TOKEN, record, submitted
 from tests.support.views import job_view
 
@@ -205,7 +205,7 @@ def test_a_pause() -> None:
     for body in (b"junk", *forged(whole(Pause(who="ops", at=TIME, reason="why")))):
         described = _described(QueueRow("deploys"), read_pause(body), Fleet([]), NOW)
         assert fleet._queue(described, NOW.timestamp()).paused
-        pause = read_by_the_client(described, QueueInfo, queues.COLUMNS).paused
+        pause = read_by_the_client(described, QueueInfo, queues.QUEUES).paused
         assert pause
         assert (pause.at is None) == (described["paused"]["at"] == NEVER)
 
@@ -215,7 +215,7 @@ def test_a_report() -> None:
     meant |= {"started": TIME, "kill_grace": 10, "engine_id": "e"}
     meant |= {**dict.fromkeys(NUMBERS, 1), **dict.fromkeys(WORDS, "x")}
     short = meant | {"kill_grace": 0.5, "runner": "r", "alive": True, "last_seen": TIME}
-    assert read_by_the_client(_body(short, []).model_dump(), RunnerInfo, runners.COLUMNS).kill_grace == 0.5
+    assert read_by_the_client(_body(short, []).model_dump(), RunnerInfo, queues.RUNNERS).kill_grace == 0.5
     for body in forged(json.dumps(meant).encode()):
         report = _report(body)
         if report is None:
@@ -224,7 +224,7 @@ def test_a_report() -> None:
         summary([report, report])
         Fleet([report]).serves("deploys")
         fleet._runner(_body(report, []), NOW.timestamp(), differ=False)
-        read_by_the_client(_body(report, []).model_dump(), RunnerInfo, runners.COLUMNS)
+        read_by_the_client(_body(report, []).model_dump(), RunnerInfo, queues.RUNNERS)
 
 
 @pytest.mark.parametrize("meant", [JobPhase(phase="pulling", progress=0.5), KeyOwner(owner="o", who="w", at=1)])

@@ -14,11 +14,11 @@ from stint_api.errors import JsonAnswer, RefusalError, error_answer, invalid, un
 from stint_api.middleware.gate import Gate, SignedIn
 from stint_api.middleware.telemetry import Telemetry, routes_at
 from stint_api.page import asking, oidc, signing_in, views
-from stint_api.routes import audit, info, jobs, queues, runners
+from stint_api.routes import audit, fleet, info, jobs
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (jobs.PATH, jobs.CHANGES, queues.PATH, audit.AUDIT, audit.LINEAGE, audit.RECEIPT_KEYS, runners.PATH)
+GUARDED: Final = (jobs.PATH, jobs.CHANGES, fleet.QUEUES, audit.AUDIT, audit.LINEAGE, audit.RECEIPT_KEYS, fleet.RUNNERS)
 """These paths, and all below them, need a token."""
 
 
@@ -44,10 +44,9 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SignedIn, sessions=services.sessions)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     _add_exception_handlers(app)
-    app.include_router(jobs.router)
-    app.include_router(jobs.of_all)
-    for part in (queues, audit, runners, info, signing_in, oidc, views, asking):
-        app.include_router(part.router)
+    of_api = (jobs.router, jobs.of_all, fleet.queues, audit.router, fleet.runners, info.router)
+    for router in (*of_api, signing_in.router, oidc.router, views.router, asking.router):
+        app.include_router(router)
     return app
 
 

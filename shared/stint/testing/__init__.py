@@ -2,8 +2,7 @@
 
 from stint.testing.fake.jobs import Ending
 from stint.testing.fake.stint import FakeStint
-from stint.testing.memory.events import MemoryEventLog, MemoryHistory
-from stint.testing.memory.live import MemoryPhases
+from stint.testing.memory.events import MemoryEventLog, MemoryHistory, MemoryPhases
 from stint.testing.memory.stores import MemoryKept, MemoryOutput, MemoryPayloads, MemoryViews
 
 __all__ = [

@@ -18,9 +18,8 @@ from stint_api.page.drawn import words
 from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page, signed_out
 from stint_api.page.views import caller_of, show
 from stint_api.read.queues import parse_reason
+from stint_api.routes.fleet import drain, queue_named
 from stint_api.routes.parameters import ServicesOf
-from stint_api.routes.queues import name as queue_named
-from stint_api.routes.runners import drain
 from stint_api.services import Services
 
 Form = Mapping[str, str]

@@ -14,8 +14,7 @@ import typer
 
 from stint.cli.calling import asking, filtered, first, queues
 from stint.cli.errors import TERMINATED
-from stint.cli.fleet.queues import COLUMNS as QUEUES
-from stint.cli.fleet.runners import COLUMNS as RUNNERS
+from stint.cli.fleet.queues import QUEUES, RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.jobs.ls import StatusName, outcome
 from stint.cli.show.form import Form, FormName, as_json, table

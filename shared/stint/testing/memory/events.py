@@ -1,17 +1,18 @@
-"""The log of events in memory, and its past."""
+"""The log of events in memory, its past, and what runners say."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 
 from stint.core.codec import encode, to_record
 from stint.core.events import AnyEvent, Deleted, Ended, Record, Rejected, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
-from stint.ports import Fact, News, Outcome, Place, Strays
-from stint.testing.memory.live import Triggers
-from stint.testing.memory.stores import MemoryPayloads
+from stint.core.phase import JobPhase
+from stint.ports import Fact, News, Outcome, PhaseReport, Place, Strays
+from stint.testing.memory.stores import MemoryPayloads, Triggers
 
 
 class MemoryEventLog:
@@ -145,3 +146,30 @@ class MemoryHistory:
             self._log.records.remove(record)
             del self._log.stored[EventAddress(record.kind, record.token, job_id).subject]
         return True
+
+
+class MemoryPhases:
+    """See `stint.ports.PhaseChannel`."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Queue[PhaseReport]] = set()
+        self.heard = asyncio.Event()
+
+    async def tell(self, place: Place, phase: JobPhase) -> None:
+        for listener in self._listeners:
+            listener.put_nowait(PhaseReport(place, phase))
+
+    @asynccontextmanager
+    async def hear(self) -> AsyncIterator[AsyncIterator[PhaseReport]]:
+        listener: asyncio.Queue[PhaseReport] = asyncio.Queue()
+        self._listeners.add(listener)
+        self.heard.set()
+        try:
+            yield _reports(listener)
+        finally:
+            self._listeners.discard(listener)
+
+
+async def _reports(listener: "asyncio.Queue[PhaseReport]") -> AsyncIterator[PhaseReport]:
+    while True:
+        yield await listener.get()

@@ -1,4 +1,4 @@
-"""What is stored of jobs, in memory."""
+"""The stores in memory, and who listens to what is stored."""
 
 import asyncio
 import hashlib
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from msgspec import structs
 
@@ -15,9 +15,31 @@ from stint.core.names.subjects import payload_subject
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
 from stint.ports import News, Place, Stamp, StoredView, StreamState, ViewPut
-from stint.testing.memory.live import Triggers
+
+T = TypeVar("T")
 
 _CHUNK_BYTES: Final = 512 * 1024
+
+
+class Triggers(Generic[T]):
+    """Gives the news to everyone who listens for this."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[News, Collection[T]] = {}
+
+    def fire(self, about: T, sequence: int) -> None:
+        for news, wanted in self._listeners.items():
+            if about in wanted:
+                news.announce(sequence)
+
+    @asynccontextmanager
+    async def listen(self, *about: T) -> AsyncIterator[News]:
+        news = News()
+        self._listeners[news] = about
+        try:
+            yield news
+        finally:
+            del self._listeners[news]
 
 
 class MemoryPayloads:

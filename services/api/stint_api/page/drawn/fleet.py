@@ -7,9 +7,8 @@ from typing import Any, Final
 from stint.vault.actions import READ
 from stint_api.auth import Identity
 from stint_api.page.drawn import words
+from stint_api.routes.fleet import list_runners, queue_named
 from stint_api.routes.models.fleet import RunnerBody
-from stint_api.routes.queues import name as queue_named
-from stint_api.routes.runners import list_runners
 from stint_api.services import Services
 
 SHOWN: Final = 20
