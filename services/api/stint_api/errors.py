@@ -21,6 +21,7 @@ from stint.core.errors import (
 )
 
 INVALID_REQUEST: Final = "Invalid request."
+RATE_LIMITED: Final = "Vault takes no more requests at the moment: its rate limit is reached."
 NO_VAULT: Final = "Vault is not reachable or does not answer."
 RETRY_AFTER: Final = 5
 """Seconds after which a client that was refused for a limit of the API may try again."""
@@ -102,7 +103,7 @@ def refusal_of(error: StintError) -> RefusalError:
     if isinstance(error, RefusalError):
         return error
     if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
+        return RefusalError(error.code, RATE_LIMITED)
     if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
         return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
     found = (status for status, shapes in _STATUSES.items() if isinstance(error, shapes))

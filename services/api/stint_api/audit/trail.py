@@ -1,6 +1,6 @@
 """Who did what, and which jobs got a secret, as one caller may see it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -95,24 +95,11 @@ class Audit:
         stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
         places = [entry.place for entry in mine if entry.signer]
         signed: Mapping[EventAddress, Signed] = await self.signatures.read(places) if self.signatures else {}
-        return list(self._merged(mine, jobs, stored, signed))
-
-    def _merged(
-        self,
-        entries: Iterable[Entry],
-        jobs: Mapping[str, Job],
-        stored: Mapping[EventAddress, Record],
-        signed: Mapping[EventAddress, Signed],
-    ) -> Iterator[Shown]:
-        for entry in entries:
-            operation = stored.get(entry.place)
-            if operation and operation.event:
-                action = operated(entry.token, operation.event)
-            elif not entry.is_operation and entry.job in jobs:
-                action = asked(entry.token, entry.kind, entry.sequence, jobs[entry.job])
-            else:
-                continue
-            yield self._shown_as(entry, action, signed.get(entry.place))
+        return [
+            self._shown_as(entry, action, signed.get(entry.place))
+            for entry in mine
+            if (action := _action(entry, jobs, stored))
+        ]
 
     async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, Record]:
         """The operations, without those on runners that the caller may not drain."""
@@ -128,6 +115,14 @@ class Audit:
             return Shown(entry, action, entry.writer, proven=ours)
         claimed = entry.who if entry.who != signed.by.who else ""
         return Shown(entry, action, signed.by, proven=True, claimed=claimed)
+
+
+def _action(entry: Entry, jobs: Mapping[str, Job], stored: Mapping[EventAddress, Record]) -> Action | None:
+    operation = stored.get(entry.place)
+    if operation and operation.event:
+        return operated(entry.token, operation.event)
+    job = None if entry.is_operation else jobs.get(entry.job)
+    return asked(entry.token, entry.kind, entry.sequence, job) if job else None
 
 
 def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:
@@ -152,12 +147,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """A page of them.
+    """A page of them, as `Trail` is one of entries.
 
-    Attributes:
-        newest: the newest version that a job got, in the queues that the caller may read; None if there is none.
-        next: the number behind which the next page begins, None if there is none.
-        as_of: until when the index was complete.
+    `newest` is the newest version that a job got, in the queues that the caller may read; None if there is none.
     """
 
     holders: Sequence[Holder]
