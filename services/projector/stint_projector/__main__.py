@@ -68,9 +68,7 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
         BackgroundTask(name="janitor", run=janitor.run, missing="Expired jobs are not removed."),
         # Begun again after each outage: a NATS server that was killed may have brought back what had been removed.
         BackgroundTask(
-            name="auditor",
-            run=lambda: broker.anew(auditor.run),
-            missing="What is stored is not compared with the log.",
+            name="auditor", run=lambda: broker.anew(auditor.run), missing="What is stored is not compared with the log."
         ),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),

@@ -147,11 +147,7 @@ class Pausing:
         await self.auth.require(identity, PAUSE, qname)
         token = queue_token(qname)
         pause = Pause(
-            who=identity.name,
-            at=rfc3339(self.now()),
-            reason=reason,
-            entity=identity.entity,
-            accessor=identity.accessor,
+            who=identity.name, at=rfc3339(self.now()), reason=reason, entity=identity.entity, accessor=identity.accessor
         )
         paused = Paused(**identity.stamp(self.now()), reason=reason)
         await self.operations.record(paused, self.new_operation_id(), token)

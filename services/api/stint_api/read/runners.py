@@ -66,11 +66,7 @@ class JetStreamRunnerReports:
     """Reads what runners report; requests share the question to NATS. Raises BrokerUnavailableError without NATS."""
 
     def __init__(
-        self,
-        broker: Broker,
-        *,
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
+        self, broker: Broker, *, now: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
