@@ -24,12 +24,9 @@ class OutputMissedError(StintError):
 
 
 class HeardOutput:
-    """The chunks of a job's output, for any number of readers.
+    """The chunks of a job's output that were `heard`, by their numbers up to `newest`, for any number of readers.
 
-    Attributes:
-        heard: by their numbers.
-        newest: the highest number that was heard.
-        why: why an API did not give the chunk that it was last asked for.
+    `why` says why an API did not give the chunk that it was last asked for.
     """
 
     def __init__(self, broker: Broker, token: str, job_id: str) -> None:

@@ -33,13 +33,9 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked before something is done.
+    """What is asked before something is done to {name}. `go` is what the button says.
 
-    Attributes:
-        title: with {name} for what it is done to.
-        go: what the button says, likewise.
-        looked: whether one must say that one has looked at the runner.
-        reason: whether one must say why.
+    With `looked` one must say that one has looked at the runner, with `reason` one must say why.
     """
 
     title: str

@@ -35,11 +35,9 @@ class ChildError(StintError):
 
 @dataclass(frozen=True)
 class DataDir:
-    """A data directory that only this process and its children use.
+    """A data directory that only this process and its children use, with `run/`, `log/` and the servers' data.
 
-    Attributes:
-        path: the directory of `run/`, `log/` and the servers' data.
-        lock: a descriptor that children inherit: the directory is locked until the last process that has it ends.
+    Children inherit the descriptor `lock`: the directory is locked until the last process that has it ends.
     """
 
     path: Path

@@ -53,12 +53,9 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True)
 class Change:
-    """A view that was written or removed.
+    """A view that was written, or is None, because the job was deleted or has expired.
 
-    Attributes:
-        view: None if the job was deleted or has expired.
-        was: its status before, None for a new job.
-        encoded: the event that tells it, once somebody has made it.
+    `was` is its status before, None for a new job; `encoded` is the event that tells it, once somebody has made it.
     """
 
     revision: int
