@@ -85,12 +85,7 @@ DELAYS
 
 @dataclass
 class Recording:
-    """What a terminal showed.
-
-    Attributes:
-        text: as it was written to the terminal.
-        seconds: for each line, when it was there.
-    """
+    """What a terminal showed: the text as it was written, and for each line the seconds when it was there."""
 
     text: str = ""
     seconds: list[float] = field(default_factory=list)
@@ -124,11 +119,7 @@ def picture(recording: Recording) -> str:
 
 
 def record(commands: Sequence[str], environment: Mapping[str, str]) -> Recording:
-    """Run the commands, one after another, each in a terminal.
-
-    Raises:
-        CalledProcessError: a command failed.
-    """
+    """Run the commands, one after another, each in a terminal. Raises CalledProcessError if one fails."""
     recording = Recording()
     for command in commands:
         recording.add(PROMPT.format(command), READING)
@@ -153,7 +144,6 @@ def _run(command: str, environment: Mapping[str, str], recording: Recording) -> 
 
 
 def _read(terminal: int) -> bytes:
-    """What comes next, nothing if all is written."""
     try:
         return os.read(terminal, 65536)
     except OSError:  # how Linux says that the other side is closed

@@ -30,11 +30,7 @@ MARKED: Final = re.compile(r"(<!-- (\w+): .*? -->\n).*?(<!-- /\2 -->)", re.DOTAL
 
 
 def documents() -> dict[Path, str]:
-    """The generated documents with the text that they should have.
-
-    Raises:
-        ValueError: a document lacks a block's marks.
-    """
+    """The generated documents with the text that they should have. Raises ValueError if one lacks a block's marks."""
     pages = {
         "api": api_blocks(application().openapi()),
         "events": {"diagram": diagram(), "states": states(), "events": events(), "channels": channels()},
@@ -48,11 +44,7 @@ def documents() -> dict[Path, str]:
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
-    """The text with each block between its marks.
-
-    Raises:
-        ValueError: the marks are not those of the blocks.
-    """
+    """The text with each block between its marks. Raises ValueError if these are not those of the blocks."""
     marks = [name for _, name, _ in MARKED.findall(text)]
     if sorted(marks) != sorted(blocks):
         raise ValueError(f"The document has the blocks {marks}, and not {[*blocks]}.")

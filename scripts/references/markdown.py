@@ -14,7 +14,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _inline(cell: str) -> str:
-    """The text of a cell, which is one line."""
     return " ".join(cell.split()).replace("|", "\\|")
 
 

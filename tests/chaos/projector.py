@@ -9,7 +9,7 @@ from stint.jetstream import Delivered, JetStreamPayloads
 from stint.process import service
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import serve
-from stint_projector.folder import Changes, Folder
+from stint_projector.follower import Changes, Folder
 from tests.chaos.plan import PLANT
 
 

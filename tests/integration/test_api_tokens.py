@@ -8,8 +8,8 @@ import pytest
 
 from stint.vault import Caller, Vault
 from stint_api.__main__ import LOOKUPS
+from stint_api.auth import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
 from stint_api.errors import RefusalError
-from stint_api.lookups import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
 from tests.support.api_bench import Clock, api
 from tests.support.relay import Relay
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
@@ -67,7 +67,7 @@ async def test_a_refusal_is_remembered_for_a_moment(vault: CountingVault) -> Non
 async def test_refusals_make_no_room_among_good_tokens(
     vault: CountingVault, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stint_api.lookups.CACHE_SIZE", 3)
+    monkeypatch.setattr("stint_api.auth.CACHE_SIZE", 3)
     lookups = Lookups(vault, monotonic=Clock())
     good = await (await make_bench(openbao)).token()
     await lookups.caller(good)

@@ -14,7 +14,7 @@ from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
-from stint_projector.folder import job_of
+from stint_projector.follower import job_of
 from tests.support.brokers import connected, happen
 from tests.support.events import submitted
 from tests.support.servers import NatsProcess

@@ -19,7 +19,7 @@ from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamFacts
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
 from stint.ports import PhaseReport, Place
-from stint_projector.folder import job_of
+from stint_projector.follower import job_of
 from tests.support.brokers import happen
 from tests.support.events import submitted
 from tests.support.waiting import PATIENCE

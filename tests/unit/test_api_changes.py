@@ -15,9 +15,8 @@ from stint.core.errors import VaultUnavailableError
 from stint.core.job import State
 from stint.core.view import JobView
 from stint.ports import StoredView
-from stint_api.read.listing import changes, feed
-from stint_api.read.listing.changes import Interest, LiveChanges
-from stint_api.read.listing.feed import Change, Feed, Mark
+from stint_api.read.listing import feed
+from stint_api.read.listing.feed import Change, Feed, Interest, LiveChanges, Mark
 from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.listing.table import Table
 from stint_api.routes import documents
@@ -106,8 +105,8 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def _pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "TICK", 0)
-    monkeypatch.setattr(changes, "AGAIN", 0)
+    monkeypatch.setattr(feed, "TICK", 0)
+    monkeypatch.setattr(feed, "AGAIN", 0)
 
 
 _ENTRIES = st.lists(
@@ -223,7 +222,7 @@ async def test_any_other_position_is_too_old(position: str) -> None:
 
 async def test_the_index_feeds_it_and_says_when_it_had_to_read_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stint_api.read.listing.index.RETRY_PAUSE", 0)
-    monkeypatch.setattr(changes, "TICK", 10)
+    monkeypatch.setattr(feed, "TICK", 10)
     store = Broken()
     async with indexed(store) as index:
         live = LiveChanges(index.feed, Mark.parse(""), Interest(), readable=_all, render=documents.fields)

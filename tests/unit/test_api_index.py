@@ -48,10 +48,10 @@ def selected(jobs: Sequence[JobView], page: Page, readable: str) -> list[JobView
         and (wanted.submitted_before is None or parse_time(job.submitted) < wanted.submitted_before)
         and (wanted.since is None or parse_time(job.submitted) >= wanted.since)
         and (wanted.until is None or parse_time(job.submitted) < wanted.until)
-        and (wanted.job_id is None or job.job_id.startswith(wanted.job_id) or job.job_id.endswith(wanted.job_id))
+        and (wanted.id is None or job.job_id.startswith(wanted.id) or job.job_id.endswith(wanted.id))
         and (wanted.image is None or wanted.image in job.container_image)
         and wanted.who in {None, job.submitted_by}
-        and (wanted.words is None or wanted.words.casefold() in f"{job.reason} {job.error}".casefold())
+        and (wanted.q is None or wanted.q.casefold() in f"{job.reason} {job.error}".casefold())
     ]
     return sorted(found, key=lambda job: (job.submitted, job.job_id), reverse=True)
 
@@ -125,10 +125,10 @@ _FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "status": st.sampled_from([State.QUEUED, State.FAILED]),
     "held": st.booleans(),
     **dict.fromkeys(["submitted_after", "submitted_before", "since", "until"], _TIMES),
-    "job_id": st.sampled_from(["a", "b", "ab", "bab", "cd", "bcd", "a" * 23, "0" * 24, "e", "abc", *_IDS]),
+    "id": st.sampled_from(["a", "b", "ab", "bab", "cd", "bcd", "a" * 23, "0" * 24, "e", "abc", *_IDS]),
     "image": st.sampled_from(["alpine", "box", ":", "%"]),
     "who": st.sampled_from(["ann", "an"]),
-    "words": st.sampled_from(["STRASSE", "failed", "it's", "%", "\0", '"X"', "_"]),
+    "q": st.sampled_from(["STRASSE", "failed", "it's", "%", "\0", '"X"', "_"]),
 }
 _WANTED = st.lists(st.one_of([st.tuples(st.just(name), values) for name, values in _FILTERS.items()]), max_size=3).map(
     lambda filters: Wanted(**dict(filters))

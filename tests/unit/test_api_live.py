@@ -19,9 +19,9 @@ from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
 from stint_api.read.job import followed, live
 from stint_api.read.job.followed import SHARED, FollowedJobs
+from stint_api.read.job.lines import Position
 from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import SETTLE_TRIES
-from stint_api.read.job.position import Position
 from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events

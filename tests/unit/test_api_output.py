@@ -21,8 +21,7 @@ from stint.testing import MemoryOutput
 from stint_api.errors import JsonAnswer, RefusalError
 from stint_api.read.job import output
 from stint_api.read.job.output import CHUNK_COST, KEPT, Snapshot
-from stint_api.read.runners import JetStreamRunnerReports, summary
-from stint_api.read.shared import REMEMBERED
+from stint_api.read.runners import REMEMBERED, JetStreamRunnerReports, summary
 from stint_api.read.standing import Standing
 from stint_api.routes import documents
 from stint_api.web.bounds import OpenStreams
@@ -174,7 +173,7 @@ async def test_an_answer_has_all_fields_once() -> None:
     store = await stored(("stdout", b"x"))
     whole = b"".join([piece async for piece in documents.one(running_job(), await store.snapshot(), stdout_only=False)])
     names = [name for name, _ in json.loads(whole, object_pairs_hook=list)]
-    assert sorted(names) == sorted({*documents.fields(running_job()), "output", "stdout", "stderr"})
+    assert sorted(names) == sorted({*documents.fields(running_job(), Standing()), "output", "stdout", "stderr"})
 
 
 # --- one moment, several passes ---------------------------------------------------------------------------------------

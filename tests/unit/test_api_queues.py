@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from stint.core.job import ACTIVE, State
 from stint.core.view import NEVER, JobView
-from stint_api.read.listing.queue_history import MINUTE, MINUTES
-from stint_api.read.listing.queue_rows import WAITING_SHOWN
+from stint_api.read.listing.queue_rows import MINUTE, MINUTES, WAITING_SHOWN
 from stint_api.read.listing.table import Table
 from stint_api.read.runners import Fleet
 from tests.support.views import filled, job_view

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
 from scripts.references.api import application
 
-from stint_api.routes.docs import DOCUMENT
+from stint_api.routes.info import DOCUMENT
 
 
 class Thing(BaseModel):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from starlette.types import Message, Scope
 
-from stint_api.middleware.signed_in import SignedIn
+from stint_api.middleware.gate import SignedIn
 from stint_api.session import cookie
 from stint_api.session.store import Session
 from stint_api.web.streaming import EVENT_STREAM, Stream

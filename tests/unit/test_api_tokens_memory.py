@@ -11,9 +11,8 @@ import pytest
 
 from stint.core.errors import VaultDeniedError
 from stint.core.job import State
-from stint_api.auth import LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity
+from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
 from stint_api.errors import RefusalError
-from stint_api.lookups import CACHE_SECONDS, Lookups, Memory
 from stint_api.read.listing.lists import Lists
 from stint_api.read.listing.query import Found, Page, Wanted
 from stint_api.read.listing.table import Table

@@ -9,8 +9,8 @@ from starlette.types import Message
 
 from stint.core.errors import VaultUnavailableError
 from stint_api.errors import RefusalError
-from stint_api.middleware import watch
-from stint_api.middleware.watch import unless_refused, while_allowed
+from stint_api.routes import answers
+from stint_api.routes.answers import unless_refused, while_allowed
 from stint_api.web import streaming
 from stint_api.web.streaming import Stream
 
@@ -50,7 +50,7 @@ async def endless(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "PERIOD", 0.001)
+    monkeypatch.setattr(answers, "PERIOD", 0.001)
 
 
 async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:

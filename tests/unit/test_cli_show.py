@@ -13,17 +13,15 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 
-from stint.cli.completing import _completing
+from stint.cli.calling import _completing
 from stint.cli.errors import reported
-from stint.cli.fleet.events import MISSED, tell
-from stint.cli.fleet.top import Board, lines
+from stint.cli.fleet.events import MISSED, Board, lines, tell
 from stint.cli.jobs import history
 from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.run import Narrator
-from stint.cli.show.form import as_json, show, show_change
-from stint.cli.show.table import Column, table
-from stint.cli.show.times import lasted, moment
+from stint.cli.show.form import Column, as_json, show, show_change, table
+from stint.cli.show.terminal import lasted, moment
 from stint.client import (
     ApiRefusedError,
     ApiUnreachableError,

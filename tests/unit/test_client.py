@@ -18,7 +18,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from stint.cli.jobs import ends
+from stint.cli.jobs import act
 from stint.cli.jobs.receipt import _verify as _verify_output
 from stint.cli.jobs.run import Narrator, show
 from stint.client import (
@@ -37,9 +37,9 @@ from stint.client import (
 )
 from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
+from stint.client.job import PATIENCE
 from stint.client.rest.api import Api, LiveEvent, parse_events
 from stint.client.rest.connection import _verify
-from stint.client.stream import PATIENCE
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
 from stint.core.errors import ConfigError, VaultUnavailableError
@@ -402,10 +402,10 @@ async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pyte
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(ends, "LOOK", 0.01)
+    monkeypatch.setattr(act, "LOOK", 0.01)
     async with Api(httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://stint")) as api:
         with pytest.raises(ApiUnreachableError, match=f"not known whether job {JOB_ID} has ended"):
-            await ends._end(JobHandle(api, JOB_ID), 0, "text")  # noqa: SLF001 - the command connects by itself
+            await act._end(JobHandle(api, JOB_ID), 0, "text")  # noqa: SLF001 - the command connects by itself
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
@@ -413,6 +413,6 @@ async def test_a_wait_ends_with_the_deletion_of_its_job(
     seconds: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deleted = end(status="deleted", reason="internal", output_complete=False)
-    found = await ends._end(JobHandle(Stream(deleted), JOB_ID), seconds, "text")  # noqa: SLF001 - as above
+    found = await act._end(JobHandle(Stream(deleted), JOB_ID), seconds, "text")  # noqa: SLF001 - as above
     assert found
     assert (found.exit_code, capsys.readouterr().out) == (1, f"{JOB_ID} deleted\n")

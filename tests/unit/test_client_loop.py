@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from stint.client.loop import LoopThread
+from stint.client.sync import LoopThread
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from stint.cli.doctor import api as doctor
 from stint.cli.doctor import servers
-from stint.cli.doctor import vault as doctor_of_vault
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
 from stint.client.results import JobInfo, read
@@ -104,7 +102,7 @@ async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoi
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that breaks is not tried again, nor a submission."""
-    monkeypatch.setattr("stint.client.stream.PATIENCE", 0.0)
+    monkeypatch.setattr("stint.client.job.PATIENCE", 0.0)
     monkeypatch.setattr("stint.client.rest.api.PAUSES", ())
 
 
@@ -114,8 +112,8 @@ async def test_no_answer_is_more_than_an_error(name: str) -> None:
         for ask in QUESTIONS.values():
             with suppress(StintError):
                 await ask(stint)
-        assert all(finding.what for finding in await doctor.look(where))
-        assert all(finding.what for finding in await doctor_of_vault.look(where, "q"))
+        assert all(finding.what for finding in await servers.look_at_api(where))
+        assert all(finding.what for finding in await servers.look_at_vault(where, "q"))
         with suppress(StintError):
             await stint.seal(JobPayload(qname="q", container_image="busybox"))
 
@@ -150,7 +148,7 @@ async def test_an_address_of_nats_that_is_none_is_a_finding() -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://[::1", "127.0.0.1:8200", ""])
 async def test_an_address_of_vault_that_is_none_is_a_finding(address: str) -> None:
-    (found,) = await doctor_of_vault.look(Endpoints(url="http://a", vault_addr=address, token="t"), None)
+    (found,) = await servers.look_at_vault(Endpoints(url="http://a", vault_addr=address, token="t"), None)
     assert (found.verdict, found.what[:11]) == ("bad", "VAULT_ADDR:")
 
 
@@ -180,11 +178,11 @@ async def test_an_api_that_does_not_answer_is_a_finding(
             writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
         writer.close()
 
-    monkeypatch.setattr(doctor, "WITHIN", 0.5)
-    monkeypatch.setattr(doctor, "READY_WITHIN", 1.0)
+    monkeypatch.setattr(servers, "WITHIN", 0.5)
+    monkeypatch.setattr(servers, "READY_WITHIN", 1.0)
     async with await asyncio.start_server(answer, "127.0.0.1") as server, asyncio.timeout(20):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        found = await doctor.look(Endpoints(url=url, vault_addr="", token="t"))
+        found = await servers.look_at_api(Endpoints(url=url, vault_addr="", token="t"))
     assert found[-1].verdict == "bad"
     assert found[-1].what.endswith(said)
 
@@ -200,7 +198,7 @@ async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
 async def test_a_command_that_is_advised_can_be_copied_whatever_the_queues_name() -> None:
     queue = b'{"qname":"a; $(reboot)","depth":1,"paused":{"who":"ops"}}'
     async with _server(200, "", b'{"data":[' + queue + b"]}") as where:
-        assert "stint resume 'a; $(reboot)'" in (await doctor.look(where))[-1].mend
+        assert "stint resume 'a; $(reboot)'" in (await servers.look_at_api(where))[-1].mend
 
 
 @pytest.mark.parametrize("name", [name for name in ANSWERS if "next page" in name])

@@ -30,7 +30,7 @@ from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings
 from stint_api.read.standing import Standing
 from stint_api.routes.models.base import REASONS
-from stint_api.routes.models.info import HealthBody
+from stint_api.routes.models.fleet import HealthBody
 from stint_api.routes.models.jobs import JobBody, ListBody, SubmitBody
 from stint_api.routes.responses import KINDS
 from stint_api.submit.body import Envelope

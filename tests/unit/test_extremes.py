@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 import pytest
 
-from stint.cli.fleet import events, queues, runners
+from stint.cli.fleet import events, queues
 from stint.cli.jobs import ls
 from stint.cli.jobs.history import timeline
-from stint.cli.show.table import Column, table
+from stint.cli.show.form import Column, table
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
-from stint.client.rest.answers import parsed
+from stint.client.rest.connection import parsed
 from stint.client.results import Fact, JobInfo, JobResult, read
 from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.audit.receipt import KeyName, canonical, document, statement
@@ -48,7 +48,7 @@ from stint_api.read.queues import _described
 from stint_api.read.runners import NUMBERS, WORDS, Fleet, _report, summary
 from stint_api.read.standing import Standing
 from stint_api.routes import documents
-from stint_api.routes.runners import _body
+from stint_api.routes.fleet import _body
 from tests.support.events import TOKEN, record, submitted
 from tests.support.views import job_view
 
@@ -140,7 +140,7 @@ def read_by_the_page(job: JobView) -> None:
     fields = documents.fields(job, Standing(back_since=None))
     info = read_by_the_client(fields, JobInfo, ls.COLUMNS)
     assert events.line(JobChange(kind="job", id=JOB, queue=info.queue, job=info), NOW).isprintable()
-    documents.whole(documents.changed(job))
+    documents.whole(documents.fields(job))
     Row.of(fields, NOW.timestamp())
     words.sentence(fields, NOW.timestamp())
     drawn_job._lasting(fields, NOW.timestamp())
@@ -205,7 +205,7 @@ def test_a_pause() -> None:
     for body in (b"junk", *forged(whole(Pause(who="ops", at=TIME, reason="why")))):
         described = _described(QueueRow("deploys"), read_pause(body), Fleet([]), NOW)
         assert fleet._queue(described, NOW.timestamp()).paused
-        pause = read_by_the_client(described, QueueInfo, queues.COLUMNS).paused
+        pause = read_by_the_client(described, QueueInfo, queues.QUEUES).paused
         assert pause
         assert (pause.at is None) == (described["paused"]["at"] == NEVER)
 
@@ -215,7 +215,7 @@ def test_a_report() -> None:
     meant |= {"started": TIME, "kill_grace": 10, "engine_id": "e"}
     meant |= {**dict.fromkeys(NUMBERS, 1), **dict.fromkeys(WORDS, "x")}
     short = meant | {"kill_grace": 0.5, "runner": "r", "alive": True, "last_seen": TIME}
-    assert read_by_the_client(_body(short, []).model_dump(), RunnerInfo, runners.COLUMNS).kill_grace == 0.5
+    assert read_by_the_client(_body(short, []).model_dump(), RunnerInfo, queues.RUNNERS).kill_grace == 0.5
     for body in forged(json.dumps(meant).encode()):
         report = _report(body)
         if report is None:
@@ -224,7 +224,7 @@ def test_a_report() -> None:
         summary([report, report])
         Fleet([report]).serves("deploys")
         fleet._runner(_body(report, []), NOW.timestamp(), differ=False)
-        read_by_the_client(_body(report, []).model_dump(), RunnerInfo, runners.COLUMNS)
+        read_by_the_client(_body(report, []).model_dump(), RunnerInfo, queues.RUNNERS)
 
 
 @pytest.mark.parametrize("meant", [JobPhase(phase="pulling", progress=0.5), KeyOwner(owner="o", who="w", at=1)])

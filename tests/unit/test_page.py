@@ -9,11 +9,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from stint_api.page.assets import assets
-from stint_api.page.documents import SAFETY, document, file
+from stint_api.page.documents import SAFETY, assets, document, file
 from stint_api.page.signing_in import own
 from stint_api.session import cookie
-from stint_api.web.zipped import takes_gzip
+from stint_api.web.streaming import takes_gzip
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "services" / "api" / "stint_api" / "page"
@@ -89,7 +88,7 @@ def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
 
 
 def test_files_are_the_same_in_any_locale() -> None:
-    code = "from stint_api.page.assets import assets; print(assets().digest)"
+    code = "from stint_api.page.documents import assets; print(assets().digest)"
     env = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as one of Latin-1, which is rarely there
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == assets().digest, found.stderr

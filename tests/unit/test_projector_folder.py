@@ -6,7 +6,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Delivered
-from stint_projector.folder import KEPT, Folder
+from stint_projector.follower import KEPT, Folder
 from stint_projector.project import Projected
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_projector import JOB

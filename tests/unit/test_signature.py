@@ -13,7 +13,7 @@ from stint.core.names.headers import SIGNATURE
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.jetstream import Access, EventSigner
 from stint.natsauth.callout.rule import LoginRefusedError, decide
-from stint.publisher.signing import signing
+from stint.publisher.publisher import signing
 from stint.vault import Vault
 
 SUBJECT, BODY = EventAddress("submitted", "mrsxa3dppfzq", "a" * 24).subject, b'{"type":"submitted"}'

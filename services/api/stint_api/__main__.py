@@ -1,8 +1,7 @@
 """The API's composition root."""
 
 import sys
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +101,8 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events = JetStreamEventLog(broker, signer, as_cloudevents=settings.as_cloudevents)
     payloads = JetStreamPayloads(broker)
+    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events, now=clock.now)
+    sweeping = BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
     return Services(
         settings=settings,
         log=events,
@@ -126,21 +127,10 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
             BackgroundTask(
                 name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
             ),
-            *([_sweeping(vault, session, payloads, events, clock.now)] if settings.erasure == "on" else []),
+            *([sweeping] if settings.erasure == "on" else []),
             *([_recording(broker, owners, settings.history)] if signer.seed else []),
         ),
     )
-
-
-def _sweeping(
-    vault: Vault,
-    session: AppRoleSession,
-    payloads: JetStreamPayloads,
-    events: JetStreamEventLog,
-    now: Callable[[], datetime],
-) -> BackgroundTask:
-    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events, now=now)
-    return BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
 
 
 def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> BackgroundTask:

@@ -1,27 +1,36 @@
-"""Who is calling, and what they may do: Vault decides both."""
+"""Who is calling, and what they may do: Vault decides both. Who it is, is cached for a moment."""
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Final, TypedDict
+from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import structlog
 
-from stint.core.errors import VaultRefusedError
+from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.core.view import rfc3339
 from stint.process.batches import Batches
-from stint.vault import AppRoleSession, Caller, Vault
-from stint.vault.actions import READ, Action, refusal_text
+from stint.vault import AppRoleSession, Caller, Vault, error_text
+from stint.vault.actions import Action, refusal_text
 from stint_api.errors import INVALID_REQUEST, RefusalError
-from stint_api.lookups import Lookups
 
 log = structlog.get_logger()
 
+V = TypeVar("V")
+
+CACHE_SECONDS: Final = 5.0
+"""How long a lookup is cached, and a revoked token may still be accepted."""
+REFUSED_SECONDS: Final = 2.0
+"""How long a refusal is cached: a bad token that is repeated costs Vault one call in this time."""
+CACHE_SIZE: Final = 10_000
+"""Tokens remembered at a time, of those that are good, of those that are not, and of those that are spent."""
 PATHS_AT_A_TIME: Final = 200
 """In one question to Vault, which refuses some thousand."""
 LIST_QUESTIONS: Final = 2
@@ -30,15 +39,68 @@ ENDED: Final = "Vault does not know the token any more: it has ended, or this re
 """Policies can only be asked about as long as there is a token."""
 
 
-class Stamp(TypedDict):
-    """The fields of `stint.core.events.Event` that each event has: its id, when it was made, and who caused it."""
+class Memory(Generic[V]):
+    """A value for each of the last `size` tokens, of which it keeps only keyed hashes."""
 
-    event_id: str
-    at: str
-    by: str
-    by_entity: str
-    by_accessor: str
-    by_address: str
+    def __init__(self, monotonic: Callable[[], float], size: int) -> None:
+        self._monotonic = monotonic
+        self._size = size
+        self._key = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
+
+    def get(self, token: str) -> V | None:
+        """What was stored, None if nothing was or it has expired."""
+        found = self._known.get(self._digest(token))
+        return found[0] if found and self._monotonic() < found[1] else None
+
+    def put(self, token: str, value: V, seconds: float) -> None:
+        """Store a value for so many seconds. The oldest makes room for it."""
+        digest = self._digest(token)
+        self._known.pop(digest, None)
+        now = self._monotonic()
+        while self._known and (len(self._known) >= self._size or next(iter(self._known.values()))[1] <= now):
+            self._known.popitem(last=False)
+        self._known[digest] = (value, now + seconds)
+
+    def _digest(self, token: str) -> bytes:
+        return hashlib.blake2b(token.encode(errors="surrogatepass"), key=self._key).digest()
+
+
+class Lookups:
+    """Asks Vault who tokens belong to, on connections of its own: anybody can cause these calls."""
+
+    def __init__(self, vault: Vault, *, monotonic: Callable[[], float]) -> None:
+        self._vault = vault
+        self._callers = Memory[Caller](monotonic, CACHE_SIZE)
+        self._refusals = Memory[RefusalError](monotonic, CACHE_SIZE)
+
+    async def caller(self, token: str) -> Caller:
+        """Who this token belongs to. Costs a use-limited token one use.
+
+        Raises RefusalError if Vault refuses it, and VaultUnavailableError if Vault did not answer.
+        """
+        return self._callers.get(token) or await self.fresh(token)
+
+    async def fresh(self, token: str) -> Caller:
+        """Likewise, without the cache of good tokens."""
+        if refusal := self._refusals.get(token):
+            raise refusal.again()
+        try:
+            caller = await self._vault.lookup_self(token)
+        except (VaultDeniedError, VaultRefusedError, VaultNotFoundError) as error:
+            refusal = _refusal(token, error)
+            self._refusals.put(token, refusal.again(), REFUSED_SECONDS)
+            raise refusal from None
+        if caller.num_uses == 0:
+            self._callers.put(token, caller, min(CACHE_SECONDS, caller.ttl or CACHE_SECONDS))
+        return caller
+
+
+def _refusal(token: str, error: VaultError) -> RefusalError:
+    """No token at all is a denial, whatever a Vault's version calls it."""
+    if isinstance(error, VaultDeniedError) or not token:
+        return RefusalError(HTTPStatus.FORBIDDEN, error_text(error))
+    return RefusalError(HTTPStatus.BAD_REQUEST, error_text(error), title=INVALID_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +124,8 @@ class Identity:
     limited: bool = False
     address: str = ""
 
-    def stamp(self, now: datetime) -> Stamp:
-        """What an event says that this caller causes now, with a new id."""
+    def stamp(self, now: datetime) -> dict[str, Any]:
+        """What every event says that this caller causes: a new id, the time, and who it is."""
         return {
             "event_id": uuid4().hex,
             "at": rfc3339(now),
@@ -89,9 +151,7 @@ class Authenticator:
     async def identify(self, token: str | None) -> Identity:
         """Who this token belongs to. Costs a use-limited token one use.
 
-        Raises:
-            RefusalError: there is no token, or Vault refuses it.
-            VaultUnavailableError: Vault did not answer.
+        Raises RefusalError without one, or if Vault refuses it, and VaultUnavailableError if Vault did not answer.
         """
         if token is None:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
@@ -111,17 +171,10 @@ class Authenticator:
         if refused := [qname for qname in qnames if qname not in allowed]:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
 
-    async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues, however many, that the caller may read, now. Otherwise as `permitted`."""
-        return await self.permitted(identity, READ, qnames)
-
     async def permitted(self, identity: Identity, action: Action, names: Collection[str]) -> Collection[str]:
         """Those of the queues or runners, however many, to which the caller may do this, now.
 
-        The questions of all lists share `LIST_QUESTIONS` places.
-
-        Raises:
-            RefusalError: the token has ended since it was looked up.
+        All lists' questions share `LIST_QUESTIONS` places. Raises RefusalError if the token has ended meanwhile.
         """
         found: set[str] = set()
         several = list(names)
@@ -141,9 +194,7 @@ class Authenticator:
     async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:
         """Return if the caller might still begin what it began; without queues, if its token is good. Costs it no use.
 
-        Raises:
-            RefusalError: the token has ended, or may not do this any more.
-            VaultUnavailableError: Vault did not answer.
+        Otherwise raises RefusalError, or VaultUnavailableError if Vault did not answer.
         """
         if self.by_policy and qnames:
             await self.require(identity, action, *qnames)

@@ -1,7 +1,7 @@
 """Answers in the form of the API's contract, and the one place where errors become HTTP statuses."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from stint.core.errors import (
 )
 
 INVALID_REQUEST: Final = "Invalid request."
+RATE_LIMITED: Final = "Vault takes no more requests at the moment: its rate limit is reached."
 NO_VAULT: Final = "Vault is not reachable or does not answer."
 RETRY_AFTER: Final = 5
 """Seconds after which a client that was refused for a limit of the API may try again."""
@@ -102,11 +103,17 @@ def refusal_of(error: StintError) -> RefusalError:
     if isinstance(error, RefusalError):
         return error
     if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
+        return RefusalError(error.code, RATE_LIMITED)
     if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
         return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
     found = (status for status, shapes in _STATUSES.items() if isinstance(error, shapes))
     return RefusalError(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error.sentence)
+
+
+def invalid(errors: Iterable[Mapping[str, Any]]) -> UndecodableError:
+    """What pydantic found to be wrong. The sentence names the parameters, never their values."""
+    wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in errors)
+    return UndecodableError("; ".join(wrong))
 
 
 def unknown_path() -> Response:

@@ -17,26 +17,21 @@ from stint.process.settings import ApiSettings
 from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Oidc, Signer, Vault
 from stint.vault.erasure import PayloadKeys
 from stint_api.audit.index import AuditIndex
-from stint_api.audit.lineage import Lineage
 from stint_api.audit.receipt import Receipts
-from stint_api.audit.trail import Audit
-from stint_api.auth import Authenticator
-from stint_api.lookups import Lookups
+from stint_api.audit.trail import Audit, Lineage
+from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.job.followed import FollowedJobs
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.lists import Lists
-from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
-from stint_api.read.queues import QueueList
-from stint_api.read.runners import JetStreamRunnerReports
-from stint_api.read.shared import Shared
+from stint_api.read.queues import Pausing, QueueList
+from stint_api.read.runners import JetStreamRunnerReports, Shared
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES
-from stint_api.submit.cubbyholes import PATIENCE, Cubbyholes
-from stint_api.submit.sealing import Sealer
+from stint_api.submit.sealing import PATIENCE, Cubbyholes, Sealer
 from stint_api.submit.storing import Store
 from stint_api.submit.submitter import Submitter
 from stint_api.web.bounds import OpenStreams, RequestBytes
@@ -51,7 +46,7 @@ class Services:
         signatures: None if NATS has no account for each role.
         broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
-        patience: see `stint_api.submit.cubbyholes.PATIENCE`.
+        patience: see `stint_api.submit.sealing.PATIENCE`.
         closing: set when the server is about to end; live streams then end.
         now, monotonic, new_job_id: clocks and a source of ids.
         retention: how long an ended job can be seen.

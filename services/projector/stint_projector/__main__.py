@@ -68,9 +68,7 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
         BackgroundTask(name="janitor", run=janitor.run, missing="Expired jobs are not removed."),
         # Begun again after each outage: a NATS server that was killed may have brought back what had been removed.
         BackgroundTask(
-            name="auditor",
-            run=lambda: broker.anew(auditor.run),
-            missing="What is stored is not compared with the log.",
+            name="auditor", run=lambda: broker.anew(auditor.run), missing="What is stored is not compared with the log."
         ),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
@@ -88,11 +86,7 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
 
 
 async def serve(settings: ProjectorSettings) -> None:
-    """Follow the log until SIGTERM or SIGINT.
-
-    Raises:
-        BrokerClosedError: the connection to NATS was closed for good.
-    """
+    """Follow the log until SIGTERM or SIGINT. Raises BrokerClosedError if the connection to NATS is closed for good."""
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="projector")
     clock, background = ServerClock(broker), Background()
     stopping = asyncio.Event()

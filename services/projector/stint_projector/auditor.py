@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stint.core.names.ids import is_job_id
@@ -23,6 +24,7 @@ STEP: Final = 1000
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class Auditor:
     """Removes views, output and payloads of jobs that are over, expired, deleted or unknown.
 
@@ -30,14 +32,13 @@ class Auditor:
     projector ran, what belongs to no job, and views that came back. A NATS server that was killed can bring back old
     views: it records only every two minutes that a message was superseded, and otherwise infers it from the newer
     message; if that one has expired, the old one is the newest again. So everything is compared at the start and after
-    each outage. It needs little memory, whatever is stored. Any number may run concurrently.
+    each outage. It needs little memory, whatever is stored. Any number may run concurrently. `suspect` gets each job
+    that has not ended and has no payload.
     """
 
-    def __init__(self, projector: Projector, history: History, suspect: Callable[[Place], None]) -> None:
-        """`projector` removes a job's data; `suspect` gets each job that has not ended and has no payload."""
-        self._projector = projector
-        self._history = history
-        self._suspect = suspect
+    projector: Projector
+    history: History
+    suspect: Callable[[Place], None]
 
     async def run(self) -> None:
         """Compare everything once, and then the views until cancelled, through any outage and failure."""
@@ -63,47 +64,47 @@ class Auditor:
 
     async def _view_pages(self) -> AsyncIterator[Sequence[StoredView]]:
         after = 0
-        while views := await self._projector.views.page(after=after):
+        while views := await self.projector.views.page(after=after):
             yield views
             after = views[-1].revision
 
     async def _sweep_output(self, rest: float) -> int:
         """Returns how many places had output that nobody can read."""
         found = 0
-        async for places in _timed(_parts(self._projector.output.places()), rest=rest):
-            ends = await self._history.survey({place.job_id for place in places})
+        async for places in _timed(_parts(self.projector.output.places()), rest=rest):
+            ends = await self.history.survey({place.job_id for place in places})
             found += await self._clean_up([place for place in places if not self._can_be_read(ends.get(place))])
         return found
 
     async def _sweep_payloads(self, rest: float) -> None:
         """A payload is needed only until the job's end."""
-        stored = await self._projector.payloads.places()
+        stored = await self.projector.payloads.places()
         async for places in _timed(_slices(stored), rest=rest):
-            ends = await self._history.survey({place.job_id for place in places})
+            ends = await self.history.survey({place.job_id for place in places})
             await self._clean_up([place for place in places if ends.get(place) != ""])
 
     async def _check_views(self, keys: Collection[str]) -> None:
         ids = {key for key in keys if is_job_id(key) and key == key.lower()}
         for key in set(keys) - ids:
-            await self._projector.views.delete(key)
-        ends = await self._history.survey(ids)
+            await self.projector.views.delete(key)
+        ends = await self.history.survey(ids)
         shown = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
         waiting = [place for place, end in ends.items() if end == ""]
         await for_each(waiting, self._check_payload, at_once=CONCURRENCY)
-        await for_each(ids - shown, lambda job_id: tried(self._projector.clean_up(job_id), job_id), at_once=CONCURRENCY)
+        await for_each(ids - shown, lambda job_id: tried(self.projector.clean_up(job_id), job_id), at_once=CONCURRENCY)
 
     async def _check_payload(self, place: Place) -> None:
-        if await self._projector.payloads.newest(*place) is None:
-            self._suspect(place)
+        if await self.projector.payloads.newest(*place) is None:
+            self.suspect(place)
 
     def _can_be_read(self, end: str | None) -> bool:
         """Whether a job with this end can be read: "" if it has not ended, None if there is no such job."""
         if not end:
             return end is not None
-        return parse_time(end) + self._projector.retention > self._projector.now()
+        return parse_time(end) + self.projector.retention > self.projector.now()
 
     async def _clean_up(self, places: Collection[Place]) -> int:
-        work = self._projector.clean_up_place
+        work = self.projector.clean_up_place
         await for_each(places, lambda place: tried(work(place), place.job_id), at_once=CONCURRENCY)
         return len(places)
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Final
@@ -35,8 +36,7 @@ class Janitor:
     says how long to wait. What had become due before this janitor began is the auditor's. Any number may run
     concurrently; each loads a job from the log right before it removes anything.
 
-    Attributes:
-        next_at: when the next job becomes due, or may be known to become due.
+    At `next_at` the next job becomes due, or may be known to become due.
     """
 
     def __init__(self, projector: Projector, history: History) -> None:
@@ -115,18 +115,17 @@ class _Ends:
             self._page.popleft()
 
 
+@dataclass(eq=False)
 class EventJanitor:
     """Removes all events of a job once it is over, in no work queue, and all its events are old.
 
     Old events that belong to no job are removed too. Any number may run concurrently.
     """
 
-    def __init__(self, projector: Projector, history: History, keep: timedelta) -> None:
-        """`keep` is how long events are kept."""
-        self._projector = projector
-        self._history = history
-        self._keep = keep
-        self._pause = RETRY_PAUSE.total_seconds()
+    projector: Projector
+    history: History
+    keep: timedelta
+    _pause: float = RETRY_PAUSE.total_seconds()
 
     async def run(self) -> None:
         """Work until cancelled, through any outage and failure."""
@@ -135,17 +134,17 @@ class EventJanitor:
     async def forget(self) -> None:
         """Remove everything that is old enough."""
         self._pause = RETRY_PAUSE.total_seconds()
-        before = self._projector.now() - self._keep
-        await self._history.forget_unnamed(before)
-        async for job_id in self._history.older_than(before):
+        before = self.projector.now() - self.keep
+        await self.history.forget_unnamed(before)
+        async for job_id in self.history.older_than(before):
             await tried(self._forget(job_id, before), job_id, failed="removal of a job's events failed")
-        self._pause = interval(self._keep, 100).total_seconds()
+        self._pause = interval(self.keep, 100).total_seconds()
 
     async def _forget(self, job_id: str, before: datetime) -> None:
-        job = await self._projector.log.load(job_id)
-        if (job is not None and not job.terminal) or await self._history.is_waiting(job_id):
+        job = await self.projector.log.load(job_id)
+        if (job is not None and not job.terminal) or await self.history.is_waiting(job_id):
             return
         if job is not None:
             with suppress(NoRoomError):  # the removal of its view needs some, that of its events makes it
-                await self._projector.tidy(job)  # its other data could not be found without its events
-        await self._history.forget(job_id, before=before)
+                await self.projector.tidy(job)  # its other data could not be found without its events
+        await self.history.forget(job_id, before=before)

@@ -32,11 +32,7 @@ class Projected(NamedTuple):
 
 @dataclass(kw_only=True)
 class Projector:
-    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice.
-
-    Attributes:
-        retention: how long a job can be read after its end.
-    """
+    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice."""
 
     log: EventLog
     views: ViewStore
@@ -46,10 +42,7 @@ class Projector:
     now: Callable[[], datetime]
 
     async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
-        """Update the view of a job from the log. None if the job has no view, or one that is newer than the log read.
-
-        `at_least` is the sequence of the event that caused the update.
-        """
+        """Update a view from the log, which has this event `at_least`. None if there is no view, or a newer one."""
         job = await self.log.load(job_id, at_least=at_least)
         if job is None:
             return None
@@ -121,7 +114,6 @@ class Projector:
             log.info("payload without a job removed", job=place.job_id)
 
     def _is_over(self, job: Job) -> bool:
-        """Whether the job can no longer be read."""
         expires = expiry(job, self.retention)
         return job.state is State.DELETED or (expires is not None and expires <= self.now())
 
@@ -145,7 +137,6 @@ class Projector:
                 return revisions[0]
 
     def _put(self, job: Job, revision: int) -> ViewPut:
-        """The view, to be written if the stored one is still at `revision`."""
         expires = expiry(job, self.retention)
         return ViewPut(job.job_id, encode(view(job)), revision, expires - self.now() if expires else None)
 
@@ -158,8 +149,7 @@ class Projector:
 async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-up failed") -> None:
     """Await a removal. One that fails is logged and tried again later: it must not prevent those of other jobs.
 
-    Raises:
-        BrokerUnavailableError: the others would fail too.
+    Raises BrokerUnavailableError, because the others would fail too.
     """
     try:
         await removal
@@ -172,7 +162,6 @@ async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-u
 
 
 def _shown(stored: StoredView | None) -> JobView | None:
-    """The stored view, None if there is no readable one."""
     if stored is None or stored.value is None:
         return None
     try:

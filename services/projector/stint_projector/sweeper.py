@@ -42,10 +42,7 @@ class Sweeper:
     From its submission to its end a job has a payload, and a message in a work queue. A sweep compares the two, so it
     takes time for jobs that have not ended, and for no others. Jobs without a payload are named by the auditor. A sweep
     also finds payloads of jobs that are over or were never submitted, and removes them. Any number of sweepers may run
-    concurrently.
-
-    Attributes:
-        pause: seconds until the next sweep.
+    concurrently. The next one is `pause` seconds later.
     """
 
     def __init__(
@@ -92,7 +89,6 @@ class Sweeper:
                 log.exception("repair of a stray job failed", job=place.job_id)
 
     async def _overdue(self) -> list[tuple[Place, bool]]:
-        """The jobs that are due, each with whether it is over."""
         begin = self._monotonic()
         strays = await self._history.strays()
         now = self._monotonic()

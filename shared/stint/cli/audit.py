@@ -6,12 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import asking
-from stint.cli.completing import queues
-from stint.cli.listing import first
-from stint.cli.show.form import Form, show_all
-from stint.cli.show.table import Column
-from stint.cli.show.times import moment
+from stint.cli.calling import asking, first, queues
+from stint.cli.show.form import Column, Form, show_all
+from stint.cli.show.terminal import moment
 from stint.client import AuditEntry, Client, SecretUse
 
 app = typer.Typer(add_completion=False)

@@ -52,8 +52,7 @@ class Found(dict[str, str]):
 def settings(url: str = "", profile: str = "") -> Found:
     """All settings. An option counts first, then a profile that was asked for, the environment, the file's own profile.
 
-    Raises:
-        ConfigError: the file or the token's file cannot be read or is wrong, or there is no such profile.
+    Raises ConfigError if the file or the token's file cannot be read or is wrong, or there is no such profile.
     """
     found, path = Found(), settings_file()
     found.take({"STINT_URL": url}, "--url")

@@ -10,14 +10,13 @@ from urllib.parse import quote
 
 from stint.client.errors import ApiRefusedError
 from stint.client.fields import JobFields, JobFilter, params_of, payload_of
-from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_path
+from stint.client.fleet import AuditEntry, JobChange, QueueInfo, RunnerInfo, SecretUse, changes, queue_path
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.rest.api import JOBS, Api, Say, silent
 from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
-from stint.client.trail import AuditEntry, SecretUse
 from stint.core.errors import ConfigError
 from stint.core.submission.payload import JobPayload
 
@@ -112,9 +111,7 @@ class Client:
     async def rerun(self, job_id: str, *, key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL) -> JobHandle:
         """Run a job again that is over: the same sealed job, in the same queue, as a new job, which `key` names.
 
-        Raises:
-            VaultError: as with `submit`.
-            ApiError: as with `submit`; among others the server no longer keeps the job's payload (410).
+        Raises what `submit` does, among others ApiError if the server no longer keeps the job's payload (410).
         """
         job, wrapped = self.job(job_id), await self._sealer.wrap(wrap_ttl=wrap_ttl)
         fields, path = {"wrap_secret_id": wrapped}, f"{JOBS}/{job.id}/rerun"
@@ -161,8 +158,7 @@ class Client:
     async def drain(self, runner: str) -> None:
         """Ask a runner to take no more jobs, and to end after those that it has.
 
-        Raises:
-            ConfigError: no runner can be called this, and no path can contain it.
+        Raises ConfigError if no runner can be called this, because no path can contain it.
         """
         if runner in {"", ".", ".."}:
             raise ConfigError(f"No runner is called {runner!r}.")
@@ -187,7 +183,7 @@ class Client:
             secret: as jobs name it, `path.key`; a path alone stands for all of its keys.
             version: only jobs that got this version.
             outdated: only jobs that got an older version than the newest, or only those that got the newest.
-            page: how many are asked for at a time.
+            page: as with `jobs`.
         """
         old = None if outdated is None else str(outdated).lower()
         wanted = {"secret": secret, "version": version, "outdated": old}

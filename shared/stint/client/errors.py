@@ -25,11 +25,7 @@ class ApiUnreachableError(ApiError):
 
 
 class ApiRefusedError(ApiError):
-    """Stint's API refused the request.
-
-    Attributes:
-        job_id: the job that the answer names, "" if it names none.
-    """
+    """Stint's API refused the request. `job_id` is the job that the answer names, "" if it names none."""
 
     def __init__(self, sentence: str, code: int, *, doubtful: bool = False, job_id: str = "") -> None:
         super().__init__(sentence, doubtful=doubtful)

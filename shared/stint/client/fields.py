@@ -98,9 +98,8 @@ _PARAMETERS: Final = {"queue": "qname", "text": "q"}
 def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()) -> JobPayload:  # noqa: B008 - frozen
     """The job. Reads the content from the disk. What the fields do not give is that of `base`; lists of names add up.
 
-    Raises:
-        ConfigError: a field is wrong, or there is neither an image nor content. The message contains no value.
-        InvalidQueueNameError: the queue's name is wrong.
+    Raises InvalidQueueNameError if the queue's name is wrong, and ConfigError if a field is, or if there is neither an
+    image nor content. The message contains no value.
     """
     given = cast("Mapping[str, object]", fields)
     if unknown := sorted(given.keys() - JobFields.__annotations__.keys()):

@@ -1,17 +1,100 @@
-"""One job, and what can be done with it."""
+"""One job: what can be done with it, and how its live stream is followed."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import msgspec
 
-from stint.client.errors import ApiUnreachableError
-from stint.client.rest.api import JOBS, Api
-from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
-from stint.client.stream import follow
+from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
+from stint.client.rest.api import JOBS, Api, Attempts, LiveEvent
+from stint.client.results import Fact, JobEvent, JobInfo, JobResult, Output, Phase, read
+from stint.core.events import Ended
 from stint.core.names.ids import check_job_id
+from stint.core.output.chain import Chain
+
+PATIENCE: Final = 120.0
+"""Seconds for which a broken live stream is retried without any progress."""
+TAIL: Final = 4096
+"""Bytes at the end of the output that the result contains."""
+
+
+async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
+    """The job's facts and output from the beginning, and at last its result.
+
+    With `tail` the output begins with about so many last lines, and is not checked. Otherwise raises OutputDiffersError
+    if it is not what the job's `ended` says; and in any case what `resumed` does.
+    """
+    followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
+    async with aclosing(resumed(api, f"{JOBS}/{job_id}/events", ended=ended, tail=tail)) as events:
+        async for event in events:
+            if item := followed.take(event):
+                yield item
+            if isinstance(item, JobResult):
+                return
+
+
+async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGenerator[LiveEvent, None]:
+    """The events of a live stream, without end: a broken one is resumed behind the last position.
+
+    `ended` says what it means if the server itself has ended it. Raises ApiError if Stint refuses, or was unavailable
+    for too long.
+    """
+    position, attempts = "", Attempts(PATIENCE)
+    while True:
+        failure: ApiError = ApiUnreachableError(ended)
+        try:
+            async with aclosing(api.events(path, after=position, **params)) as events:
+                async for event in events:
+                    if event.name == "refused":  # the answer to the next request says why, and whether that passes
+                        break
+                    # Without news there are pings, which show that Stint is there.
+                    alive = event.name in {"", "hello"} or event.position not in {"", position}
+                    position = event.position or position
+                    yield event
+                    if alive:  # counted from here: what the caller takes for an event is no time without Stint
+                        attempts.progress()
+        except ApiError as error:
+            failure = error
+        await attempts.next(failure)
+
+
+class _Followed:
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+        self._chain = Chain()
+        self._tail = b""
+        self._ended: Fact | None = None
+
+    def take(self, event: LiveEvent) -> JobEvent | None:
+        """The event with its fields; None for one that this version does not know."""
+        match event.name:
+            case "output":
+                output = read(event.data, Output)
+                self._chain = self._chain.add(output.data)
+                self._tail = (self._tail + output.data)[-TAIL:]
+                return output
+            case "fact":
+                fact = read(event.data, Fact)
+                if fact.kind == Ended.kind:
+                    self._ended = fact
+                return fact
+            case "phase":
+                return read(event.data, Phase)
+            case "end":
+                result = msgspec.structs.replace(read(event.data, JobResult), tail=self._tail)
+                self._verify(result)
+                return result
+        return None
+
+    def _verify(self, result: JobResult) -> None:
+        """If the output is said to be complete, check each byte and their order against the job's `ended`."""
+        end = self._ended
+        if not self._whole or end is None or end.output_digest is None or not result.output_complete:
+            return
+        if self._chain != Chain(end.output_chunks, end.output_bytes, end.output_digest):
+            raise OutputDiffersError
 
 
 class JobHandle:
@@ -35,8 +118,7 @@ class JobHandle:
         (`contextlib.aclosing`). With `tail` the output begins with the chunk in which the last lines begin, so many of
         them; it is then not checked.
 
-        Raises:
-            OutputDiffersError: the output that was received is not what the job's runner recorded.
+        Raises OutputDiffersError if the output that was received is not what the job's runner recorded.
         """
         async with aclosing(follow(self._api, self.id, tail=tail)) as items:
             async for item in items:
@@ -54,9 +136,7 @@ class JobHandle:
 
         Without `output` what it wrote before is not fetched, nothing is checked, and the result's `tail` is empty.
 
-        Raises:
-            TimeoutError: it had not ended after `timeout` seconds. It continues.
-            OutputDiffersError: as with `stream`.
+        Raises what `stream` does, and TimeoutError if it had not ended after `timeout` seconds. It continues.
         """
         async with asyncio.timeout(timeout):
             if output or self._result:

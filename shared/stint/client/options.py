@@ -31,12 +31,9 @@ class Endpoints:
 
 
 def endpoints(environ: Mapping[str, str], *, publisher: bool = False) -> Endpoints:
-    """Read the endpoints from the environment.
+    """Read the endpoints from the environment. Raises ConfigError if there is no token.
 
     A direct `publisher` has only VAULT_TOKEN: STINT_TOKEN is that of a client of the API, which may not seal tickets.
-
-    Raises:
-        ConfigError: there is no token.
     """
     token = environ.get("VAULT_TOKEN") if publisher else environ.get("STINT_TOKEN") or environ.get("VAULT_TOKEN")
     if not token:

@@ -27,10 +27,7 @@ class UnknownKeyError(StintError):
 def check_receipt(data: bytes, keys: PublicKeys) -> Receipt:
     """The receipt, if one of these keys signed exactly these bytes.
 
-    Raises:
-        UndecodableError: not a receipt.
-        UnknownKeyError: another key signed it.
-        ForgedReceiptError: no key signed it.
+    Raises UndecodableError if it is none, UnknownKeyError if another key signed it, ForgedReceiptError if no key did.
     """
     # 20 ms: whoever imports the client must not wait for it.
     from nacl.exceptions import BadSignatureError  # noqa: PLC0415

@@ -107,11 +107,7 @@ class JobInfo(
 
 
 class JobResult(JobInfo, frozen=True, kw_only=True):
-    """A job that has ended.
-
-    Attributes:
-        tail: the last bytes of its output, a few kilobytes at most.
-    """
+    """A job that has ended. `tail` are the last bytes of its output, a few kilobytes at most."""
 
     tail: bytes = b""
 

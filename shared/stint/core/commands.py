@@ -29,8 +29,7 @@ def kill(job: Job, requested: KillRequested, ended: Ended) -> Events:
 def release(job: Job, released: Released, ended: Ended) -> Events:
     """Give up the lost runner of a held job: its queue continues. Nothing is left to do if that has been done.
 
-    Raises:
-        IllegalCommandError: it is not held, and was not released before.
+    Raises IllegalCommandError if it is not held, and was not released before.
     """
     begun = Released.kind in job.facts
     if begun and job.terminal:

@@ -79,11 +79,7 @@ class UnfitError(StintError):
 
 
 class VaultError(StintError):
-    """Vault answered with an error.
-
-    Attributes:
-        code: the HTTP status, 0 if Vault did not answer.
-    """
+    """Vault answered with an error. `code` is the HTTP status, 0 if Vault did not answer."""
 
     method: str = ""
     url: str = ""
@@ -129,11 +125,9 @@ class ImageError(EngineError):
 
 
 class JobFailedError(StintError):
-    """The job cannot run because of an error in its submission.
+    """The job cannot run because of an error in its submission. It ends as `failed` or `notauthorised`.
 
-    Attributes:
-        status: how the job ends, `failed` or `notauthorised`.
-        reason: one word, as in `stint.core.events.Ended.reason`.
+    `reason` is one word, as in `stint.core.events.Ended.reason`.
     """
 
     def __init__(self, sentence: str, *, reason: str, status: str = "failed") -> None:

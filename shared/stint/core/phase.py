@@ -10,11 +10,7 @@ Phase = Literal["opening", "pulling", "creating", "running"]
 
 
 class JobPhase(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner does for a job now.
-
-    Attributes:
-        progress: from 0 to 1 while an image is pulled, as far as the engine says; otherwise None.
-    """
+    """What a runner does for a job now. `progress`: from 0 to 1 while an image is pulled, as far as that is known."""
 
     phase: Phase
     progress: Annotated[float, Meta(ge=0, le=1)] | None = None

@@ -161,8 +161,7 @@ def expiry(job: Job, retention: timedelta) -> datetime | None:
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time; one without a zone is UTC. Digits beyond microseconds are dropped.
 
-    Raises:
-        ValueError: not such a time, or in UTC not in the years 1 to 9999.
+    Raises ValueError if it is no such time, or in UTC not in the years 1 to 9999.
     """
     moment = datetime.fromisoformat(text)
     try:
@@ -188,10 +187,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def _end_without_words(job: Job) -> Ended:
-    """The end of a job without a readable `ended`: it was rejected, its `ended` is unreadable, or it has not ended.
-
-    The output of a job that never ran, or still runs, counts as complete.
-    """
+    """The end of a job without a readable `ended`. Output counts as complete if the job never ran, or still runs."""
     rejected = job.fact(Rejected)
     reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal else ""
     return Ended(

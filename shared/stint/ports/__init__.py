@@ -8,15 +8,10 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 `asyncio.Event`, and the data is read from the streams. Clear the event first, then read: a later message sets it again.
 """
 
+from stint.ports.common import News, PhaseChannel, PhaseReport, Place, Stamp, StreamState
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
-from stint.ports.news import News
-from stint.ports.output import OutputLog
-from stint.ports.pauses import Pauses
-from stint.ports.payloads import KeptPayloads, PayloadStore
-from stint.ports.phases import PhaseChannel, PhaseReport
-from stint.ports.places import Place, Stamp, StreamState
-from stint.ports.views import StoredView, ViewPut, ViewStore
-from stint.ports.work_queues import Delivery, Hint, Look, Turn, WorkQueues
+from stint.ports.stores import KeptPayloads, OutputLog, PayloadStore, StoredView, ViewPut, ViewStore
+from stint.ports.work_queues import Delivery, Hint, Look, Pauses, Turn, WorkQueues
 
 __all__ = [
     "Delivery",

@@ -8,8 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
-from stint.ports.news import News
-from stint.ports.places import Place
+from stint.ports.common import News, Place
 
 
 class Outcome(Enum):
@@ -46,10 +45,7 @@ class EventLog(Protocol):
         """Add a message that says nothing, so that whoever has decided on the job's earlier events loses his append.
 
         False, and nothing is added, if the job's `sequence` is not `after` any more. Also if that is not known; then
-        there may be one bar more.
-
-        Raises:
-            BrokerUnavailableError: it is not known whether it was added.
+        there may be one bar more. After a BrokerUnavailableError it is not known whether it was added.
         """
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
@@ -82,9 +78,7 @@ class Fact(NamedTuple):
 class Strays(NamedTuple):
     """Differences between the payloads and the work queues, which both have a job from its submission to its end.
 
-    Attributes:
-        missing: places with a payload, and nothing in a work queue.
-        over: places with a submission in a work queue, and no payload.
+    `missing` from the work queues are places with a payload; `over` are those with a submission there, and no payload.
     """
 
     missing: Collection[Place]

@@ -1,9 +1,11 @@
-"""The queues of jobs that wait, and their deliveries."""
+"""The queues of jobs that wait, their deliveries, and their pauses."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import NamedTuple, Protocol
+
+from stint.core.pause import Pause
 
 
 class Turn(Enum):
@@ -70,17 +72,14 @@ class Delivery(Protocol):
     async def renew(self) -> None:
         """Request another full lease; returns once the broker has answered.
 
-        Raises:
-            ConsumerGoneError: the queue no longer has a consumer. The job is still its first one.
+        Raises ConsumerGoneError if the queue no longer has a consumer. The job is still its first one.
         """
 
     async def ack(self) -> None:
         """Let the queue continue behind the job, which has ended. Returns once the broker has confirmed that.
 
-        The job is removed from the queue a moment later. Another runner may have received it meanwhile.
-
-        Raises:
-            LeaseLostError: the queue's last delivery is of another job, or it has no consumer. Nothing was sent.
+        The job is removed from the queue a moment later. Another runner may have received it meanwhile. Raises
+        LeaseLostError, and sends nothing, if the queue's last delivery is of another job, or it has no consumer.
         """
 
     async def lengthen(self, lease: float) -> None:
@@ -89,10 +88,8 @@ class Delivery(Protocol):
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
 
-        Without a delay, one of the runners gets a hint of it, unless `hint` is False.
-
-        Raises:
-            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        Without a delay, one of the runners gets a hint of it, unless `hint` is False. Raises LeaseLostError, and sends
+        nothing, if the queue's last delivery is another one.
         """
 
 
@@ -115,10 +112,8 @@ class WorkQueues(Protocol):
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
         """Renew a delivery of an earlier process of this runner for a full lease, or receive its job anew.
 
-        None if the job may be another runner's. To be called while the earlier process's lease is not over.
-
-        Raises:
-            BrokerUnavailableError: also if the broker does not permit this runner the queue, or not yet.
+        None if the job may be another runner's. To be called while the earlier process's lease is not over. Raises
+        BrokerUnavailableError, too, if the broker does not permit this runner the queue, or not yet.
         """
 
     async def pending(self) -> Mapping[str, int]:
@@ -132,3 +127,30 @@ class WorkQueues(Protocol):
 
     async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
         """Tell one of the runners that this queue has work; see `Hint`."""
+
+
+class Pauses(Protocol):
+    """Which queues are paused.
+
+    A stored pause alone does not keep a runner from starting a job: the runner may have looked before, and be slow. So
+    whoever pauses a queue then bars its next job (`EventLog.bar`). A runner loads a job, looks for a pause, and claims
+    the job as it was loaded: either it has seen the pause, or its claim is refused.
+    """
+
+    async def find(self, token: str) -> Pause | None:
+        """The queue's pause, None if it has none. Never answered from a lagging replica."""
+
+    async def all(self) -> Mapping[str, Pause]:
+        """All pauses, by the queues' tokens. May lag a moment."""
+
+    async def put(self, token: str, pause: Pause) -> None:
+        """Pause a queue; another pause of it is replaced. Safe to repeat."""
+
+    async def remove(self, token: str) -> None:
+        """End a queue's pause, if it has one, and let one of the runners know that it has work. Safe to repeat."""
+
+    def waiting(self, token: str) -> AsyncIterator[str]:
+        """The ids of the jobs in a work queue, first the one that is next or with a runner.
+
+        Never answered from a lagging replica. A job that is over may still be there for a moment.
+        """

@@ -15,10 +15,7 @@ LARGEST: Final = 64
 
 
 class Batches(Generic[Q, A]):
-    """Asks one question at once; those that come during the call are asked together by the next one.
-
-    So each question is asked after it came, there is no timer, and who is alone does not wait.
-    """
+    """Asks one question at once; those that come meanwhile are asked together by the next call, without a timer."""
 
     def __init__(self, ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], *, alone: type[StintError]) -> None:
         """`ask` returns one answer for each question. If it raises `alone`, each question is asked on its own."""
@@ -29,11 +26,7 @@ class Batches(Generic[Q, A]):
         self._others: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer. A caller that is cancelled takes its question back, unless it was asked together with others.
-
-        Raises:
-            StintError: what `ask` raises.
-        """
+        """The answer, or what `ask` raises. Who is cancelled takes it back, unless it was asked with others."""
         if self._asking:
             self._waiting.append((question, asyncio.get_running_loop().create_future()))
             # In no variable: its error holds this frame, and those of the callers with what they encrypt.
@@ -55,7 +48,6 @@ class Batches(Generic[Q, A]):
             self._asking = False
 
     def _next(self) -> Sequence[tuple[Q, asyncio.Future[A]]]:
-        """The next questions whose callers still wait."""
         waiting = [(question, answer) for question, answer in self._waiting if not answer.done()]
         batch, self._waiting = waiting[:LARGEST], waiting[LARGEST:]
         return batch

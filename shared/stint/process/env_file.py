@@ -17,21 +17,14 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:
     """Write the file atomically, with mode 0600; an existing file is replaced.
 
-    A value that contains a single quote is only right for shells: dotenv readers do not agree on its quoting.
-
-    Raises:
-        ConfigError: the file cannot be written, is not a regular file, or a name or value cannot be represented. The
-            message contains no value.
+    A value that contains a single quote is only right for shells: dotenv readers do not agree on its quoting. Raises
+    ConfigError as `write_private` does, and if a name or value cannot be represented. The message contains no value.
     """
     write_private(path, "".join(_line(name, value) for name, value in values.items()))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file atomically, with mode 0600; an existing file is replaced.
-
-    Raises:
-        ConfigError: the file cannot be written, or is not a regular file.
-    """
+    """Write a file atomically, with mode 0600; an existing file is replaced. Raises ConfigError if it cannot."""
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path} is not a regular file.")
@@ -50,19 +43,14 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:
-    """Read a file of `write_env_file`; a missing file is empty. Lines of other forms are skipped.
-
-    Raises:
-        ConfigError: the file exists and cannot be read.
-    """
+    """Read a file of `write_env_file`. A missing one is empty; lines of other forms are skipped. Raises ConfigError."""
     return dict(pair for line in _lines(path, missing_ok=True) if (pair := _parse(line)))
 
 
 def read_variables(path: Path) -> Mapping[str, str]:
     """Read a file that a person wrote: besides empty lines and comments it has only lines `NAME=value`.
 
-    Raises:
-        ConfigError: it cannot be read, or has another line. The message contains nothing of it.
+    Raises ConfigError, with nothing of its content, if it cannot be read, or has another line.
     """
     found = dict[str, str]()
     for number, line in enumerate(_lines(path), start=1):

@@ -46,8 +46,7 @@ class Shape(BaseModel):
 def load(shape: type[S], environ: Mapping[str, str]) -> S:
     """Read settings. Empty values, and empty files, count as not set.
 
-    Raises:
-        ConfigError: names each setting that is missing or wrong, never its value.
+    Raises ConfigError, which names each setting that is missing or wrong, never its value.
     """
     values = dict(environ)
     for name in setting_names(shape):

@@ -41,10 +41,7 @@ async def healthz(_request: Request) -> Response:
 
 
 def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Whether the service can work; otherwise a 503 that says what is missing.
-
-    Requests that arrive during a check share its result; a caller that disconnects does not cancel it.
-    """
+    """Whether the service can work, or a 503 that says what is missing. Requests during a check share its result."""
     checking: asyncio.Future[str] | None = None
 
     async def endpoint(_request: Request) -> Response:
@@ -83,8 +80,7 @@ async def watched(readiness: Readiness) -> AsyncIterator[None]:
 async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
     """Serve on a loopback port during the block; with None serve nothing. Changes of the readiness are logged.
 
-    Raises:
-        ConfigError: the port is not available.
+    Raises ConfigError if the port is not available.
     """
     if port is None:
         async with watched(readiness):

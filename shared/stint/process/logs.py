@@ -17,10 +17,7 @@ PATIENCE_MS: Final = 100
 
 
 def configure(level: str = "info") -> None:
-    """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors.
-
-    `level` is the least that is logged, such as `debug`.
-    """
+    """Log from `level` on: readable lines on a terminal, JSON elsewhere; of other loggers only warnings and errors."""
     stream = _NeverHinders(sys.stderr)
     renderer = (
         structlog.dev.ConsoleRenderer(repr_native_str=True)  # what others wrote moves no cursor

@@ -83,8 +83,7 @@ async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
 async def interrupted_by(event: asyncio.Event) -> AsyncIterator[None]:
     """Cancel the block when the event comes before its end.
 
-    Raises:
-        InterruptedByEventError: the event came first, and the block has been cancelled and has finished cleaning up.
+    Raises InterruptedByEventError once the block has then finished cleaning up.
     """
     loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
     try:
@@ -106,11 +105,7 @@ async def interrupted_by(event: asyncio.Event) -> AsyncIterator[None]:
 
 
 async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled if the event is set first.
-
-    Raises:
-        InterruptedByEventError: see `interrupted_by`.
-    """
+    """The result of `work`, which is cancelled if the event is set first, as with `interrupted_by`."""
     async with interrupted_by(event):
         return await work
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
+from stint.client.job import PATIENCE
 from stint.client.results import Fact, JobEvent, JobResult, Output, read
-from stint.client.stream import PATIENCE
 from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
@@ -111,9 +111,7 @@ class PublishedJob:
     async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
         """The job's result, once it has ended.
 
-        Raises:
-            TimeoutError: it had not ended after `timeout` seconds. It continues.
-            JobDeletedError, OutputMissedError, DeniedError: as with `stream`.
+        Raises what `stream` does, and TimeoutError if it had not ended after `timeout` seconds. It continues.
         """
         async with asyncio.timeout(timeout), aclosing(self.stream()) as items:
             async for item in items:
@@ -122,11 +120,7 @@ class PublishedJob:
         raise AssertionError("A stream ends with a result, or raises.")
 
     async def kill(self) -> None:
-        """Request a kill. It is safe to repeat.
-
-        Raises:
-            BrokerError: NATS cannot be reached, or refuses.
-        """
+        """Request a kill. It is safe to repeat. Raises BrokerError if NATS cannot be reached, or refuses."""
         event = KillRequested(
             event_id=secrets.token_hex(16),
             at=datetime.now(UTC).isoformat(),
@@ -166,10 +160,7 @@ class PublishedJob:
         return await self._look(quiet=quiet)
 
     async def _look(self, *, quiet: bool) -> Job:
-        """The job as the log has it. Events are asked for that were hinted, and those that end a job.
-
-        `quiet` says that nothing was heard: then all is asked for that may have been missed.
-        """
+        """The job as the log has it. If nothing was heard (`quiet`), all that may have been missed is asked for."""
         hinted, self._hinted = self._hinted, set()
         await self._read(*hinted, *_LAST)
         if quiet or self._records.keys() & set(_LAST):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stint.client.stream import TAIL
+from stint.client.job import TAIL
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.names.headers import REFUSED, SEQUENCE
 from stint.core.names.streams import LOGS
@@ -24,12 +24,9 @@ class OutputMissedError(StintError):
 
 
 class HeardOutput:
-    """The chunks of a job's output, for any number of readers.
+    """The chunks of a job's output that were `heard`, by their numbers up to `newest`, for any number of readers.
 
-    Attributes:
-        heard: by their numbers.
-        newest: the highest number that was heard.
-        why: why an API did not give the chunk that it was last asked for.
+    `why` says why an API did not give the chunk that it was last asked for.
     """
 
     def __init__(self, broker: Broker, token: str, job_id: str) -> None:
@@ -51,8 +48,7 @@ class HeardOutput:
     async def hear_last(self) -> None:
         """The last chunk, from the stream: it shows whether others were missed, and an API is not needed for it.
 
-        Raises:
-            BrokerUnavailableError: NATS did not answer.
+        Raises BrokerUnavailableError if NATS does not answer.
         """
         if message := await self._broker.direct_last(LOGS, log_subject(*self._place)):
             self.hear(chunk_in(message))

@@ -1,4 +1,4 @@
-"""A publisher's connection to NATS, and how it submits."""
+"""A publisher's connection to NATS, its key, and how it submits."""
 
 import asyncio
 import hashlib
@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Self, Unpack
 
@@ -16,16 +17,15 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_token
-from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
+from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject, publisher_inbox
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, Broker
+from stint.jetstream import Access, Broker, EventSigner
 from stint.jetstream.payloads import CHUNK_BYTES
 from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.publisher.job import PublishedJob
-from stint.publisher.signing import signing
 from stint.vault.client import Vault
 from stint.vault.policies import PUBLISHER
 from stint.vault.ticket import Ticket, seal_ticket
@@ -54,17 +54,12 @@ class Publisher:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """A publisher with the settings of the examples: NATS_URL or STINT_NATS_URL and its like, VAULT_ADDR and so on.
 
-        Raises:
-            ConfigError: a setting is missing or wrong.
+        Raises ConfigError if one is missing or wrong.
         """
         return cls(Access.of(load(Settings, environ)), endpoints(environ, publisher=True))
 
     async def __aenter__(self) -> Self:
-        """Connect.
-
-        Raises:
-            BrokerUnavailableError: NATS is not reachable, or does not let this user in.
-        """
+        """Connect. Raises BrokerUnavailableError if NATS is not reachable, or does not let this user in."""
         self._broker.start()
         if not await self._broker.connected_within(CONNECTED_WITHIN):
             await self._broker.close()
@@ -111,9 +106,7 @@ class Publisher:
     async def job(self, queue: str, job_id: str) -> PublishedJob:
         """A job that was submitted before, by whomever. Nobody can tell whether it exists, until it has started.
 
-        Raises:
-            InvalidQueueNameError, InvalidJobIdError: there can be no such job.
-            BrokerUnavailableError: NATS is not reachable.
+        Raises InvalidQueueNameError or InvalidJobIdError if there can be none, BrokerUnavailableError without NATS.
         """
         name, known = normalise_queue_name(queue), check_job_id(job_id)
         job = PublishedJob(self._broker, self._signer, name, known)
@@ -121,7 +114,6 @@ class Publisher:
             return job
 
     async def _seal(self, payload: JobPayload, token: str, job_id: str, wrap_ttl: str) -> tuple[bytes, str]:
-        """The sealed job, and its sealed ticket."""
         where = self._where
         async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
             with needs(PUBLISHER):
@@ -134,9 +126,7 @@ class Publisher:
 async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
 
-    Raises:
-        BrokerRefusedError: NATS refuses to store it.
-        BrokerUnavailableError: NATS did not answer; it may be stored.
+    Raises BrokerRefusedError if NATS refuses that, and BrokerUnavailableError if it did not answer: it may be stored.
     """
     doubtful = False
     for _ in range(ATTEMPTS):
@@ -152,3 +142,18 @@ async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str
             check(answer)
         return
     raise BrokerUnavailableError("NATS did not acknowledge the message.")
+
+
+def signing(access: Access, token: str) -> tuple[Access, EventSigner]:
+    """The signer for a connection, and the access that lets NATS know its key.
+
+    A connection with an nkey or a credentials file signs with their seed. For one whose password is this Vault token
+    a key is made, and named in the list of queues together with a signature, so that nobody else can log in with it.
+    """
+    if access.seed:
+        return access, EventSigner(seed=access.seed)
+    if not token or access.password != token:
+        return access, EventSigner()
+    signer = EventSigner.new()
+    named = f"{access.user},={signer.signature(publisher_inbox(token), b'')}"
+    return replace(access, user=named), signer

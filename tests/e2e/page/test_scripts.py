@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route
 
 from stint.core.names.ids import queue_name
-from stint_api.page.assets import assets
+from stint_api.page.documents import assets
 from stint_api.page.drawn import words
 from stint_api.routes.models.base import REASONS
 from stint_runner.inputs.tarball import Tarball

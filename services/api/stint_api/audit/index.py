@@ -55,33 +55,24 @@ class Tables:
         self.secrets.close()
 
 
+@dataclass(eq=False)
 class AuditIndex:
     """What somebody caused, and which jobs got which secrets, among the newest `span` events of the log.
 
     It is about a second old while NATS answers, and does not change while NATS is unavailable. Until the log was read
     to its end for the first time, questions raise BrokerUnavailableError. It does not notice that single events were
-    removed: load the job.
+    removed: load the job. `connected` returns once NATS is there.
     """
 
-    def __init__(
-        self,
-        facts: JetStreamFacts,
-        owners: JetStreamKeyOwners,
-        *,
-        connected: Callable[[], Awaitable[None]],
-        span: int,
-        now: Callable[[], datetime],
-    ) -> None:
-        """`connected` returns once NATS is there."""
-        self._facts = facts
-        self._owners = owners
-        self._connected = connected
-        self._span = span
-        self._now = now
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
-        self._tables: Tables | None = None
-        self._created = ""
-        self._as_of: datetime | None = None
+    facts: JetStreamFacts
+    owners: JetStreamKeyOwners
+    connected: Callable[[], Awaitable[None]]
+    span: int
+    now: Callable[[], datetime]
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="audit"))
+    _tables: Tables | None = None
+    _created: str = ""
+    _as_of: datetime | None = None
 
     @property
     def as_of(self) -> datetime:
@@ -121,16 +112,16 @@ class AuditIndex:
 
     async def _catch_up(self) -> None:
         """Apply what is new. Another log than before is read from its beginning."""
-        await self._connected()
-        moment, state = self._now(), await self._facts.state()
-        tables, oldest = self._tables, max(state.first - 1, state.last - self._span)
+        await self.connected()
+        moment, state = self.now(), await self.facts.state()
+        tables, oldest = self._tables, max(state.first - 1, state.last - self.span)
         if tables is None or state.created != self._created or state.last < tables.sequence:
             if tables is not None:
                 self._thread.submit(tables.close)
             tables = self._tables = Tables(oldest)
             self._created, self._as_of = state.created, None
-        async for page in self._facts.pages(after=tables.sequence):
-            owners = await self._owners.read({record.signer for record in page.records if record.signer})
+        async for page in self.facts.pages(after=tables.sequence):
+            owners = await self.owners.read({record.signer for record in page.records if record.signer})
             await self._do(partial(tables.apply, page, owners))
         await self._do(partial(tables.forget, oldest))
         self._as_of = moment

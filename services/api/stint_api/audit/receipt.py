@@ -37,10 +37,8 @@ class Receipts:
     async def of(self, identity: Identity, job_id: str) -> bytes:
         """The receipt of a job, as a file.
 
-        Raises:
-            RefusalError: no such job, not allowed, or Vault does not let the API sign.
-            BrokerUnavailableError: NATS does not answer.
-            IllegalCommandError: the job is not over.
+        Raises RefusalError if there is no such job, the caller may not read it, or Vault does not let the API sign;
+        BrokerUnavailableError if NATS does not answer; IllegalCommandError if the job is not over.
         """
         job = await self.jobs.find(identity, job_id)
         check_over(job)
@@ -53,7 +51,6 @@ class Receipts:
             raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, NO_KEY) from None
 
     async def _submitter(self, job: Job) -> Writer | None:
-        """Who is proven to have submitted it, None if nobody is."""
         record = job.facts[Submitted.kind]
         place = EventAddress(record.kind, record.token, record.job_id)
         if self.signatures is None or not record.signer:

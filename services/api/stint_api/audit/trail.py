@@ -1,14 +1,14 @@
-"""Who did what, as one caller may see it."""
+"""Who did what, and which jobs got a secret, as one caller may see it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from stint.core.audit.operations import DrainRequested
-from stint.core.audit.trail import OURS, Action, asked, operated
-from stint.core.events import Record, Writer
+from stint.core.audit.trail import OURS, Action, asked, is_older, operated, path_of
+from stint.core.events import Record, Submitted, Writer
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 from stint.core.names.subjects import EventAddress
@@ -16,6 +16,7 @@ from stint.jetstream import JetStreamOperations, JetStreamSignatures, Signed
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ
 from stint_api.audit.index import AuditIndex, Tables
+from stint_api.audit.secrets import Given, WantedSecret
 from stint_api.audit.table import Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
@@ -44,12 +45,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """A page of entries.
-
-    Attributes:
-        next: the sequence behind which the next page begins, None if there is none.
-        as_of: until when the index was complete.
-    """
+    """A page of entries. `next` is the sequence behind which another begins; the index was complete until `as_of`."""
 
     shown: Sequence[Shown]
     next: int | None
@@ -72,9 +68,8 @@ class Audit:
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
 
-        Raises:
-            RefusalError: the caller may not read the queue that it asks for, or its token has ended.
-            BrokerUnavailableError: the actions are not known yet, or NATS does not answer.
+        Raises RefusalError if the caller may not read the queue that it asks for, or its token has ended, and
+        BrokerUnavailableError if the actions are not known yet, or NATS does not answer.
         """
         if wanted.token is not None:
             await self.auth.require(identity, READ, queue_name(wanted.token))
@@ -94,30 +89,17 @@ class Audit:
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
         """Those of the entries that the caller may see and that the log still has."""
         queues = {queue_name(entry.token) for entry in entries if entry.token != FLEET_TOKEN}
-        readable = await self.auth.readable(identity, queues)
+        readable = await self.auth.permitted(identity, READ, queues)
         mine = [entry for entry in entries if entry.token == FLEET_TOKEN or queue_name(entry.token) in readable]
         jobs = await self.index.jobs_of(self.log, [entry for entry in mine if not entry.is_operation])
         stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
         places = [entry.place for entry in mine if entry.signer]
         signed: Mapping[EventAddress, Signed] = await self.signatures.read(places) if self.signatures else {}
-        return list(self._merged(mine, jobs, stored, signed))
-
-    def _merged(
-        self,
-        entries: Iterable[Entry],
-        jobs: Mapping[str, Job],
-        stored: Mapping[EventAddress, Record],
-        signed: Mapping[EventAddress, Signed],
-    ) -> Iterator[Shown]:
-        for entry in entries:
-            operation = stored.get(entry.place)
-            if operation and operation.event:
-                action = operated(entry.token, operation.event)
-            elif not entry.is_operation and entry.job in jobs:
-                action = asked(entry.token, entry.kind, entry.sequence, jobs[entry.job])
-            else:
-                continue
-            yield self._shown_as(entry, action, signed.get(entry.place))
+        return [
+            self._shown_as(entry, action, signed.get(entry.place))
+            for entry in mine
+            if (action := _action(entry, jobs, stored))
+        ]
 
     async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, Record]:
         """The operations, without those on runners that the caller may not drain."""
@@ -135,5 +117,72 @@ class Audit:
         return Shown(entry, action, signed.by, proven=True, claimed=claimed)
 
 
+def _action(entry: Entry, jobs: Mapping[str, Job], stored: Mapping[EventAddress, Record]) -> Action | None:
+    operation = stored.get(entry.place)
+    if operation and operation.event:
+        return operated(entry.token, operation.event)
+    job = None if entry.is_operation else jobs.get(entry.job)
+    return asked(entry.token, entry.kind, entry.sequence, job) if job else None
+
+
 def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:
     return tables.entries.find(wanted, BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A secret that a job got. It is `outdated` if a job has got a newer version since."""
+
+    given: Given
+    qname: str
+    job: Job
+    outdated: bool
+
+    @property
+    def who(self) -> str:
+        """Who submitted the job."""
+        submitted = self.job.fact(Submitted)
+        return submitted.by if submitted else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """A page of them, as `Trail` is one of entries.
+
+    `newest` is the newest version that a job got, in the queues that the caller may read; None if there is none.
+    """
+
+    holders: Sequence[Holder]
+    newest: int | None
+    next: int | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Says which jobs got a secret, in the queues that a caller may read."""
+
+    index: AuditIndex
+    log: EventLog
+    auth: Authenticator
+
+    async def find(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
+        """The page. It may be short although another follows.
+
+        Raises RefusalError if the token has ended since it was looked up, and BrokerUnavailableError if the events are
+        not known yet, or NATS does not answer.
+        """
+        as_of = self.index.as_of
+        versions = await self.index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
+        readable = await self.auth.permitted(identity, READ, [queue_name(token) for token in versions])
+        mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
+        newest = max((version for version in mine.values() if version is not None), default=None)
+        rows = await self.index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
+        jobs = await self.index.jobs_of(self.log, rows[:limit])
+        holders = [
+            Holder(row, queue_name(row.token), job, is_older(row.version, newest))
+            for row in rows[:limit]
+            # A stranger may have named the job of another queue, which is none of this queue's readers' business.
+            if (job := jobs.get(row.job)) and job.token == row.token
+        ]
+        return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)

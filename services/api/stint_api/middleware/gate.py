@@ -1,18 +1,103 @@
-"""Redirects and token checks, before a request is routed."""
+"""Who is calling, before a request is routed: the session of the page, or a token."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint.core.errors import StintError
+from stint.process.background import cancel
 from stint_api.auth import Identity
-from stint_api.errors import error_answer, unknown_path
+from stint_api.errors import RefusalError, error_answer, unknown_path
+from stint_api.session import cookie
+from stint_api.session.store import Session, Sessions
+from stint_api.web.streaming import EVENT_STREAM
+
+PREFIX: Final = "/v1/"
+TOKEN: Final = b"x-auth-token"
+ENDED: Final = "The session has ended. Sign in again."
 
 Identify = Callable[[str | None], Awaitable[Identity]]
+
+
+class SignedIn:
+    """Adds the session's token to requests of the page: the cookie stands for it where other sites cannot have sent it.
+
+    Requests without a session's cookie pass unchanged.
+    """
+
+    def __init__(self, app: ASGIApp, *, sessions: Sessions) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on. If its session ends, the request sees its client leave, and ends too."""
+        try:
+            session = await self._session(scope)
+        except StintError as error:
+            await error_answer(error)(scope, receive, send)
+            return
+        if session is None:
+            await self._app(scope, receive, send)
+            return
+        scope["headers"] = [*scope["headers"], (TOKEN, session.token.encode("latin-1"))]
+        await _until_ended(self._app, scope, receive, send, session.ended)
+
+    async def _session(self, scope: Scope) -> Session | None:
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            return None
+        headers = Headers(scope=scope)
+        text = cookie.value(headers)
+        if not text:
+            return None
+        if TOKEN.decode() in headers:
+            raise RefusalError(
+                HTTPStatus.BAD_REQUEST,
+                "The request has both a session's cookie and X-Auth-Token: sign out of the page, or send no token.",
+            )
+        if not cookie.comes_from_us(headers):
+            return None
+        if scope["method"] not in cookie.SAFE:
+            proven = cookie.is_proof(text, headers.get(cookie.CSRF, ""))
+            if not (proven and cookie.names_us(headers)):
+                raise RefusalError(HTTPStatus.FORBIDDEN, "The request does not come from Stint's page. Load it again.")
+        session = await self._sessions.find(text)
+        if session is None:
+            raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
+        return session
+
+
+async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send, ended: asyncio.Event) -> None:
+    """Run the application. When `ended` is set, it is told that its client has left.
+
+    A stream of events is finished then. Any other answer breaks off: it must not look as if it were whole.
+    """
+    endless = finished = False
+
+    async def heard() -> Message:
+        hearing = asyncio.ensure_future(receive())
+        ending = asyncio.create_task(ended.wait())
+        try:
+            await asyncio.wait([hearing, ending], return_when=asyncio.FIRST_COMPLETED)
+            return hearing.result() if hearing.done() else {"type": "http.disconnect"}
+        finally:
+            await cancel(hearing, ending)
+
+    async def sent(message: Message) -> None:
+        nonlocal endless, finished
+        if message["type"] == "http.response.start":
+            endless = Headers(raw=message["headers"]).get("content-type", "").startswith(EVENT_STREAM)
+        finished = message["type"] == "http.response.body" and not message.get("more_body")
+        await send(message)
+
+    await app(scope, heard, sent)
+    if ended.is_set() and endless and not finished:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Gate:

@@ -37,14 +37,11 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Asked every few seconds by whoever supervises the process: logged only when they fail."""
 
 
-class Metrics:
-    """One application's own registry."""
+class Metrics(Collector):
+    """One application's own registry. What is not known is left out: no figure is better than a wrong one."""
 
     def __init__(self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]]) -> None:
-        """`counts` tells how many jobs there are, and `unserved` how many of them wait in queues that no runner serves.
-
-        Both raise a StintError while nobody knows.
-        """
+        """`counts` tells how many jobs there are, `unserved` how many wait where no runner serves; or a StintError."""
         self._counts = counts
         self._unserved = unserved
         self._registry = CollectorRegistry()
@@ -55,34 +52,19 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._gauges = _JobGauges()
-        self._registry.register(self._gauges)
+        self._known: tuple[Counts | None, int | None] = (None, None)
+        self._registry.register(self)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
     async def endpoint(self) -> Response:
         """All figures of this process, in Prometheus' text format."""
-        self._gauges.counts = await _if_known(self._counts)
-        self._gauges.unserved = await _if_known(self._unserved)
+        self._known = await _if_known(self._counts), await _if_known(self._unserved)
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-
-async def _if_known(ask: Callable[[], Awaitable[T]]) -> T | None:
-    try:
-        return await ask()
-    except StintError as error:
-        log.debug("figures are left out", error=error.sentence)
-        return None
-
-
-class _JobGauges(Collector):
-    """Made when they are read. Left out while the list of jobs is not known: no figure is better than a wrong one."""
-
-    counts: Counts | None = None
-    unserved: int | None = None
-
     def collect(self) -> Iterator[Metric]:
-        counts = self.counts
+        """The figures of jobs, when the registry is read."""
+        counts, unserved = self._known
         if counts is None:
             return
         by_status = GaugeMetricFamily("stint_jobs", "Jobs that can be seen.", labels=("status",))
@@ -96,10 +78,17 @@ class _JobGauges(Collector):
             ("stint_unreadable_views", "Views that cannot be read, left out of lists and counts.", counts.unreadable),
         ):
             yield GaugeMetricFamily(name, words, value=value)
-        if self.unserved is not None:
-            yield GaugeMetricFamily(
-                "stint_unserved_jobs", "Jobs that wait in queues that no runner serves.", value=self.unserved
-            )
+        if unserved is not None:
+            words = "Jobs that wait in queues that no runner serves."
+            yield GaugeMetricFamily("stint_unserved_jobs", words, value=unserved)
+
+
+async def _if_known(ask: Callable[[], Awaitable[T]]) -> T | None:
+    try:
+        return await ask()
+    except StintError as error:
+        log.debug("figures are left out", error=error.sentence)
+        return None
 
 
 class Telemetry:

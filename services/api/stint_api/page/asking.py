@@ -17,10 +17,9 @@ from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
 from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page, signed_out
 from stint_api.page.views import caller_of, show
-from stint_api.read.pausing import parse_reason
+from stint_api.read.queues import parse_reason
+from stint_api.routes.fleet import drain, queue_named
 from stint_api.routes.parameters import ServicesOf
-from stint_api.routes.queues import name as queue_named
-from stint_api.routes.runners import drain
 from stint_api.services import Services
 
 Form = Mapping[str, str]
@@ -34,13 +33,9 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked before something is done.
+    """What is asked before something is done to {name}. `go` is what the button says.
 
-    Attributes:
-        title: with {name} for what it is done to.
-        go: what the button says, likewise.
-        looked: whether one must say that one has looked at the runner.
-        reason: whether one must say why.
+    With `looked` one must say that one has looked at the runner, with `reason` one must say why.
     """
 
     title: str

@@ -43,13 +43,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class UnderWay(msgspec.Struct, frozen=True):
-    """A sign-in that has begun.
-
-    Attributes:
-        state: what the provider's answer must contain.
-        nonce: see `stint.vault.OidcBegun`.
-        to: the address that was asked for, below this API's.
-    """
+    """A sign-in that has begun, with what the answer must contain, Vault's nonce, and the address asked for."""
 
     state: str
     nonce: str
@@ -111,7 +105,6 @@ def _name(headers: Mapping[str, str]) -> str:
 
 
 def _under_way(headers: Mapping[str, str]) -> UnderWay | None:
-    """The sign-in that this browser has begun, None if it has not."""
     text = cookie.sent(headers, _name(headers))
     try:
         return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), UnderWay)

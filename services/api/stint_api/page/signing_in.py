@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stint.core.errors import BrokerUnavailableError, StintError, VaultDeniedError, VaultError
 from stint_api.errors import CLIENT_LEFT, NO_VAULT, JsonAnswer, RefusalError
-from stint_api.middleware.signed_in import ENDED
+from stint_api.middleware.gate import ENDED
 from stint_api.page.documents import document
 from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.jobs import Listed

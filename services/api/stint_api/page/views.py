@@ -13,8 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from stint.core.errors import StintError
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of, unknown_path
-from stint_api.page.assets import assets
-from stint_api.page.documents import again, document, file
+from stint_api.page.documents import again, assets, document, file
 from stint_api.page.drawn import fleet
 from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.job import find as find_job
@@ -115,10 +114,7 @@ async def show(
     refusal: RefusalError | None = None,
     **frame: object,
 ) -> Response:
-    """The view. If what it shows cannot be read, it says why, and its scripts ask again.
-
-    `find` reads what it shows; `refusal` is why something was not done that was asked for before.
-    """
+    """The view. If `find` cannot read what it shows, it says why, as with `refusal` for something asked before."""
     headers = request.headers
     text = cookie.value(headers)
     if _from_elsewhere(headers) and not text:

@@ -35,10 +35,7 @@ class Jobs:
     """Finds jobs, kills, releases and deletes them.
 
     A command returns the job as it was before. It raises IllegalCommandError if the job's state does not allow it.
-
-    Attributes:
-        keys: of the payloads; None if payloads get no key of their own.
-        retention: how long an ended job can be seen.
+    `keys` is None if payloads get no key of their own.
     """
 
     log: EventLog
@@ -53,9 +50,7 @@ class Jobs:
     async def find(self, identity: Identity, job_id: str, action: Action = READ) -> Job:
         """The job, if it can be seen and the caller may do this to it.
 
-        Raises:
-            InvalidJobIdError: not an id.
-            RefusalError: no such job, deleted, expired, or not allowed.
+        Otherwise raises RefusalError, or InvalidJobIdError if that is not an id.
         """
         job = await self.log.load(check_job_id(job_id))
         if job is None or not visible(job, self.retention, self.now()):

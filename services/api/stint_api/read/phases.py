@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from stint.core.phase import JobPhase
@@ -16,29 +17,25 @@ SIZE: Final = 20_000
 """Reports that are remembered at most, if so many count; the oldest makes room."""
 
 
+@dataclass(eq=False)
 class Phases:
-    """Remembers the last report on each job. One on a job as if it were in another queue says nothing of it."""
+    """Remembers the last report on each job. One on a job as if it were in another queue says nothing of it.
 
-    def __init__(
-        self,
-        channel: PhaseChannel,
-        *,
-        connected: Callable[[], Awaitable[object]],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`connected` returns once there is a connection to NATS."""
-        self._channel = channel
-        self._connected = connected
-        self._monotonic = monotonic
-        self._heard: OrderedDict[Place, tuple[float, JobPhase]] = OrderedDict()
-        self._watching: dict[Place, set[asyncio.Event]] = {}
+    `connected` returns once there is a connection to NATS.
+    """
+
+    channel: PhaseChannel
+    connected: Callable[[], Awaitable[object]]
+    monotonic: Callable[[], float] = time.monotonic
+    _heard: OrderedDict[Place, tuple[float, JobPhase]] = field(default_factory=OrderedDict)
+    _watching: dict[Place, set[asyncio.Event]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        await self._connected()
-        async with self._channel.hear() as reports:
+        await self.connected()
+        async with self.channel.hear() as reports:
             async for place, phase in reports:
-                now = self._monotonic()
+                now = self.monotonic()
                 self._heard.pop(place, None)
                 self._heard[place] = (now + GOOD, phase)
                 while len(self._heard) > SIZE or next(iter(self._heard.values()))[0] <= now:
@@ -62,4 +59,4 @@ class Phases:
     def of(self, place: Place) -> JobPhase | None:
         """What is done for a job, None if nobody has said it lately."""
         until, phase = self._heard.get(place, (0.0, None))
-        return phase if self._monotonic() < until else None
+        return phase if self.monotonic() < until else None

@@ -1,10 +1,12 @@
 """What the runners report of themselves, from the KV bucket `runners`, and what they are asked."""
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
@@ -13,7 +15,11 @@ from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject
 from stint.core.view import rfc3339
 from stint.jetstream import Broker, Bucket
-from stint_api.read.shared import Shared
+
+T = TypeVar("T")
+
+REMEMBERED: Final = 1.0
+"""Seconds for which an answer counts: anybody may ask, without a token."""
 
 _STATES: Final = ("containers_running", "containers_paused", "containers_stopped")
 NUMBERS: Final = ("containers", *_STATES, "images", "mem_total")
@@ -30,18 +36,37 @@ STARS: Final = 1000
 Report = Mapping[str, Any]
 
 
-class JetStreamRunnerReports:
-    """Reads what runners report. Requests share the question to NATS: see `Shared`.
+class Shared(Generic[T]):
+    """All who ask while the question is under way, or `REMEMBERED` seconds after it, get the same answer, or error."""
 
-    All methods raise BrokerUnavailableError if NATS cannot be reached.
-    """
+    def __init__(self, ask: Callable[[], Awaitable[T]], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._asking: asyncio.Task[T] | None = None
+        self._good_until = 0.0
+
+    async def __call__(self) -> T:
+        """The answer. Raises what the question raises."""
+        if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
+            self._asking = asyncio.create_task(self._answer(), name="shared question")
+        asking = self._asking
+        await asyncio.wait({asking})
+        if error := asking.exception():
+            raise copy(error)  # the error itself is kept, and would keep the frames of each request that it passed
+        return asking.result()
+
+    async def _answer(self) -> T:
+        try:
+            return await self._ask()
+        finally:
+            self._good_until = self._monotonic() + REMEMBERED
+
+
+class JetStreamRunnerReports:
+    """Reads what runners report; requests share the question to NATS. Raises BrokerUnavailableError without NATS."""
 
     def __init__(
-        self,
-        broker: Broker,
-        *,
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
+        self, broker: Broker, *, now: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
@@ -73,7 +98,6 @@ class JetStreamRunnerReports:
 
 
 def _report(body: bytes) -> dict[str, Any] | None:
-    """None if it is no JSON object."""
     try:
         return decode(body, dict)
     except UndecodableError:

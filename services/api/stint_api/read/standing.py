@@ -84,7 +84,6 @@ class Standings:
         }
 
     async def _paused(self, qnames: Collection[str]) -> Collection[str]:
-        """The tokens of those that are paused."""
         if len(qnames) > 1:
             return (await self.pauses.all()).keys()
         (token,) = map(queue_token, qnames)

@@ -1,32 +1,95 @@
-"""How the routes of jobs answer: with streams, and large answers, that end when their caller may not read any more."""
+"""How routes answer: with streams, and large answers, that end when their caller may not read any more."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import structlog
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from stint.core.errors import StintError, VaultUnavailableError
 from stint.core.job import Job
 from stint.core.output.lines import start_of
 from stint.core.view import JobView
+from stint.process.background import cancel
+from stint.process.waiting import InterruptedByEventError, any_of, unless
 from stint.vault.actions import READ
-from stint_api.auth import Identity
-from stint_api.errors import JsonAnswer
-from stint_api.middleware.watch import unless_refused, while_allowed
+from stint_api.auth import CACHE_SECONDS, Identity
+from stint_api.errors import JsonAnswer, RefusalError, refusal_of
 from stint_api.read.job.output import Snapshot, seen_back, stream_of
 from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
 from stint_api.services import Services
-from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
+from stint_api.web.streaming import EVENT_STREAM, WHOLE, Stream, answer, event
+
+log = structlog.get_logger()
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if the caller might begin this now, else raises; see `Authenticator.check_again`."""
+
+PERIOD: Final = CACHE_SECONDS
+"""Seconds between two checks: a revoked token is good for a GET as long."""
 
 NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """A browser must not run or show a job's output as a script or a page of this host."""
 
 Events = Callable[..., AsyncGenerator[bytes, None]]
 """Gives encoded events until one of the `asyncio.Event`s is set that it is called with."""
+
+
+async def while_allowed(
+    events: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The events of a stream, which must end when `closing` or `refused` is set; then the last says why."""
+    try:
+        async with aclosing(unless_refused(events, check, closing, refused)) as pieces:
+            async for piece in pieces:
+                yield piece
+    except RefusalError as refusal:
+        yield event("refused", {"status": refusal.title, "error": refusal.sentence})
+
+
+async def unless_refused(
+    pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of an answer. It raises RefusalError when its caller is refused, after `refused` was set."""
+    watching = asyncio.create_task(_watch(check, closing, refused))
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if watching.done() and (refusal := watching.result()):
+                    raise refusal
+                yield piece
+        if watching.done() and (refusal := watching.result()):
+            raise refusal
+    finally:
+        await cancel(watching)
+
+
+async def _watch(check: Check, closing: asyncio.Event, refused: asyncio.Event) -> RefusalError | None:
+    """Check until the caller is refused, and return why; or until the server is about to end.
+
+    While Vault is unavailable the stream continues. If this fails, the stream ends: nobody watches it any more.
+    """
+    try:
+        while not await any_of(closing, within=PERIOD):
+            try:
+                await unless(closing, check())
+            except InterruptedByEventError:
+                break
+            except VaultUnavailableError as error:
+                log.debug("a stream's caller cannot be checked, the stream continues", error=error.sentence)
+            except StintError as error:
+                refused.set()
+                return refusal_of(error)
+    except Exception:
+        refused.set()
+        raise
+    return None
 
 
 def large_stream(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
@@ -46,7 +109,10 @@ def live_stream(services: Services, caller: Identity, events: Events, *qnames: s
     check = partial(services.auth.check_again, caller, READ, *qnames)
     refused = asyncio.Event()
     told = while_allowed(events(refused, services.closing), check, services.closing, refused)
-    return event_stream(told, refused, services.streams.enter(caller.caller))
+    closed = services.streams.enter(caller.caller)
+    # The second header keeps proxies from collecting events before they pass them on.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(told, media_type=EVENT_STREAM, headers=headers, refused=refused, closed=closed)
 
 
 async def json_answer(
@@ -69,10 +135,7 @@ async def standing_of(services: Services, job: Job, shown: JobView) -> Standing:
 
 
 async def raw(output: Snapshot, stream: str | None, line: int) -> AsyncGenerator[bytes, None]:
-    """One stream's bytes, or all, from a line on that begins in the first chunk.
-
-    Much that is left out makes it a large answer, because it is read nevertheless.
-    """
+    """One stream's bytes, or all, from a line of the first chunk on. What is left out counts for the size, too."""
     left_out = 0
     async for chunk in output.chunks():
         data, line = chunk.data[start_of(chunk, line) if line else 0 :], 0

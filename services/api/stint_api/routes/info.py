@@ -1,18 +1,24 @@
-"""The routes that need no token: health, metrics, where Vault is, and the way to the page."""
+"""The routes that need no token: health, metrics, where Vault is, the API reference, and the way to the page."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
+from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
 from stint.process.health import healthz
-from stint_api.errors import INVALID_REQUEST, RefusalError
+from stint_api.errors import INVALID_REQUEST, RefusalError, unknown_path
 from stint_api.read.runners import summary
 from stint_api.routes.models.base import SHOWN
-from stint_api.routes.models.info import HealthBody, VaultInfoBody
+from stint_api.routes.models.fleet import HealthBody, VaultInfoBody
 from stint_api.routes.parameters import ServicesOf
 from stint_api.routes.responses import BAD_HEALTH_KEY, Responses, content, described, errors
 
@@ -22,6 +28,12 @@ _NOT_READY: Final[Responses] = {
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
+
+FILES: Final = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+DOCUMENT: Final = "/v1/api/openapi.json"
+DOCS: Final = "/docs"
+"""Swagger UI, whose files come from the package `fastapi-offline`."""
+_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 router = APIRouter(tags=["service"])
 
@@ -78,3 +90,38 @@ async def login() -> Response:
 
 
 router.get("/healthz", response_class=Response, responses=content("text/plain", "ok\n"))(healthz)
+
+
+@router.get(DOCS, include_in_schema=False)
+async def page() -> Response:
+    """The API's reference, in which requests can be tried out with a token."""
+    return _page()
+
+
+@router.get(f"{DOCS}/{{name}}", include_in_schema=False)
+async def file(name: str) -> Response:
+    """One of the files that the page loads."""
+    if name not in FILES:
+        return unknown_path()
+    return FileResponse(str(files("fastapi_offline") / "static" / name), headers={"X-Content-Type-Options": "nosniff"})
+
+
+@cache
+def _page() -> Response:
+    bundle, style, icon = (f"{DOCS}/{name}" for name in FILES)
+    found = get_swagger_ui_html(
+        openapi_url=DOCUMENT,
+        title="Stint",
+        swagger_js_url=bundle,
+        swagger_css_url=style,
+        swagger_favicon_url=icon,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    digests = (hashlib.sha256(script).digest() for script in _SCRIPT.findall(bytes(found.body)))
+    scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    found.headers["Content-Security-Policy"] = (
+        # Swagger UI sets styles on its elements, and its stylesheet has pictures in `data:` addresses.
+        f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return found

@@ -1,6 +1,7 @@
-"""The routes under /v1/api/job. Every caller of them has shown a valid token."""
+"""The routes under /v1/api/job and /v1/api/events. Every caller of them has shown a valid token."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -8,11 +9,12 @@ from starlette.responses import Response
 
 from stint.core.names.ids import queue_name, queue_token
 from stint.core.view import JobView, rfc3339, view
-from stint.vault.actions import SUBMIT
+from stint.vault.actions import READ, SUBMIT
 from stint_api.errors import JsonAnswer
+from stint_api.read.job.lines import Position
 from stint_api.read.job.live import LiveJob
 from stint_api.read.job.output import Snapshot
-from stint_api.read.job.position import Position
+from stint_api.read.listing.feed import LiveChanges, Mark
 from stint_api.routes import documents
 from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, live_stream, next_page, raw, standing_of
 from stint_api.routes.models.jobs import (
@@ -27,6 +29,7 @@ from stint_api.routes.models.jobs import (
 )
 from stint_api.routes.parameters import (
     Caller,
+    ChangesQuery,
     IdempotencyKey,
     JobId,
     JobQuery,
@@ -38,16 +41,16 @@ from stint_api.routes.parameters import (
     cursor,
 )
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors, json_body, sse
-from stint_api.submit.body import parse_submission, read_body
-from stint_api.submit.rerun import again, parse_rerun
-from stint_api.web.streaming import answer
-from stint_api.web.zipped import zipped
+from stint_api.submit.body import again, parse_rerun, parse_submission, read_body
+from stint_api.web.streaming import answer, zipped
 
 PATH: Final = "/v1/api/job"
+CHANGES: Final = "/v1/api/events"
 BYTES: Final = "application/octet-stream"
 """Not text: output is in no encoding that anybody could name, and may be an archive."""
 
 router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
+of_all = APIRouter(prefix=CHANGES, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
 _ONE: Final[Responses] = errors(404)
 _BODY: Final = json_body(SubmitBody.model_json_schema(), required=True)
 _RERUN: Final = json_body(RerunBody.model_json_schema(), required=True)
@@ -62,6 +65,16 @@ event: output
 id: 19-4-1
 data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K",\
 "at":"2025-03-12T20:58:57.951Z","line":1,"continues":false}
+
+"""
+_CHANGES: Final = """\
+event: hello
+id: 20250312205857412-17
+data: {"release":"0.1.0","resumed":false}
+
+event: gone
+id: 20250312205857412-18
+data: {"_id":"65f0c2a19b3e4d5f6a7b8c9d","qname":"deploys"}
 
 """
 _STREAM: Final[Responses] = sse(_EVENTS, "fact", "phase", "output", "end", "refused")
@@ -190,6 +203,23 @@ async def events(
         position = Position.before(await query.beginning(services.output, job))
     live = LiveJob(services.followed, services.output, services.phases, job, position, render=documents.last_seen)
     return live_stream(services, caller, live.events, queue_name(job.token))
+
+
+@of_all.get("", response_class=Response, responses=sse(_CHANGES, "hello", "job", "gone", "refused"))
+async def changes(
+    services: ServicesOf, caller: Caller, query: Annotated[ChangesQuery, Query()], last_event_id: LastEventId = ""
+) -> Response:
+    """Changes of the jobs that the caller may read, as Server-Sent Events: `hello`, `job`, `gone` (or `refused`)."""
+    qnames = () if query.qname is None else (query.qname,)
+    await services.auth.require(caller, READ, *qnames)
+    live = LiveChanges(
+        services.index.feed,
+        Mark.parse(last_event_id),
+        query.interest,
+        readable=partial(services.lists.readable, caller),
+        render=documents.fields,
+    )
+    return live_stream(services, caller, live.events, *qnames)
 
 
 async def _give_way() -> None:

@@ -1,6 +1,7 @@
 """What routes take: the caller, the services, and parameters."""
 
 import re
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
@@ -15,7 +16,7 @@ from stint.ports import OutputLog
 from stint.ports import Place as JobPlace
 from stint_api.auth import Identity
 from stint_api.read.job.lines import Beginning, beginning
-from stint_api.read.listing.changes import Interest
+from stint_api.read.listing.feed import Interest
 from stint_api.read.listing.query import Page, Place, Wanted
 from stint_api.routes.models.base import JOB_ID, Status
 from stint_api.services import Services
@@ -194,19 +195,8 @@ class JobQuery(BaseModel):
     @property
     def page(self) -> Page:
         """The page that it asks for."""
-        wanted = Wanted(
-            qname=self.qname,
-            status=State(self.status) if self.status else None,
-            held=self.held,
-            submitted_after=self.submitted_after,
-            submitted_before=self.submitted_before,
-            since=self.since,
-            until=self.until,
-            job_id=self.id,
-            image=self.image,
-            who=self.who,
-            words=self.q,
-        )
+        filters = {field.name: getattr(self, field.name) for field in fields(Wanted)}
+        wanted = Wanted(**filters | {"status": State(self.status) if self.status else None})
         found = _CURSOR.fullmatch(self.cursor or "")
         behind = Place(int(found[1]), found[2]) if found else None
         return Page(wanted=wanted, skip=self.skip, limit=self.limit, behind=behind, counted=self.counts)

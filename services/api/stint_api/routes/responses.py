@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stint.vault.actions import SUBMIT, refusal_text
-from stint_api.errors import INVALID_REQUEST, RefusalError, error_answer
+from stint_api.errors import INVALID_REQUEST, RATE_LIMITED, RefusalError, error_answer
 from stint_api.routes.models.base import ErrorBody
 from stint_api.web.streaming import EVENT_STREAM
 
@@ -39,7 +39,6 @@ class Kind:
 
 NO_TOKEN: Final = "The token is missing, Vault's answer about it is unexpected, or the health key is wrong."
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied"
-_RATE: Final = "Vault takes no more requests at the moment: its rate limit is reached."
 _GONE: Final = "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted."
 _OTHER: Final = "The Idempotency-Key was used for another request."
 KINDS: Final = (
@@ -57,7 +56,7 @@ KINDS: Final = (
     Kind(413, "The request is larger than 30 MiB.", "The request is too large."),
     Kind(
         429,
-        _RATE,
+        RATE_LIMITED,
         "Vault takes no more requests for now, or the caller has too many event streams and large answers open.",
     ),
     Kind(500, _ALERT, "Something in Stint failed, or the cubbyhole cannot be read."),

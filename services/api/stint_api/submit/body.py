@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Final
 
 import msgspec
@@ -13,10 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError
-from stint.core.names.ids import normalise_queue_name
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.submission.jsontext import Scanner, read_object
 from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import MAX_CONTENT, JobPayload, convert, documented
+from stint.jetstream.payloads import CHUNK_BYTES, MAX_CHUNKS
+from stint.ports import KeptPayloads
 from stint_api.errors import CLIENT_LEFT, RefusalError
 from stint_api.web.bounds import Share
 
@@ -27,6 +32,11 @@ SLICE: Final = 4 * 1024
 """Bytes of a body that are scanned at a time, before others have their turn: 3 ms if all of them are brackets."""
 
 _CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
+
+NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run again."
+LARGEST: Final = MAX_CHUNKS * CHUNK_BYTES
+"""Bytes of a payload."""
+NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run again. Submit the job anew."
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,9 +152,7 @@ def _check_size(size: int) -> None:
 def parse_submission(body: bytes) -> Submission:
     """Parse what `read_body` returned. Only documented fields count.
 
-    Raises:
-        UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
-            that is none. The sentence holds no part of the body.
+    Raises UndecodableError, with no part of the body, if it is no JSON object, or a field is wrong.
     """
     fields = read_object(body, _FIELDS, scanned=True)
     submission = Submission(convert(fields, Envelope), convert(fields, JobPayload), len(body))
@@ -160,13 +168,42 @@ def check_content(content: str) -> None:
 
 
 def check_sealed(payload: str) -> bytes:
-    """A payload that a client sealed itself.
-
-    Raises:
-        UndecodableError: it does not look like a transit ciphertext.
-        TooLargeError: over the limit.
-    """
+    """A payload that a client sealed itself. Raises UndecodableError if it does not look like one, or TooLargeError."""
     if not _CIPHERTEXT.fullmatch(payload):
         raise UndecodableError("The payload is not a transit ciphertext.")
     _check_size(len(payload))
     return payload.encode()
+
+
+def parse_rerun(body: bytes) -> Envelope:
+    """Parse what `read_body` returned; only the wrapping token counts. Raises as `parse_submission` does."""
+    return convert(read_object(body, {"wrap_secret_id"}, scanned=True), Envelope)
+
+
+def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
+    """A submission of the same sealed payload to the same queue. The payload is read when it is stored.
+
+    Raises RefusalError if the job is not over, or its payload was not kept; when it is stored, if that has expired.
+    """
+    submitted = job.fact(Submitted)
+    if not job.terminal:
+        raise RefusalError(HTTPStatus.BAD_REQUEST, NOT_OVER)
+    # A publisher writes anything.
+    if submitted is None or not submitted.payload_digest or not 0 < submitted.payload_bytes <= LARGEST:
+        raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
+    digest, size = submitted.payload_digest, submitted.payload_bytes
+    image, tty = submitted.container_image, submitted.tty
+
+    async def read() -> Sealed:
+        try:
+            return Sealed(await kept.get(job.token, job.job_id, digest, size), container_image=image, tty=tty)
+        except UndecodableError:
+            raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id) from None
+
+    return Submission(
+        replace(envelope, qname=queue_name(job.token)),
+        JobPayload(on_lost=submitted.on_lost),
+        size,
+        rerun_of=job.job_id,
+        sealed=read,
+    )

@@ -62,7 +62,6 @@ class KeySweeper:
                 log.warning("keys of a publisher's payloads not swept", folder=folder, error=error.sentence)
 
     async def _stored(self) -> set[str]:
-        """The ids of the jobs that have a payload."""
         return {place.job_id for place in await self.payloads.places()}
 
     async def _sweep(self, folder: str, stored: set[str]) -> None:

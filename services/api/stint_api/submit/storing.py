@@ -25,19 +25,16 @@ from stint.vault.ticket import binding
 from stint_api.auth import Identity
 from stint_api.errors import UnknownOutcomeError
 from stint_api.submit.body import Sealed, Submission
-from stint_api.submit.cubbyholes import Cubbyholes
-from stint_api.submit.sealing import Sealer
+from stint_api.submit.sealing import Cubbyholes, Sealer
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Stores jobs where runners find them.
+    """Stores jobs where runners find them, and keeps a copy of each payload for `keep` seconds.
 
-    Attributes:
-        keys: of the payloads; None if payloads get no key of their own.
-        keep: seconds for which a copy of each payload is kept, 0 for none.
+    `keys` is None if payloads get no key of their own.
     """
 
     vault: Vault
@@ -56,9 +53,8 @@ class Store:
     ) -> tuple[Submitted, Outcome]:
         """Store a job. With a digest its payload is one of several attempts'. The outcome is `WON` or `LOST`.
 
-        Raises:
-            UnknownOutcomeError: nobody can say yet whether the job was taken.
-            StintError: see `Cubbyholes.store`, if it is in one, and `stint_api.errors`.
+        Raises UnknownOutcomeError if nobody can say yet whether the job was taken, what `Cubbyholes.store` raises if it
+        is in one, and what `stint_api.errors` answers.
         """
         envelope, stamp = submission.envelope, identity.stamp(self.now())
         event_id = stamp["event_id"]
@@ -138,7 +134,6 @@ class Store:
         return submitted, outcome
 
     async def _keep(self, key: PayloadKey | None) -> None:
-        """Store the payload's own key."""
         if self.keys and key:
             await self.keys.store(key)
 

@@ -1,7 +1,4 @@
-"""Submitting a job: once, however often the same request comes.
-
-With an `Idempotency-Key` the same caller, key and request are the same job.
-"""
+"""Submitting a job: once, however often a request comes with the same caller and `Idempotency-Key`."""
 
 import asyncio
 import hashlib
@@ -44,12 +41,7 @@ def mark(identity: Identity, key: str, submission: Submission) -> Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """Accepts submissions.
-
-    Attributes:
-        broker_up: whether NATS is connected; asked before anything is spent.
-        retention: how long an ended job can be seen.
-    """
+    """Accepts submissions. `broker_up` says whether NATS is connected, and is asked before anything is spent."""
 
     log: EventLog
     store: Store

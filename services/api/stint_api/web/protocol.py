@@ -52,10 +52,7 @@ class TrackedProtocol(HttpToolsProtocol):
         self.owed, self.head_began, self._head_size = Part.HEAD, True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, without the white space behind it, which the parser leaves.
-
-        Those behind a body, of which there may be any number, are of no use.
-        """
+        """Take a header, without the white space behind it. Those behind a body, any number, are of no use."""
         if self.owed is Part.HEAD:
             super().on_header(name, value.rstrip(b" \t"))
 

@@ -35,11 +35,9 @@ class ChildError(StintError):
 
 @dataclass(frozen=True)
 class DataDir:
-    """A data directory that only this process and its children use.
+    """A data directory that only this process and its children use, with `run/`, `log/` and the servers' data.
 
-    Attributes:
-        path: the directory of `run/`, `log/` and the servers' data.
-        lock: a descriptor that children inherit: the directory is locked until the last process that has it ends.
+    Children inherit the descriptor `lock`: the directory is locked until the last process that has it ends.
     """
 
     path: Path
@@ -114,8 +112,7 @@ class Child:
     async def start(self) -> None:
         """Start it, wait until it is ready, and restart it whenever it dies.
 
-        Raises:
-            ChildError: it exited, was not ready in time, or was stopped before. The message shows the end of its log.
+        Raises ChildError, with the end of its log, if it exited, was not ready in time, or was stopped before.
         """
         await self._spawn()
         if self._process is None:

@@ -49,12 +49,7 @@ NatsAccess = Callable[[str], Mapping[str, str]]
 
 @dataclass
 class Stack:
-    """A running stack.
-
-    Attributes:
-        port: the API's port; 0 means any free one.
-        settings: what `--env-file` writes: the servers' addresses, and a token to use them with.
-    """
+    """A running stack. `settings` is what `--env-file` writes: the servers' addresses, and a token to use them with."""
 
     data_dir: DataDir
     port: int = 0
@@ -114,7 +109,6 @@ class Stack:
         return f"nats://127.0.0.1:{port}", partial(nats_access, self.data_dir)
 
     async def _vault(self) -> tuple[str, str]:
-        """The address of Vault, and an administrator's token."""
         address, token = os.environ.get("VAULT_ADDR"), os.environ.get("VAULT_TOKEN")
         if address and token:
             return address, token
@@ -134,7 +128,6 @@ class Stack:
         return logins
 
     async def _services(self, environment: Mapping[str, str], access: NatsAccess) -> str:
-        """Start the services; returns the API's URL."""
         port = self.port or next(self._ports)
         tls = environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT")
         url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
 """`stint doctor`: looks at everything that a client, an API or a runner on this machine needs, and says what to mend.
 
-Each module looks at one server. A check raises nothing: what it finds, also that it cannot look, is a finding.
+A check raises nothing: what it finds, also that it cannot look, is a finding.
 """

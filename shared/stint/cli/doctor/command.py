@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.completing import queues
-from stint.cli.doctor import api, servers, vault
+from stint.cli.calling import queues
+from stint.cli.doctor import servers
 from stint.cli.doctor.finding import Finding, bad, ok
 from stint.cli.errors import NOT_SO
 from stint.cli.settings import Found, Profile, Url, settings
@@ -60,8 +60,8 @@ async def look(url: str, profile: str, queue: str | None) -> list[Finding]:
         mend = "`stint login` or `vault login`, or set STINT_TOKEN; `stint config` shows the rest."
         return [bad("settings", error.sentence, mend)]
     groups = await asyncio.gather(
-        api.look(where),
-        vault.look(where, queue),
+        servers.look_at_api(where),
+        servers.look_at_vault(where, queue),
         servers.look_at_nats(found.get("STINT_NATS_URL", "")),
         servers.look_at_docker(),
     )

@@ -1,21 +1,153 @@
-"""Looks at what only the services need: NATS and the container engine."""
+"""Looks at the API, at Vault and what the token may do, and at what services need: NATS and the container engine."""
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from shlex import quote
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from stint.cli.doctor.finding import WITHIN, Finding, bad, clock_at, ok, skipped, warn, words
+from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
+from stint.client import ApiRefusedError, Client, Endpoints
+from stint.client.rest.connection import http_client, parsed
 from stint.core.codec import decode
-from stint.core.errors import UndecodableError
+from stint.core.errors import ConfigError, StintError, UndecodableError, VaultDeniedError
+from stint.vault.client import Vault
+from stint.vault.hvac_adapter import check_address
+from stint.vault.policies import CLIENT, queue_path
 
+MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
+READY_WITHIN: Final = 2 * WITHIN
+"""Seconds in which an API says whether it is ready: it waits 5 of them for a Vault that hangs, before it says so."""
+_MOST: Final = 10
+"""Queues that are told of at most."""
+_STATES: Final[Mapping[int, tuple[str, str]]] = {
+    501: ("is not initialised", "vault operator init, then: stint vault-setup"),
+    503: ("is sealed", "vault operator unseal"),
+}
+_SHORT: Final = 600.0
+"""Seconds: a token that ends sooner may end while a job is followed."""
 NATS: Final = (2, 12)
 """The first version that has all that Stint uses."""
 _SOCKET: Final = "/var/run/docker.sock"
+
+
+async def look_at_api(where: Endpoints) -> list[Finding]:
+    """Whether the API can do its work and accepts the token, and whether queues can continue."""
+    url = without_login(where.url)
+    try:
+        async with http_client(where) as http:
+            async with asyncio.timeout(READY_WITHIN):
+                answer = await http.get("/readyz")
+            if not answer.is_success:
+                what = f"{url} is not ready: {answer.text.strip()}"
+                return [bad("api", what, "Mend what it names; its log says more.")]
+            async with asyncio.timeout(WITHIN):
+                health = await http.get("/v1/api/health")
+                listed = await http.get("/v1/api/runner")
+    except ConfigError as error:
+        return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
+    except TimeoutError:
+        return [bad("api", f"{url} does not answer in time", MEND)]
+    except httpx.HTTPError as error:
+        return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
+    if (figures := parsed(health.content)) is None:
+        return [bad("api", f"{url} does not answer as Stint does", MEND)]
+    clocks = [*clock("api", answer.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
+    return [ok("api", f"{url} is ready"), *clocks, *_runners(figures), *await _queues(where)]
+
+
+def _runners(figures: Mapping[str, Any]) -> list[Finding]:
+    if figures.get("operating_system"):
+        containers = figures.get("containers_running", "?")
+        return [ok("runners", f"at least one is alive; containers that run on their engines: {containers}")]
+    what = f"none is alive; jobs that wait: {figures.get('queued_jobs') or 0}"
+    return [bad("runners", what, "Start `stint runner` on a machine with Docker.")]
+
+
+async def _queues(where: Endpoints) -> list[Finding]:
+    try:
+        async with asyncio.timeout(WITHIN), Client.connect(where, patience=0) as stint:
+            queues = await stint.queues()
+    except ApiRefusedError as error:
+        mend = "Use a token with the policy stint-client, or policies on its queues: `vault token lookup`."
+        return [bad("permissions", error.sentence, mend)]
+    except TimeoutError:
+        return [bad("queues", f"the API has not listed them within {WITHIN:g} s", "Look at the API's log.")]
+    except StintError as error:
+        return [bad("queues", error.sentence, "Look at the API's log.")]
+    found = [ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")]
+    for queue in queues[:_MOST]:
+        name = f"queue {queue.name!r}"
+        if queue.held:
+            mend = f"Make sure that its container is gone, then: stint release {queue.running}"
+            found.append(warn(name, f"waits for the lost runner of job {queue.running}", mend))
+        elif queue.paused and queue.depth:
+            what = f"was paused by {queue.paused.who}; jobs that wait: {queue.depth}"
+            found.append(warn(name, what, f"When it may continue: stint resume {quote(queue.name)}"))
+        elif queue.depth and not queue.served:
+            what = f"no runner serves it; jobs that wait: {queue.depth}"
+            found.append(bad(name, what, "Start a runner that takes its jobs."))
+    return found
+
+
+async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
+    """Whether Vault answers, and whether the token may do what `stint run` does; in one queue, if that is given."""
+    url = without_login(where.vault_addr)
+    mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
+    try:
+        address = check_address(where.vault_addr)
+        async with httpx.AsyncClient(verify=where.vault_cacert or True, timeout=10) as http:
+            answer = await http.get(f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true")
+    except ConfigError as error:
+        return [bad("vault", error.sentence, mend)]
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return [bad("vault", f"{url} is not reachable: {words(error)}.", mend)]
+    if answer.status_code in _STATES:
+        state, mend = _STATES[answer.status_code]
+        return [bad("vault", f"{url} {state}", mend)]
+    found = [ok("vault", f"{url} is unsealed"), *clock("vault", answer.headers)]
+    try:
+        async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+            return [*found, await _token(vault, where.token), *await _rights(vault, where, queue)]
+    except VaultDeniedError:
+        unknown = "Vault does not know the token: it has ended, or is another Vault's."
+        return [*found, bad("token", unknown, "stint login, or vault login")]
+    except StintError as error:
+        return [*found, bad("vault", error.sentence, "Look at Vault's log.")]
+
+
+async def _token(vault: Vault, token: str) -> Finding:
+    caller = await vault.lookup_self(token)
+    who = f"{caller.display_name}, with the policies {', '.join(caller.policies)}"
+    if 0 < caller.ttl < _SHORT:
+        return warn("token", f"{who}; it ends in {caller.ttl:.0f} s", "vault token renew, or stint login")
+    if caller.num_uses:
+        mend = "Use a token without a limit: each request to Stint takes a use."
+        return warn("token", f"{who}; it has {caller.num_uses} uses left", mend)
+    return ok("token", who)
+
+
+async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Finding]:
+    needed = {
+        f"transit/encrypt/{where.role}": ("update", "seal jobs"),
+        f"auth/approle/role/{where.role}/secret-id": ("update", "request wrapped secret ids"),
+        "auth/token/create": ("update", "create the token that hands over a job"),
+    }
+    if queue is not None:
+        needed[queue_path(queue)] = ("create", f"submit jobs to {queue!r}")
+    held = await vault.own_capabilities(where.token, [*needed])
+    mend = f"Give it the policy {CLIENT} (stint vault-setup creates it), and check STINT_ROLE, which is {where.role}."
+    missing = [
+        bad("policies", f"the token may not {what} ({capability} on {path})", mend)
+        for path, (capability, what) in needed.items()
+        if not {capability, "root"} & held[path]
+    ]
+    return missing or [ok("policies", "the token may do all that `stint run` does")]
 
 
 async def look_at_nats(url: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""`stint queues`, `stint pause` and `stint resume`."""
+"""`stint queues`, `stint pause` and `stint resume`; `stint runners` and `stint drain`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -6,19 +6,18 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.calling import asking
-from stint.cli.completing import queues as known
-from stint.cli.show.form import ChangeForm, Form, show, show_all, show_change
-from stint.cli.show.table import Column
-from stint.cli.show.terminal import painted
-from stint.cli.show.times import lasted, seconds
-from stint.client import Client, QueueInfo
+from stint.cli.calling import queues as known_queues
+from stint.cli.calling import runners as known_runners
+from stint.cli.show.form import ChangeForm, Column, Form, show, show_all, show_change
+from stint.cli.show.terminal import lasted, painted, seconds
+from stint.client import Client, QueueInfo, RunnerInfo
 
 app = typer.Typer(add_completion=False)
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=known)]
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=known_queues)]
 
 
-def state(queue: QueueInfo) -> str:
+def queue_state(queue: QueueInfo) -> str:
     """Whether a person must do something, in a few words."""
     if queue.held:
         return f"held {lasted(queue.held_since)}"
@@ -31,12 +30,13 @@ def _waiting(queue: QueueInfo) -> str:
     return "1 job waits" if queue.depth == 1 else f"{queue.depth} jobs wait"
 
 
-COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
+_COLOURS: Final = {"ok": "success", "alive": "success", "draining": "stopping"}
+QUEUES: Final[Sequence[Column[QueueInfo]]] = (
     Column("QUEUE", lambda queue: queue.name),
     Column("WAIT", lambda queue: str(queue.depth), firm=True),
     Column("OLDEST", lambda queue: seconds(queue.oldest_wait) if queue.depth else "-", firm=True),
     Column("RUNNING", lambda queue: queue.running or "-", firm=True),
-    Column("STATE", state, paint=lambda queue, cell: painted("success" if state(queue) == "ok" else "failed", cell)),
+    Column("STATE", queue_state, paint=lambda queue, cell: painted(_COLOURS.get(queue_state(queue), "failed"), cell)),
     Column("ENDED/H", lambda queue: str(queue.ended_last_hour), firm=True),
     Column("FAILED/H", lambda queue: str(queue.failed_last_hour), firm=True),
     Column("CONTACT", lambda queue: lasted(queue.last_contact), wide=True),
@@ -48,7 +48,7 @@ COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
 async def queues(
     stint: Client,
     queue: Annotated[
-        str | None, typer.Argument(metavar="QUEUE", help="Only this one, with its jobs.", autocompletion=known)
+        str | None, typer.Argument(metavar="QUEUE", help="Only this one, with its jobs.", autocompletion=known_queues)
     ] = None,
     form: Form = "table",
 ) -> None:
@@ -59,7 +59,7 @@ async def queues(
     if queue is not None:
         show(await stint.queue(queue), form, name=lambda found: found.name)
         return
-    show_all(await stint.queues(), COLUMNS, form, name=lambda found: found.name)
+    show_all(await stint.queues(), QUEUES, form, name=lambda found: found.name)
 
 
 @app.command(no_args_is_help=True)
@@ -87,3 +87,53 @@ async def resume(stint: Client, queue: Name, form: ChangeForm = "text") -> None:
     """
     found = await stint.resume(queue)
     show_change(form, found.name, text=f"Queue {found.name!r} continues; {_waiting(found)}.", fields=found)
+
+
+def runner_state(runner: RunnerInfo) -> str:
+    """Whether it takes jobs."""
+    if not runner.alive:
+        return f"lost {lasted(runner.last_seen)} ago"
+    return "draining" if runner.draining else "alive"
+
+
+RUNNERS: Final[Sequence[Column[RunnerInfo]]] = (
+    Column("RUNNER", lambda runner: runner.name),
+    Column(
+        "STATE",
+        runner_state,
+        firm=True,
+        paint=lambda runner, cell: painted(_COLOURS.get(runner_state(runner), "failed"), cell),
+    ),
+    Column("JOBS", lambda runner: f"{len(runner.running)}/{runner.capacity}", firm=True),
+    Column("UP", lambda runner: lasted(runner.started), firm=True),
+    Column("QUEUES", lambda runner: " ".join(runner.queues) or "all"),
+    Column("VERSION", lambda runner: runner.version),
+    Column("SEEN", lambda runner: lasted(runner.last_seen), wide=True),
+    Column("ENGINE", lambda runner: str(runner.engine.get("operating_system", "")), wide=True),
+)
+
+
+@app.command()
+@asking
+async def runners(stint: Client, form: Form = "table") -> None:
+    """List the runners of the last day: those that are alive, and those that were lost.
+
+    Example: `stint runners -o json | jq -r 'select(.alive | not) | .runner'`
+    """
+    show_all(await stint.runners(), RUNNERS, form, name=lambda found: found.name)
+
+
+@app.command(no_args_is_help=True)
+@asking
+async def drain(
+    stint: Client,
+    runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.", autocompletion=known_runners)],
+    form: ChangeForm = "text",
+) -> None:
+    """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it.
+
+    Example: `stint drain runner-1`
+    """
+    await stint.drain(runner)
+    text = f"Runner {runner} was asked to drain; `stint runners` shows when it does."
+    show_change(form, runner, text=text, fields={"runner": runner, "asked": True})

@@ -59,7 +59,6 @@ async def history(stint: Client, job: PartOfJobId, form: Form = "table") -> None
 
 
 async def _read(job: JobHandle) -> tuple[list[Fact], JobInfo | None]:
-    """The facts so far; the result if it has ended."""
     facts: list[Fact] = []
     over = (await job.info()).ended  # then nothing is left to happen: its end comes, however late
     async with aclosing(job.stream(tail=0)) as items:

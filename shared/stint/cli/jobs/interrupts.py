@@ -28,8 +28,7 @@ _PAUSE: Final = 1.0
 class Interrupts:
     """Handles signals. As long as no job can exist, the first signal exits at once too.
 
-    Attributes:
-        code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
+    `code` is the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
     """
 
     def __init__(self, console: Console) -> None:
@@ -89,10 +88,7 @@ class Interrupts:
 
     @contextmanager
     def asking(self, settle: Callable[[], None]) -> Iterator[None]:
-        """During the block the first Ctrl-C asks what to do, if there is a terminal to ask on.
-
-        `settle` is called before the question is shown.
-        """
+        """During the block the first Ctrl-C asks what to do, after `settle`, if there is a terminal to ask on."""
         if not (sys.stdin.isatty() and self.console.is_terminal):
             yield
             return

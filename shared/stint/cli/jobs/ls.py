@@ -1,26 +1,27 @@
-"""`stint ls` and `stint show`."""
+"""`stint ls`, `stint show` and `stint logs`."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Annotated, Final, Literal, cast
 
 import typer
 
-from stint.cli.calling import PartOfJobId, asking, find
-from stint.cli.completing import queues
-from stint.cli.errors import say
-from stint.cli.listing import first
-from stint.cli.show.form import Form, show_all
+from stint.cli.calling import PartOfJobId, asking, find, first, queues
+from stint.cli.errors import NOT_SO, say
+from stint.cli.jobs.writing import ClosedOutputError, to_terminal
+from stint.cli.show.form import Column, Form, show_all
 from stint.cli.show.form import show as show_form
-from stint.cli.show.table import Column
-from stint.cli.show.terminal import painted
-from stint.cli.show.times import lasted, moment
-from stint.client import Client, JobFilter, JobInfo
+from stint.cli.show.terminal import lasted, moment, painted
+from stint.client import Client, JobFilter, JobHandle, JobInfo, Output
 
 app = typer.Typer(add_completion=False)
 
 SHOWN: Final = 20
 """How many jobs are shown without a limit, unless their ids are for another command."""
 StatusName = Literal["queued", "running", "stopping", "success", "failed", "notauthorised", "unknown"]
+
+
+Stream = Literal["stdout", "stderr"]
 
 
 def outcome(job: JobInfo) -> str:
@@ -93,3 +94,41 @@ async def show(stint: Client, job: PartOfJobId, form: Form = "table") -> None:
     """
     found = await find(stint, job)
     show_form(await found.info(), form, name=lambda job: job.id)
+
+
+@app.command(no_args_is_help=True)
+@asking
+async def logs(
+    stint: Client,
+    job: PartOfJobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue as output comes, until the job ends.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option(min=0, help="Only about so many last lines. Without --follow exactly so many.")
+    ] = None,
+    stream: Annotated[Stream | None, typer.Option(help="Only this stream.")] = None,
+) -> None:
+    """Show what a job wrote, each byte as it was: both streams on standard output, in the order in which they came.
+
+    For example:
+
+        stint logs -f 65f0c2a19b3e4d5f6a7b8c9d
+
+        stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
+    """
+    found = await find(stint, job)
+    try:
+        if follow:
+            await _follow(found, tail, stream)
+        else:
+            await to_terminal("stdout", await found.output(stream=stream, tail=tail))
+    except ClosedOutputError:  # as in `| head`: the other commands are silent then, too
+        raise typer.Exit(NOT_SO) from None
+
+
+async def _follow(job: JobHandle, tail: int | None, stream: Stream | None) -> None:
+    async with aclosing(job.stream(tail=tail)) as items:
+        async for item in items:
+            if isinstance(item, Output) and (stream is None or (item.stream == "stderr") == (stream == "stderr")):
+                await to_terminal("stdout", item.data)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import typer
 
-from stint.cli.completing import queues
+from stint.cli.calling import queues
 from stint.cli.settings import Profile, Url, is_there, where
 from stint.client import Endpoints, JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL

@@ -6,8 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import asking, call, exact
-from stint.cli.completing import job_ids
+from stint.cli.calling import asking, call, exact, job_ids
 from stint.cli.errors import NOT_SO, reported
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
@@ -78,7 +77,6 @@ def verify(
 
 
 async def _verify(job: JobHandle) -> tuple[bool, str]:
-    """Whether its output is proven, and that as a sentence."""
     try:
         result = await job.wait()
     except OutputDiffersError as error:

@@ -23,9 +23,7 @@ class UnwritableOutputError(StintError):
 async def to_terminal(stream: str, data: bytes) -> None:
     """Write bytes unchanged to standard output or error. In a thread, so that Ctrl-C works if the reader is blocked.
 
-    Raises:
-        ClosedOutputError: the reader has closed its end.
-        UnwritableOutputError: it cannot be written for another reason: the disk is full.
+    Raises ClosedOutputError if the reader has closed its end, UnwritableOutputError if the disk is full or the like.
     """
     await asyncio.to_thread(_write, sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer, data)
 

@@ -1,20 +1,24 @@
 """`stint login`."""
 
 import asyncio
+import errno
+import hmac
+import os
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from aiohttp import web
 from rich.console import Console
 
 from stint.cli.errors import TIMED_OUT, reported
 from stint.cli.jobs.interrupts import Interrupts
-from stint.cli.login.listener import PATH, listening
 from stint.cli.options import taking
 from stint.cli.settings import TOKENS, Found, Profile, settings, token_file
 from stint.cli.show.terminal import printable
@@ -24,6 +28,18 @@ from stint.process.env_file import write_private
 from stint.vault import Oidc, Vault, refusal_by_provider
 
 app = typer.Typer(add_completion=False)
+
+PATH: Final = "/oidc/callback"
+"""Where `vault login` listens, too: one address in a role's `allowed_redirect_uris` serves both."""
+TAKEN: Final = "The provider has answered. Your terminal says what became of it; this window can be closed.\n"
+FOREIGN: Final = (
+    "This answers no sign-in that waits here. Run `stint login` again, and open the address that it shows.\n"
+)
+_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
+
+Answer = Mapping[str, str]
+"""The parameters of the address that the browser was sent to."""
 
 
 @dataclass(kw_only=True)
@@ -108,3 +124,37 @@ def _told(who: str, ttl: float, path: Path, found: Found) -> str:
     text = f"Signed in as {printable(who)} {until}. The token is in {path}."
     before = next((name for name in TOKENS if found.origin.get(name, str(path)) != str(path)), "")
     return f"{text}\nIt does not count yet: {before} is set ({found.origin[before]})." if before else text
+
+
+@asynccontextmanager
+async def listening(port: int, state: str) -> AsyncIterator[asyncio.Future[Answer]]:
+    """Listen during the block, for the first answer with this state. Raises ConfigError if the port is taken."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    async def take(request: web.Request) -> web.Response:
+        given = request.query.get("state", "")
+        if answer.done() or not hmac.compare_digest(given.encode(errors="replace"), state.encode()):
+            return web.Response(status=400, text=FOREIGN, headers=_HEADERS)
+        answer.set_result(dict(request.query))
+        return web.Response(text=TAKEN, headers=_HEADERS)
+
+    application = web.Application()
+    application.router.add_get(PATH, take, allow_head=False)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await _listen(runner, port)
+        yield answer
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    """Listen on both addresses that `localhost` stands for. A machine may lack the second."""
+    for host, optional in (("127.0.0.1", False), ("::1", True)):
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            if not (optional and error.errno in _NO_IPV6):
+                reason = os.strerror(error.errno or 0)
+                raise ConfigError(f"--port: {host} port {port} cannot be listened on: {reason}.") from None

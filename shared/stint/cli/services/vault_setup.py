@@ -156,7 +156,6 @@ def _read_files(folder: Path) -> dict[str, str]:
 
 
 def _read_file(path: Path) -> str:
-    """Its text, "" if there is no such file. Raises ConfigError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

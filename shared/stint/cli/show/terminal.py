@@ -1,11 +1,15 @@
-"""What standard output can show."""
+"""What standard output can show, and times for people."""
 
 import os
+import re
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import typer
+
+from stint.core.errors import ConfigError
 
 _COLOURS: Final = {
     "success": "green",
@@ -18,6 +22,10 @@ _COLOURS: Final = {
 }
 _SPACES: Final = str.maketrans("\n\t", "  ")
 """\r is none of them: on a terminal it would hide what stands before it."""
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
+_AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
+_WORDS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def coloured() -> bool:
@@ -46,3 +54,26 @@ def sentences(text: str) -> str:
 def painted(word: str, shown: str) -> str:
     """Text in the colour of a status."""
     return typer.style(shown, fg=_COLOURS[word]) if word in _COLOURS and coloured() else shown
+
+
+def lasted(begin: datetime | None, end: datetime | None = None) -> str:
+    """How long it took, or takes so far: `5s`, `3m`, `7h`, `2d`; `-` if it has not begun."""
+    if begin is None:
+        return "-"
+    return seconds(((end or datetime.now(UTC)) - begin).total_seconds())
+
+
+def seconds(count: float) -> str:
+    """A duration in its largest unit that is not too coarse."""
+    count = max(count, 0)
+    return next((f"{count / size:.0f}{unit}" for size, unit in _UNITS if count >= 2 * size), f"{count:.0f}s")
+
+
+def moment(option: str, text: str) -> datetime:
+    """A time from an option: RFC 3339, or a duration before now such as `12h`. Raises ConfigError if neither."""
+    if found := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_WORDS[found[2]]: int(found[1])})
+    try:
+        return datetime.fromisoformat(text.upper())  # RFC 3339 allows `t` and `z`
+    except ValueError:
+        raise ConfigError(f"{option}: not a time (RFC 3339), nor a duration such as 12h or 7d.") from None

@@ -13,8 +13,7 @@ import msgspec
 
 from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.answers import body_of, in_doubt, is_ours, parsed, refusal, unreachable
-from stint.client.rest.connection import http_client
+from stint.client.rest.connection import body_of, http_client, in_doubt, is_ours, parsed, refusal, unreachable
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
 
@@ -44,11 +43,7 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Repeats what is safe to repeat, for `patience` seconds without progress.
-
-    Attributes:
-        doubtful: whether an attempt that failed may have been carried out.
-    """
+    """Repeats what is safe to repeat, for `patience` seconds without progress. `doubtful`: see ApiError."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -85,13 +80,7 @@ class Api:
     def connect(cls, where: Endpoints, *, patience: float = 0.0, say: Say = silent) -> Self:
         """A connection that verifies certificates, and follows no redirects, which would disclose the token.
 
-        Args:
-            where: the address, and the token.
-            patience: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
-            say: is told for each submission that is repeated, once and in a sentence.
-
-        Raises:
-            ConfigError: the address, the token or the CA bundle is wrong.
+        Arguments and errors are those of `Client.connect`.
         """
         return cls(http_client(where), patience=patience, say=say)
 
@@ -105,10 +94,7 @@ class Api:
         """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
 
         The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
-        call has a key of its own.
-
-        Raises:
-            ConfigError: the key is none.
+        call has a key of its own. Raises ConfigError for a key that cannot be one.
         """
         if key and not _KEY.fullmatch(key):
             raise ConfigError("The key is not 1 to 255 printable ASCII characters.")
@@ -203,10 +189,7 @@ class Api:
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
-    """Parse lines into Server-Sent Events. Those whose data is not a JSON object are skipped.
-
-    A ping is an event without a name; it may have a position.
-    """
+    """Parse lines into Server-Sent Events, without those whose data is no JSON object. A ping is one without a name."""
     fields: dict[str, str] = {}
     async for line in lines:
         if line:

@@ -1,19 +1,32 @@
-"""The HTTP client with which the API is asked: whom it trusts, and whom it shows the token."""
+"""The HTTP client with which the API is asked, and what its answers mean."""
 
+import re
 import ssl
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.request import getproxies
 
 import httpx
 
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
-from stint.core.errors import ConfigError
+from stint.core.codec import decode
+from stint.core.errors import ConfigError, UndecodableError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
 _HIGHEST_PORT: Final = 65535
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
+
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+_OF_JOB: Final = re.compile(r"/v1/api/job/(?:kill/)?([0-9a-f]{24})(?:/|$)")
+
+_OWN_ERRORS: Final = (httpx.codes.INTERNAL_SERVER_ERROR, httpx.codes.SERVICE_UNAVAILABLE)
+
+_OWN_TOKEN: Final = "/v1/auth/token/lookup-self"
+"""The API answers what Vault said, as GoStint did. Vault says this only of the caller's own token."""
 
 
 def http_client(where: Endpoints) -> httpx.AsyncClient:
@@ -43,3 +56,65 @@ def _verify(where: Endpoints) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=where.cacert)
     tls = any(url.lower().startswith("https:") for url in (where.url, *getproxies().values()))
     return True if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, None if the text is anything else."""
+    try:
+        return decode(text, dict)
+    except UndecodableError:
+        return None
+
+
+def is_ours(answer: httpx.Response) -> bool:
+    """Whether the answer is what was asked for: no error, and no page of a proxy to sign in, which can be a 200."""
+    return answer.is_success and not answer.headers.get("content-type", "").startswith("text/html")
+
+
+def body_of(answer: httpx.Response) -> Mapping[str, Any]:
+    """The JSON object that was asked for. Raises ApiRefusedError if it is an error, or no object."""
+    body = parsed(answer.content)
+    if not answer.is_success or body is None:
+        raise refusal(answer)
+    return body
+
+
+def refusal(answer: httpx.Response) -> ApiRefusedError:
+    """The error that an answer stands for."""
+    body = parsed(answer.content) or {}
+    if body and answer.status_code == httpx.codes.NOT_FOUND and (of_job := _OF_JOB.search(answer.request.url.path)):
+        return ApiRefusedError(f"Stint has no job {of_job[1]}.", answer.status_code)
+    error = str(body.get("error") or "") or f"{answer.request.url.host} does not answer as Stint does"
+    job_id = str(body.get("_id", ""))
+    if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
+        sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."
+        return ApiRefusedError(sentence, answer.status_code)
+    doubtful = answer.is_server_error and (bool(job_id) or not _is_of_stint(answer, body))
+    sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
+    return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
+
+
+def _is_of_stint(answer: httpx.Response, body: Mapping[str, Any]) -> bool:
+    """Whether an error is Stint's own. That of a proxy does not say what has become of the request behind it."""
+    return answer.status_code in _OWN_ERRORS and "error" in body
+
+
+def in_doubt(error: ApiError) -> ApiError:
+    """Explain the last error of a submission, of which this attempt or an earlier one may have been accepted.
+
+    An earlier one, whose answer was lost, may also have caused a clear refusal by spending the cubbyhole.
+    """
+    refused = isinstance(error, ApiRefusedError) and not error.doubtful
+    earlier = "\nAn earlier attempt may have been accepted, and be the cause." if refused else ""
+    error.args = (f"{error.sentence}{earlier}\nIt is not known whether the job was submitted.",)
+    error.doubtful = True
+    return error
+
+
+def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
+    """The error if there was no answer: `doubtful` if the request may have arrived."""
+    where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
+    return ApiUnreachableError(
+        f"Stint at {where} is not reachable ({type(error).__name__}: {error}).",
+        doubtful=not isinstance(error, _NOT_SENT),
+    )

@@ -16,9 +16,7 @@ def pack(content: Path | str | BinaryIO) -> str:
     """`targz,<base64>` of a folder, or of a `.tar.gz` file as it is.
 
     The same folder always gives the same text. Everything belongs to root; symbolic links stay links.
-
-    Raises:
-        ConfigError: it cannot be read, or is too large.
+    Raises ConfigError if it cannot be read, or is too large.
     """
     path = Path(content) if isinstance(content, Path | str) else None
     name = path or "the file"

@@ -47,10 +47,7 @@ async def vault_at(where: Endpoints) -> AsyncIterator[Vault]:
 async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> dict[str, str]:
     """Seal a job for the runners, and store it where only Stint's API can read it, once.
 
-    Returns the fields of the request that carry it. All are secret.
-
-    Raises:
-        VaultError: of any kind. Nothing has been submitted.
+    Returns the fields of the request that carry it. All are secret. After a VaultError nothing has been submitted.
     """
     sealed = await vault.encrypt(token, role, encode(job))
     wrap_secret_id = await wrapped_secret_id(vault, token, role=role, wrap_ttl=wrap_ttl)
@@ -64,9 +61,7 @@ async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl
 async def wrapped_secret_id(vault: Vault, token: str, *, role: str, wrap_ttl: str) -> str:
     """Request a wrapping token for one secret id of the role, valid for `wrap_ttl`.
 
-    Raises:
-        ConfigError: that is no duration, or none at all: Vault would wrap nothing.
-        VaultError: of any kind.
+    Raises ConfigError if that is no duration, or 0, with which Vault would wrap nothing; and VaultError.
     """
     if not _DURATION.fullmatch(wrap_ttl):
         raise ConfigError(f"wrap_ttl: {wrap_ttl!r} is not a duration of Vault, such as 24h, 90m or 7d.")

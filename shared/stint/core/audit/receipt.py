@@ -23,11 +23,7 @@ MAX_BYTES: Final = 1024 * 1024
 
 
 class KeyName(msgspec.Struct, frozen=True):
-    """The key that signs.
-
-    Attributes:
-        sha256: hex digest of the public key's 32 bytes.
-    """
+    """The key that signs. `sha256` is the hex digest of the public key's 32 bytes."""
 
     name: str
     version: int

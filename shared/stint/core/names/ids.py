@@ -37,8 +37,7 @@ def normalise_queue_name(name: str) -> str:
 def queue_token(name: str) -> str:
     """The subject token of a queue name: unpadded lower-case base32 of the lower-cased UTF-8, `_` for "".
 
-    Raises:
-        InvalidQueueNameError: the name is not allowed.
+    Raises InvalidQueueNameError as `normalise_queue_name` does.
     """
     encoded = normalise_queue_name(name).encode()
     return base64.b32encode(encoded).decode().rstrip("=").lower() or EMPTY_QUEUE_TOKEN
@@ -46,11 +45,9 @@ def queue_token(name: str) -> str:
 
 @lru_cache(4096)
 def queue_name(token: str) -> str:
-    """The queue name of a token.
+    """The queue name of a token. Raises InvalidTokenError if it is not the canonical token of any name.
 
-    Raises:
-        InvalidTokenError: not the canonical token of any name. (`me`, `mf` and `mg` all decode to `a`: if all were
-            accepted, one queue would have three consumers.)
+    `me`, `mf` and `mg` all decode to `a`: if all were accepted, one queue would have three consumers.
     """
     if token == EMPTY_QUEUE_TOKEN:
         return ""

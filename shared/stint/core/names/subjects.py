@@ -160,10 +160,7 @@ def work_subject(token: str) -> str:
 
 
 def removal_subject(token: str) -> str:
-    """The subject on which a projector is asked to remove from WORK what a queue's runners have acknowledged.
-
-    No stream has it. `token` may be `*`.
-    """
+    """The subject on which a projector is asked to remove what a queue's runners acknowledged. `token` may be `*`."""
     return f"removal.{token}"
 
 

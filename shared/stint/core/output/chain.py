@@ -34,11 +34,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """The number, size and digest of the chunks of an output so far.
-
-    Attributes:
-        digest: hex chain digest of the last chunk, "" without any.
-    """
+    """The number and size of the chunks of an output, and the hex chain digest of the last one, "" without any."""
 
     chunks: int = 0
     size: int = 0

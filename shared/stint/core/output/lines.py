@@ -15,8 +15,7 @@ class Begun(NamedTuple):
 class Lines:
     """Counts the lines of an output, chunk by chunk. A line begins with its first byte, each stream has its own.
 
-    Attributes:
-        count: lines that have begun so far.
+    `count` is how many have begun so far.
     """
 
     def __init__(self) -> None:

@@ -66,7 +66,6 @@ class Scanner:
         return place
 
     def _outside(self, piece: bytes, place: int) -> int:
-        """Move past the next token, or to the end of the piece."""
         limit = min(place + MAX_BETWEEN, len(piece))
         found = _TOKEN.search(piece, place, limit)
         end = found.end() if found else limit
@@ -102,9 +101,7 @@ def read_object(data: bytes, names: Collection[str], *, scanned: bool = False) -
     Anything after that value is ignored, as in GoStint. Field names are compared without regard to case and returned in
     lower case; fields that are null are omitted. Other fields are not decoded. `scanned`: `data` came from a `Scanner`.
 
-    Raises:
-        UndecodableError: empty, not UTF-8, not JSON, not an object, or more complex than `Scanner` allows.
-        TooLargeError: as `Scanner` says.
+    Raises what `Scanner` does, and UndecodableError if it is empty, not UTF-8, not JSON or not an object.
     """
     if not data.strip():
         raise UndecodableError("EOF")

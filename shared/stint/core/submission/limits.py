@@ -34,12 +34,7 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one container, 0 for none.
-
-    Attributes:
-        timeout: seconds from its start.
-        memory: bytes, swap included.
-    """
+    """The limits of one container, 0 for none: seconds from its start, processors, bytes with swap, and processes."""
 
     timeout: float = 0
     cpus: float = 0
@@ -107,8 +102,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 def check_limits(job: JobPayload) -> None:
     """Check for values that no runner accepts, whatever its settings.
 
-    Raises:
-        UndecodableError: names the field and what it may be, never the value that was given.
+    Raises UndecodableError, which names the field and what it may be, never the value that was given.
     """
     asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
     for field, value in asked.items():

@@ -4,8 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from stint.process.settings.common import HistorySettings
-from stint.process.settings.values import Bytes, Port, Seconds
+from stint.process.settings.common import Bytes, HistorySettings, Port, Seconds
 
 
 class ApiSettings(HistorySettings):

@@ -13,8 +13,7 @@ from stint.core.names.ids import normalise_queue_name
 from stint.core.names.patterns import QueuePatterns
 from stint.core.submission.limits import LimitPolicy, Limits
 from stint.process.environment import Shape
-from stint.process.settings.common import LeaseSettings
-from stint.process.settings.values import Amount, Bytes, Pause, Seconds
+from stint.process.settings.common import Amount, Bytes, LeaseSettings, Pause, Seconds
 
 RUNNER_ID = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
 """What a runner may be called."""

@@ -1,22 +1,89 @@
-"""The jobs of a `FakeStint`."""
+"""The jobs of a `FakeStint`, and how they end."""
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from stint.core import commands
 from stint.core.audit.operations import AnyOperation, address_of
 from stint.core.codec import encode
-from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Released, Started, Submitted
+from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Launched, Released, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
+from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
 from stint.core.view import rfc3339
-from stint.testing.fake.ending import Ending
-from stint.testing.fake.written import WRITER, written
 from stint.testing.memory.events import MemoryEventLog
+
+WRITER = "fake"
+"""Who writes all events of a `FakeStint`, and runs its jobs."""
+
+_RAN: Final = frozenset({"", "exit_code", "killed", "timeout", "oom", "lost"})
+"""The reasons of jobs whose container existed."""
+
+
+def written() -> dict[str, Any]:
+    """Those of an event that is written now."""
+    return {"event_id": secrets.token_hex(8), "at": rfc3339(datetime.now(UTC)), "by": WRITER}
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job of `FakeStint` ends.
+
+    Attributes:
+        return_code: of its command.
+        output: what it wrote to standard output.
+        stderr: what it wrote to standard error, after that.
+        reason: the API's word for it if no command ran or it was stopped, such as `image` or `timeout`.
+        error: the reason in words.
+        versions: of the job's secrets, by `path.key`, as its lineage shows them. One that is not named here has none,
+            as if it were not in a KV engine of version 2.
+    """
+
+    return_code: int = 0
+    output: bytes = b""
+    stderr: bytes = b""
+    reason: str = ""
+    error: str = ""
+    versions: Mapping[str, int] = {}
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
+
+    def launched(self, job: JobPayload) -> Launched | None:
+        """The container with the job's secrets, None if there was none."""
+        if self.reason not in _RAN:
+            return None
+        secrets = dict.fromkeys(reference.partition("@")[2] for reference in job.secret_refs)
+        return Launched(
+            **written(),
+            container_id="f" * 64,
+            container_image=job.container_image,
+            tty=job.tty,
+            secrets={name: self.versions.get(name) for name in secrets},
+        )
+
+    def event(self, image: str) -> Ended:
+        """The end, as a runner records it."""
+        chain = Chain()
+        for _, data in self.chunks():
+            chain = chain.add(data)
+        return Ended(
+            **written(),
+            status=State.FAILED if self.return_code or self.reason else State.SUCCESS,
+            reason=self.reason or ("exit_code" if self.return_code else ""),
+            error=self.error,
+            return_code=self.return_code,
+            container_image=image,
+            chunks=chain.chunks,
+            output_bytes=chain.size,
+            output_digest=chain.digest,
+            output_complete=True,
+        )
 
 
 class Change(NamedTuple):
@@ -95,7 +162,6 @@ class FakeJobs:
         self.back.setdefault(job_id, rfc3339(datetime.now(UTC)))
 
     async def _started(self, job_id: str, *events: AnyEvent | None) -> None:
-        """Append what has not happened yet."""
         job = await self.log.load(job_id)
         new = (Started(**written(), runner=WRITER), *events)
         await self.append(job_id, *(event for event in new if event and not (job and event.kind in job.facts)))
@@ -105,19 +171,11 @@ class FakeJobs:
         await self.append(job.job_id, *commands.kill(job, KillRequested(**written()), ended))
 
     async def delete(self, job: Job) -> None:
-        """As the API does.
-
-        Raises:
-            IllegalCommandError: it is running or stopping.
-        """
+        """As the API does. Raises IllegalCommandError if it is running or stopping."""
         await self.append(job.job_id, *commands.delete(job, Deleted(**written())))
 
     async def release(self, job: Job) -> None:
-        """As the API does; the queue continues.
-
-        Raises:
-            IllegalCommandError: it is not held, and never was released.
-        """
+        """As the API does; the queue continues. Raises IllegalCommandError if it is not held and never was released."""
         ended = Ended(**written(), status=State.UNKNOWN, reason="lost", error="Released: its runner was lost.")
         await self.append(job.job_id, *commands.release(job, Released(**written()), ended))
         await self.start()

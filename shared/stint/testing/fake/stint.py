@@ -15,10 +15,8 @@ from stint.core.errors import IllegalCommandError
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.testing.fake.ending import Ending
-from stint.testing.fake.fleet import FakeFleet
-from stint.testing.fake.jobs import FakeJobs, name_of, wanted_queue
-from stint.testing.fake.streams import FakeStreams, shown
+from stint.testing.fake.jobs import Ending, FakeJobs, name_of, wanted_queue
+from stint.testing.fake.streams import FakeFleet, FakeStreams, shown
 from stint.testing.fake.trail import FakeTrail
 
 _API: Final = "/v1/api/"
@@ -194,8 +192,6 @@ class FakeStint:
 
 
 class _Open:
-    """Seals nothing."""
-
     async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:  # noqa: ARG002 - jobs do not wait here
         return {"payload": encode(job).decode()}
 
@@ -204,7 +200,6 @@ class _Open:
 
 
 def _is_known(url: httpx.URL) -> bool:
-    """Whether all parameters are."""
     known = _PARAMETERS.get(url.path.removeprefix(_API))
     return known is None or url.params.keys() <= known
 

@@ -15,8 +15,7 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time, rfc3339
-from stint.testing.fake.jobs import wanted_queue
-from stint.testing.fake.written import WRITER
+from stint.testing.fake.jobs import WRITER, wanted_queue
 from stint.testing.memory.events import MemoryEventLog
 
 Fields = dict[str, Any]
@@ -93,11 +92,7 @@ class FakeTrail:
         }
 
     def receipt(self, job: Job) -> bytes:
-        """A signed statement of what became of a job.
-
-        Raises:
-            IllegalCommandError: it has not ended.
-        """
+        """A signed statement of what became of a job. Raises IllegalCommandError if it has not ended."""
         check_over(job)
         key = KeyName.of(WRITER, _VERSION, bytes(self._key.verify_key))
         stated = statement(job, key, rfc3339(datetime.now(UTC)), writer_of(job.fact(Submitted)))

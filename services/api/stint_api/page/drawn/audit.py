@@ -6,7 +6,7 @@ from typing import Final
 
 from stint.core.view import parse_time
 from stint_api.auth import Identity
-from stint_api.page.drawn.filters import Filters
+from stint_api.page.drawn.jobs import Filters
 from stint_api.routes.audit import AuditQuery, action, trail_of
 from stint_api.routes.models.audit import ActionBody
 from stint_api.services import Services

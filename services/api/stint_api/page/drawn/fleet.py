@@ -7,9 +7,8 @@ from typing import Any, Final
 from stint.vault.actions import READ
 from stint_api.auth import Identity
 from stint_api.page.drawn import words
-from stint_api.routes.models.runners import RunnerBody
-from stint_api.routes.queues import name as queue_named
-from stint_api.routes.runners import list_runners
+from stint_api.routes.fleet import list_runners, queue_named
+from stint_api.routes.models.fleet import RunnerBody
 from stint_api.services import Services
 
 SHOWN: Final = 20
@@ -128,7 +127,6 @@ def _why(queue: Mapping[str, Any], kind: str) -> str:
 
 
 def _paused(queue: Mapping[str, Any]) -> str:
-    """By whom, when and why, "" if it is not paused."""
     paused = queue["paused"]
     if not paused:
         return ""

@@ -29,11 +29,7 @@ T = TypeVar("T")
 
 
 class Announced:
-    """The message that live messages have named, for `TICK` seconds: what nobody could read by then was invented.
-
-    Attributes:
-        sequence: of the newest one, 0 if there is none.
-    """
+    """The newest message that live messages have named, for `TICK` seconds: what nobody could read was invented."""
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -115,7 +111,6 @@ class FollowedJob:
             self._end = max(self._end, after)
 
     async def _some(self, after: int) -> tuple[list[Chunk], bool]:
-        """Chunks, and whether there are no more."""
         found, size = list[Chunk](), 0
         async for chunk in self._output.read(*self._place, after=after):
             found.append(chunk)

@@ -1,20 +1,21 @@
-"""Where to begin in a stored output, so that its last lines come without the rest being read."""
+"""Where an answer with a job's events and output begins, and how far its client has read."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from stint.core.output.chain import Chunk
 from stint.core.output.lines import last_line
 from stint.ports import OutputLog, Place
 
+_POSITION: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,19}")
+
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where an answer with output begins.
+    """Where an answer with output begins: `after` the sequence in LOGS of the last chunk before it, and its number.
 
-    Attributes:
-        after: sequence in LOGS behind which its chunks are.
-        number: of the last chunk before it.
-        line: the first line that it shows, 0 for whatever there is.
+    `line` is the first line that it shows, 0 for whatever there is.
     """
 
     after: int = 0
@@ -60,3 +61,28 @@ async def _counted(output: OutputLog, place: Place, *, after: int) -> Chunk | No
     while chunk is not None and not chunk.line:
         chunk = await output.next(*place, after=chunk.sequence)
     return chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a client has read, as the `id` of its last event says.
+
+    `fact` is the sequence of the last fact in EVENTS, `output` that of the last chunk in LOGS, whose number follows.
+    """
+
+    fact: int = 0
+    output: int = 0
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.fact}-{self.output}-{self.number}"
+
+    @classmethod
+    def before(cls, beginning: Beginning) -> "Position":
+        """Of a client that wants all facts, and the output from there on."""
+        return cls(output=beginning.after, number=beginning.number)
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """Any other text is the beginning."""
+        return cls(*map(int, text.split("-"))) if _POSITION.fullmatch(text) else cls()

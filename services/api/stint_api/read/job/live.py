@@ -16,8 +16,8 @@ from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 from stint_api.read.job.followed import TICK, FollowedJob, FollowedJobs
+from stint_api.read.job.lines import Position
 from stint_api.read.job.output import SETTLE_PAUSE, SETTLE_TRIES, seen_back
-from stint_api.read.job.position import Position
 from stint_api.read.phases import Phases
 from stint_api.web import streaming
 
@@ -130,7 +130,6 @@ class LiveJob:
         raise BrokerUnavailableError("A replica of NATS lags behind.")
 
     def _is_whole(self) -> bool:
-        """Whether the job has ended, and all its output was told."""
         ended = self._job.fact(Ended)
         return ended is not None and ended.output_complete and self._chain == Chain.recorded(ended)
 

@@ -50,8 +50,6 @@ async def seen_back(output: OutputLog, job: Job) -> str | None:
 
 @dataclass
 class _Seen:
-    """What one pass has seen."""
-
     chunks: int = 0
     size: int = 0
     streams: set[str] = field(default_factory=set)
@@ -162,11 +160,7 @@ class Snapshot:
         self._kept = kept if seen.weight <= KEPT else None
 
     async def text(self, stream: str = "") -> AsyncGenerator[str, None]:
-        """One stream, or both as they came. Bytes that are not UTF-8 become U+FFFD.
-
-        A character may be split over chunks, and chunks of the other stream may stand in between: each stream has its
-        own decoder.
-        """
+        """One stream, or both as they came, each with a decoder of its own. Bytes that are not UTF-8 become U+FFFD."""
         if stream and self._first and stream not in self._first.streams:
             return
         decoders: dict[str, codecs.IncrementalDecoder] = {}

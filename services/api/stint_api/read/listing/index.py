@@ -40,11 +40,8 @@ class ListIndex:
     While NATS is unavailable it does not change. Until the bucket was read to its end for the first time, all questions
     raise BrokerUnavailableError. After an outage it continues where it was, as long as it can have missed no deletion.
 
-    The table has a thread of its own, so that no question holds up the event loop.
-
-    Attributes:
-        ready: set while it is kept up to date.
-        as_of: when it was last known to be up to date.
+    The table has a thread of its own, so that no question holds up the event loop. `ready` is set while the table is
+    kept up to date, and `as_of` is when it was last known to be.
     """
 
     def __init__(

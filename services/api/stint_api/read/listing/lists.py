@@ -8,8 +8,8 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from stint.core.job import TERMINAL, State
-from stint_api.auth import Authenticator, Identity
-from stint_api.lookups import CACHE_SECONDS, Memory
+from stint.vault.actions import READ
+from stint_api.auth import CACHE_SECONDS, Authenticator, Identity, Memory
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Found, Page, Queues
 from stint_api.read.listing.sql import as_json
@@ -61,9 +61,8 @@ class Lists:
     async def find(self, identity: Identity, page: Page) -> Found:
         """The page, without the jobs that the caller may not read.
 
-        Raises:
-            RefusalError: the token has ended since it was looked up.
-            BrokerUnavailableError: the jobs are not known yet.
+        Raises RefusalError if the token has ended since it was looked up, and BrokerUnavailableError until the jobs are
+        known.
         """
         if not self._auth.by_policy:
             return await self._index.find(page)
@@ -124,5 +123,5 @@ class Lists:
 
     async def _ask(self, identity: Identity, readable: _Readable, qnames: Iterable[str]) -> None:
         if unknown := [qname for qname in qnames if qname not in readable.names]:
-            allowed = await self._auth.readable(identity, unknown)
+            allowed = await self._auth.permitted(identity, READ, unknown)
             readable.names.update((qname, qname in allowed) for qname in unknown)

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 
 from stint.core.job import State
 from stint.core.view import JobView, parse_time
-from stint_api.read.listing.schema import contains, equals
 
 STATES: Final = tuple(State)
 """The table has a state's place in here."""
@@ -31,7 +30,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs a list shows: the filters of `stint_api.routes.parameters.JobQuery`. `words` is its `q`."""
+    """Which jobs a list shows: the filters of `stint_api.routes.parameters.JobQuery`, of the same names."""
 
     qname: str | None = None
     status: State | None = None
@@ -40,10 +39,10 @@ class Wanted:
     submitted_before: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
-    job_id: str | None = None
+    id: str | None = None
     image: str | None = None
     who: str | None = None
-    words: str | None = None
+    q: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +84,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many jobs there are.
-
-    Attributes:
-        by_status: jobs that can be seen.
-        queues: those with jobs that are not over.
-        held: jobs whose queue waits for a lost runner or a release.
-        unreadable: views that cannot be read, and are left out everywhere.
-    """
+    """How many jobs can be seen, queues with open jobs, held jobs, and views that cannot be read."""
 
     by_status: Mapping[State, int]
     queues: int
@@ -117,9 +109,9 @@ def parameters(page: Page) -> dict[str, object]:
         **wanted,
         **{name: microseconds(moment) for name, moment in wanted.items() if isinstance(moment, datetime)},
         **(asdict(page.queues) if page.queues else {}),
-        **_of_id(page.wanted.job_id or ""),
+        **_of_id(page.wanted.id or ""),
         "status": STATES.index(page.wanted.status) if page.wanted.status else None,
-        "words": page.wanted.words.casefold() if page.wanted.words else None,
+        "words": page.wanted.q.casefold() if page.wanted.q else None,
         "limit": page.limit + 1,
         "skip": page.skip,
         "behind": behind.submitted if behind else None,
@@ -152,12 +144,16 @@ def in_rows(page: Page) -> Sequence[str]:
         "submitted < :submitted_before": wanted.submitted_before,
         "submitted >= :since": wanted.since,
         "submitted < :until": wanted.until,
-        _PART_OF_ID: wanted.job_id,
-        contains("image"): wanted.image,
-        equals("who"): wanted.who,
-        contains("words"): wanted.words,
+        _PART_OF_ID: wanted.id,
+        f"image IN {_texts('image', 'instr(text, :image)')}": wanted.image,
+        f"who = {_texts('who', 'text = :who')}": wanted.who,
+        f"words IN {_texts('words', 'instr(text, :words)')}": wanted.q,
     }
     return [condition for condition, value in conditions.items() if value is not None]
+
+
+def _texts(column: str, condition: str) -> str:
+    return f"(SELECT number FROM {column}_text WHERE {condition})"
 
 
 def _of_id(part: str) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import JobView, read_view
 from stint.ports import StoredView, StreamState
-from stint_api.read.listing import queue_history, queue_rows
+from stint_api.read.listing import queue_rows
 from stint_api.read.listing.feed import Change, changes
 from stint_api.read.listing.query import (
     MICROSECOND,
@@ -34,11 +34,9 @@ from stint_api.read.listing.query import (
     parameters,
     where,
 )
-from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRows
-from stint_api.read.listing.schema import INDEXES, TABLES
+from stint_api.read.listing.schema import INDEXES, TABLES, StoredJob, keys_of, put, remove, row_of, tidy
 from stint_api.read.listing.sql import lists, marks
-from stint_api.read.listing.writing import StoredJob, keys_of, put, remove, row_of, tidy
 
 log = structlog.get_logger()
 
@@ -64,10 +62,7 @@ class Table(QueueRows):
         self._complete = False
 
     def complete(self) -> None:
-        """Make the indexes, once all that there was has been applied: that takes a third less than to keep them so far.
-
-        Only then can questions be asked.
-        """
+        """Make the indexes. At the end that takes a third less than to keep them; only then can questions be asked."""
         self._db.executescript(INDEXES + queue_rows.INDEXES)
         self._complete = True
 
@@ -177,13 +172,6 @@ class Table(QueueRows):
             held=self._one("SELECT sum(jobs) FROM tally WHERE held = 1") or 0,
             unreadable=len(self._unreadable),
         )
-
-    def last_hour(self, qname: str, now: datetime) -> Minutes:
-        """A queue's last hour, minute by minute."""
-        since = queue_history.first_minute(now)
-        waiting = queue_history.submissions(self._db, qname, since)
-        jobs = queue_history.stays(self._db, qname, microseconds(since) + self._retention)
-        return queue_history.minutes(waiting, jobs, now, known_since=now - self._retention * MICROSECOND)
 
     def _read(self, stored: StoredView) -> JobView | None:
         self._unreadable.pop(stored.job_id, None)

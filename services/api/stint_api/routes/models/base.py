@@ -59,10 +59,7 @@ class Body(BaseModel):
 def body_of(
     *shapes: type[msgspec.Struct], leave_out: Collection[str] = (), required: Collection[str] = ()
 ) -> type[Body]:
-    """A base class with the fields of these structs, and their descriptions.
-
-    `required` fields have a default in the struct, and must be in the body nevertheless.
-    """
+    """A base class with the described fields of these structs; of those in `required` the default does not count."""
     found = {field.name: field for shape in shapes for field in msgspec.structs.fields(shape)}
     fields: dict[str, Any] = {
         name: _described(field, required=name in required) for name, field in found.items() if name not in leave_out
