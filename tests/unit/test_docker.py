@@ -19,9 +19,9 @@ from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors, tls_context
-from stint_runner.engine.docker_images import PullProgress
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.pull_progress import PullProgress
 from stint_runner.inputs.files import Member, overlay
 
 NAMES = {1: "stdout", 2: "stderr"}
