@@ -24,6 +24,10 @@ SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
 """For up to 1 GiB of content."""
 ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
+WAIT: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=60)
+"""For a container's end, which is asked for again each minute: an answer that got lost would never come."""
+LATE_NEWS: Final = 10.0
+"""Seconds for an answer that the engine has at once. Without it, how a container ended is known all the same."""
 PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
 """Two minutes without progress count as a time-out."""
 STEP: Final = 64 * 1024
