@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 from aiodocker import DockerError
+from aiohttp import ClientTimeout
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from stint.core.errors import ConfigError, EngineError
 from stint.core.submission.limits import Limits
-from stint_runner.engine import docker_output
+from stint_runner.engine import docker, docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient, engine_errors, tls_context
-from stint_runner.engine.docker_images import PullProgress
 from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.pull_progress import PullProgress
 from stint_runner.inputs.files import Member, overlay
 
 NAMES = {1: "stdout", 2: "stderr"}
@@ -255,6 +256,52 @@ async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[byt
     async with await asyncio.start_unix_server(serve, path):
         yield engine, said
         await engine.close()
+
+
+@pytest.fixture
+async def silent(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[tuple[bytes, bytes]]]]:
+    """An engine, and its next answers: a part of the request's path, and a body of JSON, "" for none at all."""
+    expected: list[tuple[bytes, bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        path, body = expected.pop(0)
+        if path in head.partition(b"\r\n")[0]:
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n" + body)
+            if not body:
+                await reader.read()
+        writer.close()
+
+    path = f"{tmp_path}/engine"
+    engine = DockerEngine(f"unix://{path}", api_version="1.43")
+    async with await asyncio.start_unix_server(serve, path):
+        yield engine, expected
+        await engine.close()
+
+
+async def test_an_answer_about_a_containers_end_that_got_lost_is_asked_for_again(
+    silent: tuple[DockerEngine, list[tuple[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, answers = silent
+    monkeypatch.setattr(docker, "WAIT", ClientTimeout(sock_read=0.1))
+    answers[:] = [(b"/wait", b""), (b"/wait", b""), (b"/wait", b'{"StatusCode": 0}')]
+    async with asyncio.timeout(10):
+        assert await engine.wait("c") == Exit(0)
+    assert not answers
+
+
+async def test_an_engine_that_does_not_say_what_ran_out_of_memory_holds_up_no_end(
+    silent: tuple[DockerEngine, list[tuple[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock may have been set back: then it waits for the end of the time that it is asked about."""
+    engine, answers = silent
+    monkeypatch.setattr(docker, "LATE_NEWS", 0.1)
+    state = {"StartedAt": "2025-03-12T20:58:57Z", "FinishedAt": "2025-03-12T20:58:58Z"}
+    shown = json.dumps({"State": state, "HostConfig": {"Memory": 1}}).encode()
+    answers[:] = [(b"/wait", b'{"StatusCode": 137}'), (b"/json", shown), (b"/events", b"")]
+    async with asyncio.timeout(10):
+        assert await engine.wait("c") == Exit(137)
+    assert not answers
 
 
 async def _read(engine: DockerEngine) -> None:

@@ -215,6 +215,23 @@ async def test_the_marker_is_a_chunk_in_the_stream_that_was_cut(limit: int) -> N
     assert (last.stream, last.data) == ("stderr", b"\n[output truncated at %d bytes]\n" % limit)
 
 
+async def test_very_many_small_chunks_are_cut_off_before_the_limit() -> None:
+    """Each takes 300 bytes in NATS besides its own: a job would fill its disk with single bytes."""
+    log, limit = MemoryOutput(), 200 * output.LEAST
+    pieces = [OutputPiece(stream, b"x") for _ in range(1000) for stream in ("stdout", "stderr")]
+    pump, chunks = await _copied(_pieces(*pieces), limit=limit, log=log)
+    assert [chunk.data for chunk in chunks] == [b"x"] * 1200 + [b"\n[output truncated at 1200 bytes]\n"]
+    assert pump.truncated
+    pump = OutputPump(log, TOKEN, JOB, limit=limit)
+    await pump.resume()
+    await pump.copy(_pieces(*pieces))
+    assert (pump.truncated, pump.gap, await _stored(log)) == (True, False, chunks)
+    pump, chunks = await _copied(_pieces(*pieces[:1200]), limit=limit)
+    assert (pump.truncated, len(chunks)) == (False, 1200)
+    pump, chunks = await _copied(_pieces(*pieces))
+    assert (pump.truncated, len(chunks)) == (False, 2000)
+
+
 async def test_masking_comes_before_the_limit() -> None:
     pump, chunks = await _copied(_stdout(f"{SECRET}1{SECRET}2".encode()), mask=[SECRET], limit=8)
     assert (_text(chunks), pump.truncated, pump.masked) == (b"***1***2", False, 2)

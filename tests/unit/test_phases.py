@@ -15,7 +15,7 @@ from stint.process.background import cancel
 from stint.testing import MemoryPhases
 from stint_api.read import phases as heard
 from stint_runner import phases
-from stint_runner.engine.docker_images import PullProgress
+from stint_runner.engine.pull_progress import PullProgress
 
 PLACE = Place("q", "0" * 24)
 
@@ -112,6 +112,27 @@ def test_how_much_of_a_pull_is_done(lines: Sequence[tuple[str, str, dict[str, An
         for layer, status, detail in lines
     ]
     assert told[-1] == pytest.approx(done)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "waits"),
+    [
+        ([], False),
+        (["Pulling fs layer"], False),
+        (["Pulling fs layer", "Waiting"], False),
+        (["Waiting", "Download complete"], True),
+        (["Waiting", "Pull complete", "Already exists"], True),
+        (["Waiting", "Downloading"], False),
+        (["Waiting", "Extracting"], False),
+        (["Pull complete"], False),
+    ],
+)
+def test_a_pull_that_does_nothing_itself_waits_for_others(statuses: Sequence[str], waits: bool) -> None:
+    pull = PullProgress()
+    pull.after(b'{"id": "latest", "status": "Pulling from app"}')
+    for layer, status in enumerate(statuses):
+        pull.after(json.dumps({"id": f"{layer}", "status": status}).encode())
+    assert pull.waits == waits
 
 
 def test_a_pull_of_very_many_layers_takes_no_longer_for_each() -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 import stamina
 from aiodocker import Docker, DockerError
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 
 from stint.core.errors import ImageError
 from stint.core.job import State
@@ -48,7 +48,7 @@ class Registry:
         self._failing: tuple[int, str] | None = None
         self.blobs_fail = False
         self.slow = False
-        self.asked, self.dropped = asyncio.Event(), asyncio.Event()
+        self.asked, self.dropped, self.again = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.pulls = 0
         self.image = ""
         self.hold(overlay(Member(path="file", data=uuid.uuid4().bytes, mode=0o644, owner=0)))
@@ -77,6 +77,8 @@ class Registry:
             blob = None if self.blobs_fail else self._blobs.get(request.path.rpartition("/")[2])
             return web.Response(status=404) if blob is None else web.Response(body=blob)
         self.pulls += 1
+        if self.pulls > 1:
+            self.again.set()
         self._failing = self.failures.pop(0) if self.failures else None
         return web.json_response({})
 
@@ -102,8 +104,8 @@ class Registry:
         return web.Response(body=body, headers=headers | {"Content-Length": str(len(self.manifest))})
 
 
-@pytest.fixture
-async def served() -> AsyncIterator[Registry]:
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[Registry]:
     registry = Registry()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", registry.answer)
@@ -113,6 +115,12 @@ async def served() -> AsyncIterator[Registry]:
     registry.image = f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
     yield registry
     await runner.cleanup()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Registry]:
+    async with serving() as registry:
+        yield registry
     await forget(registry.image, f"{registry.image}@{digest(registry.manifest)}")
 
 
@@ -222,6 +230,45 @@ async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, served: Registry) ->
         job, end = await bench.end(job_id)
         await served.dropped.wait()
     assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
+
+
+async def test_a_pull_waits_for_those_that_take_all_of_the_engines_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no progress for longer than a pull may, which is not its registry's fault."""
+    async with second_engine(tmp_path, "--max-concurrent-downloads", "1") as server, serving() as slow, serving() as ok:
+        engine, slow.slow = DockerEngine(server.host), True
+        holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
+        async with asyncio.timeout(60):
+            await slow.asked.wait()
+            monkeypatch.setattr(docker_images, "PULL", ClientTimeout(sock_read=2))
+            stamina.set_testing(testing=True, attempts=1)
+            pulling = asyncio.create_task(engine.ensure_image(ok.image, always=False))
+            waiting = asyncio.create_task(ok.again.wait())
+            await asyncio.wait({waiting, pulling}, return_when=asyncio.FIRST_COMPLETED)
+            holding.cancel()
+            await pulling
+        await asyncio.gather(holding, return_exceptions=True)
+        waiting.cancel()
+        await engine.close()
+
+
+async def test_a_pull_that_waits_for_others_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with second_engine(tmp_path, "--max-concurrent-downloads", "1") as server, serving() as slow, serving() as ok:
+        engine, slow.slow = DockerEngine(server.host), True
+        holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
+        async with asyncio.timeout(60):
+            await slow.asked.wait()
+            monkeypatch.setattr(docker_images, "PULL", ClientTimeout(sock_read=2))
+            monkeypatch.setattr(docker_images, "TURN", 3)
+            with pytest.raises(PullError, match="other pulls to do"):
+                await engine.ensure_image(ok.image, always=False)
+        assert ok.pulls > 1
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        await engine.close()
 
 
 async def test_a_container_is_of_the_image_that_its_name_means_now(engine: DockerEngine, served: Registry) -> None:

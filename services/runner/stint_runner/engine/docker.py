@@ -4,18 +4,19 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
-from aiohttp import ClientTimeout
+from aiohttp import ClientTimeout, SocketTimeoutError
 
 from stint.core.errors import ConfigError, EngineError, EngineUnansweredError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_client import ENDLESS, SHORT, STEP, DockerClient, engine_errors, tls_context
+from stint_runner.engine.docker_client import SHORT, STEP, DockerClient, engine_errors, tls_context
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, Offers, OutputPiece
@@ -24,6 +25,10 @@ from stint_runner.registry.logins import FirstOf, LoginSource
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)  # for up to 1 GiB of content
+WAIT: Final = ClientTimeout(sock_connect=10, sock_read=60)
+"""For a container's end, which is asked for again each minute: an answer that got lost would never come."""
+LATE_NEWS: Final = 10.0
+"""Seconds for an answer that the engine has at once. Without it, how a container ended is known all the same."""
 STOP_MARGIN: Final = 30.0
 """Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 
@@ -127,16 +132,23 @@ class DockerEngine(DockerImages, Engine):
     async def wait(self, container_id: str) -> Exit:
         container = self._container(container_id)
         with engine_errors():
-            code = wire.exit_code(await container.wait(timeout=ENDLESS))
+            code = await _exit_code(container)
             if not code:
                 return Exit(code=0)
             shown = await container.show()
             exited = wire.exit_of(code, shown)
             if wire.may_be_oom(exited, shown):
                 # Docker hears of the exit and of its cause in any order: the flag can be too late.
-                async with self._client().stream("GET", "events", wire.oom_filter(container_id, shown)) as events:
-                    exited = Exit(exited.code, oom_killed=bool(await events.readany()))
+                with suppress(TimeoutError):
+                    exited = Exit(exited.code, oom_killed=await self._was_oom(container_id, shown))
             return exited
+
+    async def _was_oom(self, container_id: str, inspected: Mapping[str, Any]) -> bool:
+        async with (
+            asyncio.timeout(LATE_NEWS),
+            self._client().stream("GET", "events", wire.oom_filter(container_id, inspected)) as events,
+        ):
+            return bool(await events.readany())
 
     async def stop(self, container_id: str, grace: float) -> bool:
         """A process that exits in the milliseconds before the signal counts as signalled."""
@@ -185,3 +197,9 @@ class DockerEngine(DockerImages, Engine):
 
     def _container(self, container_id: str) -> DockerContainer:
         return self._client().containers.container(container_id)
+
+
+async def _exit_code(container: DockerContainer) -> int:
+    while True:
+        with suppress(SocketTimeoutError):
+            return wire.exit_code(await container.wait(timeout=WAIT))

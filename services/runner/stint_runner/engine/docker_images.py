@@ -1,7 +1,6 @@
 """The images of a Docker engine: pulled, and removed."""
 
-import json
-import math
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +13,7 @@ from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import DockerClient, engine_errors
 from stint_runner.engine.port import ImageUse, Progress, PullError, unheard
+from stint_runner.engine.pull_progress import PullProgress
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
 
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)  # two minutes without progress count as a time-out
 _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
+TURN: Final = 3600.0  # seconds that a pull waits for others: Docker downloads three layers at a time, of all pulls
 
 
 class DockerImages:
@@ -150,78 +151,34 @@ class DockerImages:
             raise ImageError(errors[-1]) from None
 
     async def _pull_once(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> None:
-        """Aiodocker's own pull takes a connection that breaks for the end."""
+        """Pull once others have left room. It asks anew each time: Docker does not say when it has its turn."""
+        now = asyncio.get_running_loop().time
+        until = now() + TURN
+        while not await self._pulled(reference, login, progress):
+            if now() >= until:
+                raise EngineError("the engine had other pulls to do for an hour")
+
+    async def _pulled(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> bool:
+        """Return False if nothing happens because other pulls come first.
+
+        Aiodocker's own pull takes a connection that breaks for the end.
+        """
         parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
         headers = {"X-Registry-Auth": login.header(reference.registry)} if login else {}
+        pull = PullProgress()
         with engine_errors():
             try:
                 async with self._client().stream(
                     "POST", "images/create", parameters, limits=PULL, headers=headers
                 ) as body:
-                    pull = PullProgress()
                     async for line in body:
                         progress(pull.after(line))
             except aiohttp.SocketTimeoutError:
+                if pull.waits:
+                    return False
                 raise EngineError("the pull timed out") from None
+        return True
 
 
 def _worth_another_try(error: Exception) -> bool:
     return isinstance(error, ImageError) and is_transient(str(error))
-
-
-class PullProgress:
-    """How much of a pull is done: half of a layer's work is its download, half is its unpacking.
-
-    A layer's size is known once its download has begun. Until then the average of the known ones is taken.
-    """
-
-    def __init__(self) -> None:
-        self._layers: dict[str, tuple[float, int]] = {}  # how much of each is done, and its size, 0 if not known
-        # Sums of them, because an image may have thousands of layers, and each some lines.
-        self._sized = self._size = self._half_bytes_done = 0
-        self._unsized_done = 0.0
-
-    def after(self, line: bytes) -> float:
-        """How much is done, from 0 to 1, after this line. Raises EngineError if it says that the pull has failed."""
-        try:
-            progress = json.loads(line)
-        except ValueError:
-            raise EngineError("the engine's progress is not JSON") from None
-        failure = progress.get("errorDetail") or {}
-        if error := failure.get("message") or progress.get("error"):
-            raise EngineError(str(error))
-        layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
-        detail = progress.get("progressDetail") or {}
-        if layer and (share := self._share(status, detail)) is not None:
-            before, size = self._layers.get(layer, (0.0, 0))
-            self._add(before, size, -1)
-            self._layers[layer] = share, int(detail.get("total") or size)
-            self._add(*self._layers[layer], 1)
-        average = self._size / self._sized if self._sized else 1.0
-        unsized = len(self._layers) - self._sized
-        done = self._half_bytes_done / 2 + self._unsized_done * average
-        return done / max(1.0, self._size + unsized * average)
-
-    def _add(self, share: float, size: int, times: int) -> None:
-        if size:
-            self._sized += times
-            self._size += times * size
-            self._half_bytes_done += times * round(2 * share * size)  # a whole number: the sum stays exact
-        else:
-            self._unsized_done += times * share
-
-    @staticmethod
-    def _share(status: str, detail: Mapping[str, Any]) -> float | None:
-        """How much of one layer is done; None for what is no layer's status."""
-        part = min(1.0, detail.get("current", 0) / (detail.get("total") or math.inf))
-        shares = {
-            "Pulling fs layer": 0.0,
-            "Waiting": 0.0,
-            "Downloading": part / 2,
-            "Verifying Checksum": 0.5,
-            "Download complete": 0.5,
-            "Extracting": 0.5 + part / 2,
-            "Pull complete": 1.0,
-            "Already exists": 1.0,
-        }
-        return shares.get(status)
