@@ -61,6 +61,14 @@ def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams
     assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
 
 
+def test_a_configuration_with_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    found = ran(sys.executable, "-c", _MAIN, "nats-config", folder, errors="surrogateescape")
+    assert found.returncode == 2, found.stderr
+    assert found.stderr.endswith("nats.conf cannot be written: a path or name in it is not valid Unicode.\n")
+    assert not (folder / "nats.conf").exists()
+
+
 @pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_a_disk_that_takes_only_a_part_is_told_of(tmp_path: Path, environment: dict[str, str]) -> None:
     limited = 'ulimit -f 1; exec "$0" -c "$1" schema >"$2"'

@@ -184,9 +184,11 @@ def _write(path: Path, text: str, *, update: bool) -> bool:
             if not update:
                 typer.echo(f"differs, not changed: {path}")
                 return False
-        write_private(path, text) if private else path.write_text(text, encoding="utf-8")
+        write_private(path, text) if private else path.write_bytes(text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path} cannot be written: a path or name in it is not valid Unicode.") from None
     typer.echo(f"{'found' if present == text else 'updated' if present else 'written'} {path}")
     return True
 

@@ -1,10 +1,11 @@
 """A job's page: what it shows while the job runs, and that nothing that a job writes does anything."""
 
+import asyncio
 import re
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.api.client import in_steps
 from tests.e2e.page.conftest import overtaken
@@ -104,6 +105,62 @@ async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Pa
     await expect(hits).to_have_text("1 of 111")
     await page.get_by_role("button", name="Only matching lines").click()
     await expect(page.locator(".ln i").first).to_have_attribute("data-n", "77")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_numbers_of_any_length_stay_on_their_line(page: Page, stack: Stack, width: int) -> None:
+    job_id = await stack.ended("seq 100100")
+    await page.set_viewport_size({"width": width, "height": 900})
+    await page.goto(f"/jobs/{job_id}#L100050")
+    number = page.locator(".ln.to i")
+    await expect(number).to_have_attribute("data-n", "100050")
+    rows = "(i) => i.getBoundingClientRect().height / Number.parseFloat(getComputedStyle(i).lineHeight)"
+    assert await number.evaluate(rows) == 1
+    assert await number.evaluate("(i) => i.scrollWidth <= i.clientWidth"), "it does not run into what is beside it"
+
+
+async def test_a_progress_bar_shows_what_it_wrote_last(page: Page, stack: Stack) -> None:
+    bar = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); printf '\\r%d of 1000' $i; done"
+    job_id = await stack.ended(f"{bar}; echo; echo then")
+    await page.goto(f"/jobs/{job_id}#L2")
+    await expect(page.locator(".ln code").first).to_have_text("1000 of 1000")
+
+
+async def test_output_that_is_there_is_not_said_to_be_none_before_it_comes(page: Page, stack: Stack) -> None:
+    job_id = await stack.ended("echo something")
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        asked.set()
+        await free.wait()
+        await route.continue_()
+
+    await page.route(re.compile("/events"), late)
+    await page.goto(f"/jobs/{job_id}")
+    await asked.wait()
+    await expect(page.locator(FOOT)).to_have_text("")
+    free.set()
+    await expect(page.locator(FOOT)).to_have_text("1 line")
+
+
+async def test_what_is_found_far_to_the_right_is_shown(page: Page, stack: Stack) -> None:
+    long = "head -c 100000 /dev/zero | tr '\\0' x; echo needle"
+    job_id = await stack.ended(f"{long}; echo short; seq 100; seq -s ' ' 500")
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(FOOT)).to_have_text("103 lines")
+    await page.keyboard.press("Control+f")
+    for text in ("needle", " 499 "):
+        await page.locator("[data-find-output]").fill(text)
+        await page.keyboard.press("Enter")
+        found = page.locator("mark.now")
+        await expect(found).to_have_text(text)
+        await expect(found).to_be_in_viewport()
+
+
+async def test_a_long_output_of_which_only_the_end_is_loaded_opens_there(page: Page, stack: Stack) -> None:
+    job_id = await stack.ended("seq 100000")
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.get_by_text("100000", exact=True)).to_be_in_viewport()
 
 
 async def test_one_goes_to_the_first_hit_however_fast_one_types(page: Page, stack: Stack) -> None:

@@ -159,6 +159,48 @@ async def test_a_search_goes_on_where_the_first_lines_are_let_go(scripts: Page) 
     assert after == [kept[0], len(kept)]
 
 
+LONG_LINES = """async (pieces) => {
+  const { Lines } = await import('./lines.js'), lines = new Lines(1000, 100_000), kept = [];
+  for (const size of pieces) {
+    lines.add('stdout', new TextEncoder().encode(`${'x'.repeat(size - 1)}\\n`), {});
+    kept.push(lines.list.length);
+  }
+  return { kept, first: lines.first, characters: lines.characters };
+}"""
+
+
+async def test_of_few_lines_that_are_long_only_the_first_are_let_go(scripts: Page) -> None:
+    many = await scripts.evaluate(LONG_LINES, [1001] * 200)
+    assert min(many["kept"][50:]) > 50, "there were never fewer than half of those that may be there"
+    assert many["first"] + many["kept"][-1] == 201
+    assert many["characters"] <= 100_000
+    assert (await scripts.evaluate(LONG_LINES, [200_000, 10]))["kept"] == [1, 2]
+
+
+BAR = """async ([pieces, text]) => {
+  const { PLAIN, latest, runs } = await import('./ansi.js'), line = { text: '', style: PLAIN };
+  for (const piece of pieces) { line.text += piece; latest(line, 5); }
+  return [latest(line, 5), latest(line, 1000).parts, runs(text)];
+}"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\r10 % \x1b[31mred\x1b[0m\r20 %\r\r",
+        "wait |\b/\b\x1b[1m-\b\x1b[0m\\",
+        "\x1b[2K\x1b[1Gone of two\x1b[2K\x1b[1Gtwo",
+        "a\r\r\bb\tc\x1b[3Gd",
+    ],
+)
+async def test_a_line_that_is_written_over_is_the_same_however_it_grows(scripts: Page, text: str) -> None:
+    for pieces in ([text], list(text), [text[:7], text[7:]]):
+        short, whole, expected = await scripts.evaluate(BAR, [pieces, text])
+        assert whole == expected
+        length = sum(len(run["text"]) for run in expected)
+        assert sum(len(run["text"]) for run in short["parts"]) + short["more"] == length
+
+
 CLOCKS = """async (answers) => {
   const { call, serverTime } = await import('./api.js'), { fetch, Date: { now } } = globalThis, found = [];
   for (const [asked, answered, told] of answers) {

@@ -222,9 +222,11 @@ def _next(page: httpx.URL, link: str) -> httpx.URL:
 
 @contextmanager
 def _of_text() -> Iterator[None]:
-    """Around what makes a request. Raises ConfigError if it has a text from arguments or JSON that no encoding has."""
+    """Around what makes a request. Raises ConfigError for a text from arguments or JSON that it cannot have."""
     try:
         yield
+    except httpx.InvalidURL:
+        raise ConfigError("A text that was given is too long for a request's address.") from None
     except UnicodeEncodeError:
         raise ConfigError("A text that was given is not valid Unicode.") from None
 

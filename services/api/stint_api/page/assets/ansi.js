@@ -13,6 +13,7 @@ const TAGS = /[\u{e0000}-\u{e007f}]/u;
 const TOKEN = new RegExp(`${CSI}|(${STRINGS}|${OTHER})|([\\r\\b\\t])|(${HIDDEN})|(\\p{M}{9,})|([^])`, "gu");
 const ESCAPES = new RegExp(`${CSI}|${STRINGS}|${OTHER}`, "gu");
 const MOVES = /[\r\b\t]|\x1b\[[0-9;]*[KGCD]/;
+const REWRITES = /\r(?!\r*$)|[\b]|\x1b\[[0-9;]*[KGCD]/;
 const MARKS = 8;
 const WIDEST = 10_000;
 
@@ -22,7 +23,28 @@ export const simple = (text) => !SPECIAL.test(text) && !TAGS.test(text);
 /** The runs of a line: [{text, style, chip}]. `style` is that at its begin. */
 export function runs(text, style = PLAIN) {
   if (simple(text)) return text ? [{ text, style, chip: false }] : [];
-  const { cells } = new Screen(style).write(text);
+  return joined(new Screen(style).write(ended(text)).cells);
+}
+
+/** Whether a part of a line is written over, as progress bars do. */
+export const rewrites = (text) => REWRITES.test(text);
+
+/**
+ * As `runs`, but of the first `most` characters of what a line that is written over shows now, and how many `more` there
+ * are. The line remembers how far it was gone through, since such a line may grow for hours.
+ */
+export function latest(line, most) {
+  const { text, style } = line, settled = (line.settled ??= { screen: new Screen(style), end: 0 });
+  const end = Math.max(settled.end, ...["\r", "\b", "\x1b"].map((begin) => text.lastIndexOf(begin)));
+  settled.screen.write(text.slice(settled.end, end));
+  settled.end = end;
+  const { cells } = settled.screen.copy().write(ended(text.slice(end)));
+  return { parts: joined(cells.slice(0, most)), more: Math.max(0, cells.length - most) };
+}
+
+const ended = (text) => text.replace(/\r+$/, "");
+
+function joined(cells) {
   const found = [];
   for (const cell of cells) {
     const last = found.at(-1);
@@ -36,7 +58,7 @@ export function runs(text, style = PLAIN) {
 export function plain(text) {
   if (simple(text)) return text;
   if (!MOVES.test(text)) return text.replace(ESCAPES, "");
-  return new Screen(PLAIN).write(text).cells.map((cell) => cell.text).join("");
+  return new Screen(PLAIN).write(ended(text)).cells.map((cell) => cell.text).join("");
 }
 
 /** The style after a line, and how many sequences of it are dropped. */
@@ -59,8 +81,15 @@ class Screen {
     this.style = style;
   }
 
+  copy() {
+    const made = new Screen(this.style);
+    made.cells = [...this.cells];
+    made.#at = this.#at;
+    return made;
+  }
+
   write(text) {
-    for (const [whole, parameters, final, dropped, move, hidden, marks] of text.replace(/\r+$/, "").matchAll(TOKEN)) {
+    for (const [whole, parameters, final, dropped, move, hidden, marks] of text.matchAll(TOKEN)) {
       if (final) this.#control(parameters, final);
       else if (move) this.#move(move);
       else if (hidden) this.#put(name(hidden), true);

@@ -1,5 +1,5 @@
 // Search in all lines that are here, in slices, while more come in. Small letters match both, capital ones only capitals.
-import { plain } from "./ansi.js";
+import { plain, rewrites, simple } from "./ansi.js";
 import { matches } from "./row.js";
 
 const SLICE = 4; // ms
@@ -62,6 +62,12 @@ export class Find {
     this.more();
   }
 
+  /** How much of a line must be drawn so that its first hit is: all of one that has escapes, which are not read. */
+  #endIn({ text }) {
+    if (!simple(text) && !rewrites(text)) return text.length;
+    return matches(plain(text), this.term)[0] + this.term.text.length;
+  }
+
   /** Go to the next line with a hit, or with -1 to the one before. Where there is none yet, the search goes to its first. */
   go(step) {
     const { length } = this.hits, { now } = this, searching = !this.whole || this.log.lines.first > 1;
@@ -70,6 +76,7 @@ export class Find {
     this.at = this.hits[now < 0 ? (step < 0 ? length - 1 : 0) : (now + step + length) % length];
     this.log.reveal(this.at);
     this.log.refresh();
+    this.log.toHit(this.at, this.#endIn(this.at));
     this.changed();
   }
 }

@@ -9,7 +9,7 @@ import { at, count } from "./words.js";
 
 const here = new URLSearchParams(location.search);
 const given = (name) => here.get(name)?.trim() ?? "";
-const rows = new Map(), fresh = new Map(), loading = new Set();
+const rows = new Map(), fresh = new Set(), loading = new Set();
 const body = one("[data-rows]");
 let counting = 0, asks = 0, shown = 0;
 
@@ -82,7 +82,7 @@ function apply(job, gone) {
   const element = rows.get(job._id);
   if (element) update(element, job, gone);
   else if (gone || !belongs(job)) fresh.delete(job._id);
-  else if (!here.has("after") && !given("q") && !behind(job)) fresh.set(job._id, job);
+  else if (!here.has("after") && !given("q") && !behind(job)) fresh.add(job._id);
 }
 
 /** Whether its place is on a later page. */

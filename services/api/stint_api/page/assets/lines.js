@@ -25,8 +25,9 @@ export class Lines {
   #next = 1;
   #streams = new Map();
 
-  constructor(most = MOST) {
+  constructor(most = MOST, mostCharacters = MOST_CHARACTERS) {
     this.most = most;
+    this.mostCharacters = mostCharacters;
   }
 
   /** Lines that have begun so far. */
@@ -63,7 +64,7 @@ export class Lines {
       this.#write(stream, name, part, at);
       if (more) this.#close(stream);
     });
-    if (this.list.length > this.most + LET_GO || this.characters > MOST_CHARACTERS) this.#letGo();
+    if (this.list.length > this.most + LET_GO || this.characters > this.mostCharacters) this.#letGo();
   }
 
   #write(stream, name, part, at) {
@@ -104,9 +105,10 @@ export class Lines {
     this.list.push({ note, kind });
   }
 
-  /** What is read least is let go first: the far end of what comes in at this one. */
+  /** What is read least is let go first: the far end of what comes in at this one. Of few lines that are long, few. */
   #letGo() {
-    const out = this.list.splice(0, Math.max(LET_GO, this.list.length >> 3));
+    const part = this.list.length >> 3;
+    const out = this.list.splice(0, this.list.length > this.most ? Math.max(LET_GO, part) : part);
     for (const line of out) {
       this.characters -= line.text?.length ?? 0;
       if (line.n) this.gone = line.n;

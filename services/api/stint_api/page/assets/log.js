@@ -2,11 +2,13 @@
 import { framed, make, one } from "./dom.js";
 import { Layout } from "./layout.js";
 import { Palette } from "./paint.js";
-import { Rows, rows } from "./row.js";
+import { FIRST, LONG, Rows, rows } from "./row.js";
 
 const SPARE = 10; // rows above and below what can be seen
 const NEAR = 4; // px from the end
 const NEAR_TOP = 100; // lines from the begin
+
+const digits = ({ count }) => String(Math.max(1, count)).length;
 
 export class Log extends EventTarget {
   shown = [];
@@ -17,6 +19,7 @@ export class Log extends EventTarget {
   #begin = null;
   #set = 0;
   #stream = "";
+  #digits = 0;
   #matching = null;
 
   constructor(scroller, lines) {
@@ -50,6 +53,7 @@ export class Log extends EventTarget {
   /** To be called when lines were added, or let go. */
   update() {
     const { list } = this.lines;
+    if (this.wrapped && this.#digits !== digits(this.lines)) return this.wrap(true);
     if (this.#seen && list[0] !== this.#begin) return this.#again();
     for (let i = this.#seen; i < list.length; i++) this.#add(list[i]);
     this.#grewLast();
@@ -118,7 +122,8 @@ export class Log extends EventTarget {
 
   #columns() {
     const line = this.rows.make();
-    this.rows.fill(line, { n: 1, text: "", stream: "stdout", style: {} });
+    this.#digits = digits(this.lines);
+    this.rows.fill(line, { n: "0".repeat(this.#digits), text: "", stream: "stdout", style: {} });
     this.spacer.append(line);
     const left = line.children[3].getBoundingClientRect().left - this.scroller.getBoundingClientRect().left;
     line.remove();
@@ -236,6 +241,15 @@ export class Log extends EventTarget {
     this.#scrollTo(Math.max(0, this.#layout.top(i) * this.height - this.scroller.clientHeight / 2));
     this.draw();
     return true;
+  }
+
+  /** Show what was searched for in the line that was revealed: it may be far to the right, or not drawn yet. */
+  toHit(line, end) {
+    if (end > LONG && end > (line.shown ?? FIRST)) {
+      line.shown = end;
+      this.#grown(line);
+    }
+    requestAnimationFrame(() => one("mark.now", this.scroller)?.scrollIntoView({ block: "nearest", inline: "nearest" }));
   }
 
   toTop() {

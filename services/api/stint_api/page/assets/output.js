@@ -96,7 +96,7 @@ export class Output {
     this.log.refresh();
   }
 
-  /** Where to begin to read: at the line in the address, at the end, or at the top. */
+  /** Where to begin to read: at the line in the address, at the end, or at the top, if that is here. */
   open(job) {
     this.log.follow(!over(job) && !this.#linked);
   }
@@ -105,7 +105,7 @@ export class Output {
   finish(job) {
     this.lines.finish();
     this.#update();
-    if (!this.live && !this.#linked && job.status !== "success") this.log.follow(true);
+    if (!this.live && !this.#linked && (job.status !== "success" || this.lines.first > 1)) this.log.follow(true);
     this.log.draw();
     requestAnimationFrame(() => this.log.follow(false));
     this.ended = true;
@@ -125,7 +125,7 @@ export class Output {
   foot(job) {
     this.job = job;
     const size = this.lines.before + this.lines.bytes, { first, count: last } = this.lines, set = (name, value) => text(one(`[data-${name}]`, this.root), value);
-    const none = over(job) ? (job.container_id ? "It wrote nothing" : "No command ran") : "No output yet";
+    const none = job.output_bytes ? "" : over(job) ? (job.container_id ? "It wrote nothing" : "No command ran") : "No output yet";
     set("lines", size ? count(last, "line") : none);
     set("bytes", size ? bytes(size) : "");
     set("masked", job.output_masked ? `${count(job.output_masked, "secret")} masked` : "");

@@ -1,5 +1,5 @@
 // One line of output as an element.
-import { runs } from "./ansi.js";
+import { latest, rewrites, runs } from "./ansi.js";
 import { clone, draw, make, one, text } from "./dom.js";
 import { clock } from "./words.js";
 
@@ -8,17 +8,21 @@ export const LONG = 4_000;
 const MORE = 20_000;
 const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 
-/** The part of a line that is drawn. */
-export const drawn = (line) => (line.text.length > LONG ? line.text.slice(0, line.shown ?? FIRST) : line.text);
+/** What is drawn of a line: its `parts`, and how many `more` characters there are. Of a progress bar it is the latest. */
+function drawn(line) {
+  const { text, style, shown = FIRST } = line;
+  if (text.length <= LONG) return { parts: runs(text, style), more: 0 };
+  if (rewrites(text)) return latest(line, shown);
+  return { parts: runs(text.slice(0, shown), style), more: Math.max(0, text.length - shown) };
+}
 
 /** How many rows a line takes if it is broken after so many columns. */
 export function rows(line, columns) {
   if (!columns || !line.n) return 1;
-  const value = drawn(line);
-  if (value.length <= columns / 2) return 1;
-  let width = 0;
-  for (const run of runs(value, line.style)) width += columnsOf(run);
-  if (line.text.length > LONG) width += 24;
+  if (line.text.length <= columns / 2) return 1;
+  const { parts, more } = drawn(line);
+  let width = more ? 24 : 0;
+  for (const run of parts) width += columnsOf(run);
   return Math.max(1, Math.ceil(width / columns));
 }
 
@@ -71,17 +75,15 @@ export class Rows {
   }
 
   #code(line) {
-    const { columns, term } = this.settings;
-    const parts = term ? split(runs(drawn(line), line.style), term) : runs(drawn(line), line.style);
+    const { columns, term } = this.settings, { parts, more } = drawn(line);
     const found = [];
     let column = 0;
-    for (const run of parts) {
+    for (const run of term ? split(parts, term) : parts) {
       let value = run.text;
       if (columns) [value, column] = broken(run, column, columns);
       found.push(this.#element(run, value, line));
     }
-    const more = line.text.length - (line.shown ?? FIRST);
-    if (line.text.length > LONG && more > 0) found.push(this.#more(line, more));
+    if (more) found.push(this.#more(line, more));
     return found;
   }
 
