@@ -13,9 +13,9 @@ _POSITION: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where an answer with output begins: `after` the sequence in LOGS of the last chunk before it, and its number.
+    """Where an answer with output begins. `line` is the first line that it shows, 0 for whatever there is.
 
-    `line` is the first line that it shows, 0 for whatever there is.
+    `after` is the sequence in LOGS of the last chunk before it, `number` that chunk's own.
     """
 
     after: int = 0
@@ -67,7 +67,7 @@ async def _counted(output: OutputLog, place: Place, *, after: int) -> Chunk | No
 class Position:
     """How far a client has read, as the `id` of its last event says.
 
-    `fact` is the sequence of the last fact in EVENTS, `output` that of the last chunk in LOGS, whose number follows.
+    `fact` is the sequence of the last fact in EVENTS, `output` that of the last chunk in LOGS, `number` its own.
     """
 
     fact: int = 0
