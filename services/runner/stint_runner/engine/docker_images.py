@@ -87,10 +87,10 @@ class DockerImages:
         return await self._inspect(image_id) is None
 
     async def discard(self, labels: Mapping[str, str]) -> None:
-        """As far as Docker finds it.
+        """What Docker does not list is found by its container.
 
         Docker 26 with containerd's image store lists no image of which it has a layer only unpacked, and none that was
-        made from one. Such an image is found by its container.
+        made from one.
         """
         client = self._client()
         with engine_errors():

@@ -21,7 +21,7 @@ from stint_runner.watchdog.watchdog import READY
 log = structlog.get_logger()
 
 WATCHDOG: Final = "stint_runner.watchdog"  # the module that is run
-READY_WITHIN: Final = 30.0  # seconds within which it must have written that
+READY_WITHIN: Final = 30.0  # seconds within which it must have written `READY`
 RESTART_PAUSE: Final = 1.0  # seconds before one that died is started again
 
 _NEEDED: Final = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|PYTHON[A-Z]+")
