@@ -304,6 +304,26 @@ async def test_an_engine_that_does_not_say_what_ran_out_of_memory_holds_up_no_en
     assert not answers
 
 
+@pytest.mark.parametrize(
+    ("program", "folder", "refused"),
+    [
+        ("a" * 4096, "a" * 4096, ""),
+        ("a" * 4097, "", "program"),
+        ("\u00e4" * 2049, "", "program"),
+        (None, "a" * 4097, "working directory"),
+    ],
+)
+async def test_what_hangs_at_its_start_is_not_started(
+    babbling: tuple[DockerEngine, list[bytes]], program: str | None, folder: str, refused: str
+) -> None:
+    """Whether the job's command names it or its image: runc does not come back from a name of 64 KiB."""
+    engine, said = babbling
+    said[:] = [json.dumps({"Path": program, "Image": "i", "Config": {"Image": "app", "WorkingDir": folder}}).encode()]
+    failed = pytest.raises(EngineError, match=f"The name of the {refused} is longer than 4096 bytes")
+    with failed if refused else nullcontext():
+        assert await engine.image_of("c") == "i"
+
+
 async def _read(engine: DockerEngine) -> None:
     async with aclosing(engine.output("c")) as pieces:  # type: ignore[type-var]
         async for _ in pieces:

@@ -75,7 +75,9 @@ class DockerEngine(DockerImages, Engine):
 
     async def image_of(self, container_id: str) -> str:
         with engine_errors():
-            use = wire.image_use(await self._container(container_id).show())
+            shown = await self._container(container_id).show()
+            wire.check_paths(shown)
+            use = wire.image_use(shown)
         await self._used(use)
         return use.image_id
 

@@ -17,6 +17,7 @@ LOG_FILE: Final = 128 * 10**6  # bytes of a log's file. There are two: when both
 ENDED: Final = frozenset({"exited", "dead"})  # states of a container that was started and no longer runs
 OOM_DELAY: Final = 1.0  # seconds by which the engine may hear of a kill for memory after the exit, mostly at once
 
+_PATH_MAX: Final = 4096  # bytes of the longest path that Linux takes
 _LONGEST_CODE: Final = 32  # bits of an exit code. Nobody reads an end with more than 63
 _SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000  # microseconds; the kernel's default
@@ -145,6 +146,18 @@ def image_use(inspected: Mapping[str, Any]) -> ImageUse:
     """The image of a container, from an `inspect` of the container."""
     name = parse_reference(inspected["Config"]["Image"]).listed
     return ImageUse(image_id=str(inspected["Image"]), name=name)
+
+
+def check_paths(inspected: Mapping[str, Any]) -> None:
+    """Check what a container would be started with, from an `inspect` of it. Raises EngineError for an impossible path.
+
+    runc 1.1 hangs at a program that does not exist if its name is longer than a pipe holds, 64 KiB, and so do all calls
+    about the container then.
+    """
+    paths = {"program": inspected.get("Path"), "working directory": inspected["Config"].get("WorkingDir")}
+    for what, path in paths.items():
+        if len((path or "").encode(errors="surrogatepass")) > _PATH_MAX:
+            raise EngineError(f"The name of the {what} is longer than {_PATH_MAX} bytes.")
 
 
 def exit_code(waited: Mapping[str, Any]) -> int:

@@ -131,7 +131,11 @@ class Engine(Protocol):
         """
 
     async def image_of(self, container_id: str) -> str:
-        """The id of the image that a container was created from, which counts as a use; "" if images have no ids."""
+        """The id of the image that a container was created from, which counts as a use; "" if images have no ids.
+
+        Raises:
+            EngineError: also if the container must not be started, because that would hang.
+        """
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
         """Read a regular file of at most 1 MiB from a created container; None if there is no such file."""
