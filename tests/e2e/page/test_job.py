@@ -157,6 +157,19 @@ async def test_what_is_found_far_to_the_right_is_shown(page: Page, stack: Stack)
         await expect(found).to_be_in_viewport()
 
 
+async def test_lines_that_do_not_come_are_not_said_to_be_searched_or_copied(desk: BrowserContext, stack: Stack) -> None:
+    await desk.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = await desk.new_page()
+    job_id = await stack.ended("seq 20000")
+    await page.route(re.compile("from_line="), lambda route: route.abort())
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(FOOT)).to_have_text("20,000 lines")
+    await page.locator("[data-find-output]").fill("no such text")
+    await expect(page.locator("[data-hits]")).to_have_text("0 found …")
+    await page.get_by_role("button", name="Copy all lines").click()
+    await expect(page.locator(".notice")).to_contain_text("Only what is here was copied, from line")
+
+
 async def test_a_long_output_of_which_only_the_end_is_loaded_opens_there(page: Page, stack: Stack) -> None:
     job_id = await stack.ended("seq 100000")
     await page.goto(f"/jobs/{job_id}")

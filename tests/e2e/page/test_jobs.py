@@ -92,6 +92,20 @@ async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimme
     await expect(page).to_have_url(re.compile(r"/jobs\?queue=leaving$"))
 
 
+@pytest.mark.usefixtures("parked")
+async def test_who_goes_back_finds_the_filters_of_the_list_and_nothing_selected(page: Page) -> None:
+    """A browser would put back what was chosen, by its place: in rows that may be those of other jobs."""
+    await page.goto("/jobs?queue=parked")
+    await page.locator("tbody .check").first.check()
+    await page.get_by_label("Submitted").select_option("Last hour")
+    await expect(page).to_have_url(re.compile("since=1h"))
+    await page.go_back()
+    await expect(page).to_have_url(re.compile(r"queue=parked$"))
+    await expect(page.get_by_label("Submitted")).to_have_value("")
+    await expect(page.get_by_label("Queue", exact=True)).to_have_value("parked")
+    await expect(page.locator(".check:checked")).to_have_count(0)
+
+
 async def test_a_job_is_found_by_its_id_and_by_words_of_its_error(page: Page, stack: Stack) -> None:
     job_id = await stack.ended("true", qname="found", container_image="no-such.invalid/image:1")
     for text in (job_id[-8:], job_id[:20], "NO-SUCH.invalid"):

@@ -399,6 +399,16 @@ async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(brow
     await stack.kill(job_id)
 
 
+async def test_a_page_of_another_server_is_no_connection_to_the_api(page: Page) -> None:
+    await page.route("**/v1/api/**", lambda route: route.fulfill(body="<h1>Log in</h1>", content_type="text/html"))
+    await page.goto("/queues")
+    await expect(page.locator("[data-connection]")).to_contain_text("Not connected for")
+    await expect(page.locator(".notice")).to_contain_text("What answered is not Stint's API")
+    await page.unroute_all()
+    await expect(page.locator("[data-connection]")).to_have_text("Live")
+    await expect(page.locator(".notice")).to_have_count(0)
+
+
 async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: BrowserContext, stack: Stack) -> None:
     job_id = await stack.submit("sleep 600", qname="away")
     page = await desk.new_page()

@@ -31,7 +31,8 @@ export class Refused extends Error {
 
 /** The JSON that a path answers with. Rejects with `Refused`. */
 export async function call(path, { body, ...rest } = {}) {
-  const asked = Date.now(), answer = await send(path, { ...rest, body: body && JSON.stringify(body) }), found = await answer.json();
+  const asked = Date.now(), answer = await send(path, { ...rest, body: body && JSON.stringify(body) });
+  const found = await answer.json().catch(() => { throw foreign(); });
   compare(Date.parse(found?.now), asked, Date.now()); // by the clock of the times that it tells, as the header `Date` need not be
   return found;
 }
@@ -56,6 +57,9 @@ async function refusal(answer) {
   if (answer.status === 401) announce(sentence);
   return explained(answer.status, sentence);
 }
+
+/** For a success that is none of the API's: a proxy's page, say. It is no connection to the API. */
+export const foreign = () => new Refused(502, "What answered is not Stint's API: a proxy, perhaps.");
 
 /** What a refusal means: where it says that the session or its token has ended, that is said in its own words. */
 export async function explained(status, sentence) {

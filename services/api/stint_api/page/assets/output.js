@@ -6,6 +6,7 @@ import { addChunk, before } from "./earlier.js";
 import { Lines, MOST, copied } from "./lines.js";
 import { Log } from "./log.js";
 import { bind } from "./keys.js";
+import { fail } from "./shell.js";
 import { at as milliseconds, bytes, count, over } from "./words.js";
 
 const SOME = 5_000; // lines that are loaded at a time
@@ -150,13 +151,20 @@ export class Output {
     one("[data-new]", this.root).onclick = () => this.log.follow(true);
     one("[data-wrap]", this.root).onclick = () => this.#wrap(!this.log.wrapped);
     one("[data-times]", this.root).onclick = () => this.#times();
-    one("[data-copy-all]", this.root).onclick = ({ currentTarget }) => this.#whole().then(() => copy(copied(this.lines.list), currentTarget));
+    one("[data-copy-all]", this.root).onclick = ({ currentTarget }) => this.#whole().then(() => this.#copy(currentTarget));
     for (const button of all("[data-stream]", this.root)) button.onclick = () => this.#only(button);
     bind("f", "Follow the output", () => follow.click());
     bind("w", "Wrap lines", () => this.#wrap(!this.log.wrapped));
     bind("t", "Show times", () => this.#times());
     bind("Home", "To the first line", () => this.#whole().then(() => this.log.toTop()));
     bind("End", "To the end", () => { this.log.follow(true); if (this.ended) this.log.follow(false); });
+  }
+
+  /** Copy all lines, or those that are here. */
+  async #copy(button) {
+    const { first, list } = this.lines;
+    await copy(copied(list), button);
+    if (first > 1) fail(`Only what is here was copied, from line ${first.toLocaleString("en")} on. The download has all.`);
   }
 
   #wrap(on) {
@@ -266,7 +274,7 @@ export class Output {
   }
 
   #tellHits() {
-    const { hits, now, whole, term } = this.find, n = hits.length.toLocaleString("en");
+    const { hits, now, term } = this.find, whole = this.find.whole && this.lines.first <= 1, n = hits.length.toLocaleString("en");
     const found = now < 0 ? `${n} found` : `${(now + 1).toLocaleString("en")} of ${n}`;
     text(one("[data-hits]", this.root), term ? `${found}${whole ? "" : " …"}` : "");
   }

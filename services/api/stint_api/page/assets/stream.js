@@ -1,5 +1,5 @@
 // Server-Sent Events by `fetch`: unlike EventSource it tells the status, and a stream resumes behind its last event.
-import { Refused, explained, send } from "./api.js";
+import { Refused, explained, foreign, send } from "./api.js";
 
 const PAUSES = [250, 500, 1000, 2000, 5000];
 export const SILENCE = 25_000; // the API sends something at least every 10 s
@@ -59,6 +59,7 @@ export function follow(url, on, { over = () => false, from = "", turns = null } 
       const headers = id ? { "Last-Event-ID": id } : {};
       const answer = await send(url, { headers, signal: aborter.signal });
       clearTimeout(slow);
+      if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) throw foreign();
       const feed = parser(heard), decoder = new TextDecoder(), reader = answer.body.getReader();
       lostAt = tries = 0;
       on.live(Date.now() - given < LATELY);
