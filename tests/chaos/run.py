@@ -41,7 +41,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """For a terminal."""
         faults = [fault.kind for fault in self.evidence.faults]
         answers = [item.answer for item in self.evidence.submissions]
-        ends = [_how(record.event) for record in self.evidence.records if isinstance(record.event, Ended)]
+        ended = [record.event for record in self.evidence.records if isinstance(record.event, Ended)]
+        ends = [f"{event.status} {event.reason}".strip() for event in ended]
         invariants = [violation.invariant for violation in self.violations]
         lines = [
             f"seed {self.plan.seed}, {self.plan.engine} engine, {self.plan.servers} NATS, {self.seconds:.0f} s",
@@ -52,10 +53,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f"violations: {len(self.violations)}" + (f" ({_counted(invariants)})" if invariants else ""),
         ]
         return "\n".join(lines)
-
-
-def _how(ended: Ended) -> str:
-    return f"{ended.status} {ended.reason}".strip()
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -76,9 +73,7 @@ async def run(plan: Plan, faults: Sequence[Fault] | None = None) -> Report:
     with _folder(plan) as folder:
         async with world(plan, folder) as made:
             evidence = await _evidence(made, faults_of(plan) if faults is None else faults)
-            exits = [
-                f"{service.name} {code} x{times}" for service in made.services for code, times in service.exits.items()
-            ]
+            exits = [f"{one.name} {code} x{times}" for one in made.services for code, times in one.exits.items()]
         seconds = asyncio.get_running_loop().time() - start
         report = Report(plan=plan, evidence=evidence, violations=check(evidence), seconds=seconds, exits=exits)
         if plan.keep:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -69,12 +70,10 @@ class Sealer:
 
     async def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         while True:
-            try:
+            with contextlib.suppress(httpx.TransportError):
                 answer = await self._http.post(path, json=body, headers=headers)
                 if answer.status_code == httpx.codes.OK:
                     return answer.json()
-            except httpx.TransportError:
-                pass
             await asyncio.sleep(AGAIN)
 
     async def close(self) -> None:
