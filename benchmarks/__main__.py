@@ -16,19 +16,8 @@ from benchmarks.document import DOCUMENT, Record, Run, generated, machine, read,
 from benchmarks.measure import NotMeasuredError, Row
 
 GROUPS: Final = (
-    "api",
-    "jobs",
-    "runtime",
-    "peers",
-    "guarantees",
-    "calls",
-    "fleet",
-    "queues",
-    "live",
-    "kept",
-    "projector",
-    "streams",
-)
+    "api", "jobs", "runtime", "peers", "guarantees", "calls", "fleet", "queues", "live", "kept", "projector", "streams",
+)  # fmt: skip
 
 
 def main(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -12,7 +12,7 @@ import aiohttp
 from tests.support.waiting import until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
-from benchmarks.measure import Goal, Row, alone, compared, memory_of, sized, timed
+from benchmarks.measure import Goal, Row, Work, alone, compared, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, kv_stream
 from stint.process.background import cancel
@@ -72,7 +72,7 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
         one = job_ids(1)[0].replace("0" * 12, "f" * 12)
         await publish(client, EVENTS, stored_events(one, "one"))
 
-    def call(path: str) -> Callable[[], Awaitable[object]]:
+    def call(path: str) -> Work:
         return lambda: stint.call("GET", path)
 
     listing = call("/v1/api/job?limit=50")
@@ -90,9 +90,7 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
     return found
 
 
-async def _while(
-    busy: Callable[[], Awaitable[object]], wanted: Callable[[], Awaitable[object]], times: int
-) -> list[float]:
+async def _while(busy: Work, wanted: Work, times: int) -> list[float]:
     """Milliseconds of one call while another is made again and again."""
 
     async def forever() -> None:
