@@ -73,9 +73,8 @@ class Client:
         return set(qnames) & set(self._readable)
 
     def stream(self) -> LiveChanges:
-        return LiveChanges(
-            self._views.feed, Mark.parse(self.position), self._interest, readable=self.readable, render=documents.fields
-        )
+        mark, render = Mark.parse(self.position), documents.fields
+        return LiveChanges(self._views.feed, mark, self._interest, readable=self.readable, render=render)
 
     async def catch_up(self, events: int = 10_000) -> None:
         """Up to a ping behind all changes, or until the connection breaks after so many events."""

@@ -248,11 +248,7 @@ async def test_passes_that_differ_are_an_error() -> None:
         await raw(snapshot)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"data": b"B"}, {"digest": "0" * 64}, {"offset": 0}, {"number": 1}],
-    ids=lambda changes: next(iter(changes)),
-)
+@pytest.mark.parametrize("changes", [{"data": b"B"}, {"digest": "0" * 64}, {"offset": 0}, {"number": 1}], ids=list)
 async def test_a_chunk_that_does_not_continue_the_chain_of_digests_is_an_error(changes: dict[str, Any]) -> None:
     store = await stored(("stdout", b"a"), ("stdout", b"b"), ("stdout", b"c"))
     store.damage(1, **changes)
@@ -300,12 +296,9 @@ async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> Non
     bad.damage(1, data=b"B")
     job = ended_job(output_bytes=2, error="It timed out.")
     stores = iter([bad, good])
+    jobs, total = [job, running_job()], {"total": 2}
     page = documents.several(
-        [job, running_job()],
-        lambda _: next(stores).snapshot(lenient=True),
-        {"total": 2},
-        stdout_only=False,
-        standings={},
+        jobs, lambda _: next(stores).snapshot(lenient=True), total, stdout_only=False, standings={}
     )
     first, second = json.loads(b"".join([piece async for piece in page]))["data"]
     assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)

@@ -175,11 +175,7 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
 @pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize(
     "together",
-    [
-        both,
-        lambda fails, waits: both(waits, fails),
-        lambda fails, waits: for_each([fails, waits], lambda one: one, at_once=2),
-    ],
+    [both, lambda fails, waits: both(waits, fails), lambda *work: for_each(work, lambda one: one, at_once=2)],
 )
 async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., Awaitable[object]]) -> None:
     async def fail(held: asyncio.Event) -> None:

@@ -25,14 +25,9 @@ from tests.unit.test_lease import FakeDelivery, leased_job
 
 JOB = "a" * 24
 DEADLINE = Deadline(
-    job_id=JOB,
-    token="me",
-    ack_subject="$JS.ACK.x",
-    origin="then",
-    process=incarnation(os.getpid()),
-    boot=boot_id(),
-    seconds=30,
-)
+    job_id=JOB, token="me", ack_subject="$JS.ACK.x", origin="then", seconds=30,
+    process=incarnation(os.getpid()), boot=boot_id(),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -222,9 +217,7 @@ async def test_a_frozen_watchdog_keeps_no_runner_from_its_end(deadlines: Deadlin
     assert list(_watchdogs(deadlines.folder)) == []
 
 
-async def test_a_watchdog_that_freezes_at_its_start_is_given_up(
-    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watchdog_frozen_at_start_is_given_up(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
     (deadlines.folder / "freezes.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n")
     monkeypatch.setenv("PYTHONPATH", str(deadlines.folder))
     monkeypatch.setattr(guard, "READY_WITHIN", 0.5)

@@ -21,7 +21,7 @@ from typer.main import get_group
 import stint.client
 from stint.cli.app import app
 from stint.cli.doctor.finding import Finding
-from stint.client import AuditEntry, Fact, JobChange, JobInfo, QueueInfo, RunnerInfo
+from stint.client import AuditEntry, Client, Fact, JobChange, JobHandle, JobInfo, QueueInfo, RunnerInfo
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
 from stint.core.submission.payload import JobPayload
@@ -311,9 +311,7 @@ def test_each_name_of_the_client_library_is_in_the_guide_and_in_one_of_its_progr
     assert [name for name in stint.client.__all__ if f"`{name}`" not in text] == []
     programs = "\n".join(blocks(text, "python"))
     assert [name for name in stint.client.__all__ if not re.search(rf"\b{name}\b", programs)] == []
-    methods = {
-        name for shape in (stint.client.Client, stint.client.JobHandle) for name in vars(shape) if name[0] != "_"
-    }
+    methods = {name for shape in (Client, JobHandle) for name in vars(shape) if name[0] != "_"}
     assert [name for name in sorted(methods) if f".{name}" not in programs] == []
 
 

@@ -53,8 +53,5 @@ async def test_a_change_of_the_readiness_is_logged_once(monkeypatch: pytest.Monk
     with capture_logs() as logs:
         async with watched(missing):
             await asked_all.wait()
-    assert [(entry["event"], entry.get("missing")) for entry in logs] == [
-        ("not ready", "No NATS."),
-        ("not ready", "No Vault."),
-        ("ready again", None),
-    ]
+    told = [(entry["event"], entry.get("missing")) for entry in logs]
+    assert told == [("not ready", "No NATS."), ("not ready", "No Vault."), ("ready again", None)]

@@ -23,9 +23,8 @@ async def hold(budget: MemoryBudget, size: int, order: list[int], until: asyncio
 async def test_who_comes_first_is_served_first() -> None:
     budget, order = MemoryBudget(10), list[int]()
     events = [asyncio.Event() for _ in range(4)]
-    tasks = [
-        asyncio.create_task(hold(budget, size, order, event)) for size, event in zip((6, 5, 1, 4), events, strict=True)
-    ]
+    sizes = zip((6, 5, 1, 4), events, strict=True)
+    tasks = [asyncio.create_task(hold(budget, size, order, event)) for size, event in sizes]
     await settled()
     assert order == [6], "the small one does not overtake"
     events[0].set()

@@ -29,13 +29,8 @@ def seed(kind: int = nkeys.PREFIX_BYTE_SERVER) -> bytes:
 
 def request(server: bytes, **changed: Any) -> dict[str, Any]:
     own = public_key_of(server.decode(), "N")
-    asked = {
-        "server_id": {"id": own},
-        "user_nkey": "UABC",
-        "client_info": {"host": "10.0.0.9"},
-        "connect_opts": {"user": "deploys", "pass": "hvs.secret"},
-    }
-    return {"aud": AUDIENCE, "nats": asked, **changed}
+    client = {"client_info": {"host": "10.0.0.9"}, "connect_opts": {"user": "deploys", "pass": "hvs.secret"}}
+    return {"aud": AUDIENCE, "nats": {"server_id": {"id": own}, "user_nkey": "UABC", **client}, **changed}
 
 
 def test_a_request_is_read_and_shows_no_token() -> None:
@@ -65,11 +60,8 @@ def test_a_request_that_another_server_or_no_server_signed_is_refused() -> None:
 def signed_login(key: nkeys.KeyPair, **changed: str) -> Login:
     signature = urlsafe_b64encode(key.sign(b"nonce")).decode().rstrip("=")
     options = {"nkey": key.public_key.decode(), "sig": signature, "nonce": "nonce"} | changed
-    asked = {
-        **request(server := seed())["nats"],
-        "client_info": {"nonce": options.pop("nonce")},
-        "connect_opts": options,
-    }
+    client = {"client_info": {"nonce": options.pop("nonce")}, "connect_opts": options}
+    asked = request(server := seed())["nats"] | client
     return Login.parse(signed(request(server, nats=asked), server))
 
 

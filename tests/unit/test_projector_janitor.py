@@ -293,7 +293,7 @@ async def test_what_stands_in_another_queue_than_the_job_is_nobodys(house: House
     assert await house.left() == "VOPF"
 
 
-async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_revives_nothing_and_goes_in_its_turn(
+async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_goes_in_its_turn(
     house: House,
 ) -> None:
     await house.happen(submitted(), ended("failed"))

@@ -32,9 +32,8 @@ ASKED = {"by": "ann", "by_entity": "e-1", "by_accessor": "acc", "by_address": "1
 SUBMITTED = with_fields(events.submitted(), **ASKED)
 STARTED = with_fields(events.started(), payload_sha256="ab" * 32)
 LAUNCHED = with_fields(events.launched(), image_id="sha256:1f3b", secrets={"kv/data/db.password": 7})
-ENDED = with_fields(
-    events.ended("failed", "exit_code", 3), error="it\n<failed> \u2028 \U0001f680", chunks=2, output_digest="cd" * 32
-)
+ERROR = "it\n<failed> \u2028 \U0001f680"
+ENDED = with_fields(events.ended("failed", "exit_code", 3), error=ERROR, chunks=2, output_digest="cd" * 32)
 ENDS = {
     "ran": (SUBMITTED, STARTED, LAUNCHED, ENDED),
     "lost": (SUBMITTED, STARTED, with_fields(events.ended("unknown", "lost"), output_complete=False)),
@@ -103,7 +102,7 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
         "ended": "2026-01-02T03:04:04.123Z",
         "status": "failed",
         "reason": "exit_code",
-        "error": "it\n<failed> \u2028 \U0001f680",
+        "error": ERROR,
         "return_code": 3,
         "output": {"bytes": 0, "chunks": 2, "digest": "cd" * 32, "complete": True, "truncated": False, "masked": 0},
     }

@@ -70,9 +70,7 @@ async def changed(*looks: Mapping[str, Any]) -> Server:
         ([work("one", replicas=2, **FAILED)], 0),
     ],
 )
-async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
-    looks: list[dict[str, Any]], asked: int
-) -> None:
+async def test_a_leader_that_is_silent_twice_is_asked_to_step_down(looks: list[dict[str, Any]], asked: int) -> None:
     server = await changed(*looks)
     assert (server.stepped_down, server.settings) == (asked, [])
 
@@ -92,9 +90,7 @@ async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
         ([work(active=0, error={}, seq=7)], []),
     ],
 )
-async def test_a_single_server_connects_it_again_behind_the_last_submission(
-    looks: list[dict[str, Any]], settings: list[dict[str, Any]]
-) -> None:
+async def test_a_single_server_connects_it_again(looks: list[dict[str, Any]], settings: list[dict[str, Any]]) -> None:
     server = await changed(*looks)
     assert (server.stepped_down, server.settings) == (0, settings)
 

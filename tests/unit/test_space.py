@@ -18,9 +18,7 @@ def not_made(disk: EngineSpace, error: str) -> None:
 
 
 @pytest.mark.parametrize("no_room", [NO_ROOM, f"{NO_ROOM}: unknown"])  # the latter is containerd's
-def test_while_the_disk_is_full_one_job_after_each_pause_is_tried(
-    monkeypatch: pytest.MonkeyPatch, no_room: str
-) -> None:
+def test_while_the_disk_is_full_one_job_a_pause_is_tried(monkeypatch: pytest.MonkeyPatch, no_room: str) -> None:
     now = 100.0
     monkeypatch.setattr(space, "boot_time", lambda: now)
     disk = EngineSpace()

@@ -11,10 +11,8 @@ from tests.support.events import ended, job_of, kill_requested, launched, record
 
 
 def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
-    unreadable = [
-        msgspec.structs.replace(stored, event=None) for stored in records(submitted(), started(), launched(), ended())
-    ]
-    job = fold(unreadable)
+    whole = records(submitted(), started(), launched(), ended())
+    job = fold([msgspec.structs.replace(stored, event=None) for stored in whole])
     assert job is not None
     assert (view(job).status, view(job).reason, view(job).qname) == ("unknown", "internal", "deploys")
 
