@@ -1,7 +1,6 @@
 """Settings, environment files, and the options of `stint nats-config`."""
 
 import subprocess
-import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from stint.process.env_file import read_env_file, write_env_file
 from stint.process.environment import load
 from stint.process.settings import ApiSettings, RunnerSettings
 from tests.fuzz.target import MARK, Target, refused_well
-
-NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
+from tests.support.servers import NATS
 
 
 def check(data: bytes, _servers: Any) -> None:

@@ -19,7 +19,7 @@ import stamina
 
 from tests.support.ports import free_port
 from tests.support.second_engine import second_engine
-from tests.support.servers import ServerProcess, running
+from tests.support.servers import ServerProcess, ready, running
 from tests.support.tarballs import tar_of
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -145,10 +145,7 @@ class Registry(ServerProcess):
 
     async def _ready(self) -> bool:
         async with self._client() as client:
-            try:
-                return (await client.get("/v2/")).is_success
-            except httpx.TransportError:
-                return False
+            return await ready(client, "/v2/")
 
 
 @contextlib.asynccontextmanager

@@ -210,17 +210,12 @@ async def test_no_number_of_a_queue_is_used_again_when_the_task_was_begun_again(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ended": "yesterday"},
-        {"ended": ""},
-        {"submitted": "2026-13-01T00:00:00Z"},
-        {"started": "x"},
-        {"submission": 1 << 63},
-        {"submission": -(1 << 63) - 1},
-        {"output_bytes": 10**400},
-        {"qname": "a\tb"},
-        {"job_id": "f" * 24},
+        {"ended": "yesterday"}, {"ended": ""}, {"ended": "0001-01-01T00:00:00+01:00"},
+        {"started": "x"}, {"started": "9999-12-31T23:59:59-01:00"}, {"submitted": "2026-13-01T00:00:00Z"},
+        {"submission": 1 << 63}, {"submission": -(1 << 63) - 1}, {"output_bytes": 10**400},
+        {"qname": "a\tb"}, {"job_id": "f" * 24}, {"job_id": "x"},
     ],
-)
+)  # fmt: skip
 async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[str, str]) -> None:
     views = MemoryViews()
     good, bad = job_view(1), job_view(2)

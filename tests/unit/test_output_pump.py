@@ -22,6 +22,7 @@ from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindEr
 from stint_runner.output.pump import OutputPump
 from stint_runner.output.redact import LONGEST, Redactor
 from tests.support.events import TOKEN
+from tests.support.faults import failing
 from tests.support.outputs import written
 
 JOB = "0" * 24
@@ -89,17 +90,10 @@ async def test_what_had_come_is_stored_when_the_output_breaks_off() -> None:
     assert _text(await _stored(log)) == b"".join(piece.data for piece in pieces)
 
 
-async def test_output_waits_for_a_broker_that_is_away() -> None:
-    class Flaky(MemoryOutput):
-        failures = 2
-
-        async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
-            if self.failures:
-                self.failures -= 1
-                raise BrokerUnavailableError
-            return await super().append(token, job_id, chunk, after=after)
-
-    _, chunks = await _copied(_stdout(b"x"), log=Flaky())
+async def test_output_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryOutput()
+    monkeypatch.setattr(log, "append", failing(log.append, *[BrokerUnavailableError()] * 2))
+    _, chunks = await _copied(_stdout(b"x"), log=log)
     assert _text(chunks) == b"x"
 
 

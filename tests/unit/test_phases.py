@@ -16,6 +16,7 @@ from stint.testing import MemoryPhases
 from stint_api.read import phases as heard
 from stint_runner import phases
 from stint_runner.engine.docker_images import PullProgress
+from tests.support.faults import failing
 
 PLACE = Place("q", "0" * 24)
 
@@ -23,18 +24,6 @@ PLACE = Place("q", "0" * 24)
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "PAUSE", 0.0)
-
-
-class Unavailable(MemoryPhases):
-    """Once."""
-
-    faults = 1
-
-    async def tell(self, place: Place, phase: JobPhase) -> None:
-        if self.faults:
-            self.faults -= 1
-            raise BrokerUnavailableError
-        await super().tell(place, phase)
 
 
 async def test_a_change_is_told_and_what_is_over_is_not() -> None:
@@ -55,7 +44,8 @@ async def test_a_change_is_told_and_what_is_over_is_not() -> None:
 
 async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "AGAIN", 0.01)
-    channel = Unavailable()
+    channel = MemoryPhases()
+    monkeypatch.setattr(channel, "tell", failing(channel.tell, BrokerUnavailableError()))
     mine = phases.Phases(channel)
     async with channel.hear() as told:
         telling = asyncio.create_task(mine.run())

@@ -10,9 +10,10 @@ from stint.core.errors import BrokerUnavailableError, StintError
 from stint_runner.inputs.image_files import REMEMBERED, SMALL, ImageFiles, ImageLibrary
 from stint_runner.retry import retry
 from stint_runner.together import side_by_side
+from tests.support.faults import failing
 
 
-async def failing(error: Exception, *after: asyncio.Event) -> None:
+async def raising(error: Exception, *after: asyncio.Event) -> None:
     for event in after:
         await event.wait()
     raise error
@@ -41,7 +42,7 @@ async def test_the_first_error_in_that_order_counts_however_late_it_comes() -> N
         raise ZeroDivisionError
 
     with pytest.raises(BrokerUnavailableError):
-        await side_by_side(failing(BrokerUnavailableError(), event), second())
+        await side_by_side(raising(BrokerUnavailableError(), event), second())
 
 
 @pytest.mark.usefixtures("no_garbage_collector")
@@ -85,20 +86,15 @@ async def test_a_cancellation_ends_all_before_it_goes_on() -> None:
 
 
 async def test_a_call_is_repeated_while_its_server_is_unavailable_and_for_no_other_error() -> None:
-    errors: list[StintError] = [BrokerUnavailableError(), BrokerUnavailableError()]
-
     async def call() -> int:
-        if errors:
-            raise errors.pop()
         return 7
 
-    assert await retry(call) == 7
-    errors = [StintError("other"), BrokerUnavailableError()]
+    away = BrokerUnavailableError()
+    assert await retry(failing(call, away, away)) == 7
     with pytest.raises(StintError, match="other"):
-        await retry(call)
-    errors = [BrokerUnavailableError()] * 100
+        await retry(failing(call, away, StintError("other")))
     with pytest.raises(BrokerUnavailableError):
-        await retry(call, within=0.01)
+        await retry(failing(call, *[away] * 100), within=0.01)
 
 
 class Images:

@@ -3,10 +3,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.core.codec import encode
-from stint.core.errors import UndecodableError
 from stint.core.job import fold
-from stint.core.view import expiry, parse_time, read_view, view
+from stint.core.view import expiry, parse_time, view
 from tests.support.events import ended, job_of, kill_requested, launched, records, started, submitted
 
 
@@ -15,25 +13,6 @@ def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
     job = fold([msgspec.structs.replace(stored, event=None) for stored in whole])
     assert job is not None
     assert (view(job).status, view(job).reason, view(job).qname) == ("unknown", "internal", "deploys")
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"job_id": "a" * 24},
-        {"job_id": "x"},
-        {"qname": "a\nb"},
-        {"submitted": "yesterday"},
-        {"ended": "0001-01-01T00:00:00+01:00"},
-        {"started": "9999-12-31T23:59:59-01:00"},
-    ],
-)
-def test_a_stored_view_that_cannot_be_meant_is_none(changed: dict[str, str]) -> None:
-    job = fold(records(submitted()))
-    assert job is not None
-    assert read_view(job.job_id, encode(view(job))) == view(job)
-    with pytest.raises(UndecodableError):
-        read_view(job.job_id, encode(msgspec.structs.replace(view(job), **changed)))
 
 
 def test_a_page_can_tell_when_a_job_will_be_killed() -> None:
