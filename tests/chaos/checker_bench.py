@@ -16,6 +16,7 @@ from stint.core.view import view
 from tests.chaos.checker import check
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission
 from tests.support import events
+from tests.support.outputs import chained
 
 START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 
@@ -59,12 +60,7 @@ class Run:
         self.sees(item.key, "tick", "end", queue=item.queue)
         chain, chunks = Chain(), list[Chunk]()
         for stream in ("stdout", "stderr"):
-            data = item.output(stream)
-            offset, chain = chain.size, chain.add(data)
-            at = next(self._numbers)
-            chunk = Chunk(
-                number=chain.chunks, offset=offset, stream=stream, digest=chain.digest, data=data, sequence=at
-            )
+            chain, chunk = chained(chain, item.output(stream), stream, sequence=next(self._numbers))
             chunks.append(chunk)
         self.output[item.job_id] = chunks
         counted: dict[str, Any] = {"chunks": chain.chunks, "output_bytes": chain.size, "output_digest": chain.digest}

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,12 +88,10 @@ def _folder(plan: Plan) -> Iterator[Path]:
         folder.mkdir(parents=True)
         yield folder
         return
-    folder = Path(tempfile.mkdtemp(prefix="stint-chaos-"))
-    folder.chmod(0o755)  # jobs in containers are not root
-    try:
+    with tempfile.TemporaryDirectory(prefix="stint-chaos-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # jobs in containers are not root
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:

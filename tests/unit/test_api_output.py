@@ -29,6 +29,7 @@ from stint_api.web.bounds import OpenStreams
 from stint_api.web.streaming import PIECE, WHOLE, Stream, answer
 from tests.support import events
 from tests.support.events import utc_now
+from tests.support.outputs import chained
 from tests.support.views import job_view
 
 ID = "0" * 24
@@ -50,8 +51,7 @@ class Store(MemoryOutput):
         async for chunk in super().read(events.TOKEN, ID):
             chain, sequence = Chain.through(chunk) if chunk.number else chain, chunk.sequence
         for stream, data in pieces:
-            offset, chain = chain.size, chain.add(data)
-            chunk = Chunk(number=chain.chunks, offset=offset, stream=stream, digest=chain.digest, data=data)
+            chain, chunk = chained(chain, data, stream)
             sequence = await self.append(events.TOKEN, ID, chunk, after=sequence)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:

@@ -133,21 +133,12 @@ def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "archive",
     [
-        b"",
-        b"x" * 512,
-        b"x" * 10240,
-        PLAIN[:600],
-        PLAIN[:512],
-        header(size=b"77777777777") + END,
-        header(size=b"\xff" * 12) + END,
-        header(size=b"\x80" + b"\xff" * 11) + END,
-        header(size=b"zzz") + END,
-        PLAIN[:1024] + b"junk" * 128,
-        PLAIN[:1024] + PLAIN[:512].replace(b"file", b"FILE") + END,
-        special("x", tarfile.XGLTYPE) * 2000 + END,
+        b"", b"x" * 512, b"x" * 10240, PLAIN[:600], PLAIN[:512], PLAIN[:1024] + b"junk" * 128,
+        *(header(size=size) + END for size in (b"77777777777", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"zzz")),
+        PLAIN[:1024] + PLAIN[:512].replace(b"file", b"FILE") + END, special("x", tarfile.XGLTYPE) * 2000 + END,
     ],
     ids=short,
-)
+)  # fmt: skip
 def test_tar(archive: bytes) -> None:
     assert refused(pack(archive)).startswith("Failed content tar: ")
 

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.support.waiting import until_true
 Process = asyncio.subprocess.Process
 
 SLEEP = "/bin/sleep"
+YES, NO = partial(asyncio.sleep, 0, result=True), partial(asyncio.sleep, 0, result=False)
 CREDENTIALS = {"STINT_RUNNER_ROLE_ID": "r", "STINT_RUNNER_SECRET_ID": "s", "STINT_ROLE_ID": "j"}
 
 
@@ -78,14 +80,6 @@ async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
             await process.wait()
 
 
-async def _yes() -> bool:
-    return True
-
-
-async def _no() -> bool:
-    return False
-
-
 async def _refusal(folder: Path) -> str:
     with pytest.raises(ConfigError) as refused:
         async with AsyncExitStack() as resources:
@@ -93,7 +87,7 @@ async def _refusal(folder: Path) -> str:
     return refused.value.sentence
 
 
-def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any = _yes) -> Child:
+def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any = YES) -> Child:
     return Child(name, command or (SLEEP, "600"), {"PATH": os.defpath}, data_dir, ready)
 
 
@@ -124,7 +118,7 @@ async def test_a_stopped_child_is_not_started_again(data_dir: DataDir, gate: Gat
 
 async def test_a_part_that_fails_leaves_none_that_was_still_coming_up(data_dir: DataDir, gate: Gate) -> None:
     stack = Stack(data_dir)
-    failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=_no)
+    failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=NO)
     gate.closed = True
     with pytest.raises(ChildError, match="failing-1 ended at once: no luck"):
         await stack._start([failing, _child(data_dir)])  # noqa: SLF001 - `start` brings up what cannot be held up

@@ -73,19 +73,12 @@ def test_a_proof_is_of_one_session() -> None:
     assert TEXT not in cookie.proof(TEXT) + cookie.key(TEXT)
 
 
-@pytest.mark.parametrize(
-    ("given", "leads"),
-    [
-        ("/jobs?queue=a%20b", "/jobs?queue=a%20b"),
-        ("//elsewhere.invalid/", "/"),
-        ("https://elsewhere.invalid/", "/"),
-        ("/\\elsewhere.invalid", "/"),
-        ("/a\r\nSet-Cookie: x", "/"),
-        ("", "/"),
-    ],
-)
-def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
-    assert own(given) == leads
+ELSEWHERE = ["//elsewhere.invalid/", "https://elsewhere.invalid/", "/\\elsewhere.invalid", "/a\r\nSet-Cookie: x", ""]
+
+
+@pytest.mark.parametrize("given", ["/jobs?queue=a%20b", *ELSEWHERE])
+def test_signing_in_leads_to_this_page_only(given: str) -> None:
+    assert own(given) == ("/" if given in ELSEWHERE else given)
 
 
 def test_files_are_the_same_in_any_locale() -> None:

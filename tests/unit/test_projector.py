@@ -54,13 +54,9 @@ class Bench:
 
     def another(self) -> Projector:
         return Projector(
-            log=self.log,
-            views=self.views,
-            payloads=self.payloads,
-            output=self.output,
-            retention=timedelta(hours=6),
-            now=lambda: self.now,
-        )
+            log=self.log, views=self.views, payloads=self.payloads, output=self.output,
+            retention=timedelta(hours=6), now=lambda: self.now,
+        )  # fmt: skip
 
     async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
         for event in events:

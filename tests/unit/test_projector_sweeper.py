@@ -63,13 +63,9 @@ class Bench:
         self.payloads = MemoryPayloads(now=self.now)
         self.history = History(self)
         self.projector = Projector(
-            log=self.log,
-            views=MemoryViews(),
-            payloads=self.payloads,
-            output=MemoryOutput(),
-            retention=timedelta(days=1),
-            now=self.now,
-        )
+            log=self.log, views=MemoryViews(), payloads=self.payloads, output=MemoryOutput(),
+            retention=timedelta(days=1), now=self.now,
+        )  # fmt: skip
         self.sweeper = self.another()
 
     def now(self) -> datetime:
