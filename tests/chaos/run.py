@@ -60,9 +60,8 @@ def _counted(names: Iterable[str]) -> str:
 
 def faults_of(plan: Plan) -> list[Fault]:
     """The plan's schedule. It leaves the services a moment to start."""
-    made = schedule(
-        plan.seed, seconds=plan.seconds - 2, faults=plan.faults, lease=plan.lease, sizes=plan.sizes, kinds=plan.kinds
-    )
+    seconds, lease, sizes = plan.seconds - 2, plan.lease, plan.sizes
+    made = schedule(plan.seed, seconds=seconds, faults=plan.faults, lease=lease, sizes=sizes, kinds=plan.kinds)
     return [msgspec.structs.replace(fault, at=fault.at + 2) for fault in made]
 
 

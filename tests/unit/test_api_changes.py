@@ -109,11 +109,8 @@ def _pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "AGAIN", 0)
 
 
-_ENTRIES = st.lists(
-    st.tuples(st.integers(0, 4), st.sampled_from(["queued", "running", "success", "expired", "gone"])),
-    min_size=1,
-    max_size=6,
-)
+_STATUSES = st.sampled_from(["queued", "running", "success", "expired", "gone"])
+_ENTRIES = st.lists(st.tuples(st.integers(0, 4), _STATUSES), min_size=1, max_size=6)
 
 
 def _view(number: int, status: str) -> JobView | None:

@@ -295,11 +295,8 @@ async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> Non
     good, bad = await stored(("stdout", b"good")), await stored(("stdout", b"a"), ("stdout", b"b"))
     bad.damage(1, data=b"B")
     job = ended_job(output_bytes=2, error="It timed out.")
-    stores = iter([bad, good])
-    jobs, total = [job, running_job()], {"total": 2}
-    page = documents.several(
-        jobs, lambda _: next(stores).snapshot(lenient=True), total, stdout_only=False, standings={}
-    )
+    jobs, taking = [job, running_job()], (store.snapshot(lenient=True) for store in (bad, good))
+    page = documents.several(jobs, lambda _: next(taking), {"total": 2}, stdout_only=False, standings={})
     first, second = json.loads(b"".join([piece async for piece in page]))["data"]
     assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)
     assert first["error"].startswith("It timed out. The stored output is damaged: chunk 2 ")

@@ -31,10 +31,10 @@ def frame(stream: int, data: bytes) -> bytes:
     return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4) + data
 
 
-@given(
-    frames=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8),
-    cuts=st.lists(st.integers(0, 400), max_size=12),
-)
+FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8)
+
+
+@given(FRAMES, st.lists(st.integers(0, 400), max_size=12))
 def test_any_cut_of_the_frames_gives_the_same_bytes(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
     data = b"".join(frame(*each) for each in frames)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

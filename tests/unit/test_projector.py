@@ -360,10 +360,7 @@ HAPPENINGS = st.builds(
 )
 
 
-@given(
-    happenings=st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address),
-    seed=st.integers(0, 1000),
-)
+@given(st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address), st.integers(0, 1000))
 async def test_replays_gaps_races_and_new_facts_leave_the_view_right(happenings: list[Happening], seed: int) -> None:
     """Some facts are gone before anybody saw them; the others come at least once, to either projector."""
     house = Racing(seed)

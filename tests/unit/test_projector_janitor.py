@@ -363,17 +363,11 @@ DEEDS: list[Callable[[House], Awaitable[object]]] = [
 ]
 
 
-@given(
-    steps=st.lists(
-        st.tuples(
-            st.sampled_from(JOBS),
-            st.sampled_from(FACTS),
-            st.sampled_from([timedelta(0), timedelta(minutes=30), RETENTION, KEEP]),
-            st.sampled_from(DEEDS),
-        ),
-        max_size=40,
-    )
-)
+PAUSES = st.sampled_from([timedelta(0), timedelta(minutes=30), RETENTION, KEEP])
+STEPS = st.tuples(st.sampled_from(JOBS), st.sampled_from(FACTS), PAUSES, st.sampled_from(DEEDS))
+
+
+@given(st.lists(STEPS, max_size=40))
 async def test_nothing_goes_early_and_nothing_stays(steps: list[Step]) -> None:
     house = House()
     for job_id in JOBS:

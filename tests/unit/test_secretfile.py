@@ -28,13 +28,9 @@ from stint_runner.inputs.secretfile import (
 
 HEAD = "---\n# gostint vault secrets injected:\n"
 AWKWARD = "\n\r\t \x85\u2028\ufeff\x00a:#-?|>'\"%@&*!{}[],"
+SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text()
-    | st.text(AWKWARD),
+    SCALARS | st.text() | st.text(AWKWARD),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

@@ -123,11 +123,8 @@ def test_no_two_names_share_a_path(one: str, other: str) -> None:
 
 # --- files of settings -----------------------------------------------------------------------------------------------
 
-VALUES = st.dictionaries(
-    st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True),
-    st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30),
-    max_size=4,
-)
+TEXTS = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30)
+VALUES = st.dictionaries(st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True), TEXTS, max_size=4)
 
 
 @settings(max_examples=25)

@@ -3,7 +3,11 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from stint.core.codec import decode_event, to_record
+from stint.core.errors import UndecodableError
+from stint.core.events import Started
 from stint.core.job import fold
+from stint.core.names.subjects import EventAddress
 from stint.core.view import expiry, parse_time, view
 from tests.support.events import ended, job_of, kill_requested, launched, records, started, submitted
 
@@ -32,3 +36,30 @@ def test_a_job_expires_after_its_end() -> None:
 def test_stream_times(text: str, microsecond: int) -> None:
     assert parse_time(text).microsecond == microsecond
     assert parse_time(text).utcoffset() == timedelta(0)
+
+
+def test_unknown_fields_are_tolerated() -> None:
+    body = b'{"type":"started","event_id":"1","at":"","runner":"r","from_the_future":{"a":[1]},"v":7}'
+    event = decode_event("started", body)
+    assert isinstance(event, Started)
+    assert (event.runner, event.v) == ("r", 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("started", b""),
+        ("started", b"null"),
+        ("started", b"[]"),
+        ("started", b"\xff\xfe"),
+        ("started", b'{"type":"ended","event_id":"1","at":"","status":"success"}'),
+        ("started", b'{"type":"started","event_id":"1","at":"","runner":7}'),
+        ("started", b'{"type":"started"}'),
+        ("future", b'{"type":"future"}'),
+        ("submitted", b'{"type":"submitted","unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    ],
+)
+def test_what_is_no_such_event(kind: str, body: bytes) -> None:
+    with pytest.raises(UndecodableError):
+        decode_event(kind, body)
+    assert to_record(EventAddress(kind, "me", "0" * 24), body, sequence=1, time="").event is None
