@@ -9,13 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
-from tests.support.waiting import until, until_true
+from tests.support.waiting import meanwhile, until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
 from benchmarks.measure import Goal, Row, Work, alone, compared, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, kv_stream
-from stint.process.background import cancel
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000,300000").split(","))
 QUEUES: Final = 50
@@ -97,11 +96,9 @@ async def _while(busy: Work, wanted: Work, times: int) -> list[float]:
         while True:
             await busy()
 
-    task = asyncio.create_task(forever())
-    await asyncio.sleep(0)
-    values = [await timed(wanted) for _ in range(times)]
-    await cancel(task)
-    return values
+    async with meanwhile(forever()):
+        await asyncio.sleep(0)
+        return [await timed(wanted) for _ in range(times)]
 
 
 async def _start(stint: Stack, count: int) -> Row:

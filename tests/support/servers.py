@@ -68,6 +68,7 @@ class ServerProcess:
         if self.running:
             raise RuntimeError(f"{type(self).__name__} is running")
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
         command, environ = self._command()
         environ = {"HOME": str(self.data_dir), "PATH": "", **environ}
         with self._log_file.open("ab") as log:
@@ -183,7 +184,6 @@ class NatsProcess(ServerProcess):
         )
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         self._write_config()
         return [NATS, "--config", self._config], {}
 
@@ -215,7 +215,6 @@ class ServiceProcess(ServerProcess):
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         return [sys.executable, "-m", *self.MODULE], {**self.environ, "STINT_HEALTH_PORT": str(self.port)}
 
     async def _ready(self) -> bool:
@@ -244,7 +243,6 @@ class BaoProcess(ServerProcess):
         return self.log.partition("Unseal Key: ")[2].split(maxsplit=1)[0]
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         listen = f"-dev-listen-address=127.0.0.1:{self.port}"
         environ = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token}
         return [BAO, "server", "-dev", "-dev-no-store-token", listen], environ

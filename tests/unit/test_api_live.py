@@ -26,6 +26,7 @@ from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events
 from tests.support.outputs import Writer
+from tests.support.waiting import meanwhile
 
 ID = "0" * 24
 FORGED = 10**18
@@ -217,9 +218,8 @@ async def test_a_job_that_waits_is_not_asked_for_output(runner: Runner) -> None:
 async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Runner) -> None:
     runner.phases = Phases(runner.channel, connected=partial(asyncio.sleep, 0))
     place = Place(events.TOKEN, ID)
-    listening = asyncio.create_task(runner.phases.run())
-    await runner.channel.heard.wait()
-    async with runner.reader() as reader:
+    async with meanwhile(runner.phases.run()), runner.reader() as reader:
+        await runner.channel.heard.wait()
         await runner.channel.tell(place, JobPhase(phase="opening"))  # the job has not started yet
         await runner.facts(events.started())
         assert [await reader.next() for _ in range(2)] == ["started", {"phase": "opening", "progress": None}]
@@ -228,7 +228,6 @@ async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Ru
         await runner.channel.tell(place, JobPhase(phase="pulling", progress=0.25))
         await runner.end()
         assert await reader.rest() == ["ended", ("end", "success", True)]
-    await cancel(listening)
 
 
 async def test_an_ended_job_is_told_at_once_and_taken_up_where_the_stream_broke(runner: Runner) -> None:

@@ -21,7 +21,7 @@ from stint.cli.dev.servers import free_ports
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
-from tests.support.stack import gone
+from tests.support.stack import gone, program
 from tests.support.waiting import until_true
 
 Process = asyncio.subprocess.Process
@@ -170,29 +170,25 @@ async def test_a_child_does_not_start_whose_parent_was_killed_before_it_could_as
 async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tmp_path: Path) -> None:
     """The child is frozen: the signal that it gets when its parent dies waits for it."""
     folder = tmp_path / "data"
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert parent.stdout is not None
-    assert await parent.stdout.readline() == b"started\n"
-    sleeper = int((folder / "run" / "sleeper-1.pid").read_text())
-    refusal = (
-        f"Another `stint dev` (process {parent.pid}) uses {folder}. "
-        f"If it was killed, end the processes that it left: their ids are in {folder / 'run'}."
-    )
-    try:
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+    async with program(sys.executable, "-c", PARENT, folder, **pipes) as parent:
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"started\n"
+        sleeper = int((folder / "run" / "sleeper-1.pid").read_text())
+        refusal = (
+            f"Another `stint dev` (process {parent.pid}) uses {folder}. "
+            f"If it was killed, end the processes that it left: their ids are in {folder / 'run'}."
+        )
         assert await _refusal(folder) == refusal
         os.kill(sleeper, signal.SIGSTOP)
-        status = Path(f"/proc/{sleeper}/status")
-        await until_true(lambda: "\nState:\tT" in status.read_text())  # else it may see its SIGTERM first
-        parent.kill()
-        await parent.wait()
-        assert await _refusal(folder) == refusal
-    finally:
-        if parent.returncode is None:
+        try:
+            status = Path(f"/proc/{sleeper}/status")
+            await until_true(lambda: "\nState:\tT" in status.read_text())  # else it may see its SIGTERM first
             parent.kill()
             await parent.wait()
-        os.kill(sleeper, signal.SIGCONT)
+            assert await _refusal(folder) == refusal
+        finally:
+            os.kill(sleeper, signal.SIGCONT)
     await gone(sleeper)
     async with AsyncExitStack() as resources:
         claim(folder, resources)

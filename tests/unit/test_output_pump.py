@@ -41,6 +41,12 @@ def _stdout(*texts: bytes, breaks: bool = False) -> AsyncIterator[OutputPiece]:
     return _pieces(*[OutputPiece("stdout", text) for text in texts], breaks=breaks)
 
 
+async def _hanging(text: bytes) -> AsyncGenerator[OutputPiece, None]:
+    """This piece, and then neither more nor an end."""
+    yield OutputPiece("stdout", text)
+    await asyncio.Event().wait()
+
+
 async def _copied(
     pieces: AsyncIterator[OutputPiece], *, mask: Iterable[Any] = (), log: MemoryOutput | None = None, **options: int
 ) -> tuple[OutputPump, list[Chunk]]:
@@ -228,12 +234,8 @@ async def test_past_the_limit_the_output_is_let_go_of() -> None:
 
 @pytest.mark.parametrize("breaks", [False, True])
 async def test_past_the_limit_nothing_waits_for_more_and_no_fault_of_the_engine_counts(breaks: bool) -> None:
-    async def silent() -> AsyncIterator[OutputPiece]:
-        yield OutputPiece("stdout", b"12345")
-        await asyncio.Event().wait()
-
     async with asyncio.timeout(10):
-        pump, _ = await _copied(_stdout(b"12345", breaks=True) if breaks else silent(), limit=4)
+        pump, _ = await _copied(_stdout(b"12345", breaks=True) if breaks else _hanging(b"12345"), limit=4)
     assert pump.truncated
 
 
@@ -409,14 +411,11 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
     monkeypatch.setattr(Redactor, "feed", feeding)
     monkeypatch.setattr(Redactor, "flush", flushing)
 
-    async def hanging() -> AsyncGenerator[OutputPiece, None]:
-        yield OutputPiece("stdout", b"whole correct horse, part: correct ho")
-        await asyncio.Event().wait()
-
     log = MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
-    copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+    text = b"whole correct horse, part: correct ho"
+    copying = Copying(DockerEngine(), pump, "c", _hanging(text), concealed=False)
     async with asyncio.timeout(10):
         await begun.wait()
         giving_up = asyncio.create_task(copying.give_up())
@@ -429,16 +428,11 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
 
 async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_the_job_ended() -> None:
     """What was held back for a secret comes last, when the output is given up already."""
-
-    async def hanging() -> AsyncGenerator[OutputPiece, None]:
-        yield OutputPiece("stdout", b"one correct ho")
-        await asyncio.Event().wait()
-
     log = MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
     async with asyncio.timeout(10), written(log, TOKEN, JOB) as chunks:
-        copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+        copying = Copying(DockerEngine(), pump, "c", _hanging(b"one correct ho"), concealed=False)
         await anext(chunks)
         await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b"of a stranger"), after=1)
         await copying.give_up()

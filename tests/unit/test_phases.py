@@ -17,6 +17,7 @@ from stint_api.read import phases as heard
 from stint_runner import phases
 from stint_runner.engine.docker_images import PullProgress
 from tests.support.faults import failing
+from tests.support.waiting import meanwhile
 
 PLACE = Place("q", "0" * 24)
 
@@ -47,12 +48,10 @@ async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.
     channel = MemoryPhases()
     monkeypatch.setattr(channel, "tell", failing(channel.tell, BrokerUnavailableError()))
     mine = phases.Phases(channel)
-    async with channel.hear() as told:
-        telling = asyncio.create_task(mine.run())
+    async with channel.hear() as told, meanwhile(mine.run()):
         with mine.of(PLACE):
             for _ in range(2):
                 assert (await anext(told)).place == PLACE
-        await cancel(telling)
 
 
 async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from stint.core.job import TERMINAL, Job
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.ports import Place, StoredView
-from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
 from stint_projector.auditor import Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
@@ -23,6 +22,7 @@ from stint_projector.rebuild import rebuild
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 from tests.support.faults import failing
 from tests.support.outputs import places_of
+from tests.support.waiting import meanwhile
 from tests.unit.test_projector import JOB, Bench
 
 OTHER = "f" * 24
@@ -146,11 +146,9 @@ async def test_a_failure_ends_neither_of_them(
     await house.happen(submitted(), started(), ended())
     house.restart()
     house.now += RETENTION
-    running = [asyncio.create_task(task) for task in (house.janitor.run(), house.auditor.run())]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10), meanwhile(house.janitor.run(), house.auditor.run()):
         for job_id in (JOB, OTHER):
             await output.purged[job_id].wait()
-    await cancel(*running)
     said = capsys.readouterr().out
     assert ("no such stream" in said, "no such log" in said) == (True, True)
 
@@ -168,9 +166,8 @@ async def test_an_audit_of_nothing_rests(house: House, monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(house.projector.views, "page", nothing)
-    auditing = asyncio.create_task(house.auditor.run())
-    await looked_again.wait()
-    await cancel(auditing)
+    async with meanwhile(house.auditor.run()):
+        await looked_again.wait()
     assert asked[3] - asked[1] >= 0.02
 
 

@@ -16,6 +16,7 @@ from stint_projector.auditor import Auditor
 from stint_projector.project import Projected, Projector
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
+from tests.support.waiting import meanwhile
 from tests.unit.test_projector import JOB
 
 OTHER = "f" * 24
@@ -311,10 +312,8 @@ async def test_it_goes_on_through_outages_at_most_once_a_second(bench: Bench, mo
     await bench.lose()
     short = Sweeper(bench.projector, bench.history, timedelta(seconds=2), monotonic=lambda: bench.clock)
     monkeypatch.setattr("stint.process.waiting.asyncio.sleep", sleep)
-    task = asyncio.create_task(short.run())
-    await enough.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with meanwhile(short.run()):
+        await enough.wait()
     assert min(looks) >= 1
     assert await bench.state() is State.UNKNOWN
 

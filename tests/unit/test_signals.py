@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stint.process.signals import on_signals
+from tests.support.stack import program
 
 
 @pytest.fixture
@@ -48,18 +49,11 @@ def ignores(pid: int, number: signal.Signals) -> bool:
 async def test_a_watchdog_ignores_a_hang_up_that_its_runner_ignores(tmp_path: Path, ignored: bool) -> None:
     disposition = "SIG_IGN" if ignored else "SIG_DFL"
     become = f"import os, sys; from signal import *; signal(SIGHUP, {disposition}); os.execv(sys.argv[1], sys.argv[1:])"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", become, sys.executable, "-m", "stint_runner.watchdog", tmp_path, str(os.getpid())),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    command = ["-c", become, sys.executable, "-m", "stint_runner.watchdog", str(tmp_path), str(os.getpid())]
+    async with program(sys.executable, *command, stdout=asyncio.subprocess.PIPE) as process, asyncio.timeout(30):
         assert process.stdout is not None
-        async with asyncio.timeout(30):
-            assert await process.stdout.readline()
+        assert await process.stdout.readline()
         assert ignores(process.pid, signal.SIGHUP) == ignored
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 ALLOWED = "import ctypes, resource as r; r.setrlimit(r.RLIMIT_CORE, (r.getrlimit(r.RLIMIT_CORE)[1],) * 2)"
