@@ -67,7 +67,7 @@ class Passed:
 
 
 @pytest.mark.parametrize("fit", [True, False])
-async def test_who_cannot_run_a_job_keeps_the_hint_that_it_was_given_back_only_if_there_is_nobody_else(
+async def test_who_cannot_run_a_job_keeps_the_hint_that_it_was_given_back_if_there_is_nobody_else(
     fit: bool,
 ) -> None:
     backlog, queues = Backlog(patience=100), Passed()

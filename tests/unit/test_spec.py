@@ -22,8 +22,8 @@ from stint_runner.inputs.spec import (
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
-VAULT = {"vault_addr": "https://vault", "vault_cacert": "/etc/ca.pem"}
-CONTEXT: dict[str, Any] = {"labels": LABELS, "network": "net", "limits": LIMITS, **VAULT}
+CONTEXT: dict[str, Any] = {"labels": LABELS, "network": "net", "limits": LIMITS}
+CONTEXT |= {"vault_addr": "https://vault", "vault_cacert": "/etc/ca.pem"}
 
 
 def test_labels() -> None:
