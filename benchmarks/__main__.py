@@ -16,19 +16,8 @@ from benchmarks.document import DOCUMENT, Record, Run, generated, machine, read,
 from benchmarks.measure import NotMeasuredError, Row
 
 GROUPS: Final = (
-    "api",
-    "jobs",
-    "runtime",
-    "peers",
-    "guarantees",
-    "calls",
-    "fleet",
-    "queues",
-    "live",
-    "kept",
-    "projector",
-    "streams",
-)
+    "api", "jobs", "runtime", "peers", "guarantees", "calls", "fleet", "queues", "live", "kept", "projector", "streams",
+)  # fmt: skip
 
 
 def main(
@@ -57,9 +46,8 @@ def main(
             continue
         run = Run(run.machine, {**run.groups, group: found})
         typer.echo(f"{group}: {time.monotonic() - start:.0f} s")
-        typer.echo(
-            found if isinstance(found, str) else table([old[row.name] for row in found if row.name in old], found)
-        )
+        before = [old[row.name] for row in found if not isinstance(row, str) and row.name in old]
+        typer.echo(found if isinstance(found, str) else table(before, found))
         if output:
             write(run, output)
         if record:

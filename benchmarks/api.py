@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.bare import IMAGE
 from benchmarks.bare_calls import lookups, publishes
-from benchmarks.measure import Goal, Measured, Row, alone, compared, cpu_of, timed
+from benchmarks.measure import Goal, Measured, Row, Work, alone, compared, cpu_of, timed
 from benchmarks.stack import Stack, stack
 from stint.process.waiting import for_each
 
@@ -44,13 +44,8 @@ async def _connections(stint: Stack, times: int) -> list[Row]:
     await kept()
     ours = [await timed(kept) for _ in range(times * 20)]
     theirs = [await timed(new) for _ in range(times * 20)]
-    row = Row(
-        "an answer on a kept connection",
-        Measured("healthz, kept", "ms", ours),
-        Measured("healthz, new connection", "ms", theirs),
-        [Goal(1, unit="ms")],
-    )
-    return [row]
+    beside, goal = "healthz, new connection", Goal(1, unit="ms")
+    return [compared("an answer on a kept connection", "ms", ours, beside, theirs, goal)]
 
 
 async def _submissions(stint: Stack, times: int) -> list[Row]:
@@ -59,7 +54,7 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
     plain = {"container_image": IMAGE, "run": ["true"]}
     number = iter(range(10**9))
 
-    def post(job: Mapping[str, object]) -> Callable[[], Awaitable[object]]:
+    def post(job: Mapping[str, object]) -> Work:
         async def one() -> None:
             count = next(number)
             await stint.call("POST", "/v1/api/job", {"qname": f"q-{count % 50}", "wrap_secret_id": f"t{count}", **job})
@@ -97,7 +92,7 @@ class _Bare(NamedTuple):
     pid: int
     port: int
 
-    def submit(self, http: aiohttp.ClientSession, job: Mapping[str, object]) -> Callable[[], Awaitable[object]]:
+    def submit(self, http: aiohttp.ClientSession, job: Mapping[str, object]) -> Work:
         """Submits a job to it."""
         body = msgspec.json.encode({"qname": "q-1", "wrap_secret_id": "t1", **job})
 
@@ -126,7 +121,7 @@ async def _publish(stint: Stack, times: int) -> Row:
     return Row(f"awaited publish to a stream, {CLIENTS} clients", Measured("NATS alone", "/s", rates))
 
 
-async def _rate(call: Callable[[], Awaitable[object]]) -> float:
+async def _rate(call: Work) -> float:
     """Calls a second, by as many clients as there are, each one after another."""
     start = time.perf_counter()
     await for_each(range(CALLS), lambda _number: call(), at_once=CLIENTS)

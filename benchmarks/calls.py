@@ -63,15 +63,9 @@ async def rows(times: int) -> Sequence[Row]:
             before = await _now(runners.stint, broker, processes)
             await runners.run(spread("calls"))
             jobs.append(_each(before, await _now(runners.stint, broker, processes)))
-    post = posts[-1]
+    asked = posts[-1].requests + 1  # one is for the job's ticket, as a client gets it
     runs = [
-        # One is for the job's ticket, as a client gets it.
-        Used(
-            job.requests - job.later - post.requests - 1,
-            0,
-            {EVENTS: job.stored[EVENTS] - 1, LOGS: job.stored[LOGS]},
-            job.cpu,
-        )
+        Used(job.requests - job.later - asked, 0, {EVENTS: job.stored[EVENTS] - 1, LOGS: job.stored[LOGS]}, job.cpu)
         for job in jobs[1:]
     ]
     submitted = [used._replace(stored={name: used.stored[name] for name in (EVENTS, PAYLOADS)}) for used in posts]

@@ -45,14 +45,9 @@ def queue_of(number: int, queues: int) -> str:
 def life(qname: str, *, over: bool = True) -> list[AnyEvent]:
     """The events of a job that succeeded, or that still waits."""
     submitted = Submitted(
-        event_id=secrets.token_hex(8),
-        at=AT,
-        by="bench",
-        qname=qname,
-        ticket="vault:v1:x",
-        payload_chunks=1,
-        payload_bytes=1,
-    )
+        event_id=secrets.token_hex(8), at=AT, by="bench", qname=qname,
+        ticket="vault:v1:x", payload_chunks=1, payload_bytes=1,
+    )  # fmt: skip
     if not over:
         return [submitted]
     started = Started(event_id=secrets.token_hex(8), at=AT, by="runner-1", runner="runner-1")

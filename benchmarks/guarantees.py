@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from tests.support.outputs import chained
+
 from benchmarks.filled import job_ids, life
 from benchmarks.measure import Row, alternately, compared, timed
 from benchmarks.stack import Stack, opened, stack
@@ -11,7 +13,7 @@ from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, log_subject
-from stint.core.output.chain import Chain, Chunk
+from stint.core.output.chain import Chain
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault
 
@@ -92,14 +94,13 @@ async def _seal(stint: Stack, broker: Broker, times: int) -> Row:
 
 async def _chain(broker: Broker, times: int) -> Row:
     output, data = JetStreamOutput(broker), secrets.token_bytes(CHUNK)
-    chained, other = job_ids(2)
+    job_id, other = job_ids(2)
     chain, after = Chain(), 0
 
     async def with_digest() -> None:
         nonlocal chain, after
-        offset, chain = chain.size, chain.add(data)
-        chunk = Chunk(number=chain.chunks, offset=offset, stream="stdout", digest=chain.digest, data=data)
-        after = await output.append(TOKEN, chained, chunk, after=after)
+        chain, chunk = chained(chain, data)
+        after = await output.append(TOKEN, job_id, chunk, after=after)
 
     async def plain() -> None:
         await broker.publish(log_subject(TOKEN, other), data)

@@ -2,40 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from benchmarks.bare import Bare, bare
-from benchmarks.measure import Goal, Measured, Row, alternately, compared, cpu_of
+from benchmarks.measure import Goal, Row, Work, alternately, compared, cpu_of
 from benchmarks.stack import Stack, stack
 
 QUEUES = 8
 JOBS = 24
 SERIAL = 10
+BARE = "bare aiodocker"
 
 
 async def rows(times: int) -> Sequence[Row]:
     """One job, one queue back to back, and many queues at once."""
     async with stack(STINT_CAPACITY=str(QUEUES)) as stint, bare() as engine:
         return [
-            await one_job(
-                stint, "one job, POST to end at the client", engine.job, "bare aiodocker", times * 4, Goal(1.0)
-            ),
+            await one_job(stint, "one job, POST to end at the client", engine.job, BARE, times * 4, Goal(1.0)),
             await serial(stint, f"one queue, {SERIAL} jobs back to back", engine, times, Goal(1.03)),
-            await wide(
-                stint,
-                f"{JOBS} jobs over {QUEUES} queues, one runner",
-                lambda: engine.jobs(JOBS, QUEUES),
-                "bare, 8 at a time",
-                times,
-                Goal(0.95, at_least=True),
-            ),
+            await wide_beside_bare(stint, "one runner", engine, times, Goal(0.95, at_least=True)),
             await _runner_cpu(stint, engine, times),
         ]
 
 
-async def one_job(
-    stint: Stack, name: str, beside: Callable[[], Awaitable[object]], what: str, times: int, *goals: Goal
-) -> Row:
+async def one_job(stint: Stack, name: str, beside: Work, what: str, times: int, *goals: Goal) -> Row:
     """A job from its POST to its end, alternately with the same work of another kind."""
     tickets = iter(await stint.tickets(times + 1))
 
@@ -57,19 +47,17 @@ async def serial(stint: Stack, name: str, engine: Bare, times: int, *goals: Goal
     async def alone() -> None:
         await engine.jobs(SERIAL, 1)
 
-    ours, theirs = await alternately(queue, alone, times)
-    return Row(
-        name,
-        Measured("Stint, a job", "ms", [value / SERIAL for value in ours]),
-        Measured("bare, one after another", "ms", [value / SERIAL for value in theirs]),
-        goals,
-    )
+    ours, theirs = ([value / SERIAL for value in values] for values in await alternately(queue, alone, times))
+    return compared(name, "ms", ours, "bare, one after another", theirs, *goals)
 
 
-async def wide(
-    stint: Stack, name: str, beside: Callable[[], Awaitable[object]], what: str, times: int, *goals: Goal
-) -> Row:
-    """Many jobs over several queues, alternately with the same work of another kind."""
+async def wide_beside_bare(stint: Stack, how: str, engine: Bare, times: int, *goals: Goal) -> Row:
+    """Many jobs over several queues, alternately with the same containers."""
+    return await wide(stint, how, lambda: engine.jobs(JOBS, QUEUES), "bare, 8 at a time", times, *goals)
+
+
+async def wide(stint: Stack, how: str, beside: Work, what: str, times: int, *goals: Goal) -> Row:
+    """The same, alternately with the same work of another kind."""
     tickets = iter(await stint.tickets((times + 1) * JOBS))
 
     async def ours() -> None:
@@ -77,7 +65,7 @@ async def wide(
 
     taken, theirs = await alternately(ours, beside, times)
     rates, other_rates = ([JOBS * 1000 / value for value in values] for values in (taken, theirs))
-    return compared(name, "jobs/s", rates, what, other_rates, *goals)
+    return compared(f"{JOBS} jobs over {QUEUES} queues, {how}", "jobs/s", rates, what, other_rates, *goals)
 
 
 async def _all(stint: Stack, queue: str, tickets: Sequence[str]) -> None:
@@ -96,9 +84,4 @@ async def _runner_cpu(stint: Stack, engine: Bare, times: int) -> Row:
         start = time.process_time()
         await engine.jobs(JOBS, QUEUES)
         theirs.append((time.process_time() - start) * 1000 / JOBS)
-    return Row(
-        "runner's CPU, a Docker job",
-        Measured("Stint's runner", "ms", ours),
-        Measured("bare aiodocker", "ms", theirs),
-        [Goal(10, unit="ms")],
-    )
+    return compared("runner's CPU, a Docker job", "ms", ours, BARE, theirs, Goal(10, unit="ms"))

@@ -4,18 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
-from tests.support.waiting import until, until_true
+from tests.support.waiting import meanwhile, until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
-from benchmarks.measure import Goal, Row, alone, compared, memory_of, sized, timed
+from benchmarks.measure import Goal, Row, Work, alone, compared, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, kv_stream
-from stint.process.background import cancel
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000,300000").split(","))
 QUEUES: Final = 50
@@ -72,7 +71,7 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
         one = job_ids(1)[0].replace("0" * 12, "f" * 12)
         await publish(client, EVENTS, stored_events(one, "one"))
 
-    def call(path: str) -> Callable[[], Awaitable[object]]:
+    def call(path: str) -> Work:
         return lambda: stint.call("GET", path)
 
     listing = call("/v1/api/job?limit=50")
@@ -90,20 +89,16 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
     return found
 
 
-async def _while(
-    busy: Callable[[], Awaitable[object]], wanted: Callable[[], Awaitable[object]], times: int
-) -> list[float]:
+async def _while(busy: Work, wanted: Work, times: int) -> list[float]:
     """Milliseconds of one call while another is made again and again."""
 
     async def forever() -> None:
         while True:
             await busy()
 
-    task = asyncio.create_task(forever())
-    await asyncio.sleep(0)
-    values = [await timed(wanted) for _ in range(times)]
-    await cancel(task)
-    return values
+    async with meanwhile(forever()):
+        await asyncio.sleep(0)
+        return [await timed(wanted) for _ in range(times)]
 
 
 async def _start(stint: Stack, count: int) -> Row:

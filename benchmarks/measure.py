@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
+Work = Callable[[], Awaitable[object]]
 
 
 class NotMeasuredError(Exception):
@@ -106,23 +107,18 @@ def compared(name: str, unit: str, values: Sequence[float], what: str, others: S
 
 def sized(resource: str, unit: str, values: Sequence[float], count: int, thing: str) -> Row:
     """A row for the model: what so many of a thing cost."""
-    return Row(
-        f"{resource}, {count:,} {thing}",
-        Measured("Stint", unit, values),
-        size=Size(f"{resource}, {unit}", thing, count),
-    )
+    size = Size(f"{resource}, {unit}", thing, count)
+    return Row(f"{resource}, {count:,} {thing}", Measured("Stint", unit, values), size=size)
 
 
-async def timed(work: Callable[[], Awaitable[object]]) -> float:
+async def timed(work: Work) -> float:
     """Milliseconds that it takes."""
     start = time.perf_counter()
     await work()
     return (time.perf_counter() - start) * 1000
 
 
-async def alternately(
-    first: Callable[[], Awaitable[object]], second: Callable[[], Awaitable[object]], times: int
-) -> tuple[list[float], list[float]]:
+async def alternately(first: Work, second: Work, times: int) -> tuple[list[float], list[float]]:
     """Milliseconds of both, one after the other, that many times; the first pair is a warm-up."""
     pairs = [(await timed(first), await timed(second)) for _ in range(times + 1)][1:]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -152,9 +148,7 @@ def memory_of(pid: int) -> float:
 
 def children_of(pid: int) -> list[int]:
     """The processes that this one has started."""
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
 
 
 def disk_of(folder: Path) -> float:

@@ -47,9 +47,7 @@ async def rows(times: int) -> Sequence[Row]:
 
 async def _beside(stint: Stack, title: str, run: Callable[[int], Awaitable[None]], times: int) -> list[Row]:
     one = await one_job(stint, f"one job, beside {title}", lambda: run(1), title, times * 2)
-    many = await wide(
-        stint, f"{JOBS} jobs over {QUEUES} queues, beside {title}", lambda: run(JOBS), title, max(2, times // 2)
-    )
+    many = await wide(stint, f"beside {title}", lambda: run(JOBS), title, max(2, times // 2))
     return [one, many]
 
 

@@ -47,18 +47,11 @@ async def rows(times: int) -> Sequence[Row]:
                 await runners.run(["warm"])
                 found[size] = await _look(runners, size, pids, times)
     few, *larger = found
+    each = [(name, size) for name in pids for size in SIZES]
     return [
         *(row for size in larger for row in _compared(few, found[few], size, found[size])),
-        *(
-            sized(f"memory of {name}", "MB", [found[size].memory[name]], size, "queues")
-            for name in pids
-            for size in SIZES
-        ),
-        *(
-            sized(f"idle CPU of {name}", "% of a core", found[size].idle[name], size, "queues")
-            for name in pids
-            for size in SIZES
-        ),
+        *(sized(f"memory of {name}", "MB", [found[size].memory[name]], size, "queues") for name, size in each),
+        *(sized(f"idle CPU of {name}", "% of a core", found[size].idle[name], size, "queues") for name, size in each),
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import aiodocker
 
 from benchmarks.bare import bare
-from benchmarks.jobs import JOBS, QUEUES, one_job, serial, wide
+from benchmarks.jobs import BARE, QUEUES, one_job, serial, wide_beside_bare
 from benchmarks.measure import NotMeasuredError, Row
 from benchmarks.stack import stack
 
@@ -20,13 +20,7 @@ async def rows(times: int) -> Sequence[Row]:
             raise NotMeasuredError(f"The engine has no runtime {RUNTIME}.")
     async with stack(STINT_CAPACITY=str(QUEUES), STINT_JOB_RUNTIME=RUNTIME) as stint, bare() as engine:
         return [
-            await one_job(stint, f"one job, with {RUNTIME}", engine.job, "bare aiodocker", times * 4),
+            await one_job(stint, f"one job, with {RUNTIME}", engine.job, BARE, times * 4),
             await serial(stint, f"one queue, back to back, with {RUNTIME}", engine, times),
-            await wide(
-                stint,
-                f"{JOBS} jobs over {QUEUES} queues, with {RUNTIME}",
-                lambda: engine.jobs(JOBS, QUEUES),
-                "bare, 8 at a time",
-                times,
-            ),
+            await wide_beside_bare(stint, f"with {RUNTIME}", engine, times),
         ]

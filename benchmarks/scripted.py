@@ -31,9 +31,8 @@ AT_ONCE: Final = 200
 async def fleet() -> AsyncIterator["Fleet"]:
     """A stack whose runners are still to be started."""
     async with stack(runners=0, STINT_AUTHZ="any") as stint, scripted_engine(stint.folder / "engine") as engine:
-        settings = await service_settings(
-            stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"], role=stint.env["STINT_ROLE"]
-        )
+        env = stint.env
+        settings = await service_settings(env["VAULT_ADDR"], env["VAULT_TOKEN"], role=env["STINT_ROLE"])
         yield Fleet(stint, engine, dict(settings))
 
 

@@ -23,11 +23,9 @@ def liveness_faults(jobs: Mapping[str, Job], evidence: Evidence) -> Iterator[Vio
             if end - since > patience and not _excused(since, end, members):
                 yield Violation("I8", token, f"It had work and saw no end for {(end - since).total_seconds():.0f} s.")
                 break
-    yield from (
-        Violation("I8", job.job_id, f"It has not ended: it is {job.state}.")
-        for job in jobs.values()
-        if not job.terminal and not job.held
-    )
+    for job in jobs.values():
+        if not job.terminal and not job.held:
+            yield Violation("I8", job.job_id, f"It has not ended: it is {job.state}.")
 
 
 def _waits(members: Sequence[Job]) -> Iterator[tuple[datetime, datetime]]:

@@ -38,9 +38,9 @@ def check(evidence: Evidence) -> list[Violation]:
     """All violations, each once."""
     case = _case(evidence)
     found: set[Violation] = set()
-    for invariant in (_overlap, _one_end, _ran_once, _order, _views, _output, _left, _liveness, _legal):
+    for invariant in (_overlap, _one_end, _ran_once, _order, _views, _output, _left, _legal):
         found.update(invariant(case))
-    return sorted(found)
+    return sorted(found.union(liveness_faults(case.jobs, evidence)))
 
 
 def _case(evidence: Evidence) -> Case:
@@ -62,9 +62,8 @@ def _case(evidence: Evidence) -> Case:
 
 def _overlap(case: Case) -> Iterator[Violation]:
     for queue, sights in case.evidence.truth.items():
-        yield from (
-            Violation("I1", sight.key, f"It overlapped another job of {queue}.") for sight in _intruders(sights)
-        )
+        for sight in _intruders(sights):
+            yield Violation("I1", sight.key, f"It overlapped another job of {queue}.")
     yield from _overlap_in_log(case)
 
 
@@ -110,11 +109,9 @@ def _order(case: Case) -> Iterator[Violation]:
             queues[job.token].append(job)
     for jobs in queues.values():
         jobs.sort(key=lambda job: job.facts[Submitted.kind].sequence)
-        yield from (
-            Violation("I4", later.job_id, f"It was started before {earlier.job_id}, which was submitted before it.")
-            for earlier, later in pairwise(jobs)
-            if later.facts[Started.kind].sequence < earlier.facts[Started.kind].sequence
-        )
+        for first, second in pairwise(jobs):
+            if second.facts[Started.kind].sequence < first.facts[Started.kind].sequence:
+                yield Violation("I4", second.job_id, f"It was started before {first.job_id}, submitted before it.")
     yield from _order_of_runs(case)
 
 
@@ -147,9 +144,8 @@ def _one_end(case: Case) -> Iterator[Violation]:
 
 def _ghosts(case: Case) -> Iterator[Violation]:
     """Jobs in the log that nobody sent, or that were refused. Where no answer came, the id may never have been told."""
-    nameless = Counter(
-        item.token for item in case.evidence.submissions if item.answer is Answer.UNKNOWN and not item.job_id
-    )
+    unknown = [item for item in case.evidence.submissions if item.answer is Answer.UNKNOWN]
+    nameless = Counter(item.token for item in unknown if not item.job_id)
     for job in case.jobs.values():
         item = case.by_id.get(job.job_id)
         if item is not None and item.answer is Answer.REFUSED:
@@ -161,10 +157,8 @@ def _ghosts(case: Case) -> Iterator[Violation]:
 
 
 def _legal(case: Case) -> Iterator[Violation]:
-    yield from (
-        Violation("I9", record.job_id, f"Its {record.kind} at {record.sequence} is not legal there.")
-        for record in case.illegal
-    )
+    for record in case.illegal:
+        yield Violation("I9", record.job_id, f"Its {record.kind} at {record.sequence} is not legal there.")
     ran = {sight.key for sights in case.evidence.truth.values() for sight in sights}
     for key in ran:
         item = case.by_key.get(key)
@@ -199,9 +193,8 @@ def _output(case: Case) -> Iterator[Violation]:
         if job.state is State.DELETED:
             continue
         chunks = case.evidence.output.get(job.job_id, ())
-        yield from (
-            Violation("I6", job.job_id, fault) for fault in output_faults(job, case.by_id.get(job.job_id), chunks)
-        )
+        for fault in output_faults(job, case.by_id.get(job.job_id), chunks):
+            yield Violation("I6", job.job_id, fault)
 
 
 def _left(case: Case) -> Iterator[Violation]:
@@ -216,7 +209,3 @@ def _is_orphan(case: Case, subject: str) -> bool:
     doubtful = [item for item in case.evidence.submissions if item.answer is Answer.UNKNOWN]
     cut_off = any(item.job_id == job_id or (not item.job_id and item.token == token) for item in doubtful)
     return cut_off and job_id not in case.jobs
-
-
-def _liveness(case: Case) -> Iterator[Violation]:
-    yield from liveness_faults(case.jobs, case.evidence)

@@ -1,6 +1,5 @@
 """Evidence of a run that went as it should, for the checker's tests to spoil."""
 
-import hashlib
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,11 +11,12 @@ from stint.core.codec import encode
 from stint.core.events import AnyEvent, Deleted, Record
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
-from stint.core.output.chain import Chunk
+from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from tests.chaos.checker import check
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission
 from tests.support import events
+from tests.support.outputs import chained
 
 START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 
@@ -58,23 +58,13 @@ class Run:
 
     def end(self, item: Submission) -> None:
         self.sees(item.key, "tick", "end", queue=item.queue)
-        chunks: list[Chunk] = []
-        digest = ""
-        for number, stream in enumerate(("stdout", "stderr"), start=1):
-            data = item.output(stream)
-            digest = hashlib.sha256(digest.encode() + data).hexdigest()
-            offset = sum(len(chunk.data) for chunk in chunks)
-            chunks.append(
-                Chunk(
-                    number=number, offset=offset, stream=stream, digest=digest, data=data, sequence=next(self._numbers)
-                )
-            )
+        chain, chunks = Chain(), list[Chunk]()
+        for stream in ("stdout", "stderr"):
+            chain, chunk = chained(chain, item.output(stream), stream, sequence=next(self._numbers))
+            chunks.append(chunk)
         self.output[item.job_id] = chunks
-        size = sum(len(chunk.data) for chunk in chunks)
-        told = msgspec.structs.replace(
-            events.ended(), output_complete=True, chunks=2, output_bytes=size, output_digest=digest
-        )
-        self.fact(item.job_id, told, item.queue)
+        counted: dict[str, Any] = {"chunks": chain.chunks, "output_bytes": chain.size, "output_digest": chain.digest}
+        self.fact(item.job_id, msgspec.structs.replace(events.ended(), **counted), item.queue)
 
     def whole(self, queue: str = "deploys") -> Submission:
         item = self.submit(queue)
@@ -82,8 +72,12 @@ class Run:
         self.end(item)
         return item
 
-    def views(self) -> dict[str, bytes]:
-        ids = dict.fromkeys(record.job_id for record in self.records)
+    def change(self, item: Submission, **fields: Any) -> None:
+        """What is known of a submission."""
+        self.submissions[self.submissions.index(item)] = msgspec.structs.replace(item, **fields)
+
+    def views(self, without: str = "") -> dict[str, bytes]:
+        ids = dict.fromkeys(record.job_id for record in self.records if record.job_id != without)
         jobs = [fold(record for record in self.records if record.job_id == job_id) for job_id in ids]
         return {job.job_id: encode(view(job)) for job in jobs if job and Deleted.kind not in job.facts}
 

@@ -82,9 +82,7 @@ async def output(broker: Broker) -> dict[str, list[Chunk]]:
 
 def truth(folder: Path) -> dict[str, list[Sight]]:
     """What the jobs saw, by queue."""
-    return {
-        path.stem: [Sight(*line.split()) for line in path.read_text().splitlines()] for path in folder.glob("*.log")
-    }
+    return {log.stem: [Sight(*line.split()) for line in log.read_text().splitlines()] for log in folder.glob("*.log")}
 
 
 async def rebuild(world: World) -> None:
@@ -142,11 +140,9 @@ async def _consumers(broker: Broker) -> list[str]:
     for stream in (EVENTS, LOGS, PAYLOADS, WORK, kv_stream(JOBS_BUCKET)):
         answer = await broker.api(f"CONSUMER.LIST.{stream}", {"offset": 0})
         for info in answer["consumers"] or ():
-            if (stream == WORK and not info["num_ack_pending"]) or info["config"].get("mem_storage"):
-                continue
-            if not info["config"].get("durable_name"):
-                continue  # an API's that runs; the server removes it seconds after its last pull
-            if info["name"] != PROJECTOR_DURABLE:
+            config, idle = info["config"], stream == WORK and not info["num_ack_pending"]
+            # One without a name is an API's that runs; the server removes it seconds after its last pull.
+            if not (idle or config.get("mem_storage") or config.get("durable_name") in {None, "", PROJECTOR_DURABLE}):
                 found.append(f"{stream}/{info['name']}")
     return found
 
@@ -158,10 +154,8 @@ async def _tokens(world: World) -> list[str]:
     async with httpx.AsyncClient(base_url=world.bao.address, headers=headers, trust_env=False) as vault:
         listed = await vault.request("LIST", "/v1/auth/token/accessors")
         for accessor in listed.json()["data"]["keys"]:
-            body = {"accessor": accessor}
-            answer = await vault.post("/v1/auth/token/lookup-accessor", json=body)
-            policies: Sequence[str] = answer.json().get("data", {}).get("policies") or ()
-            if ROLE in policies:
+            answer = await vault.post("/v1/auth/token/lookup-accessor", json={"accessor": accessor})
+            if ROLE in (answer.json().get("data", {}).get("policies") or ()):
                 found.append(accessor)
     return found
 

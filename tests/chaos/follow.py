@@ -8,7 +8,6 @@ from stint.core.errors import StintError
 from stint.core.events import Held, Record
 from stint.core.job import Job, evolve
 from stint.core.names.streams import EVENTS
-from stint.core.view import ended_time
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import records, sequence_of
@@ -56,10 +55,6 @@ class Follower:
     def unended(self) -> list[Job]:
         return [job for job in self.jobs.values() if not job.terminal]
 
-    @property
-    def ended(self) -> int:
-        return sum(bool(ended_time(job)) for job in self.jobs.values())
-
     async def run(self, load: Load) -> None:
         """Follow, and release held jobs after a while, until cancelled."""
         while True:
@@ -72,19 +67,13 @@ class Follower:
                         await load.release(job.job_id)
             await asyncio.sleep(LOOK)
 
-    async def until_all_ended(self, patience: float) -> bool:
-        """Wait while something still happens, once all has been sent; whether nothing was left."""
+    async def until_all_ended(self, patience: float) -> None:
+        """Wait while something still happens, once all has been sent, until nothing is left."""
         now = asyncio.get_running_loop().time
         self.progress = now()
-        looked = False
-        while not looked or self.unended:
-            if now() - self.progress > patience:
-                return False
-            try:
+        while now() - self.progress <= patience:
+            with contextlib.suppress(StintError):
                 await self.catch_up()
-                looked = True
-            except StintError:
-                await asyncio.sleep(LOOK)
-            if self.unended:
-                await asyncio.sleep(LOOK)
-        return True
+                if not self.unended:
+                    return
+            await asyncio.sleep(LOOK)

@@ -82,12 +82,8 @@ async def _partition(world: World, fault: Fault, lifting: AsyncExitStack) -> Non
 
 async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """Of a cluster, target 0 is whoever leads the stream of events."""
-    await _kill_nats(world, fault.target, lifting)
-
-
-async def _kill_nats(world: World, target: int, lifting: AsyncExitStack) -> None:
     leads = await retry(world.leader) if len(world.nats) > 1 else 0
-    server = world.nats[(leads + target) % len(world.nats)]
+    server = world.nats[(leads + fault.target) % len(world.nats)]
     await server.kill()
     lifting.push_async_callback(server.start)
 
@@ -95,7 +91,7 @@ async def _kill_nats(world: World, target: int, lifting: AsyncExitStack) -> None
 async def _runner_and_nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """As when both are on a machine that is started anew: the runner finds a NATS that knows of no delivery."""
     await _kill(lambda world: world.runners)(world, fault, lifting)
-    await _kill_nats(world, 0, lifting)
+    await _nats(world, msgspec.structs.replace(fault, target=0), lifting)
 
 
 async def _vault(world: World, _fault: Fault, lifting: AsyncExitStack) -> None:

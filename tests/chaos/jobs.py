@@ -54,13 +54,8 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def payload(self, image: str, truth: str) -> JobPayload:
         arguments = (truth, self.queue, self.key, str(self.ticks), str(self.pause), str(self.each))
-        return JobPayload(
-            qname=self.queue,
-            container_image=image,
-            run=("sh", "-c", SCRIPT, "job", *arguments),
-            network="none",
-            on_lost="hold" if self.hold else "",
-        )
+        run, on_lost = ("sh", "-c", SCRIPT, "job", *arguments), "hold" if self.hold else ""
+        return JobPayload(qname=self.queue, container_image=image, run=run, network="none", on_lost=on_lost)
 
 
 def jobs(plan: Plan) -> Iterator[JobPlan]:

@@ -1,8 +1,10 @@
 """Sends the jobs, some in the ways that go wrong, and notes what it was told."""
 
 import asyncio
+import contextlib
 import itertools
 import secrets
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,10 +38,8 @@ class Load:
         self._sealer = Sealer(world.bao.address, world.bao.root_token)
         self._log = JetStreamEventLog(world.broker)
         self._payloads = JetStreamPayloads(world.broker)
-        headers = {"X-Auth-Token": world.token}
-        self._apis = [
-            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=15) for url in world.api_urls
-        ]
+        options: dict[str, Any] = {"headers": {"X-Auth-Token": world.token}, "trust_env": False, "timeout": 15}
+        self._apis = [httpx.AsyncClient(base_url=url, **options) for url in world.api_urls]
         self._turns = itertools.count()
 
     async def run(self) -> None:
@@ -59,7 +59,7 @@ class Load:
 
     async def _send(self, batch: Sequence[JobPlan]) -> None:
         direct = [job for job in batch if job.via == "publish"]
-        named = [(new_job_id(_milliseconds(), secrets.token_bytes(6)), self._payload(job)) for job in direct]
+        named = [(new_job_id(time.time_ns() // 10**6, secrets.token_bytes(6)), self._payload(job)) for job in direct]
         sealed = await self._sealer.seal(named) if named else []
         async with asyncio.TaskGroup() as group:
             for job, item in zip(direct, sealed, strict=True):
@@ -72,9 +72,8 @@ class Load:
         return job.payload(self._world.image, self._world.truth_for_jobs)
 
     def _note(self, job: JobPlan, job_id: str, answer: Answer) -> None:
-        self.submissions.append(
-            Submission(key=job.key, queue=job.queue, job_id=job_id, answer=answer, lines=job.lines, hold=job.hold)
-        )
+        sent = Submission(key=job.key, queue=job.queue, job_id=job_id, answer=answer, lines=job.lines, hold=job.hold)
+        self.submissions.append(sent)
 
     # --- by NATS ------------------------------------------------------------------------------------------------------
 
@@ -155,30 +154,19 @@ class Load:
         if job.fate == "kill":
             await asyncio.sleep(job.after)
             await self._ask("POST", f"/v1/api/job/kill/{job_id}")
-        elif job.fate == "delete":
-            await self._ask("DELETE", f"/v1/api/job/{job_id}")
-        elif job.fate == "delete late":
-            await asyncio.sleep(4 * job.after)
+        elif job.fate:
+            await asyncio.sleep(4 * job.after if job.fate == "delete late" else 0)
             await self._ask("DELETE", f"/v1/api/job/{job_id}")
 
     async def _ask(self, method: str, path: str) -> None:
         """Until somebody answers; what the answer is does not matter here."""
         for _ in range(TRIES):
-            try:
+            with contextlib.suppress(httpx.TransportError):
                 if (await self._api().request(method, path)).status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                     return
-            except httpx.TransportError:
-                pass
             await asyncio.sleep(AGAIN)
 
-    async def release(self, job_id: str) -> bool:
-        """Give up the runner of a held job; whether the API agreed."""
-        try:
-            answer = await self._api().post(f"/v1/api/job/{job_id}/release")
-        except httpx.TransportError:
-            return False
-        return answer.status_code == httpx.codes.OK
-
-
-def _milliseconds() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
+    async def release(self, job_id: str) -> None:
+        """Give up the runner of a held job, if the API answers and agrees."""
+        with contextlib.suppress(httpx.TransportError):
+            await self._api().post(f"/v1/api/job/{job_id}/release")

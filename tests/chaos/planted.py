@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from functools import partialmethod
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +29,10 @@ from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.runner import Runner
 from tests.chaos.scripted_engine import ScriptedEngine
 
-PLANTS: Final[dict[str, Callable[[], None]]] = {"no watchdog": lambda: None}
-"""What breaks a runner, by its name in the setting."""
+Method = Callable[..., Any]
+
+_PLANTS: Final[defaultdict[str, list[Callable[[], None]]]] = defaultdict(list)
+"""What breaks a runner, by its name in the setting. The name of no part is `no watchdog`, which `UNWATCHED` has."""
 UNWATCHED: Final = frozenset({"no fence", "no watchdog"})
 """With these the watchdog is blind: it would see to what the runner does not."""
 LATE: Final = 15.0
@@ -39,244 +43,187 @@ def plant(names: str) -> bool:
     """Break this process in these ways, in this order, names with commas; whether its watchdog is to see."""
     wanted = names.split(",")
     for name in wanted:
-        if name in PLANTS:  # others are the projector's
-            PLANTS[name]()
+        for break_it in _PLANTS.get(name, ()):  # others are the projector's
+            break_it()
     return UNWATCHED.isdisjoint(wanted)
 
 
-def _plant(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def named(break_it: Callable[[], None]) -> Callable[[], None]:
-        PLANTS[name] = break_it
-        return break_it
+def _plant(name: str, owner: type, method: str) -> Callable[[Method], Method]:
+    """In the place of this method, which the function is given behind `self`."""
 
-    return named
+    def planted(function: Method) -> Method:
+        _PLANTS[name].append(lambda: setattr(owner, method, partialmethod(function, getattr(owner, method))))
+        return function
 
-
-@_plant("no fence")
-def _no_fence() -> None:
-    """A lease is never taken for lost."""
-
-    async def keep(self: Lease, after_each: Callable[[], Any], pull_again: Callable[[], Any]) -> None:
-        while True:
-            await asyncio.sleep(self.times.heartbeat)
-            await self._renew(pull_again)
-            await self.look(after_each)
-
-    Lease.keep = keep  # type: ignore[method-assign]
-    Lease._lose = lambda *_: None  # type: ignore[assignment, method-assign]  # noqa: SLF001 - what a fault breaks is inside
+    return planted
 
 
-@_plant("heartbeats believed")
-def _heartbeats_believed() -> None:
-    """An answered heartbeat is taken for a lease, and the log is not asked."""
-
-    def see(self: LeasedJob, job: Job | None) -> None:
-        del self, job
-
-    async def pull_again(self: LeasedJob) -> None:
-        del self  # a lost consumer is left for others to make
-
-    LeasedJob.see = see  # type: ignore[method-assign]
-    LeasedJob._pull_again = pull_again  # type: ignore[method-assign]  # noqa: SLF001 - what a fault breaks is inside
+def _set(name: str, owner: Any, **attributes: object) -> None:
+    """Set these attributes of a class or a module."""
+    _PLANTS[name].extend(lambda item=item: setattr(owner, *item) for item in attributes.items())  # type: ignore[misc]
 
 
-@_plant("taken at once")
-def _taken_at_once() -> None:
+def _nothing(*_: object) -> None:
+    """What a method does that is skipped."""
+
+
+async def _nothing_async(*_: object) -> None:
+    """Likewise."""
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------
+
+_set("no fence", Lease, _lose=_nothing)
+"""A lease is never taken for lost."""
+_set("heartbeats believed", LeasedJob, see=_nothing, _pull_again=_nothing_async)
+"""An answered heartbeat is taken for a lease, and the log is not asked. A lost consumer is left for others to make."""
+_set("no takeover", LeaseTimes, check=_nothing, dead=0.0, told=0.0)
+"""T is 0, and the lease of the runner that was lost tells nothing."""
+_set("eager", finder, RECONCILE=0.3, LOOK=0.3)
+"""No fault: what is pending is found at once, so that nothing but T lies between a lease and the next."""
+
+
+@_plant("no fence", Lease, "keep")
+async def _keep(self: Lease, _keep: Method, after_each: Method, pull_again: Method) -> None:
+    while True:
+        await asyncio.sleep(self.times.heartbeat)
+        await self._renew(pull_again)
+        await self.look(after_each)
+
+
+@_plant("taken at once", JetStreamDelivery, "__init__")
+def _expired(self: JetStreamDelivery, make: Method, *arguments: Any, **options: Any) -> None:
     """A job that another has started is taken over, although its consumer is new, and has never delivered it before."""
-    make = JetStreamDelivery.__init__
-
-    def expired(self: JetStreamDelivery, *arguments: Any, **options: Any) -> None:
-        make(self, *arguments, **options)
-        self.after_expiry = True
-
-    JetStreamDelivery.__init__ = expired  # type: ignore[method-assign]
+    make(self, *arguments, **options)
+    self.after_expiry = True
 
 
-@_plant("no takeover")
-def _no_takeover() -> None:
-    """T is 0, and the lease of the runner that was lost tells nothing."""
-    LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
-    LeaseTimes.dead = LeaseTimes.told = 0.0  # type: ignore[assignment, method-assign]
-    make = Dispatcher.__init__
-
-    def without(self: Dispatcher, runner: Runner) -> None:
-        make(self, replace(runner, settings=runner.settings.model_copy(update={"takeover": 0.0})))
-
-    Dispatcher.__init__ = without  # type: ignore[method-assign]
+@_plant("no takeover", Dispatcher, "__init__")
+def _without_takeover(self: Dispatcher, make: Method, runner: Runner) -> None:
+    make(self, replace(runner, settings=runner.settings.model_copy(update={"takeover": 0.0})))
 
 
-@_plant("eager")
-def _eager() -> None:
-    """No fault: what is pending is found at once, so that nothing but T lies between a lease and the next."""
-    finder.RECONCILE = finder.LOOK = 0.3  # type: ignore[misc]
+# --- acknowledgements -------------------------------------------------------------------------------------------------
+
+_LEASES: Final[list[Lease]] = []
 
 
-@_plant("early ack")
-def _early_ack() -> None:
+@_plant("early ack", Lease, "__init__")
+def _noted(self: Lease, make: Method, *arguments: Any, **options: Any) -> None:
+    make(self, *arguments, **options)
+    _LEASES.append(self)
+
+
+@_plant("early ack", ScriptedEngine, "start")
+async def _start_and_ack(self: ScriptedEngine, start: Method, container_id: str) -> None:
     """The queue is let go when the job has started."""
-    start = ScriptedEngine.start
-    leases: list[Lease] = []
-    make = Lease.__init__
-
-    def noted(self: Lease, *arguments: Any, **options: Any) -> None:
-        make(self, *arguments, **options)
-        leases.append(self)
-
-    async def start_and_ack(self: ScriptedEngine, container_id: str) -> None:
-        await start(self, container_id)
-        while leases:
-            await leases.pop().delivery.ack()
-
-    Lease.__init__ = noted  # type: ignore[method-assign]
-    ScriptedEngine.start = start_and_ack  # type: ignore[method-assign]
+    await start(self, container_id)
+    while _LEASES:
+        await _LEASES.pop().delivery.ack()
 
 
-@_plant("unchecked ack")
-def _unchecked_ack() -> None:
+@_plant("unchecked ack", JetStreamDelivery, "ack")
+async def _ack_unchecked(self: JetStreamDelivery, _ack: Method) -> None:
     """Whether the delivery is the queue's last is not asked."""
-
-    async def ack(self: JetStreamDelivery) -> None:
-        await self._broker.request(self.ack_subject, Msg.Ack.Ack)
-        await self._remover.remove(self.token, self.sequence)
-
-    JetStreamDelivery.ack = ack  # type: ignore[method-assign]
+    await self._broker.request(self.ack_subject, Msg.Ack.Ack)
+    await self._remover.remove(self.token, self.sequence)
 
 
-@_plant("late ack")
-def _late_ack() -> None:
+@_plant("late ack", JetStreamDelivery, "ack")
+async def _ack_late(self: JetStreamDelivery, ack: Method) -> None:
     """No fault: the second job's acknowledgement comes when its number is that of another delivery."""
-    ack = JetStreamDelivery.ack
-
-    async def ack_late(self: JetStreamDelivery) -> None:
-        if self.sequence == 2:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LATE):
-                    await _delivered_again(self)
-        await ack(self)
-
-    JetStreamDelivery.ack = ack_late  # type: ignore[method-assign]
+    if self.sequence == 2:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATE):
+                await _delivered_again(self)
+    await ack(self)
 
 
 async def _delivered_again(delivery: JetStreamDelivery) -> None:
     """Until another consumer of the same queue has given out the same number."""
     while True:
-        found = await delivery._broker.api(f"CONSUMER.INFO.{WORK}.{delivery._consumer}")  # noqa: SLF001 - likewise
+        found = await delivery._broker.api(f"CONSUMER.INFO.{WORK}.{delivery._consumer}")  # noqa: SLF001 - what a fault needs is inside
         another = found.get("created", delivery.origin) != delivery.origin
         if another and found["delivered"]["stream_seq"] == delivery.sequence:
             return
         await asyncio.sleep(0.05)
 
 
-@_plant("double run")
-def _double_run() -> None:
+# --- runs and their output --------------------------------------------------------------------------------------------
+
+_SPECS: Final[dict[str, Any]] = {}
+
+
+@_plant("double run", ScriptedEngine, "create")
+async def _create_noted(self: ScriptedEngine, create: Method, spec: Any) -> str:
+    container_id: str = await create(self, spec)
+    _SPECS[container_id] = spec
+    return container_id
+
+
+@_plant("double run", ScriptedEngine, "wait")
+async def _wait_and_repeat(self: ScriptedEngine, wait: Method, container_id: str) -> Exit:
     """A command that has ended is run once more."""
-    create, wait = ScriptedEngine.create, ScriptedEngine.wait
-    specs: dict[str, Any] = {}
-
-    async def noted(self: ScriptedEngine, spec: Any) -> str:
-        container_id = await create(self, spec)
-        specs[container_id] = spec
-        return container_id
-
-    async def wait_and_repeat(self: ScriptedEngine, container_id: str) -> Exit:
-        exited = await wait(self, container_id)
-        if spec := specs.pop(container_id, None):
-            again = await create(self, spec)
-            await self.start(again)
-            await wait(self, again)
-        return exited
-
-    ScriptedEngine.create = noted  # type: ignore[method-assign]
-    ScriptedEngine.wait = wait_and_repeat  # type: ignore[method-assign]
+    exited: Exit = await wait(self, container_id)
+    if spec := _SPECS.pop(container_id, None):
+        again = await self.create(spec)
+        del _SPECS[again]
+        await self.start(again)
+        await wait(self, again)
+    return exited
 
 
-@_plant("dropped chunk")
-def _dropped_chunk() -> None:
+@_plant("dropped chunk", JetStreamOutput, "append")
+async def _append_most(
+    self: JetStreamOutput, append: Method, token: str, job_id: str, chunk: Chunk, *, after: int
+) -> Any:
     """The second chunk is said to be stored and is not."""
-    append = JetStreamOutput.append
-
-    async def append_most(self: JetStreamOutput, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
-        return after if chunk.number == 2 else await append(self, token, job_id, chunk, after=after)
-
-    JetStreamOutput.append = append_most  # type: ignore[method-assign]
+    return after if chunk.number == 2 else await append(self, token, job_id, chunk, after=after)
 
 
-@_plant("lost piece")
-def _lost_piece() -> None:
+@_plant("lost piece", ScriptedEngine, "output")
+async def _most(self: ScriptedEngine, output: Method, container_id: str) -> AsyncIterator[Any]:
     """Part of the output never reaches the pump."""
-    output = ScriptedEngine.output
-
-    async def most(self: ScriptedEngine, container_id: str) -> AsyncIterator[Any]:
-        first = True
-        async for piece in output(self, container_id):
-            if not first:
-                yield piece
-            first = False
-
-    ScriptedEngine.output = most  # type: ignore[method-assign]
+    pieces = output(self, container_id)
+    await anext(pieces, None)
+    async for piece in pieces:
+        yield piece
 
 
-@_plant("token kept")
-def _token_kept() -> None:
-    """Jobs' tokens are not revoked."""
+# --- what is left, and what comes next --------------------------------------------------------------------------------
 
-    async def revoke(self: Vault, token: str) -> None:
-        del self, token
-
-    Vault.revoke_self = revoke  # type: ignore[method-assign]
+_set("token kept", Vault, revoke_self=_nothing_async)
+"""Jobs' tokens are not revoked."""
+_set("container kept", ScriptedEngine, remove=ScriptedEngine.kill)
+"""Containers are stopped and stay."""
 
 
-@_plant("container kept")
-def _container_kept() -> None:
-    """Containers are stopped and stay."""
-
-    async def remove(self: ScriptedEngine, container_id: str) -> None:
-        await ScriptedEngine.kill(self, container_id)
-
-    ScriptedEngine.remove = remove  # type: ignore[method-assign]
-
-
-@_plant("wide consumer")
-def _wide_consumer() -> None:
+@_plant("wide consumer", Broker, "api")
+async def _widened(
+    self: Broker, api: Method, subject: str, request: Mapping[str, Any] | None = None, *rest: Any, **options: Any
+) -> Any:
     """A queue's consumer gives out more than one job at a time."""
-    api = Broker.api
-
-    async def widened(
-        self: Broker, subject: str, request: Mapping[str, Any] | None = None, *arguments: Any, **options: Any
-    ) -> dict[str, Any]:
-        if subject.startswith("CONSUMER.CREATE.WORK") and request:
-            request = {**request, "config": {**request["config"], "max_ack_pending": 10}}
-        return await api(self, subject, request, *arguments, **options)
-
-    look = JetStreamWorkQueues.look
-
-    async def look_free(self: JetStreamWorkQueues, token: str) -> Look:
-        return (await look(self, token))._replace(turn=Turn.FREE)
-
-    Broker.api = widened  # type: ignore[method-assign]
-    JetStreamWorkQueues.look = look_free  # type: ignore[method-assign]
+    if subject.startswith("CONSUMER.CREATE.WORK") and request:
+        request = {**request, "config": {**request["config"], "max_ack_pending": 10}}
+    return await api(self, subject, request, *rest, **options)
 
 
-@_plant("deaf")
-def _deaf() -> None:
+@_plant("wide consumer", JetStreamWorkQueues, "look")
+async def _look_free(self: JetStreamWorkQueues, look: Method, token: str) -> Look:
+    found: Look = await look(self, token)
+    return found._replace(turn=Turn.FREE)
+
+
+@_plant("deaf", Worker, "_serve")
+async def _serve_others(self: Worker, serve_queue: Method, lead: Lead) -> Any:
     """One queue is never looked at."""
-    serve_queue = Worker._serve  # noqa: SLF001 - likewise
-
-    async def serve_others(self: Worker, lead: Lead) -> Tried:
-        return Tried.VAIN if lead.token.endswith("a") else await serve_queue(self, lead)
-
-    Worker._serve = serve_others  # type: ignore[method-assign]  # noqa: SLF001 - likewise
+    return Tried.VAIN if lead.token.endswith("a") else await serve_queue(self, lead)
 
 
-@_plant("runs deleted")
-def _runs_deleted() -> None:
+@_plant("runs deleted", JetStreamEventLog, "load")
+async def _revived(self: JetStreamEventLog, load: Method, job_id: str, **options: Any) -> Job | None:
     """A deleted job is run all the same."""
-    load = JetStreamEventLog.load
-
-    async def revived(self: JetStreamEventLog, job_id: str, *, at_least: int = 0) -> Job | None:
-        job = await load(self, job_id, at_least=at_least)
-        if job is not None and job.state is State.DELETED and Started.kind not in job.facts:
-            return msgspec.structs.replace(job, state=State.QUEUED)
-        return job
-
-    JetStreamEventLog.load = revived  # type: ignore[method-assign]
+    job: Job | None = await load(self, job_id, **options)
+    if job is not None and job.state is State.DELETED and Started.kind not in job.facts:
+        return msgspec.structs.replace(job, state=State.QUEUED)
+    return job

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +40,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """For a terminal."""
         faults = [fault.kind for fault in self.evidence.faults]
         answers = [item.answer for item in self.evidence.submissions]
-        ends = [_how(record.event) for record in self.evidence.records if isinstance(record.event, Ended)]
+        ended = [record.event for record in self.evidence.records if isinstance(record.event, Ended)]
+        ends = [f"{event.status} {event.reason}".strip() for event in ended]
         invariants = [violation.invariant for violation in self.violations]
         lines = [
             f"seed {self.plan.seed}, {self.plan.engine} engine, {self.plan.servers} NATS, {self.seconds:.0f} s",
@@ -54,19 +54,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
-def _how(ended: Ended) -> str:
-    return f"{ended.status} {ended.reason}".strip()
-
-
 def _counted(names: Iterable[str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in Counter(names).most_common())
 
 
 def faults_of(plan: Plan) -> list[Fault]:
     """The plan's schedule. It leaves the services a moment to start."""
-    made = schedule(
-        plan.seed, seconds=plan.seconds - 2, faults=plan.faults, lease=plan.lease, sizes=plan.sizes, kinds=plan.kinds
-    )
+    seconds, lease, sizes = plan.seconds - 2, plan.lease, plan.sizes
+    made = schedule(plan.seed, seconds=seconds, faults=plan.faults, lease=lease, sizes=sizes, kinds=plan.kinds)
     return [msgspec.structs.replace(fault, at=fault.at + 2) for fault in made]
 
 
@@ -76,9 +71,7 @@ async def run(plan: Plan, faults: Sequence[Fault] | None = None) -> Report:
     with _folder(plan) as folder:
         async with world(plan, folder) as made:
             evidence = await _evidence(made, faults_of(plan) if faults is None else faults)
-            exits = [
-                f"{service.name} {code} x{times}" for service in made.services for code, times in service.exits.items()
-            ]
+            exits = [f"{one.name} {code} x{times}" for one in made.services for code, times in one.exits.items()]
         seconds = asyncio.get_running_loop().time() - start
         report = Report(plan=plan, evidence=evidence, violations=check(evidence), seconds=seconds, exits=exits)
         if plan.keep:
@@ -94,12 +87,10 @@ def _folder(plan: Plan) -> Iterator[Path]:
         folder.mkdir(parents=True)
         yield folder
         return
-    folder = Path(tempfile.mkdtemp(prefix="stint-chaos-"))
-    folder.chmod(0o755)  # jobs in containers are not root
-    try:
+    with tempfile.TemporaryDirectory(prefix="stint-chaos-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # jobs in containers are not root
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:

@@ -75,14 +75,8 @@ class ScriptedEngine(Engine):
         return False
 
     async def create(self, spec: ContainerSpec) -> str:
-        container_id: str = await self._ask(
-            "create",
-            command=[*spec.entrypoint, *spec.command],
-            env=list(spec.env),
-            labels=dict(spec.labels),
-            tty=spec.tty,
-        )
-        return container_id
+        command, env, labels = [*spec.entrypoint, *spec.command], list(spec.env), dict(spec.labels)
+        return str(await self._ask("create", command=command, env=env, labels=labels, tty=spec.tty))
 
     async def image_of(self, container_id: str) -> str:  # noqa: ARG002 - the port's
         return "scripted"

@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
-import hashlib
+import contextlib
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 import httpx
@@ -52,7 +53,7 @@ class Sealer:
         wraps = await asyncio.gather(*(self.wrapped() for _ in jobs))
         tickets = [
             {
-                "plaintext": _base64(encode(_ticket(wrap, payload))),
+                "plaintext": _base64(encode(Ticket(wrap_secret_id=wrap, payload_sha256=sha256(payload).hexdigest()))),
                 "associated_data": _base64(f"stint1.{queue_token(job.qname)}.{job_id}".encode()),
             }
             for (job_id, job), payload, wrap in zip(jobs, payloads, wraps, strict=True)
@@ -69,20 +70,14 @@ class Sealer:
 
     async def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         while True:
-            try:
+            with contextlib.suppress(httpx.TransportError):
                 answer = await self._http.post(path, json=body, headers=headers)
                 if answer.status_code == httpx.codes.OK:
                     return answer.json()
-            except httpx.TransportError:
-                pass
             await asyncio.sleep(AGAIN)
 
     async def close(self) -> None:
         await self._http.aclose()
-
-
-def _ticket(wrap: str, payload: bytes) -> Ticket:
-    return Ticket(wrap_secret_id=wrap, payload_sha256=hashlib.sha256(payload).hexdigest())
 
 
 def _base64(data: bytes) -> str:

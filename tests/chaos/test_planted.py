@@ -16,19 +16,9 @@ from tests.chaos.schedule import Fault
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
 
 SMALL = Plan(
-    seed=1,
-    seconds=1,
-    jobs=12,
-    runners=2,
-    capacity=4,
-    apis=0,
-    projectors=1,
-    queues=2,
-    steady=0.3,
-    settle=3,
-    bound=10,
+    seed=1, seconds=1, jobs=12, queues=2, steady=0.3, runners=2, capacity=4, projectors=1, apis=0, settle=3, bound=10,
     held=False,
-)
+)  # fmt: skip
 CLEAN = {"settle": 60.0, "bound": 60.0}
 """Of a run in which nothing else may be seen: what a busy machine does late is no fault."""
 SLOW = msgspec.structs.replace(SMALL, steady=3)

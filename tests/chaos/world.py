@@ -102,9 +102,8 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         nats = await _nats(plan, folder, accounts, stack)
         bao = BaoProcess(folder / "bao")
         await stack.enter_async_context(running(bao))
-        broker = await stack.enter_async_context(
-            accounts.connected(",".join(server.url for server in nats), "operator")
-        )
+        urls = ",".join(server.url for server in nats)
+        broker = await stack.enter_async_context(accounts.connected(urls, "operator"))
         await declare_anew(broker, plan.servers)
         environ = {**await service_environ("", bao), PLANT: plan.plant, "STINT_REPLICAS": str(plan.servers)}
         environ |= {"STINT_LEASE": str(plan.lease), "STINT_TAKEOVER": str(plan.takeover)}
@@ -137,9 +136,8 @@ async def _engines(made: World, environ: dict[str, str], stack: AsyncExitStack) 
         made.image = "busybox:latest"
         return
     for number in range(made.plan.machines):
-        made.engines.append(
-            await stack.enter_async_context(scripted_engine(made.folder / f"engine-{number}", made.plan.slow))
-        )
+        engine = scripted_engine(made.folder / f"engine-{number}", made.plan.slow)
+        made.engines.append(await stack.enter_async_context(engine))
 
 
 async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
@@ -147,11 +145,8 @@ async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack)
     for number in range(made.plan.sizes["api"]):
         port = free_port()
         made.api_urls.append(f"http://127.0.0.1:{port}")
-        made.apis.append(
-            _service(
-                made, f"api-{number}", "stint_api", {**shared, **made.accounts.environ("api"), "STINT_PORT": str(port)}
-            )
-        )
+        own = {**shared, **made.accounts.environ("api"), "STINT_PORT": str(port)}
+        made.apis.append(_service(made, f"api-{number}", "stint_api", own))
     for number in range(made.plan.sizes["projector"]):
         own = {**shared, **made.accounts.environ("projector")}
         made.projectors.append(_service(made, f"projector-{number}", "tests.chaos.projector", own))

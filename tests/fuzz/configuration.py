@@ -1,7 +1,6 @@
 """Settings, environment files, and the options of `stint nats-config`."""
 
 import subprocess
-import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from stint.natsauth.command import nats_config
 from stint.process.env_file import read_env_file, write_env_file
 from stint.process.environment import load
 from stint.process.settings import ApiSettings, RunnerSettings
-from tests.fuzz.target import MARK, Target, check_sentence
-
-NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
+from tests.fuzz.target import MARK, Target, refused_well
+from tests.support.servers import NATS
 
 
 def check(data: bytes, _servers: Any) -> None:
@@ -23,22 +21,13 @@ def check(data: bytes, _servers: Any) -> None:
     pairs = [line.partition("=")[::2] for line in data.decode("utf-8", "replace").split("\n")]
     environ = {name: value for name, value in pairs if name and MARK not in name and "\0" not in value}
     for shape in (ApiSettings, RunnerSettings):
-        try:
+        with refused_well(ConfigError):
             load(shape, environ)
-        except ConfigError as error:
-            check_sentence(error)
     with tempfile.TemporaryDirectory() as folder:
-        _check_env_file(Path(folder) / "env", environ)
+        with refused_well(ConfigError):
+            write_env_file(Path(folder) / "env", environ)
+            assert read_env_file(Path(folder) / "env") == environ
         _check_nats_config(Path(folder) / "nats", environ)
-
-
-def _check_env_file(path: Path, environ: dict[str, str]) -> None:
-    try:
-        write_env_file(path, environ)
-    except ConfigError as error:
-        check_sentence(error)
-    else:
-        assert read_env_file(path) == environ
 
 
 def _check_nats_config(folder: Path, environ: dict[str, str]) -> None:
@@ -52,9 +41,5 @@ def _check_nats_config(folder: Path, environ: dict[str, str]) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-TARGET = Target(
-    name="configuration",
-    check=check,
-    words=[b"STINT_PORT=", b"_FILE=/", b"\n", b"=", b"'", b'"', b"$(id)", b"\xe2\x80\xa8", b",", b"\\", b"}", b"#"],
-    brief=20,
-)
+WORDS = [b"STINT_PORT=", b"_FILE=/", b"\n", b"=", b"'", b'"', b"$(id)", b"\xe2\x80\xa8", b",", b"\\", b"}", b"#"]
+TARGET = Target(name="configuration", check=check, words=WORDS, brief=20)

@@ -49,6 +49,4 @@ def _sent(request: bytes, port: int) -> bytes:
 
 WORDS = """\r\n|@|%00|%ff|?limit=|&skip=-1|Content-Length: 9\r\n|Transfer-Encoding: chunked\r\n|Idempotency-Key: |../\
 |\0|999999999999999999999|{}|Last-Event-ID: 1-1-1\r\n"""
-TARGET = Target(
-    name="requests", check=check, words=[word.encode() for word in WORDS.split("|")], fixture="served", brief=60
-)
+TARGET = Target(name="requests", check=check, words=WORDS.encode().split(b"|"), fixture="served", brief=60)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stint.core.codec import decode
 from stint.core.errors import StintError, UndecodableError
 from stint.vault import Ticket, Vault, open_ticket
-from tests.fuzz.target import MARK, Target, check_sentence
+from tests.fuzz.target import MARK, Target, refused_well
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,11 @@ def check(data: bytes, bus: Bus) -> None:
         assert MARK not in repr(ticket)
     text = data.decode("utf-8", "replace").replace("@", bus.sealed)
     opened: Ticket | None = None
-    try:
+    with refused_well(StintError):
         opened = bus.runner.run(open_ticket(bus.vault, bus.token, text, queue_token=QUEUE, job_id=JOB))
-    except StintError as error:
-        check_sentence(error)
     # Vault's base64 ignores line ends and the last bits, so another text can be the same ticket.
     assert opened in ({REAL} if text == bus.sealed else {None, REAL})
 
 
-TARGET = Target(
-    name="tickets",
-    check=check,
-    words=[b"@", b"vault:v1:", b"vault:v2:", b":", b"A", b"==", b"\0"],
-    fixture="bus",
-    brief=25,
-)
+WORDS = [b"@", b"vault:v1:", b"vault:v2:", b":", b"A", b"==", b"\0"]
+TARGET = Target(name="tickets", check=check, words=WORDS, fixture="bus", brief=25)

@@ -29,7 +29,6 @@ from stint_api.__main__ import NO_STREAMS, build
 from stint_api.app import create_app
 from stint_api.services import Services
 from tests.support.brokers import loaded
-from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import approle_token, set_up
 from tests.support.waiting import until, until_true
@@ -179,7 +178,6 @@ class ApiProcess(ServerProcess):
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         (self.data_dir / "port").unlink(missing_ok=True)
-        self.port = self.port or free_port()
         own = {"STINT_PORT": str(self.port), "STINT_PORT_REPORT": str(self.data_dir / "port")}  # STINT_PORT_FILE wins
         return [sys.executable, "-m", "stint_api"], {**self.environ, **own}
 

@@ -14,6 +14,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Access
 from stint.process.background import cancel
+from tests.support.waiting import meanwhile
 
 TURN = 0.01
 """Seconds between two turns of sending."""
@@ -28,12 +29,8 @@ async def flood(access: Access, qname: str, *, per_minute: float) -> AsyncIterat
 
     Whenever the server closes the connection, another one follows a turn later.
     """
-    flooding = asyncio.create_task(_come_back(access, qname, per_minute / 60 * TURN))
-    try:
+    async with meanwhile(_come_back(access, qname, per_minute / 60 * TURN)):
         yield
-        assert not flooding.done(), "the flood has ended"
-    finally:
-        await cancel(flooding)
 
 
 async def _come_back(access: Access, qname: str, per_turn: float) -> None:

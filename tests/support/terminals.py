@@ -30,11 +30,9 @@ async def invoked(http: httpx.AsyncClient, *arguments: str, **settings: str) -> 
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env, prog_name="stint")
 
 
-async def command(
-    environment: Mapping[str, str], *arguments: str, stdin: bytes | None = None, program: str = str(STINT)
-) -> Result:
+async def command(environment: Mapping[str, str], *arguments: str, stdin: bytes | None = None) -> Result:
     """Run a command in pipes, to its end."""
-    return await finished(program, *arguments, env=environment, stdin=stdin or b"", seconds=PATIENCE)
+    return await finished(STINT, *arguments, env=environment, stdin=stdin or b"", seconds=PATIENCE)
 
 
 class Terminal:

@@ -1,4 +1,4 @@
-"""What a runner makes of a job of which only the container is left, as after the loss of its state folder."""
+"""What a runner makes of a job that it did not start: of which only the container is left, or whose runner was lost."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from stint.core.names.headers import LABEL_RUNNER
@@ -16,8 +17,10 @@ from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.spec import labels
 from stint_runner.job.run import JobRun
+from stint_runner.job.takeover import take_over
+from stint_runner.job.verdict import Verdict
 from stint_runner.watchdog.deadlines import Deadlines
-from tests.support.events import TOKEN, started, submitted
+from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_lease import FakeDelivery
 
 JOB = "a" * 24
@@ -69,3 +72,43 @@ async def test_it_is_adopted_with_the_lease_that_this_runner_has(tmp_path: Path,
     assert (job.leased.lease.lost, job.leased.lease.times.lease) == (lost, LEASE)
     (kept,) = house.deadlines.all()
     assert (kept.deadline.job_id, kept.deadline.seconds, kept.deadline.hold) == (JOB, LEASE, lost)
+
+
+T = 15.0
+
+
+@pytest.mark.parametrize(
+    ("holders", "consumers", "waits"),
+    [
+        (30.0, 30.0, T),
+        (0.0, 30.0, T),  # it is not known
+        (6.0, 30.0, T),
+        (60.0, 30.0, 60 + 6 - 28),  # its watchdog acts after 60 s and takes up to 6, of which 30 - 2 are over
+        (1e300, 30.0, 3600 + 6 - 28),  # nonsense, or malice
+        (-1e300, 30.0, T),
+        (60.0, 60.0, 60 / 6 + 60 / 15 + 6),  # until its next heartbeat it does not know
+    ],
+)
+async def test_whoever_takes_a_job_over_goes_by_its_holders_lease(
+    monkeypatch: pytest.MonkeyPatch, holders: float, consumers: float, waits: float
+) -> None:
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def find(_labels: Any) -> list[Any]:
+        return []
+
+    log = MemoryEventLog()
+    await log.append(TOKEN, JOB, submitted(), msgspec.structs.replace(started("another"), lease=holders))
+    job = await log.load(JOB)
+    assert job is not None
+    lost = lambda *_, **__: ended("unknown", "lost")  # noqa: E731
+    settings = SimpleNamespace(takeover=T)
+    engine = SimpleNamespace(find=find)
+    runner: Any = SimpleNamespace(id="me", settings=settings, log=log, engine=engine, holds=lambda _: False, fact=lost)
+    delivery: Any = SimpleNamespace(after_expiry=True, lease=consumers)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert await take_over(runner, job, delivery) is Verdict.ACK
+    assert slept == [waits]

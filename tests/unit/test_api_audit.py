@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,13 +20,12 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import FactsPage
 from stint.ports import StreamState
-from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret
 from stint_api.audit.table import EntryTable, WantedEntries
 from tests.support import events
 from tests.support.events import record
-from tests.support.waiting import until
+from tests.support.waiting import meanwhile, until
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 A, B = queue_token("a"), queue_token("b")
@@ -153,9 +153,7 @@ GIVEN = [
         ({"secret": "'; DROP TABLE given"}, (A, B), []),
     ],
 )
-def test_the_jobs_that_got_a_secret_are_found(
-    wanted: dict[str, Any], tokens: tuple[str, ...], sequences: list[int]
-) -> None:
+def test_jobs_are_found_by_their_secrets(wanted: dict[str, Any], tokens: tuple[str, ...], sequences: list[int]) -> None:
     table, limit = SecretTable(), wanted.get("limit", 100)
     for _ in range(2):  # safe to repeat
         table.apply(GIVEN)
@@ -167,9 +165,8 @@ def test_the_jobs_that_got_a_secret_are_found(
 
 def test_what_a_stranger_wrote_does_not_end_the_index() -> None:
     table = SecretTable()
-    table.apply(
-        [*GIVEN, got(8, {PASSWORD: 9}, token=BAD_QUEUE_TOKEN), got(9, {PASSWORD: 2**63, USER: -1, PLAIN: 2**70})]
-    )
+    forged: dict[str, int | None] = {PASSWORD: 2**63, USER: -1, PLAIN: 2**70}
+    table.apply([*GIVEN, got(8, {PASSWORD: 9}, token=BAD_QUEUE_TOKEN), got(9, forged)])
     assert table.newest("kv/data/db") == {A: 7, B: 8}
     assert table.newest("kv1/db") == {A: None}
 
@@ -216,15 +213,10 @@ class Owners:
 
 @asynccontextmanager
 async def following(log: Log, span: int = 100) -> AsyncIterator[AuditIndex]:
-    async def connected() -> None:
-        return
-
-    index = AuditIndex(log, Owners(), connected=connected, span=span, now=lambda: NOW)  # type: ignore[arg-type] # what it uses
-    running = asyncio.create_task(index.run())
-    try:
+    at_once = partial(asyncio.sleep, 0)
+    index = AuditIndex(log, Owners(), connected=at_once, span=span, now=lambda: NOW)  # type: ignore[arg-type] # what it uses
+    async with meanwhile(index.run()):
         yield index
-    finally:
-        await cancel(running)
 
 
 async def sequences(index: AuditIndex) -> list[int] | None:

@@ -72,9 +72,8 @@ class Client:
         return set(qnames) & set(self._readable)
 
     def stream(self) -> LiveChanges:
-        return LiveChanges(
-            self._views.feed, Mark.parse(self.position), self._interest, readable=self.readable, render=documents.fields
-        )
+        mark, render = Mark.parse(self.position), documents.fields
+        return LiveChanges(self._views.feed, mark, self._interest, readable=self.readable, render=render)
 
     async def catch_up(self, events: int = 10_000) -> None:
         """Up to a ping behind all changes, or until the connection breaks after so many events."""
@@ -109,11 +108,8 @@ def _pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "AGAIN", 0)
 
 
-_ENTRIES = st.lists(
-    st.tuples(st.integers(0, 4), st.sampled_from(["queued", "running", "success", "expired", "gone"])),
-    min_size=1,
-    max_size=6,
-)
+_STATUSES = st.sampled_from(["queued", "running", "success", "expired", "gone"])
+_ENTRIES = st.lists(st.tuples(st.integers(0, 4), _STATUSES), min_size=1, max_size=6)
 
 
 def _view(number: int, status: str) -> JobView | None:

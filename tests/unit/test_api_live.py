@@ -26,6 +26,7 @@ from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events
 from tests.support.outputs import Writer
+from tests.support.waiting import meanwhile
 
 ID = "0" * 24
 FORGED = 10**18
@@ -122,6 +123,15 @@ class Runner:
             assert await reader.next() == "submitted"
             yield reader
 
+    @asynccontextmanager
+    async def reader_of_one(self) -> AsyncIterator["Reader"]:
+        """Of a stream that has told of the job's start, too, and of `one`, which it wrote."""
+        async with self.reader() as reader:
+            await self.facts(events.started())
+            await self.write(b"one")
+            assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+            yield reader
+
     async def told(self, position: str = "") -> list[Any]:
         return await Reader(await self.stream(position)).rest()
 
@@ -208,9 +218,8 @@ async def test_a_job_that_waits_is_not_asked_for_output(runner: Runner) -> None:
 async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Runner) -> None:
     runner.phases = Phases(runner.channel, connected=partial(asyncio.sleep, 0))
     place = Place(events.TOKEN, ID)
-    listening = asyncio.create_task(runner.phases.run())
-    await runner.channel.heard.wait()
-    async with runner.reader() as reader:
+    async with meanwhile(runner.phases.run()), runner.reader() as reader:
+        await runner.channel.heard.wait()
         await runner.channel.tell(place, JobPhase(phase="opening"))  # the job has not started yet
         await runner.facts(events.started())
         assert [await reader.next() for _ in range(2)] == ["started", {"phase": "opening", "progress": None}]
@@ -219,7 +228,6 @@ async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Ru
         await runner.channel.tell(place, JobPhase(phase="pulling", progress=0.25))
         await runner.end()
         assert await reader.rest() == ["ended", ("end", "success", True)]
-    await cancel(listening)
 
 
 async def test_an_ended_job_is_told_at_once_and_taken_up_where_the_stream_broke(runner: Runner) -> None:
@@ -273,15 +281,10 @@ async def test_the_end_waits_for_a_replica_that_lags(runner: Runner, monkeypatch
     assert runner.output.lags == 0
 
 
-async def test_a_job_of_which_there_is_no_news_is_not_read_again(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_without_news_is_not_read_again(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(followed, "SOON", 0)
     monkeypatch.setattr(followed, "GAP", 0)
-    async with runner.reader() as reader:
-        await runner.facts(events.started())
-        await runner.write(b"one")
-        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+    async with runner.reader_of_one() as reader:
         waiting = asyncio.create_task(reader.next())
         loads, reads = runner.log.loads, runner.output.reads
         for _ in range(1000):
@@ -291,9 +294,7 @@ async def test_a_job_of_which_there_is_no_news_is_not_read_again(
         assert await waiting == "ended"
 
 
-async def test_what_was_announced_is_asked_for_and_read_again_if_it_is_not_there(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_announced_is_read_until_it_is_there(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """News comes from a stream's leader, and a replica may lag behind."""
     monkeypatch.setattr(followed, "SOON", 0)
     async with runner.reader() as reader, asyncio.timeout(followed.TICK / 2):
@@ -337,9 +338,7 @@ async def test_a_look_for_something_else_finds_what_the_one_before_lacked(runner
         assert {await waiting, await reader.next()} == {"kill_requested", b"one"}
 
 
-async def test_facts_whose_news_was_lost_are_found_while_output_comes(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_facts_without_news_are_found_while_output_comes(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(followed, "TICK", 0.05)
     monkeypatch.setattr(followed, "GAP", 0)
     runner.log.deaf = True
@@ -365,9 +364,7 @@ async def test_who_is_told_nothing_gets_a_ping(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("stream", ["log", "output"])
-async def test_what_was_announced_and_does_not_exist_is_forgotten(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch, stream: str
-) -> None:
+async def test_a_false_announcement_is_forgotten(runner: Runner, monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
     """Also while there is other news."""
     monkeypatch.setattr(followed, "TICK", 0.05)
     async with runner.reader() as reader, runner.followed.follow(Place(events.TOKEN, ID)) as job:
@@ -386,10 +383,7 @@ async def test_what_was_announced_and_does_not_exist_is_forgotten(
 
 
 async def test_output_that_is_whole_is_not_looked_for(runner: Runner) -> None:
-    async with runner.reader() as reader:
-        await runner.facts(events.started())
-        await runner.write(b"one")
-        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+    async with runner.reader_of_one() as reader:
         reads = runner.output.reads
         await runner.end()
         assert await reader.rest() == ["ended", ("end", "success", True)]
@@ -428,10 +422,7 @@ async def test_chunks_that_do_not_go_on_where_the_last_one_ended_are_left_out(ru
 
 
 async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner) -> None:
-    await runner.facts(events.started())
-    await runner.write(b"one")
-    async with runner.reader() as reader:
-        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+    async with runner.reader_of_one() as reader:
         end = runner.writer.counted(events.ended())
         await runner.write(b"by a stranger who knows how to go on")
         await runner.facts(end)
@@ -440,9 +431,7 @@ async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner)
 
 
 @pytest.mark.parametrize("position", ["", f"0-{'9' * 19}-1"])
-async def test_all_who_follow_a_job_share_what_is_read(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch, position: str
-) -> None:
+async def test_all_followers_share_what_is_read(runner: Runner, monkeypatch: pytest.MonkeyPatch, position: str) -> None:
     """Also if one of them names a place that is none."""
     monkeypatch.setattr(followed, "SOON", 60)
     await runner.facts(events.started())
@@ -471,10 +460,7 @@ async def test_all_who_follow_a_job_share_what_is_read(
 
 
 async def test_who_comes_later_begins_at_the_beginning(runner: Runner) -> None:
-    await runner.facts(events.started())
-    await runner.write(b"one")
-    async with runner.reader() as first:
-        assert [await first.next() for _ in range(2)] == ["started", b"one"]
+    async with runner.reader_of_one() as first:
         await runner.write(b"two")
         assert await first.next() == b"two"
         async with runner.reader() as second:

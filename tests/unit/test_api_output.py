@@ -28,6 +28,7 @@ from stint_api.web.bounds import OpenStreams
 from stint_api.web.streaming import PIECE, WHOLE, Stream, answer
 from tests.support import events
 from tests.support.events import utc_now
+from tests.support.outputs import chained
 from tests.support.views import job_view
 
 ID = "0" * 24
@@ -49,8 +50,7 @@ class Store(MemoryOutput):
         async for chunk in super().read(events.TOKEN, ID):
             chain, sequence = Chain.through(chunk) if chunk.number else chain, chunk.sequence
         for stream, data in pieces:
-            offset, chain = chain.size, chain.add(data)
-            chunk = Chunk(number=chain.chunks, offset=offset, stream=stream, digest=chain.digest, data=data)
+            chain, chunk = chained(chain, data, stream)
             sequence = await self.append(events.TOKEN, ID, chunk, after=sequence)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
@@ -247,11 +247,7 @@ async def test_passes_that_differ_are_an_error() -> None:
         await raw(snapshot)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"data": b"B"}, {"digest": "0" * 64}, {"offset": 0}, {"number": 1}],
-    ids=lambda changes: next(iter(changes)),
-)
+@pytest.mark.parametrize("changes", [{"data": b"B"}, {"digest": "0" * 64}, {"offset": 0}, {"number": 1}], ids=list)
 async def test_a_chunk_that_does_not_continue_the_chain_of_digests_is_an_error(changes: dict[str, Any]) -> None:
     store = await stored(("stdout", b"a"), ("stdout", b"b"), ("stdout", b"c"))
     store.damage(1, **changes)
@@ -298,14 +294,8 @@ async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> Non
     good, bad = await stored(("stdout", b"good")), await stored(("stdout", b"a"), ("stdout", b"b"))
     bad.damage(1, data=b"B")
     job = ended_job(output_bytes=2, error="It timed out.")
-    stores = iter([bad, good])
-    page = documents.several(
-        [job, running_job()],
-        lambda _: next(stores).snapshot(lenient=True),
-        {"total": 2},
-        stdout_only=False,
-        standings={},
-    )
+    jobs, taking = [job, running_job()], (store.snapshot(lenient=True) for store in (bad, good))
+    page = documents.several(jobs, lambda _: next(taking), {"total": 2}, stdout_only=False, standings={})
     first, second = json.loads(b"".join([piece async for piece in page]))["data"]
     assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)
     assert first["error"].startswith("It timed out. The stored output is damaged: chunk 2 ")

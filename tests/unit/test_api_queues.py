@@ -34,12 +34,9 @@ def views(draw: st.DrawFn) -> list[JobView]:
         if status == "running" and qname in active:
             status = "queued"
         active |= {qname} if status == "running" else set()
-        ended = (
-            rfc3339(NOW - timedelta(minutes=draw(st.integers(1, 200)))) if status in {"success", "failed"} else NEVER
-        )
-        job = job_view(
-            number, qname=qname, status=status, ended=ended, held=status == "running" and draw(st.booleans())
-        )
+        over, held = status in {"success", "failed"}, status == "running" and draw(st.booleans())
+        ended = rfc3339(NOW - timedelta(minutes=draw(st.integers(1, 200)))) if over else NEVER
+        job = job_view(number, qname=qname, status=status, ended=ended, held=held)
         found.append(msgspec.structs.replace(job, submission=place))
     return found
 

@@ -78,11 +78,9 @@ class Index:
         self.add(*QUEUES)
 
     def add(self, *qnames: str, status: str = "success") -> None:
-        jobs = [job_view(0, qname=qname, status=status) for qname in qnames]
-        ids = (f"{secrets.randbits(96):024x}" for _ in jobs)
-        self.table.apply(
-            [stored(msgspec.structs.replace(job, job_id=job_id)) for job, job_id in zip(jobs, ids, strict=True)]
-        )
+        for qname in qnames:
+            job = msgspec.structs.replace(job_view(0, qname=qname, status=status), job_id=secrets.token_hex(12))
+            self.table.apply([stored(job)])
 
     async def ask(self, question: Callable[[Table], R]) -> R:
         return question(self.table)

@@ -1,18 +1,22 @@
-"""A stream under watch, with a check that a test scripts."""
+"""A stream under watch, with a check that a test scripts; one of the page whose session ends while it is answered."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from stint.core.errors import VaultUnavailableError
 from stint_api.errors import RefusalError
+from stint_api.middleware.gate import SignedIn
 from stint_api.routes import answers
 from stint_api.routes.answers import unless_refused, while_allowed
+from stint_api.session import cookie
+from stint_api.session.store import Session
 from stint_api.web import streaming
-from stint_api.web.streaming import Stream
+from stint_api.web.streaming import EVENT_STREAM, Stream
 
 AWAY = VaultUnavailableError("Vault at http://10.0.0.5:8200 is not reachable.")
 REFUSAL = RefusalError(HTTPStatus.FORBIDDEN, "It may not.")
@@ -46,6 +50,12 @@ async def endless(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """A stream that always has more, whether it is over or not."""
     while True:
         yield b"over" if over.is_set() else b"piece"
+
+
+async def stays() -> Message:
+    """A client that says nothing, and does not leave."""
+    await asyncio.Event().wait()
+    return {}
 
 
 @pytest.fixture(autouse=True)
@@ -114,12 +124,8 @@ async def test_who_does_not_read_that_it_was_refused_is_cut_off(large: bool, mon
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()  # the client reads nothing
 
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        return {}
-
     async with asyncio.timeout(10):
-        await Stream(pieces, media_type="x/y", headers={}, refused=refused)({"type": "http"}, receive, send)
+        await Stream(pieces, media_type="x/y", headers={}, refused=refused)({"type": "http"}, stays, send)
     assert refused.is_set()
 
 
@@ -129,3 +135,43 @@ async def _rest(stream: AsyncGenerator[bytes, None]) -> list[bytes]:
         found.append(piece)
         await asyncio.sleep(0)
     return found
+
+
+TEXT = "a" * 43
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class OneSession:
+    """The sessions, of which there is one."""
+
+    def __init__(self) -> None:
+        self.one = Session(key=cookie.key(TEXT), token="s.token", who="anna", until=NOW, used=NOW)
+
+    async def find(self, text: str) -> Session | None:
+        return self.one if text == TEXT else None
+
+
+async def hanging(begun: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    yield b"piece"
+    begun.set()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("media_type", "finished"), [(EVENT_STREAM, True), ("application/octet-stream", False)])
+async def test_a_stream_of_events_is_finished_and_any_other_answer_has_no_end(media_type: str, finished: bool) -> None:
+    sessions, begun, told = OneSession(), asyncio.Event(), list[Message]()
+    app = SignedIn(Stream(hanging(begun), media_type=media_type, headers={}), sessions=sessions)  # type: ignore[arg-type] # a fake
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    sent = {"host": "localhost", "cookie": f"__Host-stint={TEXT}", "sec-fetch-site": "same-origin"}
+    headers = [(name.encode(), value.encode()) for name, value in sent.items()]
+    scope: Scope = {"type": "http", "method": "GET", "path": "/v1/api/job", "headers": headers}
+    async with asyncio.timeout(10):
+        answering = asyncio.create_task(app(scope, stays, send))
+        await begun.wait()
+        sessions.one.ended.set()
+        await answering
+    assert told[1]["body"] == b"piece"
+    assert (told[-1].get("more_body") is False) is finished

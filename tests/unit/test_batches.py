@@ -1,12 +1,14 @@
-"""One call for what many ask for at the same time; and several things at a time."""
+"""One call for what many ask for at the same time; several things at a time, or again and again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from weakref import ReferenceType, ref
 
 import pytest
 
-from stint.core.errors import VaultDeniedError, VaultRefusedError
+from stint.core.errors import StintError, VaultDeniedError, VaultRefusedError
+from stint.process import waiting
 from stint.process.batches import LARGEST, Batches
 from stint.process.waiting import both, for_each
 
@@ -175,11 +177,7 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
 @pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize(
     "together",
-    [
-        both,
-        lambda fails, waits: both(waits, fails),
-        lambda fails, waits: for_each([fails, waits], lambda one: one, at_once=2),
-    ],
+    [both, lambda fails, waits: both(waits, fails), lambda *work: for_each(work, lambda one: one, at_once=2)],
 )
 async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., Awaitable[object]]) -> None:
     async def fail(held: asyncio.Event) -> None:
@@ -195,3 +193,21 @@ async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., A
         raise AssertionError("it did not fail")
 
     assert (await failed())() is None
+
+
+async def test_what_failed_is_repeated_soon_and_what_worked_after_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+
+    async def sweep() -> None:
+        if len(pauses) < 2:
+            raise StintError
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(waiting, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting.repeat(sweep, lambda: 3600, failed="sweep failed")
+    assert [round(pause / longest) for pause, longest in zip(pauses, (5, 5, 3600), strict=True)] == [1, 1, 1]

@@ -117,7 +117,7 @@ class Slow(JobHandle):
         yield JobResult(id=self.id, status="success")
 
 
-async def test_the_history_of_a_job_that_is_over_is_whole_however_slowly_it_comes(
+async def test_the_history_of_a_job_that_is_over_is_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(history, "QUIET", 0)
@@ -198,7 +198,7 @@ async def test_a_kill_is_requested_until_stint_answers(
     assert capsys.readouterr().err == STOPPING
 
 
-async def test_who_leaves_before_stint_has_answered_is_told_that_the_job_may_run(
+async def test_who_leaves_before_an_answer_is_told_that_the_job_may_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def leave(interrupts: Interrupts) -> int:
@@ -226,9 +226,7 @@ async def test_a_kill_that_is_refused_is_told(capsys: pytest.CaptureFixture[str]
 SHOWN: Sequence[Callable[[str], None]] = (
     _reported,
     _told_by_the_narrator,
-    lambda text: tell(
-        JobChange(kind="job", id="", queue=text, job=JobInfo(id="", status="failed", reason=text)), "table"
-    ),
+    lambda text: tell(JobChange(kind="job", queue=text, job=JobInfo(id="", status="failed", reason=text)), "table"),
     lambda text: show_change("text", "", text=f"Job {text}.", fields=None),
     *(partial(lambda form, text: show(Fact(kind=text, at=NOW), form, name=str), form) for form in ("table", "json")),
     lambda text: show_change("json", "", text="", fields={"a": text}),

@@ -108,16 +108,12 @@ def test_values_in_gostints_lists_are_checked_and_not_repeated(option: str, mark
     assert "sEcReT" not in result.output
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"), [({}, (9, 0.5, 3)), ({"timeout": 0, "cpus": 0, "pids": 0}, (0, 0, 0))]
-)
-def test_a_limit_of_0_takes_back_that_of_a_file(
-    tmp_path: Path, options: dict[str, int], expected: tuple[float, ...]
-) -> None:
+@pytest.mark.parametrize(("options", "limits"), [({}, (9, 0.5, 3)), ({"timeout": 0, "cpus": 0, "pids": 0}, (0, 0, 0))])
+def test_a_limit_of_0_undoes_that_of_a_file(tmp_path: Path, options: dict[str, int], limits: tuple[float, ...]) -> None:
     file = tmp_path / "job.json"
     file.write_text('{"container_image": "busybox", "timeout": 9, "cpus": 0.5, "pids": 3}')
     job = JobOptions(job_json=str(file), **options).payload()  # type: ignore[arg-type]
-    assert (job.timeout, job.cpus, job.pids) == expected
+    assert (job.timeout, job.cpus, job.pids) == limits
 
 
 def test_without_docstrings_nothing_starts() -> None:

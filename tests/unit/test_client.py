@@ -46,6 +46,8 @@ from stint.core.errors import ConfigError, VaultUnavailableError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
 
+NOWHERE = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -165,9 +167,8 @@ def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
 
 def test_a_limit_of_0_takes_back_that_of_the_base() -> None:
     base = JobPayload(container_image="x", timeout=9, cpus=0.5, pids=3, memory="1g")
-    assert payload_of("", {"timeout": 0, "cpus": 0, "pids": 0, "memory": 0}, base=base) == JobPayload(
-        container_image="x"
-    )
+    none = JobFields(timeout=0, cpus=0, pids=0, memory=0)
+    assert payload_of("", none, base=base) == JobPayload(container_image="x")
 
 
 @pytest.mark.parametrize(
@@ -208,24 +209,21 @@ def test_a_wrong_field_is_named_and_its_value_is_not(fields: Any, named: str) ->
     ],
 )
 async def test_what_cannot_be_sent_is_a_wrong_setting(ask: Callable[[Client], Awaitable[object]]) -> None:
-    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
-    async with Client.connect(where, patience=0) as stint:
+    async with Client.connect(NOWHERE, patience=0) as stint:
         with pytest.raises(ConfigError):
             await ask(stint)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0h", "24h\n", "24 h", "h", "-1h", "1w", "\u0661h", "\udcff"])
 async def test_what_is_no_duration_of_vault(text: str) -> None:
-    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
-    async with Client.connect(where) as stint:
+    async with Client.connect(NOWHERE) as stint:
         with pytest.raises(ConfigError, match="not a duration of Vault"):
             await stint.rerun(JOB_ID, wrap_ttl=text)
 
 
 @pytest.mark.parametrize("text", ["24h", "1h30m", "1.5h", "90", "7d"])
 async def test_what_is_a_duration_of_vault(text: str) -> None:
-    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
-    async with Client.connect(where) as stint:
+    async with Client.connect(NOWHERE) as stint:
         with pytest.raises(VaultUnavailableError):
             await stint.rerun(JOB_ID, wrap_ttl=text)
 
@@ -248,6 +246,8 @@ def test_what_is_no_address(url: str) -> None:
 AT = "2025-03-12T20:58:57.412Z"
 JOB_ID = "0" * 24
 JOB = {"_id": JOB_ID, "status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
+STARTED = f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}'
+OVER = f"event: end\nid: 2\ndata: {json.dumps(JOB)}"
 
 
 class Stream(Api):
@@ -361,14 +361,7 @@ async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch:
     """Each connection breaks after it has lived for longer than a client waits for one, and told nothing but pings."""
     loop = asyncio.get_running_loop()
     clock, lived = loop.time, itertools.count(0, 2 * PATIENCE)
-    told = iter(
-        [
-            f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}',
-            ": ping",
-            ": ping",
-            f"event: end\nid: 2\ndata: {json.dumps(JOB)}",
-        ]
-    )
+    told = iter([STARTED, ": ping", ": ping", OVER])
 
     def answer(_request: httpx.Request) -> httpx.Response:
         passed = next(lived)
@@ -384,12 +377,7 @@ async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: p
     loop = asyncio.get_running_loop()
     clock, passed = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: clock() + passed)
-    told = iter(
-        [
-            f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}',
-            f"event: end\nid: 2\ndata: {json.dumps(JOB)}",
-        ]
-    )
+    told = iter([STARTED, OVER])
     answer = httpx.MockTransport(lambda _request: httpx.Response(200, text=f"{next(told)}\n\n"))
     async with Api(httpx.AsyncClient(transport=answer, base_url="http://stint")) as api:
         found = []
@@ -411,9 +399,7 @@ async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
-async def test_a_wait_ends_with_the_deletion_of_its_job(
-    seconds: float | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_wait_ends_when_its_job_is_deleted(seconds: float | None, capsys: pytest.CaptureFixture[str]) -> None:
     deleted = end(status="deleted", reason="internal", output_complete=False)
     found = await act._end(JobHandle(Stream(deleted), JOB_ID), seconds, "text")  # noqa: SLF001 - as above
     assert found

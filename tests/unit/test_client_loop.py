@@ -26,9 +26,7 @@ def loop(ended: list[str]) -> LoopThread:
     return LoopThread(at_end)
 
 
-def test_streams_that_are_left_are_closed_from_outside_in(
-    loop: LoopThread, ended: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_streams_that_are_left_are_closed(loop: LoopThread, ended: list[str], caplog: pytest.LogCaptureFixture) -> None:
     async def inner() -> AsyncGenerator[int, None]:
         try:
             for number in range(3):

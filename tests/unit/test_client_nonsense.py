@@ -119,9 +119,7 @@ async def test_no_answer_is_more_than_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("said", [b"INFO []", b"INFO 5", b"INFO {", DEEP[:60_000], b"220 smtp", b'INFO {"version":[]}'])
-async def test_another_server_in_the_place_of_nats_or_docker_is_a_finding(
-    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_false_nats_or_docker_is_found(said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes = b"") -> None:
         writer.write(head + said + b"\r\n")
         writer.close()
@@ -164,9 +162,7 @@ WAITED = b"HTTP/1.1 503 x\r\nContent-Length: 14\r\nConnection: close\r\n\r\nVaul
         ("/readyz", WAITED, "is not ready: Vault is away."),
     ],
 )
-async def test_an_api_that_does_not_answer_is_a_finding(
-    path: str, late: bytes, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_api_is_a_finding(path: str, late: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has waited for Vault says so, a little later than others answer."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

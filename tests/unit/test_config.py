@@ -10,14 +10,9 @@ from stint.process.settings import ApiSettings, NatsAuthSettings, ProjectorSetti
 
 SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings, NatsAuthSettings)
 GIVEN = {
-    "STINT_API_ROLE_ID": "a",
-    "STINT_API_SECRET_ID": "b",
-    "STINT_RUNNER_ROLE_ID": "c",
-    "STINT_RUNNER_SECRET_ID": "d",
-    "STINT_ROLE_ID": "e",
-    "STINT_NATS_AUTH_ISSUER": "f",
-    "STINT_NATS_AUTH_XKEY": "g",
-}
+    "STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b", "STINT_RUNNER_ROLE_ID": "c", "STINT_RUNNER_SECRET_ID": "d",
+    "STINT_ROLE_ID": "e", "STINT_NATS_AUTH_ISSUER": "f", "STINT_NATS_AUTH_XKEY": "g",
+}  # fmt: skip
 
 
 def numeric() -> Iterator[tuple[type[Settings], str]]:

@@ -47,9 +47,8 @@ GZIPPED = gzip.compress(PLAIN, mtime=0)
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_the_gzip_stays_as_it_is(layout: int) -> None:
-    archive = tar_of(
-        [("./gostint.yml", b"container_image: app:1\nsecret_refs: [a@b.c]\n"), ("n" * 90, b"x")], layout=layout
-    )
+    document = b"container_image: app:1\nsecret_refs: [a@b.c]\n"
+    archive = tar_of([("./gostint.yml", document), ("n" * 90, b"x")], layout=layout)
     packed = gzip.compress(archive, 1)
     checked = check_content(pack_raw(packed))
     assert "container_image" not in repr(checked)
@@ -134,21 +133,12 @@ def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "archive",
     [
-        b"",
-        b"x" * 512,
-        b"x" * 10240,
-        PLAIN[:600],
-        PLAIN[:512],
-        header(size=b"77777777777") + END,
-        header(size=b"\xff" * 12) + END,
-        header(size=b"\x80" + b"\xff" * 11) + END,
-        header(size=b"zzz") + END,
-        PLAIN[:1024] + b"junk" * 128,
-        PLAIN[:1024] + PLAIN[:512].replace(b"file", b"FILE") + END,
-        special("x", tarfile.XGLTYPE) * 2000 + END,
+        b"", b"x" * 512, b"x" * 10240, PLAIN[:600], PLAIN[:512], PLAIN[:1024] + b"junk" * 128,
+        *(header(size=size) + END for size in (b"77777777777", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"zzz")),
+        PLAIN[:1024] + PLAIN[:512].replace(b"file", b"FILE") + END, special("x", tarfile.XGLTYPE) * 2000 + END,
     ],
     ids=short,
-)
+)  # fmt: skip
 def test_tar(archive: bytes) -> None:
     assert refused(pack(archive)).startswith("Failed content tar: ")
 

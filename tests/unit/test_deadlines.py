@@ -12,7 +12,6 @@ import msgspec
 import pytest
 import structlog
 
-from stint.process.background import cancel
 from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
@@ -21,18 +20,14 @@ from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, Stat
 from stint_runner.watchdog.guard import WatchdogError, environment, guarded
 from stint_runner.watchdog.job_deadline import JobDeadline
 from stint_runner.watchdog.watchdog import Access
+from tests.support.waiting import meanwhile
 from tests.unit.test_lease import FakeDelivery, leased_job
 
 JOB = "a" * 24
 DEADLINE = Deadline(
-    job_id=JOB,
-    token="me",
-    ack_subject="$JS.ACK.x",
-    origin="then",
-    process=incarnation(os.getpid()),
-    boot=boot_id(),
-    seconds=30,
-)
+    job_id=JOB, token="me", ack_subject="$JS.ACK.x", origin="then", seconds=30,
+    process=incarnation(os.getpid()), boot=boot_id(),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -193,9 +188,8 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
     monkeypatch.setattr(guard, "_Process", Process)
     monkeypatch.setattr(guard, "RESTART_PAUSE", 0)
     with structlog.testing.capture_logs() as said:
-        keeping = asyncio.create_task(guard.Guard(dead, deadlines, "").keep())  # type: ignore[arg-type] # it does as much
-        await watching.wait()
-        await cancel(keeping)
+        async with meanwhile(guard.Guard(dead, deadlines, "").keep()):  # type: ignore[arg-type] # it does as much
+            await watching.wait()
     assert [line["event"] for line in said] == [
         "watchdog died, starting another",
         "the watchdog does not start, retrying",
@@ -222,9 +216,7 @@ async def test_a_frozen_watchdog_keeps_no_runner_from_its_end(deadlines: Deadlin
     assert list(_watchdogs(deadlines.folder)) == []
 
 
-async def test_a_watchdog_that_freezes_at_its_start_is_given_up(
-    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watchdog_frozen_at_start_is_given_up(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
     (deadlines.folder / "freezes.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n")
     monkeypatch.setenv("PYTHONPATH", str(deadlines.folder))
     monkeypatch.setattr(guard, "READY_WITHIN", 0.5)

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from stint.cli.dev.servers import free_ports
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
-from tests.support.stack import gone
+from tests.support.stack import gone, program
 from tests.support.waiting import until_true
 
 Process = asyncio.subprocess.Process
 
 SLEEP = "/bin/sleep"
+YES, NO = partial(asyncio.sleep, 0, result=True), partial(asyncio.sleep, 0, result=False)
 CREDENTIALS = {"STINT_RUNNER_ROLE_ID": "r", "STINT_RUNNER_SECRET_ID": "s", "STINT_ROLE_ID": "j"}
 
 
@@ -78,14 +80,6 @@ async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
             await process.wait()
 
 
-async def _yes() -> bool:
-    return True
-
-
-async def _no() -> bool:
-    return False
-
-
 async def _refusal(folder: Path) -> str:
     with pytest.raises(ConfigError) as refused:
         async with AsyncExitStack() as resources:
@@ -93,7 +87,7 @@ async def _refusal(folder: Path) -> str:
     return refused.value.sentence
 
 
-def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any = _yes) -> Child:
+def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any = YES) -> Child:
     return Child(name, command or (SLEEP, "600"), {"PATH": os.defpath}, data_dir, ready)
 
 
@@ -124,7 +118,7 @@ async def test_a_stopped_child_is_not_started_again(data_dir: DataDir, gate: Gat
 
 async def test_a_part_that_fails_leaves_none_that_was_still_coming_up(data_dir: DataDir, gate: Gate) -> None:
     stack = Stack(data_dir)
-    failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=_no)
+    failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=NO)
     gate.closed = True
     with pytest.raises(ChildError, match="failing-1 ended at once: no luck"):
         await stack._start([failing, _child(data_dir)])  # noqa: SLF001 - `start` brings up what cannot be held up
@@ -176,29 +170,25 @@ async def test_a_child_does_not_start_whose_parent_was_killed_before_it_could_as
 async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tmp_path: Path) -> None:
     """The child is frozen: the signal that it gets when its parent dies waits for it."""
     folder = tmp_path / "data"
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert parent.stdout is not None
-    assert await parent.stdout.readline() == b"started\n"
-    sleeper = int((folder / "run" / "sleeper-1.pid").read_text())
-    refusal = (
-        f"Another `stint dev` (process {parent.pid}) uses {folder}. "
-        f"If it was killed, end the processes that it left: their ids are in {folder / 'run'}."
-    )
-    try:
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+    async with program(sys.executable, "-c", PARENT, folder, **pipes) as parent:
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"started\n"
+        sleeper = int((folder / "run" / "sleeper-1.pid").read_text())
+        refusal = (
+            f"Another `stint dev` (process {parent.pid}) uses {folder}. "
+            f"If it was killed, end the processes that it left: their ids are in {folder / 'run'}."
+        )
         assert await _refusal(folder) == refusal
         os.kill(sleeper, signal.SIGSTOP)
-        status = Path(f"/proc/{sleeper}/status")
-        await until_true(lambda: "\nState:\tT" in status.read_text())  # else it may see its SIGTERM first
-        parent.kill()
-        await parent.wait()
-        assert await _refusal(folder) == refusal
-    finally:
-        if parent.returncode is None:
+        try:
+            status = Path(f"/proc/{sleeper}/status")
+            await until_true(lambda: "\nState:\tT" in status.read_text())  # else it may see its SIGTERM first
             parent.kill()
             await parent.wait()
-        os.kill(sleeper, signal.SIGCONT)
+            assert await _refusal(folder) == refusal
+        finally:
+            os.kill(sleeper, signal.SIGCONT)
     await gone(sleeper)
     async with AsyncExitStack() as resources:
         claim(folder, resources)

@@ -32,10 +32,10 @@ def frame(stream: int, data: bytes) -> bytes:
     return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4) + data
 
 
-@given(
-    frames=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8),
-    cuts=st.lists(st.integers(0, 400), max_size=12),
-)
+FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8)
+
+
+@given(FRAMES, st.lists(st.integers(0, 400), max_size=12))
 def test_any_cut_of_the_frames_gives_the_same_bytes(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
     data = b"".join(frame(*each) for each in frames)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -155,11 +155,8 @@ def test_a_tar_of_one_file() -> None:
 
 def test_lines_that_came_together_go_on_together() -> None:
     lines = [OutputPiece("stdout", b"a\n"), OutputPiece("stdout", b"b\n"), OutputPiece("stderr", b"c\n")]
-    assert list(merged([*lines, lines[0]])) == [
-        OutputPiece("stdout", b"a\nb\n"),
-        OutputPiece("stderr", b"c\n"),
-        OutputPiece("stdout", b"a\n"),
-    ]
+    found = [(piece.stream, piece.data) for piece in merged([*lines, lines[0]])]
+    assert found == [("stdout", b"a\nb\n"), ("stderr", b"c\n"), ("stdout", b"a\n")]
 
 
 # --- what may have left the log -----------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ def read(meter: LogMeter, *sizes: int) -> bool:
 LOG_FILE = 10**6
 
 
-def test_a_log_is_whole_that_is_shorter_than_a_file_in_which_each_line_takes_more_than_its_bytes(
+def test_a_log_is_whole_that_fits_into_a_file_with_what_each_line_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(docker_output, "LOG_FILE", LOG_FILE)
@@ -345,9 +342,7 @@ NONSENSE = [b"<html>", b"null", b"[5]", b'{"', b"\xff", b"[" * 100_000, b'{"Stat
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_an_answer_that_is_none_is_the_engines_error(
-    babbling: tuple[DockerEngine, list[bytes]], call: str
-) -> None:
+async def test_a_wrong_answer_is_the_engines_error(babbling: tuple[DockerEngine, list[bytes]], call: str) -> None:
     """As any other, it is tried again while a container may run; and a watchdog kills the processes then."""
     engine, said = babbling
     for body in NONSENSE:
@@ -356,9 +351,7 @@ async def test_an_answer_that_is_none_is_the_engines_error(
             await CALLS[call](engine)
 
 
-@pytest.mark.parametrize(
-    "line", [b"[]", b"5", b'{"errorDetail": "x"}', b'{"id": "a", "progressDetail": {"current": ""}}']
-)
+@pytest.mark.parametrize("line", [b"[]", b"5", b'{"errorDetail":"x"}', b'{"id":"a","progressDetail":{"current":""}}'])
 async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[bytes]], line: bytes) -> None:
     engine, said = babbling
     said[:] = [b"null", b"[]", line]
@@ -367,7 +360,7 @@ async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[
     assert [isinstance(entry["exc_info"], Exception) for entry in logs] == [True], "it may be a fault of Stint's own"
 
 
-async def test_only_a_path_that_leads_nowhere_is_a_file_that_is_not_there(
+async def test_only_a_path_that_leads_nowhere_is_a_missing_file(
     babbling: tuple[DockerEngine, list[bytes]],
 ) -> None:
     """What an image does not have is remembered for all its jobs."""

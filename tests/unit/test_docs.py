@@ -21,7 +21,7 @@ from typer.main import get_group
 import stint.client
 from stint.cli.app import app
 from stint.cli.doctor.finding import Finding
-from stint.client import AuditEntry, Fact, JobChange, JobInfo, QueueInfo, RunnerInfo
+from stint.client import AuditEntry, Client, Fact, JobChange, JobHandle, JobInfo, QueueInfo, RunnerInfo
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
 from stint.core.submission.payload import JobPayload
@@ -152,8 +152,13 @@ def openapi() -> dict[str, Any]:
     return application().openapi()
 
 
+def operations_of(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each with its path."""
+    return ((path, operation) for path, methods in openapi["paths"].items() for operation in methods.values())
+
+
 def test_every_route_and_field_has_words(openapi: dict[str, Any]) -> None:
-    operations = [operation for methods in openapi["paths"].values() for operation in methods.values()]
+    operations = [operation for _, operation in operations_of(openapi)]
     assert [operation["operationId"] for operation in operations if not operation["description"]] == []
     parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
     assert [parameter["name"] for parameter in parameters if not parameter["description"]] == []
@@ -190,13 +195,11 @@ def test_every_reason_is_explained() -> None:
 
 def test_examples_of_answers_are_whole(openapi: dict[str, Any]) -> None:
     """Each field is there, and no other."""
-    for methods in openapi["paths"].values():
-        for operation in methods.values():
-            for answer in operation["responses"].values():
-                content = answer.get("content", {}).get("application/json", {})
-                for example in content.get("examples", {}).values():
-                    body = openapi["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-                    assert set(body.get("required", ())) <= set(example["value"]) <= set(body["properties"])
+    for answer in [answer for _, operation in operations_of(openapi) for answer in operation["responses"].values()]:
+        content = answer.get("content", {}).get("application/json", {})
+        for example in content.get("examples", {}).values():
+            body = openapi["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+            assert set(body.get("required", ())) <= set(example["value"]) <= set(body["properties"])
     for model in (JobBody, ListBody, SubmitBody):
         body = model.model_json_schema()
         (example,) = body["examples"]
@@ -212,11 +215,9 @@ def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) ->
     assert "token" in said[400, "Invalid request."]
     assert "token" not in said[400, "Invalid job request."]
     assert {code for code, _ in said} == {kind.code for kind in KINDS}
-    for path, methods in openapi["paths"].items():
-        for operation in methods.values():
-            examples = operation["responses"].get("400", {}).get("content", {}).get("application/json", {})
-            wanted = {"Invalid request.", "Invalid job request."} if path.startswith("/v1/api/job") else None
-            assert wanted is None or set(examples["examples"]) == wanted
+    for operation in [operation for path, operation in operations_of(openapi) if path.startswith("/v1/api/job")]:
+        examples = operation["responses"].get("400", {}).get("content", {}).get("application/json", {})
+        assert set(examples["examples"]) == {"Invalid request.", "Invalid job request."}
 
 
 def test_the_migration_names_each_setting_that_is_taken_over() -> None:
@@ -311,9 +312,7 @@ def test_each_name_of_the_client_library_is_in_the_guide_and_in_one_of_its_progr
     assert [name for name in stint.client.__all__ if f"`{name}`" not in text] == []
     programs = "\n".join(blocks(text, "python"))
     assert [name for name in stint.client.__all__ if not re.search(rf"\b{name}\b", programs)] == []
-    methods = {
-        name for shape in (stint.client.Client, stint.client.JobHandle) for name in vars(shape) if name[0] != "_"
-    }
+    methods = {name for shape in (Client, JobHandle) for name in vars(shape) if name[0] != "_"}
     assert [name for name in sorted(methods) if f".{name}" not in programs] == []
 
 

@@ -1,6 +1,5 @@
 """What `FakeStint` answers is what the real API would: the same client reads it."""
 
-import asyncio
 import gc
 import io
 from contextlib import aclosing
@@ -36,17 +35,6 @@ async def test_a_job_ends_as_the_test_says() -> None:
             await known.delete()
         assert [found async for found in stint.jobs()] == []
     assert [job.run for job in fake.submitted.values()] == [("a", "b")] * 2
-
-
-async def test_a_job_without_an_ending_waits() -> None:
-    fake = FakeStint(lambda _job: None)
-    async with fake.client() as stint:
-        killed, ended = [await stint.submit(image="busybox") for _ in range(2)]
-        waiting = asyncio.create_task(ended.wait())
-        await killed.kill()
-        assert ((await killed.wait()).reason, (await ended.info()).status) == ("killed", "queued")
-        await fake.end(ended.id, Ending(output=b"at last"))
-        assert (await waiting).check().tail == b"at last"
 
 
 async def test_a_paused_queue_starts_nothing() -> None:

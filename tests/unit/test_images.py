@@ -132,7 +132,5 @@ def test_what_is_final(text: str) -> None:
         (["mine:1"], [], [], None),
     ],
 )
-def test_whose_names_an_image_has(
-    tags: list[str], digests: list[str], ours: list[str], present: list[str] | None
-) -> None:
+def test_whose_an_image_is(tags: list[str], digests: list[str], ours: list[str], present: list[str] | None) -> None:
     assert own_names(tags, digests, ours) == present

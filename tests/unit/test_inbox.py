@@ -1,14 +1,16 @@
-"""When a pull is over, of which nobody tells once it has brought all that was asked for."""
+"""When a pull is over, of which nobody tells once it has brought all that was asked for, and what is an event."""
 
 import asyncio
 
+import pytest
 from nats.aio.msg import Msg
 
-from stint.jetstream import Broker
+from stint.jetstream import Broker, EventFeed
 from stint.jetstream.consuming.pulls import EXPIRED, Inbox
 
 CLIENT = Broker("nats://127.0.0.1:1").client
-EVENT = Msg(CLIENT, subject="ev.a.b.ended", reply="$JS.ACK.EVENTS.projector.1.7.3.1767323045678000000.0", data=b"{}")
+ACK = "$JS.ACK.EVENTS.projector.1.7.3.1767323045678000000.0"
+EVENT = Msg(CLIENT, subject="ev.a.b.ended", reply=ACK, data=b"{}")
 OVER = Msg(CLIENT, subject="inbox", headers={"Status": EXPIRED})
 
 
@@ -37,3 +39,11 @@ async def test_it_fills_with_what_comes_in_time_and_not_once_the_connection_is_l
     lost.set()
     async with asyncio.timeout(10):
         assert not await inbox.fills(within=600)
+
+
+@pytest.mark.parametrize("reply", ["", "x", "$JS.ACK.EVENTS", "$JS.ACK.EVENTS.projector.1.7", "$JS.ACK.a.b.c.d.e.f.g"])
+async def test_what_a_stranger_sends_to_a_readers_inbox_is_left_out(reply: str) -> None:
+    broker = Broker("nats://127.0.0.1:1")
+    messages = [Msg(broker.client, subject="ev.a.b.ended", reply=one, data=b"{}") for one in (reply, ACK)]
+    (batch,) = EventFeed(broker, "projector")._batches(messages, recent=False)  # noqa: SLF001 - its inbox has no other way
+    assert [(event.sequence, event.number, event.ack_subject) for event in batch] == [(7, 3, ACK)]

@@ -111,6 +111,7 @@ def test_whatever_ends_a_job_ends_it(history: list[Record]) -> None:
 
 def test_the_table_names_every_state_and_every_kind() -> None:
     assert set(LEGAL) == {None, *State}
+    assert sorted([*ACTIVE, *TERMINAL, State.QUEUED]) == sorted(State), "each state is one of these"
     assert {kind for row in LEGAL.values() for kind in row} == set(EVENT_TYPES) == {c.kind for c in get_args(AnyEvent)}
     assert all(not row.keys() - {"deleted"} for state, row in LEGAL.items() if state in TERMINAL)
 
@@ -178,8 +179,3 @@ def test_only_a_held_job_is_released_and_it_ends_with_that() -> None:
 def test_a_release_changes_nothing_the_second_time_and_finishes_what_was_left_half_done() -> None:
     assert release(job_of(submitted(), started(), held(), released(), ended("unknown", "lost")), RELEASED, LOST) == ()
     assert release(job_of(submitted(), started(), held(), released()), RELEASED, LOST) == (LOST,)
-
-
-def test_active_and_terminal_states_do_not_overlap() -> None:
-    assert not ACTIVE & TERMINAL
-    assert {*ACTIVE, *TERMINAL, State.QUEUED} == set(State)

@@ -1,6 +1,7 @@
-"""The scanner for secrets finds each that is there, and no other."""
+"""Tools of the tests: the scanner for secrets, and what keeps the browser from hearing of Docker's interfaces."""
 
 import base64
+import platform
 import secrets
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import no_netlink
 from tests.support.leaks import Leak, Scanner
 
 SECRET, OTHER = secrets.token_hex(16).encode(), secrets.token_hex(16).encode()
@@ -62,3 +64,24 @@ def test_it_finds_a_secret_in_a_process() -> None:
         process.communicate(b"\n")
     assert found == {Leak("secret", "/proc/PID/cmdline"), Leak("other", "/proc/PID/environ")}
     assert not set(SCANNER.processes())
+
+
+ASKS = """
+import errno, socket
+socket.socket().close()
+try:
+    socket.socket(socket.AF_NETLINK)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+IN_A_CHILD = """import subprocess, sys
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in {"x86_64", "aarch64"}, reason="the filter is for these"
+)
+def test_a_program_and_its_children_get_no_netlink_socket_and_all_others() -> None:
+    command = [sys.executable, no_netlink.__file__, sys.executable, "-c", IN_A_CHILD, ASKS]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "EAFNOSUPPORT\n"

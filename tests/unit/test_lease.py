@@ -14,6 +14,7 @@ from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.linux import boot_time
 from tests.support.events import TOKEN
+from tests.support.waiting import meanwhile
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
 
@@ -113,12 +114,9 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     async def look() -> None:
         looks.release()
 
-    keeping = asyncio.create_task(delivery.leased().keep(look, nothing))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10), meanwhile(delivery.leased().keep(look, nothing)):
         for _ in range(3):
             await looks.acquire()
-    assert not keeping.done()
-    keeping.cancel()
     assert delivery.renewals == 4
 
 

@@ -16,11 +16,8 @@ from tests.support.outputs import Writer
 ID = "0" * 24
 HERE = Place(TOKEN, ID)
 
-PIECES = st.lists(
-    st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\n", max_size=6).map(str.encode)),
-    min_size=1,
-    max_size=30,
-)
+TEXTS = st.text("ab\n", max_size=6).map(str.encode)
+PIECES = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), TEXTS), min_size=1, max_size=30)
 
 
 def numbered(bits: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:

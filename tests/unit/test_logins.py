@@ -89,13 +89,11 @@ async def test_no_configuration_is_no_login(tmp_path: Path) -> None:
 
 
 DEEP = f'"levels": {"[" * 100_000}{"]" * 100_000}'
+NO_CONFIG = ["", "{", "[]", b"\xff\xfe", '{"auths": {"host": 5}}', f'{{"auths": "{PASSWORD}"}}', f"{{{DEEP}}}"]
+NO_LOGIN = ["", PASSWORD, f'{{"Username": "{PASSWORD}"}}', f'{{"Username": "user", "Secret": "{PASSWORD}", {DEEP}}}']
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", b"\xff\xfe", '{"auths": {"host": 5}}', f'{{"auths": "{PASSWORD}"}}', f"{{{DEEP}}}"],
-    ids=range(7),
-)
+@pytest.mark.parametrize("text", NO_CONFIG, ids=range(7))
 async def test_what_is_no_configuration(tmp_path: Path, text: str | bytes) -> None:
     logins = configured(tmp_path, text)
     with pytest.raises(ConfigError, match=f"^DOCKER_CONFIG: {tmp_path}/config.json is not") as at_start:
@@ -139,17 +137,13 @@ async def test_a_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "arguments").read_text(encoding="utf-8") == "get\n"
 
 
-async def test_a_helper_is_asked_for_docker_hub_by_its_old_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_helper_knows_docker_hub_by_its_old_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, """echo '{"Username": "<token>", "Secret": "t"}'""")
     assert await configured(tmp_path, {"credsStore": "test"}).login("docker.io") == RegistryLogin(identitytoken="t")
     assert (tmp_path / "asked").read_text(encoding="utf-8") == "https://index.docker.io/v1/"
 
 
-async def test_a_helper_that_has_none_that_is_missing_or_that_is_a_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_helper_that_has_none_is_missing_or_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
     assert await configured(tmp_path, {"credsStore": "test"}).login("host") is None
     with pytest.raises(LoginError, match=r"^docker-credential-none-such cannot be run"):
@@ -159,14 +153,8 @@ async def test_a_helper_that_has_none_that_is_missing_or_that_is_a_path(
             await configured(tmp_path, {"credHelpers": {"host": name}}).login("host")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["", PASSWORD, f'{{"Username": "{PASSWORD}"}}', f'{{"Username": "user", "Secret": "{PASSWORD}", {DEEP}}}'],
-    ids=range(4),
-)
-async def test_a_helper_that_answers_something_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
-) -> None:
+@pytest.mark.parametrize("answer", NO_LOGIN, ids=range(4))
+async def test_a_helper_that_answers_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     (tmp_path / "answer").write_text(answer, encoding="utf-8")
     helper(tmp_path, monkeypatch, f"cat {tmp_path}/answer")
     with pytest.raises(LoginError, match=r"^docker-credential-test did not answer as a credential") as caught:

@@ -1,4 +1,4 @@
-"""The formats of NATS' auth callout, and how a publisher names its queues."""
+"""The formats of NATS' auth callout, how a publisher names its queues, and what each role's account may do."""
 
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -8,14 +8,22 @@ import nkeys
 import pytest
 
 from stint.core.errors import ConfigError, UndecodableError
+from stint.core.names.streams import JOBS_BUCKET, kv_stream
+from stint.core.names.subjects import consumer_subject, output_subject
 from stint.jetstream import Broker
+from stint.jetstream.consuming import feed, making
+from stint.jetstream.streams.topology import stream_configs
+from stint.jetstream.wire import broker
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
 from stint.natsauth.callout.keyed import PoolQueues, decide_by_key, key_users
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
-from stint.natsauth.config import key_publisher
+from stint.natsauth.config import STREAMS_ACCOUNT, TOLD_WITHIN, accounts, key_publisher
+from stint.natsauth.requests import ANSWERS
+from stint.natsauth.roles import OPERATOR, SERVICES
 from stint.natsauth.users import decided_users, user_list
+from stint.publisher import output
 from stint.vault import Vault
 
 NOWHERE, NO_POOLS = Vault("http://127.0.0.1:1"), PoolQueues(Broker("nats://127.0.0.1:1"))
@@ -28,13 +36,8 @@ def seed(kind: int = nkeys.PREFIX_BYTE_SERVER) -> bytes:
 
 def request(server: bytes, **changed: Any) -> dict[str, Any]:
     own = public_key_of(server.decode(), "N")
-    asked = {
-        "server_id": {"id": own},
-        "user_nkey": "UABC",
-        "client_info": {"host": "10.0.0.9"},
-        "connect_opts": {"user": "deploys", "pass": "hvs.secret"},
-    }
-    return {"aud": AUDIENCE, "nats": asked, **changed}
+    client = {"client_info": {"host": "10.0.0.9"}, "connect_opts": {"user": "deploys", "pass": "hvs.secret"}}
+    return {"aud": AUDIENCE, "nats": {"server_id": {"id": own}, "user_nkey": "UABC", **client}, **changed}
 
 
 def test_a_request_is_read_and_shows_no_token() -> None:
@@ -64,11 +67,8 @@ def test_a_request_that_another_server_or_no_server_signed_is_refused() -> None:
 def signed_login(key: nkeys.KeyPair, **changed: str) -> Login:
     signature = urlsafe_b64encode(key.sign(b"nonce")).decode().rstrip("=")
     options = {"nkey": key.public_key.decode(), "sig": signature, "nonce": "nonce"} | changed
-    asked = {
-        **request(server := seed())["nats"],
-        "client_info": {"nonce": options.pop("nonce")},
-        "connect_opts": options,
-    }
+    client = {"client_info": {"nonce": options.pop("nonce")}, "connect_opts": options}
+    asked = request(server := seed())["nats"] | client
     return Login.parse(signed(request(server, nats=asked), server))
 
 
@@ -98,12 +98,6 @@ def test_what_is_no_list_of_users_is_a_sentence(text: str) -> None:
     assert key_users("") == {}
 
 
-def changed_claims(token: str) -> str:
-    header, claims, signature = token.split(".")
-    text = urlsafe_b64decode(claims + "=" * (-len(claims) % 4)).replace(b"one", b"two")
-    return f"{header}.{urlsafe_b64encode(text).decode().rstrip('=')}.{signature}"
-
-
 @pytest.mark.parametrize("text", ["", "a.b", "a.b.c", "a.e30.c", "\ud800.e30.x", "a.bnVsbA.c", "9" * 5000])
 def test_junk_is_no_token(text: str) -> None:
     with pytest.raises(UndecodableError):
@@ -113,8 +107,10 @@ def test_junk_is_no_token(text: str) -> None:
 def test_a_token_that_was_changed_is_none() -> None:
     token = signed({"name": "one"}, seed())
     assert verified(token)["name"] == "one"
+    header, claims, signature = token.split(".")
+    changed = urlsafe_b64decode(claims + "=" * (-len(claims) % 4)).replace(b"one", b"two")
     with pytest.raises(UndecodableError):
-        verified(changed_claims(token))
+        verified(f"{header}.{urlsafe_b64encode(changed).decode().rstrip('=')}.{signature}")
 
 
 def test_only_the_receiver_reads_and_only_what_its_sender_wrote() -> None:
@@ -157,3 +153,29 @@ async def test_a_login_that_vault_need_not_be_asked_about(listed: str, token: st
     with pytest.raises(LoginRefusedError, match=sentence) as caught:
         await decide(NOWHERE, listed, token)
     assert "hvs" not in caught.value.sentence
+
+
+KEYS = dict.fromkeys((OPERATOR, "told", *(role.name for role in SERVICES)), "UABC")
+
+
+def test_the_server_forgets_the_way_back_of_several_answers_once_nobody_waits_for_them() -> None:
+    exports = accounts(KEYS, {}, {"told": "UABC"}, {})[STREAMS_ACCOUNT]["exports"]
+    several = {found["service"]: found for found in exports if found.get("response_type") == "stream"}
+    kept = {subject: found["response_threshold"] for subject, found in several.items()}
+    assert kept["$JS.API.DIRECT.GET.EVENTS"] == kept["$JS.API.CONSUMER.MSG.NEXT.WORK.*"] == f"{ANSWERS}s"
+    assert 2 * max(feed.PULL_WAIT, broker.REPLICA_WAIT) < ANSWERS
+    assert {kept[subject] for subject in kept if "told" in subject} == {"120s"}, "its library decides how long it waits"
+
+
+def test_the_server_soon_forgets_the_way_back_of_a_request_that_nobody_answers() -> None:
+    """Any publisher and any pool can send requests that are dropped."""
+    made = accounts(KEYS, {}, {"told": "UABC"}, {})
+    told = {(name, found["service"]): found for name in made for found in made[name]["exports"] if "service" in found}
+    assert told["STINT_API", output_subject("*", "*", "*")]["response_threshold"] == TOLD_WITHIN
+    assert told["STINT_PROJECTOR", consumer_subject("*")]["response_threshold"] == TOLD_WITHIN
+    assert max(making.ANSWER, output.ASKED) < float(TOLD_WITHIN.removesuffix("s"))
+
+
+def test_the_only_stream_that_takes_atomic_batches_is_the_projectors() -> None:
+    """NATS has few places for them in a stream, and keeps what is not finished on its disk, in no quota."""
+    assert [config["name"] for config in stream_configs(1) if config.get("allow_atomic")] == [kv_stream(JOBS_BUCKET)]

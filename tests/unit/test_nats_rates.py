@@ -1,4 +1,4 @@
-"""How much a publisher may send, and that what it has sent counts once, whatever NATS tells when."""
+"""How much a publisher may send, whatever NATS tells of it when, and how many logins of an owner are good at a time."""
 
 import math
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ from stint.natsauth.callout.rates import (
     Sent,
     Stored,
 )
+from stint.natsauth.callout.rule import LoginRefusedError
+from stint.natsauth.callout.service import Logins
 
 RATE = 100
 MOST = int(RATE * BURST)
@@ -204,3 +206,17 @@ def test_whoever_is_kept_out_and_sends_on_is_kept_out_longer_and_named_once(rate
     assert rates.keeps_out(MALLORY)
     clock.now += KEPT_OUT / 2
     assert not rates.keeps_out(MALLORY), "however much it was"
+
+
+def test_an_owner_has_so_many_logins_until_one_ends_and_others_have_theirs() -> None:
+    now = 0.0
+    logins = Logins(2, monotonic=lambda: now)
+    logins.count("ci", 30)
+    logins.count("ci", 5)
+    with pytest.raises(LoginRefusedError, match="too many connections"):
+        logins.count("ci", 30)
+    logins.count("other", 30)
+    now = 5.0
+    logins.count("ci", 30)
+    with pytest.raises(LoginRefusedError):
+        logins.count("ci", 30)

@@ -22,6 +22,7 @@ from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindEr
 from stint_runner.output.pump import OutputPump
 from stint_runner.output.redact import LONGEST, Redactor
 from tests.support.events import TOKEN
+from tests.support.faults import failing
 from tests.support.outputs import written
 
 JOB = "0" * 24
@@ -38,6 +39,12 @@ async def _pieces(*pieces: OutputPiece, breaks: bool = False) -> AsyncIterator[O
 
 def _stdout(*texts: bytes, breaks: bool = False) -> AsyncIterator[OutputPiece]:
     return _pieces(*[OutputPiece("stdout", text) for text in texts], breaks=breaks)
+
+
+async def _hanging(text: bytes) -> AsyncGenerator[OutputPiece, None]:
+    """This piece, and then neither more nor an end."""
+    yield OutputPiece("stdout", text)
+    await asyncio.Event().wait()
 
 
 async def _copied(
@@ -89,17 +96,10 @@ async def test_what_had_come_is_stored_when_the_output_breaks_off() -> None:
     assert _text(await _stored(log)) == b"".join(piece.data for piece in pieces)
 
 
-async def test_output_waits_for_a_broker_that_is_away() -> None:
-    class Flaky(MemoryOutput):
-        failures = 2
-
-        async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
-            if self.failures:
-                self.failures -= 1
-                raise BrokerUnavailableError
-            return await super().append(token, job_id, chunk, after=after)
-
-    _, chunks = await _copied(_stdout(b"x"), log=Flaky())
+async def test_output_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryOutput()
+    monkeypatch.setattr(log, "append", failing(log.append, *[BrokerUnavailableError()] * 2))
+    _, chunks = await _copied(_stdout(b"x"), log=log)
     assert _text(chunks) == b"x"
 
 
@@ -131,6 +131,7 @@ async def test_secrets_are_masked_in_each_stream_however_they_come(cuts: list[tu
     pump, chunks = await _copied(_pieces(*pieces), mask=[SECRET, 7, None])
     assert _text(chunks, "stdout") == _text(chunks, "stderr") == b"<******><******>"
     assert (pump.masked, pump.chain.size, pump.truncated) == (8, 32, False)
+    assert all(chunk.data for chunk in chunks), "no empty chunk is stored"
 
 
 async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> None:
@@ -148,11 +149,8 @@ async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> 
         assert (await anext(tail)).data == b"first: "
         more.set()
         await copying
-    assert [(chunk.stream, chunk.data) for chunk in await _stored(log)] == [
-        ("stdout", b"first: "),
-        ("stderr", b"between\n"),
-        ("stdout", b"corr"),
-    ]
+    pieces = [(chunk.stream, chunk.data) for chunk in await _stored(log)]
+    assert pieces == [("stdout", b"first: "), ("stderr", b"between\n"), ("stdout", b"corr")]
 
 
 async def test_a_secret_that_the_engine_breaks_off_in_is_masked_as_far_as_it_came() -> None:
@@ -171,11 +169,6 @@ async def test_what_was_held_back_goes_in_chunks_that_fit_into_a_message() -> No
     _, chunks = await _copied(_stdout(*pieces), mask=["x" * LONGEST])
     assert _text(chunks) == b"".join(pieces)
     assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
-
-
-async def test_no_empty_chunk_is_stored() -> None:
-    _, chunks = await _copied(_stdout(b"corr", b"", b"ect", b" horse"), mask=[SECRET])
-    assert [chunk.data for chunk in chunks] == [b"***"]
 
 
 # --- the limit --------------------------------------------------------------------------------------------------
@@ -197,11 +190,8 @@ async def test_no_empty_chunk_is_stored() -> None:
 async def test_the_limit_is_exact(texts: tuple[bytes, ...], limit: int, expected: bytes) -> None:
     pump, chunks = await _copied(_stdout(*texts), limit=limit)
     assert _text(chunks) == expected
-    assert (pump.chain.size, pump.chain.chunks, pump.truncated) == (
-        len(expected),
-        len(chunks),
-        b"truncated" in expected,
-    )
+    assert (pump.chain.size, pump.chain.chunks) == (len(expected), len(chunks))
+    assert pump.truncated == (b"truncated" in expected)
     assert pump.chain.digest == (chunks[-1].digest if chunks else "")
 
 
@@ -261,12 +251,8 @@ async def test_past_the_limit_the_output_is_let_go_of() -> None:
 
 @pytest.mark.parametrize("breaks", [False, True])
 async def test_past_the_limit_nothing_waits_for_more_and_no_fault_of_the_engine_counts(breaks: bool) -> None:
-    async def silent() -> AsyncIterator[OutputPiece]:
-        yield OutputPiece("stdout", b"12345")
-        await asyncio.Event().wait()
-
     async with asyncio.timeout(10):
-        pump, _ = await _copied(_stdout(b"12345", breaks=True) if breaks else silent(), limit=4)
+        pump, _ = await _copied(_stdout(b"12345", breaks=True) if breaks else _hanging(b"12345"), limit=4)
     assert pump.truncated
 
 
@@ -357,10 +343,8 @@ async def test_another_writer_is_noticed() -> None:
     ("attached", "limit", "complete"),
     [(True, 0, True), (True, 4, True), (True, 3, True), (False, 4, True), (False, 3, False)],
 )
-async def test_what_was_attached_to_is_complete_up_to_the_limit_and_a_log_at_its_end(
-    attached: bool, limit: int, complete: bool
-) -> None:
-    """Where a log was cut, what comes first in it may not be what was written first."""
+async def test_what_was_attached_to_is_complete_up_to_the_limit(attached: bool, limit: int, complete: bool) -> None:
+    """And a log at its end: where it was cut, what comes first in it may not be what was written first."""
     pump = OutputPump(MemoryOutput(), TOKEN, JOB, limit=limit)
     await pump.copy(_stdout(b"one\n"), attached=attached)
     assert (pump.complete, pump.truncated) == (complete, limit == 3)
@@ -444,14 +428,11 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
     monkeypatch.setattr(Redactor, "feed", feeding)
     monkeypatch.setattr(Redactor, "flush", flushing)
 
-    async def hanging() -> AsyncGenerator[OutputPiece, None]:
-        yield OutputPiece("stdout", b"whole correct horse, part: correct ho")
-        await asyncio.Event().wait()
-
     log = MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
-    copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+    text = b"whole correct horse, part: correct ho"
+    copying = Copying(DockerEngine(), pump, "c", _hanging(text), concealed=False)
     async with asyncio.timeout(10):
         await begun.wait()
         giving_up = asyncio.create_task(copying.give_up())
@@ -464,16 +445,11 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
 
 async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_the_job_ended() -> None:
     """What was held back for a secret comes last, when the output is given up already."""
-
-    async def hanging() -> AsyncGenerator[OutputPiece, None]:
-        yield OutputPiece("stdout", b"one correct ho")
-        await asyncio.Event().wait()
-
     log = MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
     async with asyncio.timeout(10), written(log, TOKEN, JOB) as chunks:
-        copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+        copying = Copying(DockerEngine(), pump, "c", _hanging(b"one correct ho"), concealed=False)
         await anext(chunks)
         await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b"of a stranger"), after=1)
         await copying.give_up()

@@ -72,19 +72,12 @@ def test_a_proof_is_of_one_session() -> None:
     assert TEXT not in cookie.proof(TEXT) + cookie.key(TEXT)
 
 
-@pytest.mark.parametrize(
-    ("given", "leads"),
-    [
-        ("/jobs?queue=a%20b", "/jobs?queue=a%20b"),
-        ("//elsewhere.invalid/", "/"),
-        ("https://elsewhere.invalid/", "/"),
-        ("/\\elsewhere.invalid", "/"),
-        ("/a\r\nSet-Cookie: x", "/"),
-        ("", "/"),
-    ],
-)
-def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
-    assert own(given) == leads
+ELSEWHERE = ["//elsewhere.invalid/", "https://elsewhere.invalid/", "/\\elsewhere.invalid", "/a\r\nSet-Cookie: x", ""]
+
+
+@pytest.mark.parametrize("given", ["/jobs?queue=a%20b", *ELSEWHERE])
+def test_signing_in_leads_to_this_page_only(given: str) -> None:
+    assert own(given) == ("/" if given in ELSEWHERE else given)
 
 
 def test_files_are_the_same_in_any_locale() -> None:
@@ -102,20 +95,12 @@ def test_every_file_has_the_digest_in_its_address_and_is_compressed() -> None:
         assert found.path(name) == f"/assets/{found.digest}/{name}"
 
 
-@pytest.mark.parametrize(
-    ("encodings", "taken"),
-    [
-        ("gzip, deflate, br", True),
-        ("br;q=1.0,GZIP;q=0.5", True),
-        ("gzip;q=0.001", True),
-        ("gzip;q=0", False),
-        ("br, gzip; q=0.000", False),
-        ("x-gzipped", False),
-        ("", False),
-    ],
-)
-def test_what_a_client_does_not_take_is_not_compressed(encodings: str, taken: bool) -> None:
-    style = next(iter(assets().named.values()))
+TAKEN = ["gzip, deflate, br", "br;q=1.0,GZIP;q=0.5", "gzip;q=0.001"]
+
+
+@pytest.mark.parametrize("encodings", [*TAKEN, "gzip;q=0", "br, gzip; q=0.000", "x-gzipped", ""])
+def test_what_a_client_does_not_take_is_not_compressed(encodings: str) -> None:
+    style, taken = next(iter(assets().named.values())), encodings in TAKEN
     assert ("content-encoding" in file(style, encodings).headers) is taken
     assert takes_gzip(encodings) is taken
 

@@ -16,6 +16,8 @@ from stint.testing import MemoryPhases
 from stint_api.read import phases as heard
 from stint_runner import phases
 from stint_runner.engine.pull_progress import PullProgress
+from tests.support.faults import failing
+from tests.support.waiting import meanwhile
 
 PLACE = Place("q", "0" * 24)
 
@@ -23,18 +25,6 @@ PLACE = Place("q", "0" * 24)
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "PAUSE", 0.0)
-
-
-class Unavailable(MemoryPhases):
-    """Once."""
-
-    faults = 1
-
-    async def tell(self, place: Place, phase: JobPhase) -> None:
-        if self.faults:
-            self.faults -= 1
-            raise BrokerUnavailableError
-        await super().tell(place, phase)
 
 
 async def test_a_change_is_told_and_what_is_over_is_not() -> None:
@@ -55,14 +45,13 @@ async def test_a_change_is_told_and_what_is_over_is_not() -> None:
 
 async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "AGAIN", 0.01)
-    channel = Unavailable()
+    channel = MemoryPhases()
+    monkeypatch.setattr(channel, "tell", failing(channel.tell, BrokerUnavailableError()))
     mine = phases.Phases(channel)
-    async with channel.hear() as told:
-        telling = asyncio.create_task(mine.run())
+    async with channel.hear() as told, meanwhile(mine.run()):
         with mine.of(PLACE):
             for _ in range(2):
                 assert (await anext(told)).place == PLACE
-        await cancel(telling)
 
 
 async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

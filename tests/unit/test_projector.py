@@ -54,13 +54,9 @@ class Bench:
 
     def another(self) -> Projector:
         return Projector(
-            log=self.log,
-            views=self.views,
-            payloads=self.payloads,
-            output=self.output,
-            retention=timedelta(hours=6),
-            now=lambda: self.now,
-        )
+            log=self.log, views=self.views, payloads=self.payloads, output=self.output,
+            retention=timedelta(hours=6), now=lambda: self.now,
+        )  # fmt: skip
 
     async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
         for event in events:
@@ -364,13 +360,8 @@ HAPPENINGS = st.builds(
 )
 
 
-@given(
-    happenings=st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address),
-    seed=st.integers(0, 1000),
-)
-async def test_replays_gaps_races_and_unknown_facts_leave_the_view_right(
-    happenings: list[Happening], seed: int
-) -> None:
+@given(st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address), st.integers(0, 1000))
+async def test_replays_gaps_races_and_new_facts_leave_the_view_right(happenings: list[Happening], seed: int) -> None:
     """Some facts are gone before anybody saw them; the others come at least once, to either projector."""
     house = Racing(seed)
     async with house.following():

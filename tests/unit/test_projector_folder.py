@@ -56,13 +56,6 @@ def test_what_the_view_shows_already_changes_nothing() -> None:
     assert over.job.state is State.SUCCESS
 
 
-def test_after_a_gap_every_job_is_loaded() -> None:
-    folder = Folder()
-    projected(folder, delivered(1, submitted()))
-    changes = folder.fold([delivered(3, ended())])
-    assert (changes.folded, changes.unknown) == ([], {JOB: 3})
-
-
 def test_an_event_that_others_may_have_seen_begins_no_job() -> None:
     for event in (delivered(1, submitted(), deliveries=2, first=False), delivered(1, submitted(), first=False)):
         changes = Folder().fold([event, delivered(2, started())])
@@ -84,12 +77,6 @@ def test_a_job_with_events_in_two_queues_is_loaded() -> None:
     elsewhere = delivered(2, submitted("other"))
     elsewhere = elsewhere._replace(subject=EventAddress("submitted", queue_token("other"), JOB).subject)
     assert folder.fold([elsewhere, delivered(3, started())]) == ([], {JOB: 3})
-
-
-def test_what_was_not_projected_is_loaded_the_next_time() -> None:
-    folder = Folder()
-    assert len(folder.fold([delivered(1, submitted())]).folded) == 1
-    assert folder.fold([delivered(2, started())]).unknown == {JOB: 2}
 
 
 def test_what_names_no_job_is_left_out() -> None:

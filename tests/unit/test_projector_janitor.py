@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -14,14 +14,15 @@ from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
-from stint.ports import Fact, Place, StoredView
-from stint.process.background import cancel
+from stint.ports import Place, StoredView
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
 from stint_projector.auditor import Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
 from stint_projector.rebuild import rebuild
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.faults import failing
 from tests.support.outputs import places_of
+from tests.support.waiting import meanwhile
 from tests.unit.test_projector import JOB, Bench
 
 OTHER = "f" * 24
@@ -119,27 +120,6 @@ async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
     assert await house.left() == ("" if why == "forgotten" else "F")
 
 
-class Refusing(MemoryHistory):
-    """Refuses the first request of each kind."""
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house.log, house.payloads)
-        self._refused: set[str] = set()
-
-    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
-        self._refuse("no such stream")
-        return await super().facts(kind, after=after, since=since)
-
-    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
-        self._refuse("no such log")
-        return await super().survey(job_ids)
-
-    def _refuse(self, sentence: str) -> None:
-        if sentence not in self._refused:
-            self._refused.add(sentence)
-            raise BrokerRefusedError(sentence)
-
-
 class Watched(MemoryOutput):
     """Tells when a job's output is removed."""
 
@@ -158,18 +138,17 @@ async def test_a_failure_ends_neither_of_them(
     for module in ("janitor", "auditor"):
         monkeypatch.setattr(f"stint_projector.{module}.RETRY_PAUSE", MOMENT / 100)
     monkeypatch.setattr("stint_projector.janitor.TICK", MOMENT / 100)
-    house.history, house.output = Refusing(house), Watched()
-    house.projector.output = output = house.output
+    for name, sentence in (("facts", "no such stream"), ("survey", "no such log")):
+        monkeypatch.setattr(house.history, name, failing(getattr(house.history, name), BrokerRefusedError(sentence)))
+    house.output = house.projector.output = output = Watched()
     for job_id in (JOB, OTHER):
         await house.print(job_id)
     await house.happen(submitted(), started(), ended())
     house.restart()
     house.now += RETENTION
-    running = [asyncio.create_task(task) for task in (house.janitor.run(), house.auditor.run())]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10), meanwhile(house.janitor.run(), house.auditor.run()):
         for job_id in (JOB, OTHER):
             await output.purged[job_id].wait()
-    await cancel(*running)
     said = capsys.readouterr().out
     assert ("no such stream" in said, "no such log" in said) == (True, True)
 
@@ -187,24 +166,19 @@ async def test_an_audit_of_nothing_rests(house: House, monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(house.projector.views, "page", nothing)
-    auditing = asyncio.create_task(house.auditor.run())
-    await looked_again.wait()
-    await cancel(auditing)
+    async with meanwhile(house.auditor.run()):
+        await looked_again.wait()
     assert asked[3] - asked[1] >= 0.02
 
 
-async def test_each_end_is_looked_at_once_and_only_as_far_as_they_are_due(house: House) -> None:
-    loaded: list[str] = []
+async def test_each_end_is_looked_at_once_when_it_is_due(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load, begin = list[str](), house.log.load, house.now
 
-    class Counting(MemoryEventLog):
-        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
-            loaded.append(job_id)
-            return await super().load(job_id, at_least=at_least)
+    async def counting(job_id: str, *, at_least: int = 0) -> Job | None:
+        loaded.append(job_id)
+        return await load(job_id, at_least=at_least)
 
-    house.log = house.projector.log = Counting(now=lambda: house.now)
-    house.history = MemoryHistory(house.log, house.payloads)
-    house.restart()
-    begin = house.now
+    monkeypatch.setattr(house.log, "load", counting)
     for number in range(10):
         await house.happen(submitted(), ended("failed") if number % 2 else rejected(), job_id=f"{number:024x}")
         house.now += MOMENT
@@ -293,7 +267,7 @@ async def test_what_stands_in_another_queue_than_the_job_is_nobodys(house: House
     assert await house.left() == "VOPF"
 
 
-async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_revives_nothing_and_goes_in_its_turn(
+async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_goes_in_its_turn(
     house: House,
 ) -> None:
     await house.happen(submitted(), ended("failed"))
@@ -351,23 +325,13 @@ async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house:
     assert (await house.left(), await house.left(OTHER)) == ("VOF", "")
 
 
-async def test_what_an_outage_interrupts_is_found_again(house: House) -> None:
-    class Away(MemoryOutput):
-        away = True
-
-        async def purge(self, token: str, job_id: str) -> None:
-            if self.away:
-                raise BrokerUnavailableError
-            await super().purge(token, job_id)
-
-    house.output = house.projector.output = output = Away()
-    house.restart()
+async def test_what_an_outage_interrupts_is_found_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.output, "purge", failing(house.output.purge, BrokerUnavailableError()))
     await house.store()
     await house.happen(submitted(), ended("failed"))
     house.now += RETENTION
     with pytest.raises(BrokerUnavailableError):
         await house.janitor.expire()
-    output.away = False
     await house.janitor.expire()
     assert await house.left() == "F"
 
@@ -396,17 +360,11 @@ DEEDS: list[Callable[[House], Awaitable[object]]] = [
 ]
 
 
-@given(
-    steps=st.lists(
-        st.tuples(
-            st.sampled_from(JOBS),
-            st.sampled_from(FACTS),
-            st.sampled_from([timedelta(0), timedelta(minutes=30), RETENTION, KEEP]),
-            st.sampled_from(DEEDS),
-        ),
-        max_size=40,
-    )
-)
+PAUSES = st.sampled_from([timedelta(0), timedelta(minutes=30), RETENTION, KEEP])
+STEPS = st.tuples(st.sampled_from(JOBS), st.sampled_from(FACTS), PAUSES, st.sampled_from(DEEDS))
+
+
+@given(st.lists(STEPS, max_size=40))
 async def test_nothing_goes_early_and_nothing_stays(steps: list[Step]) -> None:
     house = House()
     for job_id in JOBS:

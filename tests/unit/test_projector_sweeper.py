@@ -16,6 +16,7 @@ from stint_projector.auditor import Auditor
 from stint_projector.project import Projected, Projector
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
+from tests.support.waiting import meanwhile
 from tests.unit.test_projector import JOB
 
 OTHER = "f" * 24
@@ -63,13 +64,9 @@ class Bench:
         self.payloads = MemoryPayloads(now=self.now)
         self.history = History(self)
         self.projector = Projector(
-            log=self.log,
-            views=MemoryViews(),
-            payloads=self.payloads,
-            output=MemoryOutput(),
-            retention=timedelta(days=1),
-            now=self.now,
-        )
+            log=self.log, views=MemoryViews(), payloads=self.payloads, output=MemoryOutput(),
+            retention=timedelta(days=1), now=self.now,
+        )  # fmt: skip
         self.sweeper = self.another()
 
     def now(self) -> datetime:
@@ -113,14 +110,8 @@ def bench() -> Bench:
     return Bench()
 
 
-HISTORIES: list[tuple[AnyEvent, ...]] = [
-    (),
-    (kill_requested(),),
-    (started(),),
-    (started(), kill_requested()),
-    (started(), held()),
-    (started(), held(), released()),
-]
+HISTORIES: list[tuple[AnyEvent, ...]] = [(), (kill_requested(),), (started(),), (started(), kill_requested())]
+HISTORIES += [(started(), held()), (started(), held(), released())]
 
 
 @pytest.mark.parametrize("events", HISTORIES, ids=lambda events: "-".join(event.kind for event in events) or "queued")
@@ -304,9 +295,7 @@ async def test_a_long_look_is_taken_less_often(bench: Bench) -> None:
     assert await bench.state() is State.UNKNOWN
 
 
-async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_it_goes_on_through_outages_at_most_once_a_second(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
     enough = asyncio.Event()
     bench.history.away = True
@@ -323,10 +312,8 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
     await bench.lose()
     short = Sweeper(bench.projector, bench.history, timedelta(seconds=2), monotonic=lambda: bench.clock)
     monkeypatch.setattr("stint.process.waiting.asyncio.sleep", sleep)
-    task = asyncio.create_task(short.run())
-    await enough.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with meanwhile(short.run()):
+        await enough.wait()
     assert min(looks) >= 1
     assert await bench.state() is State.UNKNOWN
 

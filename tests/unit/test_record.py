@@ -36,9 +36,8 @@ def test_a_line_appears_when_it_came_and_nothing_takes_long() -> None:
 
 
 def test_commands_run_in_a_terminal_and_are_shown_with_what_they_write() -> None:
-    svg = picture(
-        record(["test -t 1 && echo 'a <terminal>'", "tput cols; echo last >&2"], os.environ | {"TERM": "xterm"})
-    )
+    commands = ["test -t 1 && echo 'a <terminal>'", "tput cols; echo last >&2"]
+    svg = picture(record(commands, os.environ | {"TERM": "xterm"}))
     assert lines(svg)[:2] == ["$ test -t 1 && echo 'a <terminal>'", "a <terminal>"]
     assert [line for line in lines(svg) if line][-1] == "last"
 

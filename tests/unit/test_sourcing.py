@@ -1,4 +1,4 @@
-"""What is done when NATS says that WORK receives nothing."""
+"""What NATS says of its cluster and its streams, and what is done when WORK receives nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import EVENTS, WORK
-from stint.jetstream import Broker
+from stint.jetstream import Broker, JetStreamHistory
+from stint.jetstream.streams.consistency import is_absent
 from stint.jetstream.streams.sourcing import MOST_WAITING, SILENCE, Sourcing, as_declared, source
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
 
 SECOND = 10**9
@@ -70,9 +73,7 @@ async def changed(*looks: Mapping[str, Any]) -> Server:
         ([work("one", replicas=2, **FAILED)], 0),
     ],
 )
-async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
-    looks: list[dict[str, Any]], asked: int
-) -> None:
+async def test_a_leader_that_is_silent_twice_is_asked_to_step_down(looks: list[dict[str, Any]], asked: int) -> None:
     server = await changed(*looks)
     assert (server.stepped_down, server.settings) == (asked, [])
 
@@ -92,9 +93,7 @@ async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
         ([work(active=0, error={}, seq=7)], []),
     ],
 )
-async def test_a_single_server_connects_it_again_behind_the_last_submission(
-    looks: list[dict[str, Any]], settings: list[dict[str, Any]]
-) -> None:
+async def test_a_single_server_connects_it_again(looks: list[dict[str, Any]], settings: list[dict[str, Any]]) -> None:
     server = await changed(*looks)
     assert (server.stepped_down, server.settings) == (0, settings)
 
@@ -147,3 +146,40 @@ def test_however_it_was_connected_the_settings_are_the_declared_ones() -> None:
     twice = {**source(), "subject_transforms": [*source()["subject_transforms"]] * 2}
     for other in ({"name": "OTHER"}, twice):
         assert as_declared({**declared, "sources": [other]}) == {**declared, "sources": [other]}
+
+
+class Informed(Broker):
+    """Answers each request about a stream with `info`."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        super().__init__("nats://127.0.0.1:1")
+        self.info = dict(info)
+        self.stores_at = 0
+
+    async def api(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return self.info
+
+    async def publish(self, *_: Any, **__: Any) -> dict[str, Any]:
+        assert self.stores_at, "nothing should be stored"
+        return {"stream": EVENTS, "seq": self.stores_at}
+
+
+@pytest.mark.parametrize("last", [7, 8])
+async def test_only_a_leader_that_has_what_is_stored_now_proves_an_absence(last: int) -> None:
+    server = Informed({"state": {"last_seq": last}, "cluster": {"replicas": [{}, {}]}})
+    server.stores_at = 8
+    if last >= server.stores_at:
+        assert await is_absent(Stream(server, EVENTS), "a.>")
+    else:
+        with pytest.raises(BrokerUnavailableError):
+            await is_absent(Stream(server, EVENTS), "a.>")
+    server.info["state"] = {"subjects": {"a.b": 1}, "last_seq": last}
+    assert not await is_absent(Stream(server, EVENTS), "a.>"), "what is there needs no proof"
+
+
+async def test_a_single_server_needs_no_proof() -> None:
+    assert await is_absent(Stream(Informed({"state": {"last_seq": 7}}), EVENTS), "a.>")
+
+
+async def test_no_job_is_missing_from_a_work_that_is_filled_from_nowhere() -> None:
+    assert await JetStreamHistory(Informed({"state": {"messages": 0}})).strays() is None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
 from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_name, queue_token
+from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import consumer_name
 from stint.core.names.subjects import EventAddress, names_job, parse_event_subject, unreadable_submission
 
@@ -78,3 +79,32 @@ def test_an_unreadable_submission_has_one_place() -> None:
     assert parse_event_subject(unreadable_submission(7).subject).token == "_bad"
     for kind in ("submitted", "ended"):  # a job there would have no queue, and no view
         assert not names_job(unreadable_submission(7)._replace(kind=kind).subject)
+
+
+@pytest.mark.parametrize(
+    ("text", "served", "others"),
+    [
+        ("", ["", "a", "net-a"], []),
+        ("deploys, NET-*", ["deploys", "net-", "net-a"], ["", "deploys2", "anet-a"]),
+        ("*", ["", "a"], []),
+        ("a?,[bc]1", ["ab", "b1", "c1"], ["a", "d1"]),
+        ("[b]*[,c]]", ["b[", "ba[", "c]]"], ["b", "a["]),
+        ("*.prod,\u00fcml\u00c4ut", ["x.prod", "\u00fcml\u00e4ut"], ["prod"]),
+    ],
+)
+def test_patterns_are_those_of_a_shell_in_lower_case(text: str, served: list[str], others: list[str]) -> None:
+    patterns = QueuePatterns.parse(text)
+    for qname in served + others:
+        assert patterns.serves(qname) is (qname in served)
+        assert patterns.serves_token(queue_token(qname)) is (qname in served)
+
+
+def test_a_token_without_a_name_is_left_to_runners_for_all_queues() -> None:
+    assert QueuePatterns.parse("").serves_token("MF")
+    assert not QueuePatterns.parse("*").serves_token("MF")
+
+
+def test_what_names_single_queues_does_not_depend_on_its_order() -> None:
+    assert QueuePatterns.parse(" b,a ,b").names == ("a", "b") == QueuePatterns.parse("a,b").names
+    assert QueuePatterns.parse("a,b*").names is None
+    assert QueuePatterns.parse("").names is None

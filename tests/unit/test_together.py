@@ -1,18 +1,28 @@
-"""What a runner does at the same time, and what it remembers of images so that it need not ask."""
+"""What a runner does at the same time, and what it knows of images: their files, and when one was used."""
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 from weakref import ReferenceType, ref
 
 import pytest
 
+from stint.core.codec import decode
 from stint.core.errors import BrokerUnavailableError, StintError
+from stint_runner import __main__ as root
+from stint_runner.engine.port import ImageUse
+from stint_runner.housekeeping import image_keeper
+from stint_runner.housekeeping.image_keeper import ImageRecord
 from stint_runner.inputs.files import REMEMBERED, SMALL, ImageFiles, ImageLibrary
 from stint_runner.retry import retry
 from stint_runner.together import side_by_side
+from tests.support.faults import failing
 
 
-async def failing(error: Exception, *after: asyncio.Event) -> None:
+async def raising(error: Exception, *after: asyncio.Event) -> None:
     for event in after:
         await event.wait()
     raise error
@@ -41,7 +51,7 @@ async def test_the_first_error_in_that_order_counts_however_late_it_comes() -> N
         raise ZeroDivisionError
 
     with pytest.raises(BrokerUnavailableError):
-        await side_by_side(failing(BrokerUnavailableError(), event), second())
+        await side_by_side(raising(BrokerUnavailableError(), event), second())
 
 
 @pytest.mark.usefixtures("no_garbage_collector")
@@ -85,20 +95,15 @@ async def test_a_cancellation_ends_all_before_it_goes_on() -> None:
 
 
 async def test_a_call_is_repeated_while_its_server_is_unavailable_and_for_no_other_error() -> None:
-    errors: list[StintError] = [BrokerUnavailableError(), BrokerUnavailableError()]
-
     async def call() -> int:
-        if errors:
-            raise errors.pop()
         return 7
 
-    assert await retry(call) == 7
-    errors = [StintError("other"), BrokerUnavailableError()]
+    away = BrokerUnavailableError()
+    assert await retry(failing(call, away, away)) == 7
     with pytest.raises(StintError, match="other"):
-        await retry(call)
-    errors = [BrokerUnavailableError()] * 100
+        await retry(failing(call, away, StintError("other")))
     with pytest.raises(BrokerUnavailableError):
-        await retry(call, within=0.01)
+        await retry(failing(call, *[away] * 100), within=0.01)
 
 
 class Images:
@@ -155,3 +160,41 @@ async def test_the_images_used_last_are_remembered() -> None:
     engine.image = "0"
     await library.files("c")
     assert engine.reads == reads + 2
+
+
+THERE = datetime(2001, 2, 3, tzinfo=UTC)
+
+
+class Records:
+    """A bucket without records, which keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = list[ImageRecord]()
+
+    async def read(self, key: str) -> None:
+        del key
+
+    async def write(self, key: str, value: bytes, **condition: float) -> int:
+        del key, condition
+        self.written.append(decode(value, ImageRecord))
+        return 1
+
+
+class Engine:
+    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
+        self.used = used
+
+    async def info(self) -> dict[str, str]:
+        return {"engine_id": "engine"}
+
+
+async def test_an_image_is_used_at_a_time_of_nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, engine = Records(), Engine()
+    monkeypatch.setattr(image_keeper, "Bucket", lambda _broker, _name: records)
+    settings, parts = SimpleNamespace(image_retention=60.0), SimpleNamespace(run=None)
+    runner = SimpleNamespace(settings=settings, engine=engine, phases=parts)
+    clock: Any = SimpleNamespace(run=None, now=lambda: THERE)
+    presence = SimpleNamespace(announce=None, heed_drains=None)
+    root._background(runner, None, clock, presence, parts)  # type: ignore[arg-type] # noqa: SLF001 - what they have is enough
+    await engine.used(ImageUse(image_id="image", name="app:1", is_new=True))
+    assert [record.used for record in records.written] == [THERE.timestamp()]

@@ -39,9 +39,7 @@ def test_a_path_that_means_another_one_is_refused(path: str) -> None:
         check_path(path)
 
 
-@pytest.mark.parametrize(
-    "path", ["cubbyhole/job", "kv/data/demo", "kv/data/with space", "kv/data/ünïcode", "a/.hidden"]
-)
+@pytest.mark.parametrize("path", ["cubbyhole/job", "kv/data/demo", "kv/data/with space", "kv/data/ünïcode", "a/.b"])
 def test_an_ordinary_path_stands(path: str) -> None:
     assert check_path(path) == path
 
@@ -68,12 +66,7 @@ def test_a_missing_ca_bundle_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        Ticket(wrap_secret_id=SECRET, payload_sha256="ab"),
-        Login(token=SECRET, ttl=1.0),
-        SecretData({"password": SECRET}),
-    ],
+    "value", [Ticket(wrap_secret_id=SECRET, payload_sha256="ab"), Login(token=SECRET, ttl=1), SecretData({"a": SECRET})]
 )
 def test_no_secret_in_a_repr(value: object) -> None:
     assert SECRET not in repr(value) + str(value) + pretty_repr(value) + pretty_repr([value])
@@ -88,12 +81,11 @@ def test_the_jobs_policy_only_reads_and_only_the_runner_may_open_jobs() -> None:
 
 
 ROLES = ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "stint-session", "default", "-x"]
-SECRET_PATHS = ['kv/"', "kv/\n", "", "kv/{{x}}"]
+PATHS = ['kv/"', "kv/\n", "", "kv/{{x}}"]
+POLICIES = [("stint-job", [path]) for path in PATHS] + [(role, list[str]()) for role in ROLES]
 
 
-@pytest.mark.parametrize(
-    ("role", "paths"), [*((role, []) for role in ROLES), *(("stint-job", [path]) for path in SECRET_PATHS)]
-)
+@pytest.mark.parametrize(("role", "paths"), POLICIES)
 def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[str]) -> None:
     with pytest.raises(ConfigError):
         policies(role, paths)
@@ -131,11 +123,8 @@ def test_no_two_names_share_a_path(one: str, other: str) -> None:
 
 # --- files of settings -----------------------------------------------------------------------------------------------
 
-VALUES = st.dictionaries(
-    st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True),
-    st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30),
-    max_size=4,
-)
+TEXTS = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30)
+VALUES = st.dictionaries(st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True), TEXTS, max_size=4)
 
 
 @settings(max_examples=25)

@@ -140,9 +140,7 @@ async def test_a_runner_that_is_reaped_meanwhile_stops_nothing(scene: Scene, mon
 
 
 @pytest.mark.parametrize("reader", ["gone", "standing still"])
-async def test_a_broken_standard_error_stops_nothing(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, reader: str
-) -> None:
+async def test_a_broken_stderr_stops_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
     """The runner's is the same, so it may well be why the runner did not end its jobs."""
     reading, writing = os.pipe()
     fill(writing)
