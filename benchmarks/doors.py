@@ -16,7 +16,7 @@ from typing import Final
 
 import typer
 from nats.aio.client import Client
-from tests.support.accounts import Accounts, connected, nats_auth, token_for, write_policy
+from tests.support.accounts import Accounts, Guarded, connected, nats_auth, token_for, write_policy
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
@@ -59,21 +59,21 @@ async def _accesses(resources: AsyncExitStack) -> Mapping[str, Access]:
     """A server without accounts, and one with accounts for a key and a token."""
     folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="stint-doors-")))
     accounts = Accounts(folder / "keys", {"team": [QNAME]}, auth=True)
-    plain, server = NatsProcess(folder / "plain"), NatsProcess(folder / "nats", settings=accounts.settings)
+    plain, server = NatsProcess(folder / "plain"), Guarded(folder / "nats", accounts=accounts)
     bao = BaoProcess(folder / "bao")
     for process in (plain, server, bao):
         await resources.enter_async_context(running(process))
     await set_up(bao)
     unlimited = {"STINT_NATS_AUTH_RATE": "1e6", "STINT_NATS_AUTH_LOGINS": "10000"}
-    await resources.enter_async_context(nats_auth(accounts, server, bao, folder / "auth", **unlimited))
+    await resources.enter_async_context(nats_auth(server, bao, folder / "auth", **unlimited))
     async with connected(Access(url=plain.url), prefix="$JS.API") as anybody:
         await declare(anybody)
-    async with accounts.connected(server.url, "projector") as projector:
+    async with server.connected("projector") as projector:
         await declare(projector)
     token = await token_for(bao, {QNAME: ["create", "read"]})
     return {
         "no accounts": Access(url=plain.url),
-        "accounts, key": accounts.access(server.url, "team"),
+        "accounts, key": server.access("team"),
         "accounts, Vault token": Access(url=server.url, user=QNAME, password=token),
     }
 

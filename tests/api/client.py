@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.api.vault import Vault
+from tests.support.answers import json_of
 from tests.support.scripts import lasting
 from tests.support.waiting import until
 
@@ -107,9 +108,7 @@ class Api:
 
     async def taken(self, body: Any, **headers: str) -> str:
         """The id of a job that was accepted."""
-        answer = await self.post(body, **headers)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        return str(answer.json()["_id"])
+        return str(json_of(await self.post(body, **headers))["_id"])
 
     async def submit(self, script: str = "true", **fields: Any) -> str:
         return await self.taken(await self.plain(script, **fields))
@@ -117,10 +116,7 @@ class Api:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, **params: str) -> Json:
-        answer = await self.http.get(f"{JOB}/{job_id}", params=params)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        body: Json = answer.json()
-        return body
+        return json_of(await self.http.get(f"{JOB}/{job_id}", params=params))
 
     async def status(self, job_id: str) -> str:
         return str((await self.get(job_id))["status"])
@@ -204,10 +200,7 @@ class Api:
         raise AssertionError(f"no {kind}: {await self.get(job_id)}")
 
     async def list(self, **params: Any) -> Json:
-        answer = await self.http.get(JOB, params=params)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        body: Json = answer.json()
-        return body
+        return json_of(await self.http.get(JOB, params=params))
 
     async def listed(self, total: int, **params: Any) -> Json:
         """A list once it has so many jobs: it may lag by a second."""
@@ -220,10 +213,7 @@ class Api:
     # --- ending -------------------------------------------------------------------------------------------------------
 
     async def kill(self, job_id: str) -> Json:
-        answer = await self.http.post(f"{JOB}/kill/{job_id}")
-        assert answer.status_code == httpx.codes.OK, answer.text
-        body: Json = answer.json()
-        return body
+        return json_of(await self.http.post(f"{JOB}/kill/{job_id}"))
 
     async def delete(self, job_id: str) -> httpx.Response:
         return await self.http.delete(f"{JOB}/{job_id}")

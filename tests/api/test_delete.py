@@ -26,16 +26,11 @@ async def test_an_ended_job(api: Api) -> None:
     await gone(api, job["_id"], job["qname"], 0)
 
 
-async def test_a_running_job_is_not_deleted(api: Api) -> None:
-    async with api.busy(new_queue()) as job_id:
-        assert bad_request(await api.delete(job_id)) == RUNNING
-        assert await api.status(job_id) == "running"
-    assert (await api.delete(job_id)).status_code == 200
-
-
-async def test_a_stopping_job_is_not_deleted(api: Api) -> None:
+async def test_a_running_or_stopping_job_is_not_deleted(api: Api) -> None:
     job_id = await api.submit(until_term(""))
     await api.said(job_id)
+    assert bad_request(await api.delete(job_id)) == RUNNING
+    assert await api.status(job_id) == "running"
     await api.kill(job_id)
     assert await api.status(job_id) == "stopping"
     assert bad_request(await api.delete(job_id)) == RUNNING

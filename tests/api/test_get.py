@@ -56,7 +56,7 @@ async def test_a_running_job(api: Api) -> None:
         assert (await api.http.get(f"{JOB}/{job_id}/output")).content == b"ready\n"
 
 
-async def test_an_ended_job(api: Api) -> None:
+async def test_an_ended_job_and_a_success(api: Api) -> None:
     job = await api.run("echo out; echo err >&2; (exit 3)")
     assert (job["status"], job["return_code"], job["reason"]) == ("failed", 3, "exit_code")
     assert (job["stdout"], job["stderr"]) == ("out\n", "err\n")
@@ -69,9 +69,6 @@ async def test_an_ended_job(api: Api) -> None:
     assert moments[0] < moments[2]
     upper = (await api.http.get(f"{JOB}/{job['_id'].upper()}")).json()
     assert upper == job, "ids of either case"
-
-
-async def test_a_success(api: Api) -> None:
     job = await api.run("echo hello")
     shown = {name: job[name] for name in ("status", "return_code", "output", "reason", "error", "tty")}
     wanted = {"status": "success", "return_code": 0, "output": "hello\n", "reason": "", "error": "", "tty": False}

@@ -6,15 +6,12 @@ from tests.api.client import Api, shell_job, until_term
 from tests.support.memory_kills import until_told
 
 
-async def test_a_job_past_its_timeout(api: Api) -> None:
+async def test_a_job_past_its_timeout_also_if_it_ignores_sigterm(api: Api) -> None:
     job = await api.run(until_term("echo stopped; exit 7"), timeout=3)  # by then a busy machine's shell has its trap
     assert (job["status"], job["reason"], job["return_code"]) == ("failed", "timeout", 7)
     assert job["output"] == "ready\nstopped\n"
     assert job["error"]
     assert job["kill_requested"] is False
-
-
-async def test_a_job_past_its_timeout_that_ignores_sigterm(api: Api) -> None:
     job = await api.run(until_term(""), timeout=0.3)
     assert (job["status"], job["reason"], job["return_code"]) == ("failed", "timeout", 137)
 
@@ -87,12 +84,9 @@ async def test_a_root_that_cannot_be_written(api: Api) -> None:
     assert (await api.run("touch /tmp/x && echo written"))["stdout"] == "written\n"
 
 
-async def test_a_sealed_job_with_a_limit_that_makes_no_sense(api: Api) -> None:
+async def test_a_sealed_job_with_a_limit_and_one_that_makes_no_sense(api: Api) -> None:
     for name, value in {"timeout": -1, "memory": "lots", "network": "host", "pids": -5, "cpus": -1}.items():
         job = await api.run_sealed(shell_job("echo it ran", **{name: value}))
         assert (job["status"], job["reason"], job["stdout"]) == ("failed", "payload", "")
         assert name in job["error"]
-
-
-async def test_limits_come_in_either_mode(api: Api) -> None:
     assert (await api.run_sealed(shell_job(PIDS, pids=33)))["stdout"].strip() == "33"

@@ -25,15 +25,12 @@ async def test_bytes_that_are_no_text(api: Api) -> None:
     assert sorted(await api.raw(job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
 
 
-async def test_a_lot_of_it(api: Api) -> None:
+async def test_a_lot_of_it_and_little(api: Api) -> None:
     job = await api.run("seq 1 200000")
     wanted = "".join(f"{number}\n" for number in range(1, 200001))
     assert job["output"] == job["stdout"] == wanted
     assert (job["output_bytes"], job["output_truncated"]) == (len(wanted), False)
     assert await api.raw(job["_id"]) == wanted.encode()
-
-
-async def test_little_of_it(api: Api) -> None:
     for script, output in {"true": "", "printf x": "x", "printf '\\n\\n'": "\n\n"}.items():
         job = await api.run(script)
         assert (job["output"], job["output_bytes"]) == (output, len(output))

@@ -3,16 +3,14 @@
 from datetime import datetime
 
 from tests.api.client import Api, Json, new_queue
+from tests.support.answers import json_of
 from tests.support.waiting import until
 
 QUEUE = "/v1/api/queue"
 
 
 async def command(api: Api, qname: str, word: str, **body: str) -> Json:
-    answer = await api.http.post(f"{QUEUE}/{qname}/{word}", json=body)
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
-    return found
+    return json_of(await api.http.post(f"{QUEUE}/{qname}/{word}", json=body))
 
 
 async def listed(api: Api, qname: str) -> Json:

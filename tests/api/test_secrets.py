@@ -85,13 +85,17 @@ FAILING = {
 }
 
 
-async def test_a_reference_that_fails(api: Api) -> None:
+async def test_a_reference_that_fails_also_to_a_deleted_version(api: Api) -> None:
     good = "OK@kv/data/suite.first-key"
     jobs = await asyncio.gather(*(api.run("echo it ran", secret_refs=[good, ref]) for ref in FAILING))
     for ref, job in zip(FAILING, jobs, strict=True):
         assert (job["status"], job["reason"], job["return_code"]) == ("failed", "secrets", 0)
         assert job["error"].startswith(FAILING[ref])
         assert job["output"] == job["error"]
+    await api.vault.put_secret("suite/deleted", {"a": "1"})
+    await api.vault.call(api.vault.admin, "DELETE", "kv/data/suite/deleted")
+    job = await api.run(secret_refs=["A@kv/data/suite/deleted.a"])
+    assert (job["status"], job["reason"]) == ("failed", "secrets")
 
 
 async def test_vaults_own_paths_are_closed(api: Api) -> None:
@@ -99,13 +103,6 @@ async def test_vaults_own_paths_are_closed(api: Api) -> None:
     closed = ({"secret_refs": [f"A@{path}.id"], "cont_on_warnings": True} for path in paths)
     for job in await asyncio.gather(*(api.run("cat /secrets.yml", **fields) for fields in closed)):
         assert (job["status"], job["reason"]) == ("failed", "secrets")
-
-
-async def test_a_deleted_version_has_no_data(api: Api) -> None:
-    await api.vault.put_secret("suite/deleted", {"a": "1"})
-    await api.vault.call(api.vault.admin, "DELETE", "kv/data/suite/deleted")
-    job = await api.run(secret_refs=["A@kv/data/suite/deleted.a"])
-    assert (job["status"], job["reason"]) == ("failed", "secrets")
 
 
 async def test_warnings_stop_a_job_unless_it_goes_on(api: Api) -> None:

@@ -74,14 +74,11 @@ async def test_field_names_match_without_regard_to_case(api: Api) -> None:
     assert (await api.ended(await api.taken(sealed)))["output"] == "titled\n"
 
 
-async def test_text_after_the_json_is_ignored(api: Api) -> None:
+async def test_text_after_the_json_white_space_before_and_nulls_inside_are_ignored(api: Api) -> None:
     for after in (" and more", '{"qname": "x"}', "\n\n}", "\0"):
         body = await api.plain(container_image="")
         answer = await api.post(json.dumps(body).encode() + after.encode())
         assert (answer.status_code, answer.json()["qname"]) == (200, body["qname"])
-
-
-async def test_white_space_before_and_nulls_inside(api: Api) -> None:
     body = {**await api.plain("echo ok"), "env_vars": None, "tty": None, "content": None, "cubby_token": None}
     job_id = await api.taken(b" \r\n\t" + json.dumps(body).encode())
     assert (await api.ended(job_id))["output"] == "ok\n"

@@ -79,9 +79,7 @@ async def test_a_pair_is_appended_in_order(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
-async def test_a_pair_whose_first_event_is_stored_goes_on_unless_another_came_first(
-    ports: Ports, overtaken: bool
-) -> None:
+async def test_a_pair_whose_first_event_is_stored_goes_on_unless_another_came(ports: Ports, overtaken: bool) -> None:
     """As if the answer to the first had been lost."""
     await ports.must_append(TOKEN, JOB, submitted())
     job = await ports.job(JOB)

@@ -150,9 +150,7 @@ FIND = "import importlib.util as u, shutil, sys; print(*[n for n in sys.argv[1:]
 @pytest.mark.parametrize(
     ("service", "extra"), [("api", {"fastapi"}), ("runner", {"aiodocker", "yaml"}), ("projector", set())]
 )
-async def test_an_image_holds_its_services_extra_and_nothing_to_build_with(
-    stack: Compose, service: str, extra: set[str]
-) -> None:
+async def test_an_image_has_its_services_extra_no_build_tools(stack: Compose, service: str, extra: set[str]) -> None:
     sought = ["fastapi", "aiodocker", "yaml", "hatchling", "pip", "gcc", "cc", "make", "uv", "nats-server"]
     found = await docker("run", "--rm", "--network=none", f"{stack.project}-{service}", "python3", "-c", FIND, *sought)
     assert set(found.split()) == extra

@@ -190,9 +190,7 @@ async def secret_ids(openbao: OpenBao) -> set[str]:
     return {*of_api["data"]["keys"], *of_runner["data"]["keys"]}
 
 
-async def test_servers_that_are_there_are_used_and_tls_is_served(
-    tmp_path: Path, nats_url: str, openbao: OpenBao
-) -> None:
+async def test_present_servers_are_used_and_tls_is_served(tmp_path: Path, nats_url: str, openbao: OpenBao) -> None:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1")
     named = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -27,6 +26,7 @@ from stint.core.submission.payload import JobPayload
 from stint.vault import Caller, Vault
 from tests.api.archive import targz
 from tests.e2e.compose import docker
+from tests.support.answers import json_of
 from tests.support.leaks import Leak, Scanner
 from tests.support.relay import Relay
 from tests.support.servers import BaoProcess, running
@@ -146,9 +146,7 @@ class World:
             fields = await seal(self.vault, token, job, role=role, wrap_ttl="600s")
             body = {"qname": QUEUE, **fields}
         async with self.stack.http() as http:
-            answer = await http.post("/v1/api/job", json=body)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        return str(answer.json()["_id"])
+            return str(json_of(await http.post("/v1/api/job", json=body))["_id"])
 
     def scanner(self, canaries: Canaries, job: JobPayload) -> Scanner:
         """For all that is known by now. A piece of the packed content is a secret of the payload."""

@@ -10,7 +10,7 @@ from stint.client import Client
 from stint.jetstream import Broker
 from stint.natsauth.roles import OPERATOR
 from tests.support import certificates as made
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, Guarded
 from tests.support.api_bench import Api, Bench, api, api_process, secret
 from tests.support.brokers import connected
 from tests.support.client_bench import Bench as ClientBench
@@ -35,15 +35,15 @@ async def compat(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
     """NATS with all streams, and with the accounts that a module has as its fixture."""
     async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture
-async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, OPERATOR) as operator:
+async def operator(server: Guarded) -> AsyncIterator[Broker]:
+    async with server.connected(OPERATOR) as operator:
         yield operator
 
 

@@ -25,6 +25,7 @@ from stint_api.audit import trail
 from stint_projector.__main__ import build as build_projector
 from stint_projector.janitor import EventJanitor
 from tests.support import events
+from tests.support.answers import json_of
 from tests.support.api_bench import Bench, api, service_environ
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.submissions import submitted
@@ -32,10 +33,7 @@ from tests.support.waiting import until
 
 
 async def answered(http: httpx.AsyncClient, of: str = "audit", /, **params: object) -> dict[str, Any]:
-    answer = await asked(http, of, **params)
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
+    return json_of(await asked(http, of, **params))
 
 
 async def asked(http: httpx.AsyncClient, of: str = "audit", /, **params: object) -> httpx.Response:

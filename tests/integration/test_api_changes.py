@@ -91,9 +91,7 @@ async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
 
 
 @pytest.mark.soak
-async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
-    http: httpx.AsyncClient, broker: Broker
-) -> None:
+async def test_streams_are_counted_and_a_slow_one_is_told_of_gaps(http: httpx.AsyncClient, broker: Broker) -> None:
     async with AsyncExitStack() as stack:
         first, *_ = [await stack.enter_async_context(listening(http, within=100)) for _ in range(LIMIT)]
         assert (await http.get(EVENTS)).status_code == 429

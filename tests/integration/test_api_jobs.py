@@ -146,9 +146,7 @@ async def test_a_bad_body_is_a_400_that_says_what_is_wrong_with_it(bench: Bench,
 
 
 @pytest.mark.parametrize("meanwhile", ["ended", "launched"])
-async def test_a_kill_is_decided_on_the_job_as_it_stands(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, meanwhile: str
-) -> None:
+async def test_a_kill_is_decided_on_the_job_now(bench: Bench, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
     """Behind the end of a job there is no kill, and no other fact makes it miss."""
     job_id, append, token = await bench.submitted(), bench.parts.log.append, queue_token("deploys")
     await append(token, job_id, started())

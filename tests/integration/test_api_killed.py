@@ -13,6 +13,7 @@ from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker, JetStreamHistory
 from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
+from tests.support.answers import json_of
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected
 from tests.support.relay import Relay
@@ -69,8 +70,7 @@ async def taken(http: httpx.AsyncClient, url: str, key: str) -> str:
     answer = await until(
         lambda: post(http, url, key), lambda answer: answer.status_code != httpx.codes.SERVICE_UNAVAILABLE, seconds=60
     )
-    assert answer.status_code == httpx.codes.OK, answer.text
-    return str(answer.json()["_id"])
+    return str(json_of(answer)["_id"])
 
 
 @pytest.mark.parametrize("stored", [True, False])

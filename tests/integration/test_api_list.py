@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from stint.core.codec import encode
+from tests.support.answers import json_of
 from tests.support.api_bench import Bench
 from tests.support.views import job_view
 from tests.support.waiting import until
@@ -28,10 +29,7 @@ async def _seen(bench: Bench, total: int) -> None:
 
 
 async def _list(bench: Bench, **params: object) -> dict[str, Any]:
-    answer = await bench.http.get("/v1/api/job", params={name: str(value) for name, value in params.items()})
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
+    return json_of(await bench.http.get("/v1/api/job", params={name: str(value) for name, value in params.items()}))
 
 
 def _numbers(body: dict[str, Any]) -> list[int]:

@@ -131,7 +131,7 @@ async def test_from_the_link_to_where_one_wanted_to_go(browser: Browser, people:
     assert (await browser.get("/v1/api/job")).status_code == httpx.codes.OK
 
 
-async def test_signing_out_revokes_a_token_that_the_sign_in_made(
+async def test_signing_out_revokes_a_token_that_the_sign_in_made_and_no_other(
     bench: Bench, browser: Browser, people: Provider
 ) -> None:
     await browser.come_back(await people.answer(await browser.begin()))
@@ -140,17 +140,12 @@ async def test_signing_out_revokes_a_token_that_the_sign_in_made(
     await sign_out(browser)
     with pytest.raises(VaultDeniedError):
         await bench.vault.lookup_self(token)
-
-
-async def test_signing_out_leaves_a_token_that_somebody_brought(bench: Bench, browser: Browser) -> None:
     await browser.post("/session", token=bench.token, to="/")
     await sign_out(browser)
     assert (await bench.vault.lookup_self(bench.token)).ttl
 
 
-async def test_a_new_sign_in_ends_the_session_and_the_token_of_the_last(
-    bench: Bench, browser: Browser, people: Provider
-) -> None:
+async def test_a_new_sign_in_ends_the_last_one_and_its_token(bench: Bench, browser: Browser, people: Provider) -> None:
     await browser.come_back(await people.answer(await browser.begin()))
     token = await session_token(bench, browser)
     await browser.post("/session", token=bench.token, to="/")
@@ -299,9 +294,7 @@ async def test_without_the_setting_there_is_no_such_sign_in(bench: Bench) -> Non
         ("http://api", "[", "https"),
     ],
 )
-async def test_the_provider_gets_the_address_at_which_the_browser_is(
-    bench: Bench, base: str, host: str, scheme: str
-) -> None:
+async def test_the_provider_gets_the_browsers_address(bench: Bench, base: str, host: str, scheme: str) -> None:
     async with browser_at(bench, host=host, oidc_role="nobody") as browser:
         browser.http.base_url = httpx.URL(base)
         assert f" {scheme}://{host}/sign-in/oidc/callback: " in said(await browser.get(BEGIN))

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from stint.core.codec import encode
 from stint.core.names.ids import queue_token
 from stint.core.view import view
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews
 from stint.jetstream.streams.stream import BATCH, BATCH_BYTES
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
-from tests.support import events, memory, outputs
+from tests.support import memory
 from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
 from tests.support.brokers import connected, loaded
+from tests.support.outputs import Played
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import as_root
 from tests.support.waiting import until, until_true
@@ -46,13 +46,8 @@ class Bench:
 
     async def job(self, *pieces: tuple[str, bytes]) -> "Writer":
         writer = Writer(self, await submitted(self.http))
-        await writer.facts(events.started())
-        await writer.write(*pieces)
+        await writer.begin(*pieces)
         return writer
-
-    @property
-    def log(self) -> JetStreamEventLog:
-        return JetStreamEventLog(self.broker)
 
     async def memory(self, job: "Writer") -> Callable[[], int]:
         """How much more memory it has had at most since now. It has answered for the job, without its output."""
@@ -62,28 +57,15 @@ class Bench:
         return lambda: memory.peak(pid) - before
 
 
-class Writer:
+class Writer(Played):
     def __init__(self, bench: Bench, job_id: str) -> None:
-        self.job_id = job_id
+        super().__init__(bench.broker, TOKEN, job_id)
         self.path = f"{JOBS}/{job_id}"
         self._bench = bench
-        self._output = outputs.Writer(JetStreamOutput(bench.broker), TOKEN, self.job_id)
-
-    async def write(self, *pieces: tuple[str, bytes]) -> None:
-        for stream, data in pieces:
-            await self._output.write(data, stream)
-
-    async def facts(self, *facts: Any) -> None:
-        for fact in facts:
-            await self._bench.log.append(TOKEN, self.job_id, fact)
-
-    async def end(self) -> None:
-        ended = msgspec.structs.replace(events.ended(), output_complete=True)
-        await self.facts(self._output.counted(ended))
 
     async def listed(self) -> None:
         """Put it on the list, as a projector does."""
-        job = await loaded(self._bench.log, self.job_id)
+        job = await loaded(JetStreamEventLog(self._bench.broker), self.job_id)
         assert await JetStreamViews(self._bench.broker).put(self.job_id, encode(view(job)), revision=0, ttl=None)
 
     async def get(self, **params: str) -> dict[str, Any]:
@@ -294,9 +276,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(
 
 
 @pytest.mark.soak
-async def test_a_client_that_reads_slowly_is_not_cut_off(
-    nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
-) -> None:
+async def test_a_slow_reader_is_not_cut_off(nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path) -> None:
     """It reads 50 times slower than the kernel asks for more."""
     async with bench_on(nats, openbao, tmp_path, STINT_SEND_TIMEOUT="1") as bench:
         async with bench.http.stream("GET", f"{large.path}/output") as answer:

@@ -143,9 +143,7 @@ class CountingVault(Vault):
         return await super().capabilities(token, of, paths)
 
 
-async def test_requests_at_the_same_time_share_a_question_and_each_gets_its_answer(
-    bench: Bench, openbao: OpenBao
-) -> None:
+async def test_requests_at_one_time_share_a_question_and_each_gets_its_answer(bench: Bench, openbao: OpenBao) -> None:
     token = await bench.token_with('path "stint/queue/some*" { capabilities = ["create"] }', name="some-of-many")
     other = await bench.limited_token(0)
     vault, parts = CountingVault(openbao.address), bench.parts

@@ -60,12 +60,6 @@ async def test_without_output_what_the_runner_records_says_that_it_is_back(bench
     assert (await back_since(bench, job_id))[0] == seen
 
 
-async def test_a_release_says_nothing_of_the_runner(bench: Bench) -> None:
-    job_id = await bench.happened(started(), held())
-    await release(bench, job_id)
-    assert await back_since(bench, job_id) == (None, None)
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "stopping"])
 async def test_a_held_job_is_released(bench: Bench, *, killed: bool) -> None:
     job_id = await bench.happened(started(), held(), *([kill_requested()] if killed else []))
@@ -85,6 +79,7 @@ async def test_a_held_job_is_released(bench: Bench, *, killed: bool) -> None:
     again = await release(bench, job_id)
     assert (again.status_code, again.json()) == (200, {"_id": job_id, "status": "unknown", "released": True})
     assert await bench.load(job_id) == job
+    assert await back_since(bench, job_id) == (None, None), "a release says nothing of the runner"
 
 
 async def test_many_releases_at_once_are_one(bench: Bench) -> None:

@@ -64,7 +64,7 @@ async def test_a_refusal_is_remembered_for_a_moment(vault: CountingVault) -> Non
     assert vault.asked == 2
 
 
-async def test_refusals_make_no_room_among_good_tokens(
+async def test_refusals_displace_no_good_token(
     vault: CountingVault, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stint_api.auth.CACHE_SIZE", 3)

@@ -51,9 +51,7 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     assert json.loads((await bench.command("show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
 
 
-async def test_a_list_says_that_there_are_more_jobs_and_names_are_all_of_them(
-    bench: Bench, stint: Client, queue: str
-) -> None:
+async def test_a_list_says_that_there_are_more_and_names_are_all(bench: Bench, stint: Client, queue: str) -> None:
     """Another command is given the names."""
     jobs = {job.id for job in await asyncio.gather(*(stint.submit(queue=queue, image="busybox") for _ in range(21)))}
     await bench.project(*jobs)
@@ -92,13 +90,10 @@ async def test_an_output_that_is_not_proven_is_not_verified(bench: Bench, stint:
     assert (told.code, json.loads(told.out)["proven"]) == (1, False)
 
 
-async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> None:
+async def test_a_wait_has_an_end_and_without_time_looks_once(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     result = await bench.command("wait", "--timeout", "0.1", job)
     assert (result.code, result.err) == (124, "stint: not all jobs have ended within 0.1 s; they continue\n")
-
-
-async def test_a_wait_without_time_looks_once(bench: Bench, stint: Client, queue: str) -> None:
     ended, waiting = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
     await bench.end(queue, ended, events.ended("failed", "exit_code", 3))
     told = f"{ended} failed (3)\n"
@@ -117,15 +112,8 @@ async def test_a_wait_without_time_looks_once(bench: Bench, stint: Client, queue
         (("lineage", ""), "secret: String should have at least 1 character"),
     ],
 )
-async def test_a_filter_that_the_api_does_not_accept_is_a_wrong_option(
-    bench: Bench, arguments: Sequence[str], said: str
-) -> None:
+async def test_a_filter_the_api_refuses_is_a_wrong_option(bench: Bench, arguments: Sequence[str], said: str) -> None:
     assert await bench.command(*arguments) == Result(2, "", f"stint: Stint refused (400): {said}\n")
-
-
-async def test_a_job_that_does_not_allow_a_command_is_no_wrong_option(bench: Bench, stint: Client, queue: str) -> None:
-    job = (await stint.submit(queue=queue, image="busybox")).id
-    assert (await bench.command("release", job)).code == 125
 
 
 async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:
@@ -146,6 +134,7 @@ async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, q
 
 async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, stint: Client, queue: str) -> None:
     jobs = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
+    assert (await bench.command("release", jobs[0])).code == 125, "no wrong option"
     assert await bench.command("kill", *jobs) == Result(0, "".join(f"{job}\n" for job in jobs), "")
     result = await bench.command("rm", jobs[0], NOWHERE, jobs[1])
     assert (result.code, result.out) == (125, "".join(f"{job}\n" for job in jobs))

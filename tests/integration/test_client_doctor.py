@@ -39,22 +39,24 @@ async def bad(settings: dict[str, str], *options: str) -> dict[str, str]:
     return {finding["about"]: finding["what"] for finding in wrong}
 
 
-async def test_a_stack_without_runners(healthy: dict[str, str]) -> None:
+async def test_a_stack_without_runners_and_all_clocks(healthy: dict[str, str]) -> None:
+    """The clock of NATS too, which says nothing of it before somebody logs in: the API knows it."""
     assert await bad(healthy, "--queue", "deploys") == {"runners": "none is alive; jobs that wait: 0"}
-
-
-async def test_all_clocks_are_compared(healthy: dict[str, str]) -> None:
-    """That of NATS too, which says nothing of it before somebody logs in: the API knows it."""
     ended = await command({"PATH": os.defpath, **healthy}, "doctor", "-o", "name")
     assert {"api clock", "nats clock", "vault clock"} <= {*ended.out.splitlines()}
 
 
-async def test_servers_that_are_not_there(healthy: dict[str, str], tmp_path: Path) -> None:
+async def test_servers_that_are_not_there_or_sealed(
+    healthy: dict[str, str], tmp_path: Path, bao_process: BaoProcess
+) -> None:
     nowhere = f"http://u:sEcReT@127.0.0.1:{free_port()}"
     (tmp_path / "no.sock").touch()
     wrong = await bad(healthy | dict.fromkeys(("STINT_URL", "VAULT_ADDR", "NATS_URL"), nowhere))
     assert {*wrong} == {"api", "vault", "nats", "docker"}
     assert "sEcReT" not in str(wrong)
+    async with httpx.AsyncClient(base_url=bao_process.address, trust_env=False) as vault:
+        await vault.put("/v1/sys/seal", headers={"X-Vault-Token": bao_process.root_token})
+    assert (await bad(healthy | {"VAULT_ADDR": bao_process.address}))["vault"].endswith("is sealed")
 
 
 async def test_a_token_that_is_missing_unknown_or_weak(healthy: dict[str, str], openbao: OpenBao) -> None:
@@ -63,12 +65,6 @@ async def test_a_token_that_is_missing_unknown_or_weak(healthy: dict[str, str], 
     weak = await client_token(openbao.address, openbao.root_token, policies=["stint-sealer"])
     wrong = await bad(healthy | {"STINT_TOKEN": weak}, "--queue", "deploys")
     assert wrong["policies"] == "the token may not submit jobs to 'deploys' (create on stint/queue/deploys)"
-
-
-async def test_a_vault_that_is_sealed(healthy: dict[str, str], bao_process: BaoProcess) -> None:
-    async with httpx.AsyncClient(base_url=bao_process.address, trust_env=False) as vault:
-        await vault.put("/v1/sys/seal", headers={"X-Vault-Token": bao_process.root_token})
-    assert (await bad(healthy | {"VAULT_ADDR": bao_process.address}))["vault"].endswith("is sealed")
 
 
 @pytest.mark.soak

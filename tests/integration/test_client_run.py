@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import io
@@ -8,7 +7,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,13 @@ from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, C
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, event_address, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
-from tests.support.brokers import connected, delivered, loaded
-from tests.support.outputs import Writer
+from tests.support.brokers import connected, delivered, loaded, work_queues
+from tests.support.outputs import Played
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
@@ -59,59 +59,44 @@ class Shown:
         return await run_job(job, where, RunOptions(detach=detach), interrupts, self.write)
 
 
-class Runner:
-    """Plays the runner: takes the queue's next job, opens it, and does as it is told."""
-
-    def __init__(self, broker: Broker, vault: Vault, root: str) -> None:
-        self.log, self.output = JetStreamEventLog(broker), JetStreamOutput(broker)
-        self.work, self._payloads = JetStreamWorkQueues(broker, lease=30.0), JetStreamPayloads(broker)
-        self._vault, self._root = vault, root
-        self._writers: dict[str, Writer] = {}
-
-    async def take(self, queue: str) -> Job:
-        delivery = await delivered(self.work, queue_token(queue))
-        await delivery.ack()
-        return await loaded(self.log, event_address(delivery.subject).job_id)
-
-    async def open(self, job: Job) -> tuple[JobPayload, str]:
-        """The payload, and the secret id, which this spends."""
-        event = job.fact(Submitted)
-        assert event is not None
-        ticket = await open_ticket(self._vault, self._root, event.ticket, queue_token=job.token, job_id=job.job_id)
-        sealed = await self._payloads.get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
-        assert hashlib.sha256(sealed).hexdigest() == ticket.payload_sha256
-        info = await self._vault.wrap_info(ticket.wrap_secret_id)
-        assert info.creation_path == f"auth/approle/role/{ROLE}/secret-id"
-        payload = parse_payload(await self._vault.decrypt(self._root, ROLE, sealed.decode()))
-        return payload, await self._vault.unwrap_secret_id(ticket.wrap_secret_id)
-
-    async def facts(self, job: Job, *facts: Any) -> None:
-        for fact in facts:
-            await self.log.append(job.token, job.job_id, fact)
-
-    async def write(self, job: Job, *pieces: tuple[str, bytes]) -> None:
-        for stream, data in pieces:
-            await self._writer(job).write(data, stream)
-
-    async def end(self, job: Job, *arguments: Any) -> None:
-        """An end that tells of what was written."""
-        await self.facts(job, self._writer(job).counted(events.ended(*arguments)))
-
-    def _writer(self, job: Job) -> Writer:
-        return self._writers.setdefault(job.job_id, Writer(self.output, job.token, job.job_id))
-
-
 @dataclass(frozen=True)
 class Bench:
-    runner: Runner
+    broker: Broker
+    work: JetStreamWorkQueues
     where: Endpoints
     server: ApiProcess
     nats: NatsProcess
     openbao: OpenBao
 
+    @property
+    def log(self) -> JetStreamEventLog:
+        return JetStreamEventLog(self.broker)
 
-def asking(**fields: Any) -> JobPayload:
-    return JobPayload(qname=f"q{secret()}".lower(), container_image="busybox", **fields)
+    async def take(self, queue: str) -> "Taken":
+        """The queue's next job, whose runner the test plays."""
+        delivery = await delivered(self.work, queue_token(queue))
+        await delivery.ack()
+        return Taken(self, await loaded(self.log, event_address(delivery.subject).job_id))
+
+
+class Taken(Played):
+    def __init__(self, bench: Bench, job: Job) -> None:
+        super().__init__(bench.broker, job.token, job.job_id)
+        self._bench, self._job = bench, job
+
+    async def open(self) -> tuple[JobPayload, str]:
+        """The payload, and the secret id, which this spends."""
+        vault, root = Vault(self._bench.openbao.address), self._bench.openbao.root_token
+        event = self._job.fact(Submitted)
+        assert event is not None
+        ticket = await open_ticket(vault, root, event.ticket, queue_token=self.token, job_id=self.job_id)
+        payloads = JetStreamPayloads(self._bench.broker)
+        sealed = await payloads.get(self.token, self.job_id, event.payload_chunks, attempt=event.payload_try)
+        assert hashlib.sha256(sealed).hexdigest() == ticket.payload_sha256
+        info = await vault.wrap_info(ticket.wrap_secret_id)
+        assert info.creation_path == f"auth/approle/role/{ROLE}/secret-id"
+        payload = parse_payload(await vault.decrypt(root, ROLE, sealed.decode()))
+        return payload, await vault.unwrap_secret_id(ticket.wrap_secret_id)
 
 
 @pytest.fixture(scope="module")
@@ -120,23 +105,24 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
     # The runner that a test plays opens payloads without keys of their own, which `test_erasure` shows.
     own = {"STINT_ERASURE": "off"}
     async with api_process(folder, nats.url, openbao, **own) as (server, http), connected(nats.url) as broker:
-        runner = Runner(broker, Vault(openbao.address), openbao.root_token)
-        await runner.work.start()
         where = Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"], role=ROLE)
-        yield Bench(runner, where, server, nats, openbao)
+        yield Bench(broker, await work_queues(broker), where, server, nats, openbao)
+
+
+def asking(**fields: Any) -> JobPayload:
+    return JobPayload(qname=secret().lower(), container_image="busybox", **fields)
 
 
 async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
     value, shown = secret(), Shown()
     wanted = asking(run=("echo", value), secret_refs=("PASSWORD@kv/data/demo.password",))
     going = asyncio.create_task(shown.run(wanted, bench.where))
-    job = await bench.runner.take(wanted.qname)
-    payload, secret_id = await bench.runner.open(job)
+    job = await bench.take(wanted.qname)
+    payload, secret_id = await job.open()
     assert payload == wanted
     assert secret_id
-    await bench.runner.facts(job, events.started())
-    await bench.runner.write(job, ("stdout", b"\xffone\n"), ("stderr", b"two\n"))
-    await bench.runner.end(job, "failed", "exit_code", 7)
+    await job.begin(("stdout", b"\xffone\n"), ("stderr", b"two\n"))
+    await job.end("failed", "exit_code", 7)
     assert await going == 7
     assert shown.chunks == [("stdout", b"\xffone\n"), ("stderr", b"two\n")]
     said = shown.text.getvalue()
@@ -149,9 +135,9 @@ async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
     wanted = asking(content="targz," + "x" * (1 << 20))
     shown = Shown()
     assert await shown.run(wanted, bench.where, detach=True) == 0
-    job = await bench.runner.take(wanted.qname)
+    job = await bench.take(wanted.qname)
     assert shown.chunks == [("stdout", f"{job.job_id}\n".encode())]
-    assert (await bench.runner.open(job))[0] == wanted
+    assert (await job.open())[0] == wanted
 
 
 async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
@@ -159,16 +145,15 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
         where = replace(bench.where, url=server.url)
         wanted, shown = asking(), Shown()
         going = asyncio.create_task(shown.run(wanted, where))
-        job = await bench.runner.take(wanted.qname)
-        await bench.runner.facts(job, events.started())
-        await bench.runner.write(job, ("stdout", b"before"))
+        job = await bench.take(wanted.qname)
+        await job.begin(("stdout", b"before"))
         async with asyncio.timeout(30):
             await shown.wrote.wait()
         await server.kill()
-        await bench.runner.write(job, ("stdout", b"meanwhile"))
+        await job.write(("stdout", b"meanwhile"))
         await server.start()
-        await bench.runner.write(job, ("stdout", b"after"))
-        await bench.runner.end(job)
+        await job.write(("stdout", b"after"))
+        await job.end()
         assert await going == 0
     assert [data for _, data in shown.chunks] == [b"before", b"meanwhile", b"after"]
 
@@ -177,9 +162,8 @@ async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
     """An end that is not in the log, output that is not stored, and places in the stream that are none."""
     wanted, shown = asking(), Shown()
     going = asyncio.create_task(shown.run(wanted, bench.where))
-    job = await bench.runner.take(wanted.qname)
-    await bench.runner.facts(job, events.started())
-    await bench.runner.write(job, ("stdout", b"first"))
+    job = await bench.take(wanted.qname)
+    await job.begin(("stdout", b"first"))
     async with asyncio.timeout(30):
         await shown.wrote.wait()
     told = EventAddress("ended", job.token, job.job_id).subject
@@ -191,8 +175,8 @@ async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
             await stranger.client.publish(live, encode(events.ended()), headers=place)
             await stranger.client.publish(tail, b"forged", headers=place | chunk)
         await stranger.client.flush()
-    await bench.runner.write(job, ("stdout", b"second"))
-    await bench.runner.end(job, "failed", "exit_code", 7)
+    await job.write(("stdout", b"second"))
+    await job.end("failed", "exit_code", 7)
     assert await going == 7
     assert shown.chunks == [("stdout", b"first"), ("stdout", b"second")]
 
@@ -233,46 +217,39 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
 # --- the command itself -----------------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def command(
-    bench: Bench,
-    home: Path,
-    *arguments: str,
-    name: str = "run",
-    stdout: Any = PIPE,
-    stderr: Any = PIPE,
-    **settings: str,
-) -> AsyncIterator[Process]:
-    environ = {
-        "HOME": str(home),
-        "PATH": "",
-        "STINT_URL": bench.server.url,
-        "STINT_TOKEN": bench.where.token,
-        "VAULT_ADDR": bench.openbao.address,
-        **settings,
-    }
+Run = Callable[..., AbstractAsyncContextManager[Process]]
+
+
+@pytest.fixture
+def run(bench: Bench, queue: str, tmp_path: Path) -> Run:
+    """Starts `stint run`, or another command, with a job for the test's queue."""
     code = "from signal import *; signal(SIGINT, default_int_handler); from stint.cli import main; main()"
-    run = (sys.executable, "-c", code, name, *arguments)
-    async with program(*run, env=environ, stdout=stdout, stderr=stderr) as process:
-        yield process
+    where = {"STINT_URL": bench.server.url, "STINT_TOKEN": bench.where.token, "VAULT_ADDR": bench.openbao.address}
+
+    def started(
+        *arguments: str, name: str = "run", stdout: Any = PIPE, stderr: Any = PIPE, **settings: str
+    ) -> AbstractAsyncContextManager[Process]:
+        environ = {"HOME": str(tmp_path), "PATH": "", **where, **settings}
+        command = (sys.executable, "-c", code, name, "--queue", queue, "--image", "busybox", *arguments)
+        return program(*command, env=environ, stdout=stdout, stderr=stderr)
+
+    return started
 
 
-async def test_the_command_line(bench: Bench, tmp_path: Path) -> None:
+async def test_the_command_line(bench: Bench, run: Run, queue: str, tmp_path: Path) -> None:
     folder = tmp_path / "content"
     folder.mkdir()
     (folder / "file").write_text("x")
-    queue = secret().lower()
     arguments = (
-        *("--queue", queue, "--image", "busybox", "--secret", "PASSWORD@kv/data/demo.password", "--env", "A=1"),
+        *("--secret", "PASSWORD@kv/data/demo.password", "--env", "A=1"),
         *("--content", str(folder), "--entrypoint", "env", "--entrypoint", "-i", "--workdir", "/srv", "--tty"),
         *("--pull", "always", "--secret-file-type", "json", "--", "sh", "-c", "cat /secrets.json; exit 3"),
     )
-    async with command(bench, tmp_path, *arguments) as process:
-        job = await bench.runner.take(queue)
-        payload, _ = await bench.runner.open(job)
-        await bench.runner.facts(job, events.started())
-        await bench.runner.write(job, ("tty", b"\x00\xffout\r\n"))
-        await bench.runner.end(job, "failed", "exit_code", 3)
+    async with run(*arguments) as process:
+        job = await bench.take(queue)
+        payload, _ = await job.open()
+        await job.begin(("tty", b"\x00\xffout\r\n"))
+        await job.end("failed", "exit_code", 3)
         out, err = await process.communicate()
     assert (process.returncode, out) == (3, b"\x00\xffout\r\n")
     assert b"failed with 3" in err
@@ -316,11 +293,11 @@ def test_usage_errors_are_2(
     assert "sEcReT" not in err
 
 
-async def test_wrong_settings_are_2_and_one_sentence(bench: Bench, tmp_path: Path) -> None:
+async def test_wrong_settings_are_2_and_one_sentence(run: Run) -> None:
     """Among them a token that is missing."""
 
     async def told(name: str, value: str) -> None:
-        async with command(bench, tmp_path, "--image", "busybox", **{name: value}) as process:
+        async with run(**{name: value}) as process:
             _, err = await process.communicate()
         assert (process.returncode, err.count(b"\n")) == (2, 1)
         assert name.encode() in err
@@ -329,14 +306,12 @@ async def test_wrong_settings_are_2_and_one_sentence(bench: Bench, tmp_path: Pat
     await asyncio.gather(*(told(*setting) for setting in wrong.items()))
 
 
-async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path) -> None:
-    queue = secret().lower()
-    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox", "-q") as process:
-        job = await bench.runner.take(queue)
+async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, run: Run, queue: str) -> None:
+    async with run("-q") as process:
+        job = await bench.take(queue)
         assert process.stdout is not None
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # noqa: SLF001 - closes our end
-        await bench.runner.facts(job, events.started())
-        await bench.runner.write(job, ("stdout", b"x"))
+        await job.begin(("stdout", b"x"))
         assert process.stderr is not None
         err = await process.stderr.read()
         assert (await process.wait(), err) == (125, b"stint: Nobody reads the output any more. The job continues.\n")
@@ -344,33 +319,31 @@ async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path
 
 @pytest.mark.parametrize("full", [True, False])
 async def test_standard_error_that_cannot_be_written_costs_neither_output_nor_exit_code(
-    bench: Bench, tmp_path: Path, *, full: bool
+    bench: Bench, run: Run, queue: str, *, full: bool
 ) -> None:
-    queue, (reading, stderr) = secret().lower(), os.pipe()
+    reading, stderr = os.pipe()
     os.close(reading)
     if full:
         os.close(stderr)
         stderr = os.open("/dev/full", os.O_WRONLY)
-    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox", stderr=stderr) as process:
+    async with run(stderr=stderr) as process:
         os.close(stderr)
-        job = await bench.runner.take(queue)
-        await bench.runner.facts(job, events.started())
-        await bench.runner.write(job, ("stdout", b"x"))
-        await bench.runner.end(job, "failed", "exit_code", 3)
+        job = await bench.take(queue)
+        await job.begin(("stdout", b"x"))
+        await job.end("failed", "exit_code", 3)
         out, _ = await process.communicate()
     assert (process.returncode, out) == (3, b"x")
 
 
 @pytest.mark.parametrize(("name", "options"), [("submit", ()), ("run", ("--detach",))])
 async def test_a_job_whose_id_cannot_be_written_is_named_on_standard_error(
-    bench: Bench, tmp_path: Path, name: str, options: tuple[str, ...]
+    bench: Bench, run: Run, queue: str, name: str, options: tuple[str, ...]
 ) -> None:
-    queue, full = secret().lower(), os.open("/dev/full", os.O_WRONLY)
-    arguments = ("--queue", queue, "--image", "busybox", *options)
-    async with command(bench, tmp_path, *arguments, name=name, stdout=full) as process:
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with run(*options, name=name, stdout=full) as process:
         os.close(full)
         _, err = await process.communicate()
-        job = await bench.runner.take(queue)
+        job = await bench.take(queue)
     assert process.returncode == 125
     assert f"ob {job.job_id} is submitted" in err.decode()
     assert b"The output cannot be written: No space left on device." in err
@@ -408,31 +381,26 @@ async def said(process: Process, words: bytes) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("presses", [1, 2])
 async def test_ctrl_c_and_a_termination_stop_the_job(
-    bench: Bench, tmp_path: Path, presses: int, number: signal.Signals, code: int
+    bench: Bench, run: Run, queue: str, presses: int, number: signal.Signals, code: int
 ) -> None:
-    queue = secret().lower()
-    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox") as process:
-        job = await bench.runner.take(queue)
-        await bench.runner.facts(job, events.started())
+    async with run() as process:
+        job = await bench.take(queue)
+        await job.begin()
         await said(process, b"running on")
         process.send_signal(number)
         await said(process, b"a kill was requested")
         if presses == 2:
             process.send_signal(number)
         else:
-            await bench.runner.facts(job, events.ended("failed", "killed", 143))
+            await job.facts(events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
             assert await process.wait() == code
-    after = await loaded(bench.runner.log, job.job_id)
-    assert after.kill_requested
+    assert (await loaded(bench.log, job.job_id)).kill_requested
 
 
-async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, tmp_path: Path) -> None:
+async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, run: Run) -> None:
     """The thread that asks Vault would have it wait for as long as it takes Vault to time out."""
-    async with (
-        (held := Held(bench.openbao.address)).listening(),
-        command(bench, tmp_path, "--image", "busybox", VAULT_ADDR=held.url) as process,
-    ):
+    async with (held := Held(bench.openbao.address)).listening(), run(VAULT_ADDR=held.url) as process:
         await held.asked.wait()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -443,29 +411,22 @@ async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, tmp_path: P
 
 @pytest.mark.parametrize("options", [(), ("--detach",)])
 async def test_a_signal_during_the_submission_stops_the_job_too(
-    bench: Bench, tmp_path: Path, options: tuple[str, ...]
+    bench: Bench, run: Run, queue: str, options: tuple[str, ...]
 ) -> None:
-    queue = secret().lower()
-    async with (
-        (held := Held(bench.server.url)).listening(),
-        command(bench, tmp_path, "--queue", queue, "--image", "busybox", *options, STINT_URL=held.url) as process,
-    ):
+    async with (held := Held(bench.server.url)).listening(), run(*options, STINT_URL=held.url) as process:
         await held.asked.wait()
         process.send_signal(signal.SIGTERM)
         await said(process, b"stopping the job")
-        job = await bench.runner.take(queue)
+        job = await bench.take(queue)
         held.free.set()
         await said(process, b"a kill was requested")
-        await bench.runner.facts(job, events.started(), events.ended("failed", "killed", 143))
+        await job.facts(events.started(), events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
             assert await process.wait() == 143
 
 
-async def test_a_second_signal_during_the_submission_says_what_is_not_known(bench: Bench, tmp_path: Path) -> None:
-    async with (
-        (held := Held(bench.server.url)).listening(),
-        command(bench, tmp_path, "--image", "busybox", STINT_URL=held.url) as process,
-    ):
+async def test_a_second_signal_during_the_submission_says_what_is_not_known(bench: Bench, run: Run) -> None:
+    async with (held := Held(bench.server.url)).listening(), run(STINT_URL=held.url) as process:
         await held.asked.wait()
         process.send_signal(signal.SIGINT)
         await said(process, b"stopping the job")
@@ -475,27 +436,25 @@ async def test_a_second_signal_during_the_submission_says_what_is_not_known(benc
         assert (process.returncode, err) == (130, b"stint: it is not known whether the job was submitted\n")
 
 
-async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, tmp_path: Path) -> None:
-    queue, (reading, writing) = secret().lower(), os.pipe()
+async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, run: Run, queue: str) -> None:
+    reading, writing = os.pipe()
     size = fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ)
-    arguments = ("--queue", queue, "--image", "busybox")
-    async with asyncio.timeout(60), command(bench, tmp_path, *arguments, stdout=writing) as process:
+    async with asyncio.timeout(60), run(stdout=writing) as process:
         os.close(writing)
-        job = await bench.runner.take(queue)
-        await bench.runner.facts(job, events.started())
-        await bench.runner.write(job, ("stdout", b"x" * size), ("stdout", b"x" * size))
+        job = await bench.take(queue)
+        await job.begin(("stdout", b"x" * size), ("stdout", b"x" * size))
         await until_true(lambda: terminals.unread(reading) >= size)
         process.send_signal(signal.SIGINT)
-        await until(lambda: bench.runner.log.load(job.job_id), lambda found: found and found.kill_requested)
+        await until(lambda: bench.log.load(job.job_id), lambda found: found and found.kill_requested)
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
     os.close(reading)
 
 
-async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(bench: Bench, tmp_path: Path) -> None:
+async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(run: Run, tmp_path: Path) -> None:
     content = tmp_path / "content.tar.gz"
     os.mkfifo(content)
-    async with command(bench, tmp_path, "--image", "busybox", "--content", str(content)) as process:
+    async with run("--content", str(content)) as process:
         with await asyncio.to_thread(content.open, "wb"):  # it reads
             process.send_signal(signal.SIGINT)
             _, err = await process.communicate()
@@ -514,9 +473,9 @@ async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Resul
 async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
     wanted, shown = asking(), Shown()
     going = asyncio.create_task(shown.run(wanted, bench.where))
-    job = await bench.runner.take(wanted.qname)
+    job = await bench.take(wanted.qname)
     assert (await release(bench, tmp_path, job.job_id)).code == 125
-    await bench.runner.facts(job, events.started(), events.held())
+    await job.facts(events.started(), events.held())
     assert await release(bench, tmp_path, job.job_id.upper()) == Result(
         0, f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue continues.\n", ""
     )
@@ -544,11 +503,10 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     wanted = JobPayload(qname=secret().lower(), container_image="busybox", run=("x" * 700_000,))
     job_id = await publish.publish(Access(url=bench.nats.url), bench.openbao.address, token, wanted, ROLE)
-    job = await loaded(bench.runner.log, job_id)
-    assert job.state is State.QUEUED
-    taken = await bench.runner.take(wanted.qname)
+    assert (await loaded(bench.log, job_id)).state is State.QUEUED
+    taken = await bench.take(wanted.qname)
     assert taken.job_id == job_id
-    payload, secret_id = await bench.runner.open(taken)
+    payload, secret_id = await taken.open()
     assert payload == wanted
     assert secret_id
 

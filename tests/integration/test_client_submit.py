@@ -133,9 +133,7 @@ async def test_a_command_says_that_it_asks_again(where: Endpoints, tmp_path: Pat
     assert line.endswith("). The request is repeated.")
 
 
-async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(
-    where: Endpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_may_have_arrived_is_waited_for(where: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_api, "PAUSES", (0.1,) * 50)
     before, after = Proxy(where.url, ["swallow"]), Proxy(where.url, [])
     async with before.running(free_port()):
@@ -187,9 +185,7 @@ async def test_the_id_of_a_job_that_stays_in_doubt_is_told(where: Endpoints) -> 
     assert len(proxy.keys) == 6
 
 
-async def test_an_api_that_never_was_there_is_told_of_at_once(
-    where: Endpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_api_that_never_was_there_is_told_at_once(where: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_api, "PAUSES", (60.0,))
     async with asyncio.timeout(10):
         with pytest.raises(ApiUnreachableError):

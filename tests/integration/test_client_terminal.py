@@ -211,7 +211,7 @@ async def begun(shown: Terminal, scene: Scene, name: str) -> None:
         ("top", signal.SIGTERM, 143),
     ],
 )
-async def test_a_signal_ends_what_follows_and_gives_the_terminal_back(
+async def test_a_signal_ends_it_and_resets_the_terminal(
     scene: Scene, name: str, sent: signal.Signals, code: int
 ) -> None:
     async with scene.bench.terminal(*scene.arguments(name), columns=NARROW) as shown:

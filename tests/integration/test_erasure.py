@@ -39,7 +39,7 @@ from stint_runner.inputs.opening import DESTROYED, Opener
 from tests.support.api_bench import Bench, api, secret, service_environ
 from tests.support.brokers import connected, loaded
 from tests.support.events import ended, submitted, utc_now
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
+from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import meanwhile, until
 
@@ -137,16 +137,23 @@ async def _payload(broker: Broker, job: Job) -> bytes:
     return await JetStreamPayloads(broker).get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
 
 
-@asynccontextmanager
-async def services(bench: Bench, openbao: OpenBao | BaoProcess) -> AsyncIterator[Services]:
-    environ = await service_environ("", openbao)
+@pytest.fixture(scope="module")
+async def stint(openbao: OpenBao) -> AsyncIterator[Services]:
+    environ, vault = await service_environ("", openbao), Vault(openbao.address)
     sessions = [
-        AppRoleSession(bench.vault, environ[f"STINT_{name}_ROLE_ID"], environ[f"STINT_{name}_SECRET_ID"])
+        AppRoleSession(vault, environ[f"STINT_{name}_ROLE_ID"], environ[f"STINT_{name}_SECRET_ID"])
         for name in ("API", "RUNNER")
     ]
-    yield Services(bench.vault, *sessions)
+    yield Services(vault, *sessions)
     for session in sessions:
         await session.close()
+
+
+@pytest.fixture(scope="module")
+async def off(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    """An API that destroys no keys by itself. Its tests come before those with `bench`, which would do so beside it."""
+    async with api(nats.url, openbao, STINT_ERASURE="off") as bench:
+        yield bench
 
 
 @asynccontextmanager
@@ -167,10 +174,10 @@ async def backed_up(server: NatsProcess, folder: Path) -> Path:
 
 @pytest.mark.parametrize("erasure", ["on", "off"])
 async def test_a_deleted_job_cannot_be_read_from_a_backup(
-    erasure: str, tmp_path: Path, nats_process: NatsProcess, openbao: OpenBao
+    erasure: str, stint: Services, tmp_path: Path, nats_process: NatsProcess, openbao: OpenBao
 ) -> None:
     """Without erasure it can, with the same rights: so it is the key that is missing."""
-    async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench, services(bench, openbao) as stint:
+    async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench:
         job_id = await bench.submitted(**JOB)
         backup = await backed_up(nats_process, tmp_path / "backup")
         async with restored(backup, tmp_path / "before") as broker:
@@ -190,47 +197,111 @@ async def test_a_deleted_job_cannot_be_read_from_a_backup(
         assert not [name for name in await stint.keys.names() if name.startswith(job_id)]
 
 
+@pytest.mark.parametrize(("day", "stays"), [(-34, False), (-33, True), (0, True), (33, True), (34, False)])
+async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
+    day: int, stays: bool, off: Bench, stint: Services
+) -> None:
+    """It may belong to a submission that is under way, or to another installation. The day is a publisher's claim."""
+    team = await Team.new(off)
+    of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
+    await stint.keys.store(new_key(of_api))
+    await sweeper(off, stint).sweep()
+    await sweeper(off, stint).sweep_publishers()
+    assert (of_api in await stint.keys.names()) == stays
+    assert (of_publisher in await stint.keys.names(team.folder)) == stays
+
+
+async def test_what_no_payload_can_name_is_removed_from_a_publishers_folder(off: Bench, stint: Services) -> None:
+    """A list is as Vault gives it: whatever it names can be removed."""
+    names = [" ", " a", "a ", "+", "*", "a..b", "a#b", "a%b", "a%2fb", "a?b", "a\\b", "a:b", "\u2603", "y" * 20_000]
+    job_id = secrets.token_hex(12)
+    names += [f"{job_id}-x", f"2026-02-30-{job_id}-x", f"{a_name()}..", a_name(job_id.upper())]
+    team = await Team.new(off)
+    good = await team.store(a_name(folder=team.folder))
+    for name in names:
+        await team.store(team.folder + name)
+    assert set(await stint.keys.names(team.folder)) == {good, *(team.folder + name for name in names)}
+    await sweeper(off, stint).sweep_publishers()
+    assert await stint.keys.names(team.folder) == [good]
+
+
+async def test_a_publisher_keeps_no_key_alive_but_its_own(
+    off: Bench, stint: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three publishers that have a key of the same job, the one in the middle of Vault's list has too many."""
+    job = await over(off)
+    teams = sorted([await Team.new(off) for _ in range(3)], key=lambda team: team.entity)
+    await stint.keys.store(new_key(key_name(job.job_id, _submitted(job))))
+    kept = [await team.store(team.folder + key_name(job.job_id, _submitted(job))) for team in teams]
+    for letter in "abc":
+        await teams[1].store(teams[1].folder + letter * 30_000)
+    monkeypatch.setattr(connections, "LONGEST", 2**16)
+    with capture_logs() as logs:
+        await sweeper(off, stint).sweep()
+        await sweeper(off, stint).sweep_publishers()
+    folder = f"{KEYS}/{teams[1].folder}"
+    assert {"event": TOO_MANY, "log_level": "error", "folder": folder} in logs
+    assert not [name for name in await stint.keys.names() if job.job_id in name]
+    monkeypatch.undo()
+    left = [name in await stint.keys.names(team.folder) for team, name in zip(teams, kept, strict=True)]
+    assert left == [False, True, False]
+
+
+async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Bench, stint: Services) -> None:
+    job = await over(off)
+    first, last = sorted([await Team.new(off), await Team.new(off)], key=lambda team: team.entity)
+    await last.store(last.folder + key_name(job.job_id, _submitted(job)))
+    await first.store(a_name(folder=first.folder))
+
+    class Keys(PayloadKeys):
+        async def names(self, folder: str = "") -> Collection[str]:
+            if folder == first.folder:
+                raise VaultUnavailableError
+            return await super().names(folder)
+
+    await replace(sweeper(off, stint), keys=Keys(stint.vault, stint.api)).sweep_publishers()
+    assert not await stint.keys.names(last.folder)
+
+
+async def test_the_apis_keys_do_not_wait_for_those_of_publishers(off: Bench, stint: Services) -> None:
+    name = key_name((job := await over(off)).job_id, _submitted(job))
+    await stint.keys.store(new_key(name))
+
+    class Keys(PayloadKeys):
+        async def names(self, folder: str = "") -> Collection[str]:
+            if folder:
+                await asyncio.Event().wait()
+            return await super().names(folder)
+
+    async with meanwhile(replace(sweeper(off, stint), keys=Keys(stint.vault, stint.api)).run()):
+        await until(stint.keys.names, lambda names: name not in names)
+
+
 @pytest.mark.parametrize(
     ("is_over", "kept", "has_key"),
     [(False, True, True), (False, False, True), (True, True, True), (True, False, False)],
     ids=["waits", "lost its payload", "is over, its payload kept for later", "is over"],
 )
 async def test_a_key_lives_as_long_as_its_payload(
-    is_over: bool, kept: bool, has_key: bool, nats_url: str, openbao: OpenBao
+    is_over: bool, kept: bool, has_key: bool, bench: Bench, stint: Services
 ) -> None:
-    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        job_id = await bench.submitted(**JOB)
-        job = await bench.load(job_id)
-        if is_over:
-            await bench.parts.log.append(job.token, job_id, ended())
-        if not kept:
-            await bench.parts.payloads.purge(job.token, job_id)
-        team = await Team.new(bench)
-        of_publisher = await team.store(team.folder + key_name(job_id, _submitted(job)))
-        await sweeper(bench, stint).sweep()
-        await sweeper(bench, stint).sweep_publishers()
-        assert (key_name(job_id, _submitted(job)) in await stint.keys.names()) == has_key
-        assert (of_publisher in await stint.keys.names(team.folder)) == has_key
-
-
-@pytest.mark.parametrize(("day", "stays"), [(-34, False), (-33, True), (0, True), (33, True), (34, False)])
-async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
-    day: int, stays: bool, nats_url: str, openbao: OpenBao
-) -> None:
-    """It may belong to a submission that is under way, or to another installation. The day is a publisher's claim."""
-    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
-        team = await Team.new(bench)
-        of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
-        await stint.keys.store(new_key(of_api))
-        await sweeper(bench, stint).sweep()
-        await sweeper(bench, stint).sweep_publishers()
-        assert (of_api in await stint.keys.names()) == stays
-        assert (of_publisher in await stint.keys.names(team.folder)) == stays
+    job_id = await bench.submitted(**JOB)
+    job = await bench.load(job_id)
+    if is_over:
+        await bench.parts.log.append(job.token, job_id, ended())
+    if not kept:
+        await bench.parts.payloads.purge(job.token, job_id)
+    team = await Team.new(bench)
+    of_publisher = await team.store(team.folder + key_name(job_id, _submitted(job)))
+    await sweeper(bench, stint).sweep()
+    await sweeper(bench, stint).sweep_publishers()
+    assert (key_name(job_id, _submitted(job)) in await stint.keys.names()) == has_key
+    assert (of_publisher in await stint.keys.names(team.folder)) == has_key
 
 
 @pytest.mark.parametrize("why", ["full", "too large", "in doubt"])
 async def test_a_job_that_is_not_stored_leaves_no_key(
-    nats_url: str, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch, why: str
+    bench: Bench, stint: Services, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """Whoever may submit could otherwise make so many that no list of them can be read. One in doubt needs its key."""
 
@@ -239,147 +310,74 @@ async def test_a_job_that_is_not_stored_leaves_no_key(
             return Outcome.UNKNOWN
         raise NoRoomError if why == "full" else TooLargeError("Too large.")
 
-    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        await bench.submitted(**JOB)
-        before = await stint.keys.names()
-        place, method = (JetStreamPayloads, "put") if why == "full" else (JetStreamEventLog, "append")
-        monkeypatch.setattr(place, method, fails)
-        answer = await bench.submit(**JOB)
-        assert answer.status_code == (413 if why == "too large" else 503)
-        left = set(await stint.keys.names()) - set(before)
-        assert len(left) == (why == "in doubt")
+    await bench.submitted(**JOB)
+    before = await stint.keys.names()
+    place, method = (JetStreamPayloads, "put") if why == "full" else (JetStreamEventLog, "append")
+    monkeypatch.setattr(place, method, fails)
+    answer = await bench.submit(**JOB)
+    assert answer.status_code == (413 if why == "too large" else 503)
+    left = set(await stint.keys.names()) - set(before)
+    assert len(left) == (why == "in doubt")
 
 
-async def test_what_no_payload_can_name_is_removed_from_a_publishers_folder(nats_url: str, openbao: OpenBao) -> None:
-    """A list is as Vault gives it: whatever it names can be removed."""
-    names = [" ", " a", "a ", "+", "*", "a..b", "a#b", "a%b", "a%2fb", "a?b", "a\\b", "a:b", "\u2603", "y" * 20_000]
-    job_id = secrets.token_hex(12)
-    names += [f"{job_id}-x", f"2026-02-30-{job_id}-x", f"{a_name()}..", a_name(job_id.upper())]
-    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
-        team = await Team.new(bench)
-        good = await team.store(a_name(folder=team.folder))
-        for name in names:
-            await team.store(team.folder + name)
-        assert set(await stint.keys.names(team.folder)) == {good, *(team.folder + name for name in names)}
-        await sweeper(bench, stint).sweep_publishers()
-        assert await stint.keys.names(team.folder) == [good]
-
-
-async def test_a_publisher_keeps_no_key_alive_but_its_own(
-    nats_url: str, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the three publishers that have a key of the same job, the one in the middle of Vault's list has too many."""
-    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
-        job = await over(bench)
-        teams = sorted([await Team.new(bench) for _ in range(3)], key=lambda team: team.entity)
-        await stint.keys.store(new_key(key_name(job.job_id, _submitted(job))))
-        kept = [await team.store(team.folder + key_name(job.job_id, _submitted(job))) for team in teams]
-        for letter in "abc":
-            await teams[1].store(teams[1].folder + letter * 30_000)
-        monkeypatch.setattr(connections, "LONGEST", 2**16)
-        with capture_logs() as logs:
-            await sweeper(bench, stint).sweep()
-            await sweeper(bench, stint).sweep_publishers()
-        folder = f"{KEYS}/{teams[1].folder}"
-        assert {"event": TOO_MANY, "log_level": "error", "folder": folder} in logs
-        assert not [name for name in await stint.keys.names() if job.job_id in name]
-        monkeypatch.undo()
-        left = [name in await stint.keys.names(team.folder) for team, name in zip(teams, kept, strict=True)]
-        assert left == [False, True, False]
-
-
-async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(nats_url: str, openbao: OpenBao) -> None:
-    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
-        job = await over(bench)
-        first, last = sorted([await Team.new(bench), await Team.new(bench)], key=lambda team: team.entity)
-        await last.store(last.folder + key_name(job.job_id, _submitted(job)))
-        await first.store(a_name(folder=first.folder))
-
-        class Keys(PayloadKeys):
-            async def names(self, folder: str = "") -> Collection[str]:
-                if folder == first.folder:
-                    raise VaultUnavailableError
-                return await super().names(folder)
-
-        await replace(sweeper(bench, stint), keys=Keys(bench.vault, stint.api)).sweep_publishers()
-        assert not await stint.keys.names(last.folder)
-
-
-async def test_the_apis_keys_do_not_wait_for_those_of_publishers(nats_url: str, openbao: OpenBao) -> None:
-    async with api(nats_url, openbao, STINT_ERASURE="off") as bench, services(bench, openbao) as stint:
-        name = key_name((job := await over(bench)).job_id, _submitted(job))
-        await stint.keys.store(new_key(name))
-
-        class Keys(PayloadKeys):
-            async def names(self, folder: str = "") -> Collection[str]:
-                if folder:
-                    await asyncio.Event().wait()
-                return await super().names(folder)
-
-        async with meanwhile(replace(sweeper(bench, stint), keys=Keys(bench.vault, stint.api)).run()):
-            await until(stint.keys.names, lambda names: name not in names)
-
-
-async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(nats_url: str, openbao: OpenBao) -> None:
+async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(bench: Bench, stint: Services) -> None:
     """The publisher names its identity in the event. What it says there leads to no key of another job."""
-    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        team, job_id = await Team.new(bench), secrets.token_hex(12)
-        event = msgspec.structs.replace(submitted("deploys"), by_entity=team.entity, at=utc_now().isoformat())
-        await bench.parts.log.append(queue_token("deploys"), job_id, event)
-        own, other = publishers_key_name(job_id, event), publishers_key_name(secrets.token_hex(12), event)
-        for name in (own, other):
-            await team.store(name)
-        assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 200
-        assert await stint.keys.names(team.folder) == [other]
-        strange = msgspec.structs.replace(event, event_id="../x", by_entity=f"{team.entity}/../{team.entity}")
-        await stint.keys.destroy_of(job_id, strange)
-        assert await stint.keys.names(team.folder) == [other]
+    team, job_id = await Team.new(bench), secrets.token_hex(12)
+    event = msgspec.structs.replace(submitted("deploys"), by_entity=team.entity, at=utc_now().isoformat())
+    await bench.parts.log.append(queue_token("deploys"), job_id, event)
+    own, other = publishers_key_name(job_id, event), publishers_key_name(secrets.token_hex(12), event)
+    for name in (own, other):
+        await team.store(name)
+    assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 200
+    assert await stint.keys.names(team.folder) == [other]
+    strange = msgspec.structs.replace(event, event_id="../x", by_entity=f"{team.entity}/../{team.entity}")
+    await stint.keys.destroy_of(job_id, strange)
+    assert await stint.keys.names(team.folder) == [other]
 
 
 @pytest.mark.parametrize("erasure", ["on", "off"])
-async def test_an_api_destroys_the_keys_that_became_due_while_none_ran(
-    erasure: str, nats_url: str, openbao: OpenBao
+async def test_an_api_destroys_keys_that_became_due_while_none_ran(
+    erasure: str, stint: Services, nats_process: NatsProcess, openbao: OpenBao
 ) -> None:
-    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
+    async with api(nats_process.url, openbao) as bench:
         job = await over(bench)
         name = key_name(job.job_id, _submitted(job))
         assert name in await stint.keys.names()
-    async with api(nats_url, openbao, STINT_ERASURE=erasure) as bench, services(bench, openbao) as stint:
+    async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench:
         if erasure == "on":
             await until(stint.keys.names, lambda names: name not in names)
         assert (bench.parts.keys is not None, name in await stint.keys.names()) == (erasure == "on", erasure == "off")
 
 
-async def test_who_may_do_what_with_keys(nats_url: str, openbao: OpenBao) -> None:
+async def test_who_may_do_what_with_keys(bench: Bench, stint: Services, openbao: OpenBao) -> None:
     """The API makes and destroys keys, a runner reads them, a publisher makes them in the folder of its identity."""
-    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
-        of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(a_name())
-        await stint.keys.store(key)
-        assert await of_runner.load(key.name) == key
-        team, other = await Team.new(bench), await Team.new(bench)
-        nobody = Team(bench.vault, await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,)), "")
-        for value in ("", "!", "YQ==", "\u00fc", None, 5):
-            malformed = await team.store(a_name(folder=team.folder), value)
-            with pytest.raises(UndecodableError):
-                await of_runner.load(malformed)
-        name = await team.store(a_name(folder=team.folder))
-        forbidden = [
-            stint.keys.load(key.name),
-            of_runner.store(key),
-            of_runner.destroy(key.name),
-            of_runner.names(),
-            of_runner.names(team.folder),
-            bench.vault.read(team.token, f"{KEYS}/{name}"),
-            *(team.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, other.folder, f"{team.folder}x/")),
-            *(nobody.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, "publishers//", other.folder)),
-            team.store(name),  # there is one already
-        ]
-        for attempt in forbidden:
-            with pytest.raises(VaultDeniedError):
-                await attempt
-        await stint.keys.destroy(key.name)
-        await stint.keys.destroy(key.name)
-        assert await of_runner.load(key.name) is None
+    of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(a_name())
+    await stint.keys.store(key)
+    assert await of_runner.load(key.name) == key
+    team, other = await Team.new(bench), await Team.new(bench)
+    nobody = Team(bench.vault, await client_token(openbao.address, openbao.root_token, policies=(PUBLISHER,)), "")
+    for value in ("", "!", "YQ==", "\u00fc", None, 5):
+        malformed = await team.store(a_name(folder=team.folder), value)
+        with pytest.raises(UndecodableError):
+            await of_runner.load(malformed)
+    name = await team.store(a_name(folder=team.folder))
+    forbidden = [
+        stint.keys.load(key.name),
+        of_runner.store(key),
+        of_runner.destroy(key.name),
+        of_runner.names(),
+        of_runner.names(team.folder),
+        bench.vault.read(team.token, f"{KEYS}/{name}"),
+        *(team.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, other.folder, f"{team.folder}x/")),
+        *(nobody.store(f"{place}{a_name()}") for place in ("", PUBLISHERS, "publishers//", other.folder)),
+        team.store(name),  # there is one already
+    ]
+    for attempt in forbidden:
+        with pytest.raises(VaultDeniedError):
+            await attempt
+    await stint.keys.destroy(key.name)
+    await stint.keys.destroy(key.name)
+    assert await of_runner.load(key.name) is None
 
 
 @pytest.mark.parametrize("change", [slice(0, 1), slice(20, 21), slice(-1, None)], ids=["head", "name", "text"])

@@ -90,9 +90,7 @@ async def test_a_feed_that_was_lost_starts_over_and_takes_nothing_for_new(broker
     assert [event.first for event in await receive(feed, 1)] == [True]
 
 
-async def test_one_reader_has_everything_until_it_leaves(
-    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_reader_has_all_until_it_leaves(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumed, "TURN", 600.0)
     async with connected(nats_process.url) as one, connected(nats_process.url) as other:
         first, second = EventFeed(one, "feed"), EventFeed(other, "feed")

@@ -168,9 +168,7 @@ async def test_a_runner_that_stays_full_leaves_hints_to_others(broker: Broker, m
 
 
 @pytest.mark.usefixtures("_hints_alone")
-async def test_a_runner_that_is_alone_keeps_hints_that_it_has_no_slot_for(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lone_runner_keeps_hints_it_has_no_slot_for(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "LEAVE", HOUR)
     async with runner(broker) as alone:
         tokens = await submit(broker, "a", "b", "c")
@@ -208,9 +206,7 @@ async def test_a_queue_that_has_more_goes_on_without_a_hint_and_takes_its_turn(b
 
 
 @pytest.mark.usefixtures("_hints_alone")
-async def test_hints_that_wait_are_passed_on_when_a_runner_leaves(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_waiting_hints_are_passed_on_by_who_leaves(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "LEAVE", HOUR)
     others = await work_queues(broker)
     async with runner(broker) as full:

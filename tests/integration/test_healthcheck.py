@@ -62,15 +62,14 @@ def test_where_an_api_is_asked(settings: dict[str, str], expected: str) -> None:
     assert url("api", GIVEN | settings) == expected
 
 
-async def test_the_others_are_asked_on_their_health_port_wherever_it_stands(tmp_path: Path) -> None:
+async def test_the_others_are_asked_on_their_health_port_and_a_free_port_is_read_from_its_report(
+    tmp_path: Path,
+) -> None:
     assert url("runner", {"STINT_HEALTH_PORT": "8080"}) == "http://127.0.0.1:8080/readyz"
     assert url("projector", in_files(tmp_path, {"STINT_HEALTH_PORT": "9"})) == "http://127.0.0.1:9/readyz"
     assert await check("runner", {}) == (1, "STINT_HEALTH_PORT: the health check must know the port.")
     code, said = await check("api", {**GIVEN, "STINT_PORT": "x"})
     assert (code, said[:11]) == (1, "STINT_PORT:")
-
-
-def test_a_port_that_is_taken_freely_is_read_from_its_report(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("4711\n")
     settings = GIVEN | {"STINT_PORT": "0", "STINT_PORT_REPORT": str(tmp_path / "port")}
     assert url("api", settings) == "http://127.0.0.1:4711/readyz"

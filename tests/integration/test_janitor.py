@@ -165,9 +165,7 @@ async def until_none_is_shown(broker: Broker) -> None:
 
 
 @pytest.mark.soak
-async def test_what_a_killed_server_brings_back_goes_again(
-    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_killed_server_revives_goes(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
     monkeypatch.setattr("stint.jetstream.streams.topology.MARKER_TTL", 1)
     monkeypatch.setattr("stint.jetstream.streams.stream.MARKER_TTL", 1)
@@ -306,9 +304,7 @@ async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker)
 
 
 @pytest.mark.parametrize(("wildcard", "copies"), [("*", 4), (">", 2)])
-async def test_names_that_are_wildcards_take_nobody_elses_things_along(
-    broker: Broker, wildcard: str, copies: int
-) -> None:
+async def test_names_that_are_wildcards_take_nothing_else_along(broker: Broker, wildcard: str, copies: int) -> None:
     """NATS stores what is published there, and a purge by such a name would empty the stream."""
     for job_id in (GOES_ON, JOBS[0]):
         await store(broker, job_id)

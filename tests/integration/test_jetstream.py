@@ -78,9 +78,7 @@ async def test_a_deleted_stream_is_created_again_unless_jobs_would_run_that_must
     assert streams.whole
 
 
-async def test_a_deleted_stream_that_cannot_be_created_again_is_missing(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deleted_stream_that_cannot_be_made_is_missing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_arguments: object) -> NoReturn:
         raise BrokerUnavailableError
 
@@ -118,7 +116,9 @@ async def test_streams_of_another_layout_end_the_process_with_a_sentence(broker:
 @pytest.mark.parametrize(
     "headers", [{}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-Expected-Last-Subject-Sequence": "0"}]
 )
-async def test_facts_are_write_once_in_the_broker(broker: Broker, headers: dict[str, str]) -> None:
+async def test_facts_are_write_once_in_the_broker_and_none_can_be_deleted(
+    broker: Broker, headers: dict[str, str]
+) -> None:
     subject = EventAddress("submitted", TOKEN, JOB).subject
     await broker.publish(subject, b"first")
     answer = await broker.publish(subject, b"second", headers)
@@ -127,10 +127,6 @@ async def test_facts_are_write_once_in_the_broker(broker: Broker, headers: dict[
         assert error_code(answer) == ErrorCode.SUBJECT_TAKEN
     message = await broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": subject})
     assert message["message"]["seq"] == 1
-
-
-async def test_facts_cannot_be_deleted_one_by_one(broker: Broker) -> None:
-    await broker.publish(EventAddress("submitted", TOKEN, JOB).subject, b"first")
     assert (await broker.api(f"STREAM.MSG.DELETE.{EVENTS}", {"seq": 1}))["error"]
 
 
@@ -167,9 +163,7 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
     assert (behind_by_one.sequence, up_to_date.sequence) == (1, 2)
 
 
-async def test_what_is_submitted_while_its_absence_is_proven_is_found(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_comes_during_a_proof_of_absence_is_found(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     log = JetStreamEventLog(broker)
     look = log._first_submission  # noqa: SLF001 - what comes between two requests
 

@@ -73,9 +73,7 @@ class Eavesdropper(Relay):
 
 
 @pytest.mark.parametrize("form", ["tls", "certificate authority"])
-async def test_nothing_goes_to_a_server_without_tls(
-    tmp_path: Path, certificates: Path, logs: list[Any], form: str
-) -> None:
+async def test_nothing_is_sent_without_tls(tmp_path: Path, certificates: Path, logs: list[Any], form: str) -> None:
     async with server(tmp_path, users(me=PASSWORD)) as nats, (relay := Eavesdropper(nats.port)).listening() as port:
         url = f"{'tls' if form == 'tls' else 'nats'}://me:{PASSWORD}@127.0.0.1:{port}"
         cacert = "" if form == "tls" else str(certificates / "ca.pem")
@@ -138,9 +136,7 @@ async def test_a_certificate_that_is_not_accepted_is_said(tmp_path: Path, certif
             assert not broker.connected.is_set()
 
 
-async def test_a_client_certificate_that_is_missing_is_said(
-    tmp_path: Path, certificates: Path, logs: list[Any]
-) -> None:
+async def test_a_missing_client_certificate_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
     async with (
         server(tmp_path, tls(certificates, "verify: true")) as nats,
         started(Access(url=nats.url, cacert=str(certificates / "ca.pem"))) as broker,
@@ -237,7 +233,7 @@ async def test_closing_is_no_failure(nats: NatsProcess) -> None:
     broker.check_open()
 
 
-async def test_a_first_connect_that_raises_is_not_waited_for() -> None:
+async def test_a_first_connect_or_a_reconnect_that_raises_is_not_waited_for(nats_process: NatsProcess) -> None:
     async with (
         await asyncio.start_server(babble, "127.0.0.1", 0) as other,
         started(f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}") as broker,
@@ -245,9 +241,6 @@ async def test_a_first_connect_that_raises_is_not_waited_for() -> None:
         with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
             async with asyncio.timeout(30):
                 await broker.while_open(broker.wait_connected())
-
-
-async def test_nor_is_a_reconnect_that_raises(nats_process: NatsProcess) -> None:
     async with started(nats_process.url) as broker:
         await broker.wait_connected()
         await nats_process.kill()

@@ -23,10 +23,11 @@ from stint.jetstream.wire.protocol import ErrorCode, RawMessage, subject_of
 from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
 from tests.support import events
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, Guarded
+from tests.support.answers import json_of
 from tests.support.api_bench import BODY, Api, api_process
 from tests.support.audited import receipt_says, said, shown
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import OpenBao, running
 from tests.support.waiting import until, until_true
 
 RIVAL = "rival"
@@ -40,8 +41,8 @@ def accounts(tmp_path: Path) -> Accounts:
 
 
 @pytest.fixture
-async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    async with running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)):
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[Guarded]:
+    async with running(server := Guarded(tmp_path / "nats", accounts=accounts)):
         yield server
 
 
@@ -49,20 +50,18 @@ Start = Callable[..., AbstractAsyncContextManager[Api]]
 
 
 @pytest.fixture
-def an_api(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+def an_api(server: Guarded, openbao: OpenBao, tmp_path: Path) -> Start:
     """Starts one, with further settings, and the key that the API has then."""
 
     def started(**settings: str) -> AbstractAsyncContextManager[Api]:
-        folder = tmp_path / public_key(accounts.folder / "api")
-        return api_process(folder, server.url, openbao, **accounts.environ("api"), **settings)
+        folder = tmp_path / public_key(server.accounts.folder / "api")
+        return api_process(folder, server.url, openbao, **server.accounts.environ("api"), **settings)
 
     return started
 
 
 async def submitted(http: httpx.AsyncClient, **headers: str) -> str:
-    answer = await http.post(JOB, json=BODY, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["_id"])
+    return str(json_of(await http.post(JOB, json=BODY, headers=headers))["_id"])
 
 
 async def stored(operator: Broker, kind: str, job_id: str) -> RawMessage:
@@ -86,15 +85,13 @@ async def caller(http: httpx.AsyncClient, openbao: OpenBao) -> tuple[Any, ...]:
     return found["display_name"], found["entity_id"], found["accessor"], "", True, ""
 
 
-async def test_who_uses_rest_is_proven(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, an_api: Start, operator: Broker
-) -> None:
+async def test_who_uses_rest_is_proven(server: Guarded, openbao: OpenBao, an_api: Start, operator: Broker) -> None:
     """Also of a kill that ends a queued job, which is a batch, and of a submission that comes again."""
-    own = public_key(accounts.folder / "api")
+    own = public_key(server.accounts.folder / "api")
     async with an_api() as (_, http):
         running_job, queued = await submitted(http), await submitted(http, **{"Idempotency-Key": "one"})
         assert await submitted(http, **{"Idempotency-Key": "one"}) == queued
-        async with accounts.connected(server.url, "runner") as runner:
+        async with server.connected("runner") as runner:
             await JetStreamEventLog(runner).append(QUEUE, running_job, events.started())
         proven = await caller(http, openbao)
         for job_id in (running_job, queued):
@@ -109,15 +106,13 @@ async def test_who_uses_rest_is_proven(
             "which no publisher may write"
         )
         asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
-        await receipt_says(accounts, server, http, running_job, asked)
+        await receipt_says(server, http, running_job, asked)
 
 
 @pytest.mark.soak
-async def test_a_copy_of_its_signature_proves_nothing(
-    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
-) -> None:
+async def test_a_copy_of_its_signature_proves_nothing(server: Guarded, an_api: Start, operator: Broker) -> None:
     """On another job, in another queue, of another body or of another kind; nor can it be stored where it was."""
-    async with an_api() as (_, http), accounts.connected(server.url, RIVAL) as rival:
+    async with an_api() as (_, http), server.connected(RIVAL) as rival:
         job_id = await submitted(http)
         assert (await http.post(f"{JOB}/kill/{job_id}")).is_success
         theirs = {kind: await stored(operator, kind, job_id) for kind in ("submitted", "kill_requested")}
@@ -134,7 +129,7 @@ async def test_a_copy_of_its_signature_proves_nothing(
             assert (entries[0]["action"], {entry["proven"] for entry in entries}) == (kind, {False})
 
         for kind, message in theirs.items():
-            assert signer_of(message) == public_key(accounts.folder / "api")
+            assert signer_of(message) == public_key(server.accounts.folder / "api")
             for token in (QUEUE, OTHER):
                 await copied(kind, token, kind, message.data)
             again = await rival.publish(
@@ -148,10 +143,10 @@ async def test_a_copy_of_its_signature_proves_nothing(
 
 @pytest.mark.soak
 async def test_another_body_under_its_signature_is_unproven_where_the_signature_was_made(
-    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
+    server: Guarded, an_api: Start, operator: Broker
 ) -> None:
     """On the very subject: all of the job's events have been removed, and its id can be used again."""
-    async with an_api() as (_, http), accounts.connected(server.url, RIVAL) as rival:
+    async with an_api() as (_, http), server.connected(RIVAL) as rival:
         job_id = await submitted(http)
         message = await stored(operator, "submitted", job_id)
         await Stream(operator, EVENTS).purge(event_filter("*", "*", job_id))
@@ -163,16 +158,14 @@ async def test_another_body_under_its_signature_is_unproven_where_the_signature_
 
 
 @pytest.mark.soak
-async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
-    accounts: Accounts, server: NatsProcess, an_api: Start, operator: Broker
-) -> None:
-    signers, old = Bucket(operator, SIGNERS_BUCKET), public_key(accounts.folder / "api")
+async def test_what_it_signed_stays_proven_after_a_rotation(server: Guarded, an_api: Start, operator: Broker) -> None:
+    signers, old = Bucket(operator, SIGNERS_BUCKET), public_key(server.accounts.folder / "api")
     async with an_api() as (_, http):
         before = await submitted(http)
         await until(lambda: signers.read(api_signer_key(old)))
-    (accounts.folder / "api" / SEED_FILE).unlink()
-    new = public_key(accounts.folder / "api")
-    server.settings = accounts.settings
+    (server.accounts.folder / "api" / SEED_FILE).unlink()
+    new = public_key(server.accounts.folder / "api")
+    server.settings = server.accounts.settings
     server.reload()
     async with an_api() as (_, http):
         after = await submitted(http)
@@ -187,9 +180,9 @@ async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
 
 @pytest.mark.soak
 async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
-    accounts: Accounts, an_api: Start, operator: Broker
+    server: Guarded, an_api: Start, operator: Broker
 ) -> None:
-    own, stream = public_key(accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
+    own, stream = public_key(server.accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
     (config,) = [one for one in stream_configs(1) if one["name"] == stream]
     await operator.api(f"STREAM.CREATE.{stream}", config | {"max_msg_size": 1})
     async with an_api() as (api, http):
@@ -203,10 +196,8 @@ async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
 
 
 @pytest.mark.soak
-async def test_its_key_is_recorded_again_before_the_record_expires(
-    accounts: Accounts, an_api: Start, operator: Broker
-) -> None:
-    key, signers = api_signer_key(public_key(accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
+async def test_its_key_is_recorded_again_before_it_expires(server: Guarded, an_api: Start, operator: Broker) -> None:
+    key, signers = api_signer_key(public_key(server.accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
     async with an_api(STINT_HISTORY="4"):
         seen = set[int]()
 

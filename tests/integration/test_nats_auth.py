@@ -24,6 +24,7 @@ from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.support.accounts import (
     Accounts,
+    Guarded,
     NatsAuth,
     accepted,
     logged_in,
@@ -32,7 +33,7 @@ from tests.support.accounts import (
     token_for,
     write_policy,
 )
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
+from tests.support.servers import BaoProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
 
@@ -54,13 +55,13 @@ Start = Callable[..., NatsAuth]
 
 
 @pytest.fixture
-async def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+async def callout(server: Guarded, openbao: OpenBao, tmp_path: Path) -> Start:
     """A process of the service that is not started yet."""
     await set_up(openbao)
 
     def made(vault: OpenBao | BaoProcess = openbao, seconds: int = 600) -> NatsAuth:
         folder = tmp_path / secrets.token_hex(4)
-        return nats_auth_at(accounts, server, vault, folder, STINT_NATS_AUTH_SECONDS=str(seconds))
+        return nats_auth_at(server, vault, folder, STINT_NATS_AUTH_SECONDS=str(seconds))
 
     return made
 
@@ -72,7 +73,7 @@ async def auth(callout: Start) -> AsyncIterator[NatsAuth]:
 
 
 @asynccontextmanager
-async def connected(server: NatsProcess, listed: str, token: str) -> AsyncIterator[tuple[Client, list[str]]]:
+async def connected(server: Guarded, listed: str, token: str) -> AsyncIterator[tuple[Client, list[str]]]:
     """A publisher's connection, and what the server does not permit it."""
     denied: list[str] = []
 
@@ -84,7 +85,7 @@ async def connected(server: NatsProcess, listed: str, token: str) -> AsyncIterat
         yield client, denied
 
 
-async def refused(server: NatsProcess, listed: str, token: str) -> float:
+async def refused(server: Guarded, listed: str, token: str) -> float:
     """Seconds after which the login was refused."""
     begun = time.monotonic()
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
@@ -108,7 +109,7 @@ async def permitted(client: Client, denied: Sequence[str], subject: str) -> bool
 
 @pytest.mark.usefixtures("auth")
 @pytest.mark.parametrize("qname", ["own", "net core", "=x", "a,b", ""])
-async def test_a_token_may_do_what_its_policies_allow(server: NatsProcess, openbao: OpenBao, qname: str) -> None:
+async def test_a_token_may_do_what_its_policies_allow(server: Guarded, openbao: OpenBao, qname: str) -> None:
     queue = queue_token(qname)
     subjects = {
         "create": [f"ev.{JOB}.{queue}.submitted", payload_subject(queue, JOB, 0)],
@@ -144,7 +145,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 async def test_who_is_refused_learns_so_and_the_log_says_why_without_the_token(
-    server: NatsProcess, auth: NatsAuth, openbao: OpenBao, case: str, monkeypatch: pytest.MonkeyPatch
+    server: Guarded, auth: NatsAuth, openbao: OpenBao, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed, reason = REFUSALS[case]
     token = await token_for(openbao, {"own": ALL})
@@ -160,7 +161,7 @@ async def test_who_is_refused_learns_so_and_the_log_says_why_without_the_token(
 
 @pytest.mark.parametrize("uses", [0, 1])
 async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refused(
-    server: NatsProcess, auth: NatsAuth, openbao: OpenBao, uses: int
+    server: Guarded, auth: NatsAuth, openbao: OpenBao, uses: int
 ) -> None:
     root, admin = openbao.root_token, Vault(openbao.address)
     made = await admin.call(root, lambda client: client.auth.token.create(policies=["stint-client"], num_uses=uses))
@@ -172,25 +173,21 @@ async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refus
     assert token not in auth.log + server.log
 
 
-async def test_a_clock_that_is_behind_shortens_no_login(
-    server: NatsProcess, accounts: Accounts, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_a_clock_that_is_behind_shortens_no_login(server: Guarded, openbao: OpenBao, tmp_path: Path) -> None:
     """The server judges when a login ends, so that counts from the time at which the server asked."""
     await set_up(openbao)
     behind = "import time\nown = time.time\ntime.time = lambda: own() - 86400\n"
     (tmp_path / "sitecustomize.py").write_text(behind)
     token = await token_for(openbao, {"own": ALL}, ttl="1h")
     async with (
-        nats_auth(accounts, server, openbao, tmp_path / "state", PYTHONPATH=str(tmp_path)),
+        nats_auth(server, openbao, tmp_path / "state", PYTHONPATH=str(tmp_path)),
         connected(server, "own", token) as (client, denied),
     ):
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
 
 
 @pytest.mark.soak
-async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
-    server: NatsProcess, callout: Start, openbao: OpenBao
-) -> None:
+async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     for seconds, ttl in ((SECONDS, "1h"), (600, f"{SECONDS}s")):
         async with running(callout(seconds=seconds)):
             token = await token_for(openbao, {"own": ALL}, ttl=ttl)
@@ -202,9 +199,7 @@ async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
 
 
 @pytest.mark.soak
-async def test_a_right_that_is_taken_away_is_gone_with_the_login(
-    server: NatsProcess, callout: Start, openbao: OpenBao
-) -> None:
+async def test_a_right_taken_away_is_gone_with_the_login(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
     async with running(callout(seconds=2 * SECONDS)):
@@ -217,7 +212,7 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_login(
 
 @pytest.mark.soak
 async def test_without_the_service_all_others_go_on_and_publishers_are_refused_soon(
-    accounts: Accounts, server: NatsProcess, callout: Start, openbao: OpenBao
+    server: Guarded, callout: Start, openbao: OpenBao
 ) -> None:
     token = await token_for(openbao, {"own": ALL})
     async with AsyncExitStack() as stack:
@@ -227,15 +222,15 @@ async def test_without_the_service_all_others_go_on_and_publishers_are_refused_s
         assert await refused(server, "own", token) < SOON
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
         for user in ("api", "runner", "projector", "operator"):
-            async with accounts.connected(server.url, user) as service:
+            async with server.connected(user) as service:
                 assert service.client.is_connected
-        assert not await accepted(accounts.access(server.url, "team"))
+        assert not await accepted(server.access("team"))
         await auth.start()
         async with connected(server, "own", token):
             pass
 
 
-async def test_each_of_two_services_answers(server: NatsProcess, callout: Start, openbao: OpenBao) -> None:
+async def test_each_of_two_services_answers(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     token = await token_for(openbao, {"own": ALL})
     async with running(first := callout()), running(second := callout()):
 
@@ -253,7 +248,7 @@ async def test_each_of_two_services_answers(server: NatsProcess, callout: Start,
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
-    server: NatsProcess, callout: Start, tmp_path: Path, how: str
+    server: Guarded, callout: Start, tmp_path: Path, how: str
 ) -> None:
     async with running(bao := BaoProcess(tmp_path / "bao")):
         await set_up(bao)
@@ -269,11 +264,9 @@ async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
             await until_true(lambda: said in auth.log)
 
 
-async def test_the_service_itself_may_only_answer_write_whose_keys_are_and_close_connections(
-    accounts: Accounts, server: NatsProcess
-) -> None:
+async def test_the_service_itself_may_only_answer_write_whose_keys_are_and_close_connections(server: Guarded) -> None:
     """With its seeds it could let anybody into any account; its key alone reaches no stream."""
-    async with accounts.connected(server.url, CALLOUT) as broker:
+    async with server.connected(CALLOUT) as broker:
         for subject in (
             *(f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x", "$KV.sessions.x"),
             *(f"$KV.signers.api.U{'A' * 55}", "$SYS.REQ.SERVER.PING.KICK.x", "$SYS.REQ.SERVER.x.RELOAD"),
@@ -287,13 +280,13 @@ async def test_the_service_itself_may_only_answer_write_whose_keys_are_and_close
         await until_true(lambda: denials(server, broker) == 15)
 
 
-def denials(server: NatsProcess, broker: Broker) -> int:
+def denials(server: Guarded, broker: Broker) -> int:
     """How often the server has said no to this connection."""
     found = [line for line in server.log.splitlines() if f"cid:{broker.client.client_id} " in line]
     return sum("Violation" in line for line in found)
 
 
-async def test_junk_for_the_service_changes_nothing(server: NatsProcess, auth: NatsAuth, openbao: OpenBao) -> None:
+async def test_junk_for_the_service_changes_nothing(server: Guarded, auth: NatsAuth, openbao: OpenBao) -> None:
     """What a client sends before it is let in."""
     users: list[Any] = ["", "\x00", "x" * 3000, '{"a":1}', "ü", "a,,b"]
     for user in users:
@@ -303,13 +296,11 @@ async def test_junk_for_the_service_changes_nothing(server: NatsProcess, auth: N
     assert "Traceback" not in auth.log
 
 
-async def test_a_service_at_one_server_of_a_cluster_answers_all(
-    accounts: Accounts, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_one_service_in_a_cluster_answers_all(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
     await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
     here, there = accounts.two_servers(tmp_path)
-    async with running(here), running(there), nats_auth(accounts, here, openbao, tmp_path / "auth"):
+    async with running(here), running(there), nats_auth(here, openbao, tmp_path / "auth"):
 
         async def let_in() -> bool:
             """False until the servers have told each other who listens."""

@@ -45,7 +45,7 @@ def test_it_is_safe_to_repeat_and_nats_takes_it(tmp_path: Path) -> None:
     subprocess.run([SERVER, "-t", "--config", tmp_path / "nats.conf"], check=True, capture_output=True)
 
 
-def test_a_difference_is_shown_and_changed_only_on_demand(tmp_path: Path) -> None:
+def test_a_difference_is_shown_and_changed_only_on_demand_and_no_text_differs(tmp_path: Path) -> None:
     configure(tmp_path)
     before = texts(tmp_path)
     shown = configure(tmp_path, "--publisher", "team=deploys")
@@ -55,9 +55,6 @@ def test_a_difference_is_shown_and_changed_only_on_demand(tmp_path: Path) -> Non
     assert texts(tmp_path)["accounts.conf"] == before["accounts.conf"]
     assert configure(tmp_path, "--publisher", "team=deploys", "--update").exit_code == 0
     assert "_INBOX.team.>" in texts(tmp_path)["accounts.conf"]
-
-
-def test_a_present_file_that_is_no_text_differs(tmp_path: Path) -> None:
     (tmp_path / "accounts.conf").write_bytes(b"\xff")
     assert "differs, not changed" in configure(tmp_path).output
     assert configure(tmp_path, "--update").exit_code == 0
@@ -191,9 +188,7 @@ def test_a_user_without_a_good_name_or_queue_is_a_sentence(tmp_path: Path, optio
 
 
 @pytest.mark.parametrize(("options", "asked"), [((), True), (("--no-auth",), False), (("--accounts-only",), False)])
-def test_logins_are_decided_by_the_service_unless_told_otherwise(
-    tmp_path: Path, options: Sequence[str], asked: bool
-) -> None:
+def test_the_service_decides_logins_unless_told_otherwise(tmp_path: Path, options: Sequence[str], asked: bool) -> None:
     assert configure(tmp_path, "--publisher", "team=x", *options).exit_code == 0
     found = texts(tmp_path)
     assert ("auth_callout" in found["accounts.conf"]) == asked

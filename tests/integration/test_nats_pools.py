@@ -20,9 +20,9 @@ from stint.natsauth.callout.keyed import PoolQueues
 from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 from stint.ports import Delivery, Hint, Turn, WorkQueues
-from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth
-from tests.support.brokers import work_queues
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.accounts import Accounts, Guarded, NatsAuth, accepted, nats_auth
+from tests.support.brokers import pulled, work_queues
+from tests.support.servers import OpenBao
 from tests.support.waiting import meanwhile, until, until_true
 
 A, B, OTHER = (queue_token(name) for name in ("net-a", "net-b", "deploys"))
@@ -36,19 +36,19 @@ def accounts(tmp_path: Path) -> Accounts:
 
 
 @pytest.fixture
-async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[Guarded]:
     """With a projector that makes consumers."""
     async with (
         accounts.declared(tmp_path / "nats") as server,
-        accounts.connected(server.url, "projector") as projector,
+        server.connected("projector") as projector,
         meanwhile(ConsumerRequests(projector, in_memory=True).run()),
     ):
         yield server
 
 
 @pytest.fixture
-async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
-    async with nats_auth(accounts, server, openbao, tmp_path / "auth") as auth:
+async def auth(server: Guarded, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
+    async with nats_auth(server, openbao, tmp_path / "auth") as auth:
         yield auth
 
 
@@ -63,12 +63,12 @@ Pool = Callable[[], AbstractAsyncContextManager[tuple[Broker, WorkQueues, AsyncI
 
 
 @pytest.fixture
-def pool(accounts: Accounts, server: NatsProcess) -> Pool:
+def pool(server: Guarded) -> Pool:
     """Gives the connection of a runner of the pool, the queues that it sees there, and its hints."""
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[tuple[Broker, WorkQueues, AsyncIterator[Hint]]]:
-        async with accounts.connected(server.url, "subnet") as broker:
+        async with server.connected("subnet") as broker:
             queues = await work_queues(broker, "net-*", lease=10)
             async with queues.hints() as hints:
                 yield broker, queues, hints
@@ -89,9 +89,7 @@ async def taken(queues: WorkQueues, hints: AsyncIterator[Hint], token: str) -> D
     while (look := await queues.look(token)).turn is Turn.DENIED:
         while (await anext(hints)).token != token:
             pass
-    delivery = await queues.pull(token, 1, look)
-    assert delivery
-    return delivery
+    return await pulled(queues, look, token)
 
 
 @pytest.mark.usefixtures("auth")
@@ -126,9 +124,7 @@ async def test_a_queue_is_new_once_not_whenever_it_was_empty(pool: Pool, operato
 
 @pytest.mark.usefixtures("auth")
 @pytest.mark.parametrize("filtered", [{}, {"filter_subjects": ["work.a", "work.b"]}, {"filter_subject": "work.*"}])
-async def test_an_operators_own_consumer_keeps_no_pool_out(
-    pool: Pool, operator: Broker, filtered: dict[str, object]
-) -> None:
+async def test_an_operators_consumer_bars_no_pool(pool: Pool, operator: Broker, filtered: dict[str, object]) -> None:
     config = {"durable_name": "mine", "ack_policy": "explicit", **filtered}
     request = {"stream_name": WORK, "config": config}
     assert "error" not in await operator.api(f"CONSUMER.DURABLE.CREATE.{WORK}.mine", request)
@@ -137,7 +133,7 @@ async def test_an_operators_own_consumer_keeps_no_pool_out(
 
 
 async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
-    accounts: Accounts, server: NatsProcess, pool: Pool, operator: Broker, auth: NatsAuth
+    server: Guarded, pool: Pool, operator: Broker, auth: NatsAuth
 ) -> None:
     await submit(operator, A)
     async with pool() as (broker, queues, hints):
@@ -149,24 +145,24 @@ async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
             await taken(queues, hints, A)
         assert broker.client.client_id == first
         await auth.start()
-        await until(lambda: accepted(accounts.access(server.url, "subnet")))
+        await until(lambda: accepted(server.access("subnet")))
         look = await until(lambda: queues.look(B), lambda look: look.turn is Turn.FREE)
         assert await queues.pull(B, 1, look)
 
 
 async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_then_those_asked_for(
-    accounts: Accounts, server: NatsProcess, pool: Pool, operator: Broker, openbao: OpenBao, tmp_path: Path
+    server: Guarded, pool: Pool, operator: Broker, openbao: OpenBao, tmp_path: Path
 ) -> None:
     tokens = [queue_token(f"net-{number}") for number in range(60)]
     held = tokens[::20]
     await submit(operator, *tokens)
-    async with accounts.connected(server.url, "runner") as broker:
+    async with server.connected("runner") as broker:
         every = await work_queues(broker, lease=60)
         for token in held:
             assert await every.pull(token, 1, await every.look(token))
     server.settings += f"max_payload: {SMALL}\n"
     server.reload()
-    async with nats_auth(accounts, server, openbao, tmp_path / "auth"), pool() as (broker, queues, hints):
+    async with nats_auth(server, openbao, tmp_path / "auth"), pool() as (broker, queues, hints):
         lacking = [token for token in tokens if not await is_permitted(broker, token)]
         assert len(held) < len(tokens) - len(lacking) < len(tokens)
         await taken(queues, hints, lacking[-1])
@@ -174,9 +170,7 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_th
         assert not all([await is_permitted(broker, token) for token in tokens])
 
 
-async def test_while_nats_does_not_say_what_is_in_use_it_is_what_it_said_last(
-    server: NatsProcess, operator: Broker
-) -> None:
+async def test_while_nats_does_not_say_what_is_in_use_its_last_word_counts(server: Guarded, operator: Broker) -> None:
     """As after the loss of a server of a cluster, which answers about its consumers late."""
     nets = KeyUser("subnet", ["net-*"], pool=True)
     queues = PoolQueues(operator)
@@ -201,11 +195,11 @@ async def test_a_login_asks_for_the_queues_whose_jobs_the_runner_has(pool: Pool,
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("auth")
-async def test_a_new_connection_loses_no_delivery(accounts: Accounts, server: NatsProcess, operator: Broker) -> None:
+async def test_a_new_connection_loses_no_delivery(server: Guarded, operator: Broker) -> None:
     """Of queues that are pulled all the time: none waits for the end of a lease."""
     tokens = [queue_token(f"net-{number}") for number in range(4)]
     await submit(operator, *tokens)
-    async with accounts.connected(server.url, "subnet") as broker:
+    async with server.connected("subnet") as broker:
         queues = await work_queues(broker, "net-*", lease=60)
         done = asyncio.Event()
         acknowledged = Counter[str]()

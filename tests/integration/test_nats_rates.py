@@ -21,9 +21,9 @@ from stint.natsauth.callout.rates import BURST, WRITTEN
 from stint.natsauth.callout.service import TOO_MUCH
 from stint.natsauth.requests import CALLS, Role
 from stint.natsauth.roles import CALLOUT_ROLE
-from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, accepted, nats_auth
+from tests.support.accounts import Accounts, Guarded, NatsAuth, VaultIdentity, accepted, nats_auth
 from tests.support.flood import flood, junk, log_in
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import PATIENCE, until, until_true
 
@@ -43,35 +43,33 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 @pytest.fixture
-async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
+async def auth(server: Guarded, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
     await set_up(openbao)
-    async with nats_auth(accounts, server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
+    async with nats_auth(server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
         yield auth
 
 
 @pytest.fixture
-async def looks(accounts: Accounts, server: NatsProcess) -> AsyncIterator[asyncio.Queue[Msg]]:
+async def looks(server: Guarded) -> AsyncIterator[asyncio.Queue[Msg]]:
     """A message for each look of the service, as it comes."""
     looks = asyncio.Queue[Msg]()
     async with (
-        accounts.connected(server.url, "operator") as operator,
+        server.connected("operator") as operator,
         operator.subscribe(f"{CALLS}STREAM.INFO.{EVENTS}", cb=looks.put),
     ):
         yield looks
 
 
 @pytest.mark.parametrize("by", ["key", "token"])
-async def test_whoever_sends_too_much_is_kept_out_and_others_go_on(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth, openbao: OpenBao, by: str
-) -> None:
+async def test_a_flooder_is_kept_out_others_go_on(server: Guarded, auth: NatsAuth, openbao: OpenBao, by: str) -> None:
     identity = await VaultIdentity.new(openbao, "own")
     mine, again = [Access(url=server.url, user="own", password=await identity.token()) for _ in range(2)]
     if by == "key":
-        mine = again = accounts.access(server.url, "mallory")
+        mine = again = server.access("mallory")
     other = Access(url=server.url, user="own", password=await (await VaultIdentity.new(openbao, "own")).token())
     async with (
-        accounts.connected(server.url, "api") as api,
-        accounts.connected(server.url, "victim") as victim,
+        server.connected("api") as api,
+        server.connected("victim") as victim,
         flood(mine, "own", per_minute=FLOOD),
     ):
         lost, stream = victim.lost, Stream(api, EVENTS)
@@ -101,12 +99,12 @@ async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluste
     async with (
         running(here),
         running(there),
-        nats_auth(accounts, here, openbao, tmp_path / "first", **rate) as first,
-        nats_auth(accounts, there, openbao, tmp_path / "second", **rate) as second,
-        flood(accounts.access(there.url, "mallory"), "own", per_minute=FLOOD),
+        nats_auth(here, openbao, tmp_path / "first", **rate) as first,
+        nats_auth(there, openbao, tmp_path / "second", **rate) as second,
+        flood(there.access("mallory"), "own", per_minute=FLOOD),
     ):
         await until_true(lambda: all(KEPT_OUT in auth.log for auth in (first, second)))
-        assert not await accepted(accounts.access(here.url, "mallory"))
+        assert not await accepted(here.access("mallory"))
 
 
 def large(qname: str) -> bytes:
@@ -132,34 +130,30 @@ async def brief(access: Access, messages: Sequence[bytes], last: bytes) -> None:
 
 
 @pytest.mark.parametrize("last", [b"", b'CONNECT {"user":"x","pass":"no"}\r\n'], ids=["closed", "as another user"])
-async def test_connections_that_are_closed_before_a_look_count(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth, last: bytes
-) -> None:
+async def test_connections_that_are_closed_before_a_look_count(server: Guarded, auth: NatsAuth, last: bytes) -> None:
     async def comes_back() -> None:
         while KEPT_OUT not in auth.log:
             with suppress(OSError, asyncio.IncompleteReadError):
-                await brief(accounts.access(server.url, "mallory"), [junk("own") for _ in range(RATE)], last)
+                await brief(server.access("mallory"), [junk("own") for _ in range(RATE)], last)
 
     await asyncio.wait_for(comes_back(), PATIENCE)
-    assert not await accepted(accounts.access(server.url, "mallory"))
+    assert not await accepted(server.access("mallory"))
 
 
 async def test_whoever_has_few_messages_stored_but_large_ones_is_kept_out(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth, looks: asyncio.Queue[Msg]
+    server: Guarded, auth: NatsAuth, looks: asyncio.Queue[Msg]
 ) -> None:
     assert FEW / INTERVAL < RATE * WRITTEN
     async with asyncio.timeout(PATIENCE):
         while KEPT_OUT not in auth.log:
             with suppress(OSError, asyncio.IncompleteReadError):
-                await brief(accounts.access(server.url, "mallory"), [large("own") for _ in range(FEW)], b"")
+                await brief(server.access("mallory"), [large("own") for _ in range(FEW)], b"")
             await looks.get()
 
 
-async def test_whoever_reads_as_fast_as_it_can_is_not_kept_out(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth, looks: asyncio.Queue[Msg]
-) -> None:
+async def test_a_fast_reader_is_not_kept_out(server: Guarded, auth: NatsAuth, looks: asyncio.Queue[Msg]) -> None:
     """NATS does not tell reads from writes."""
-    async with accounts.connected(server.url, "mallory") as own:
+    async with server.connected("mallory") as own:
         reads = 0
         while looks.qsize() < LOOKS:
             subject = EventAddress("ended", queue_token("own"), f"{reads:024x}").subject
@@ -167,7 +161,7 @@ async def test_whoever_reads_as_fast_as_it_can_is_not_kept_out(
             reads += 1
         assert reads > LOOKS * RATE * BURST, "fast enough to be kept out"
     assert KEPT_OUT not in auth.log
-    async with flood(accounts.access(server.url, "mallory"), "own", per_minute=FLOOD):
+    async with flood(server.access("mallory"), "own", per_minute=FLOOD):
         await until_true(lambda: KEPT_OUT in auth.log)
 
 
@@ -180,9 +174,9 @@ async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_t
     monkeypatch.setattr(config, "CALLOUT_OF_SYSTEM", Role(name=CALLOUT_ROLE.name, requests=()))
     assert CONNECTIONS not in accounts.settings
     async with (
-        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)),
-        nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
+        running(server := Guarded(tmp_path / "nats", accounts=accounts)),
+        nats_auth(server, openbao, tmp_path / "auth") as auth,
     ):
         await until_true(lambda: "publishers' rates are not limited" in auth.log, seconds=PATIENCE)
-        assert await accepted(accounts.access(server.url, "mallory"))
+        assert await accepted(server.access("mallory"))
         assert "Traceback" not in auth.log

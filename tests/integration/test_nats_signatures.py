@@ -25,10 +25,19 @@ from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
 from stint.vault import Vault
 from tests.support import events
-from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, logged_in, nats_auth, token_for
+from tests.support.accounts import (
+    Accounts,
+    Guarded,
+    NatsAuth,
+    VaultIdentity,
+    connected,
+    logged_in,
+    nats_auth,
+    token_for,
+)
 from tests.support.api_bench import api_process
 from tests.support.audited import receipt_says, said, shown
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import OpenBao, running
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
 
@@ -41,20 +50,18 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 @pytest.fixture(scope="module")
-async def auth(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[NatsAuth]:
+async def auth(server: Guarded, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsAuth]:
     await set_up(openbao)
-    async with nats_auth(accounts, server, openbao, tmp_path_factory.mktemp("auth")) as auth:
+    async with nats_auth(server, openbao, tmp_path_factory.mktemp("auth")) as auth:
         yield auth
 
 
 @pytest.fixture(scope="module")
 async def http(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+    server: Guarded, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[httpx.AsyncClient]:
     folder = tmp_path_factory.mktemp("api")
-    async with api_process(folder, server.url, openbao, **accounts.environ("api")) as (_, http):
+    async with api_process(folder, server.url, openbao, **server.accounts.environ("api")) as (_, http):
         yield http
 
 
@@ -63,23 +70,23 @@ async def http(
 
 @pytest.mark.usefixtures("auth")
 async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, http: httpx.AsyncClient
+    server: Guarded, openbao: OpenBao, http: httpx.AsyncClient
 ) -> None:
     token = await token_for(openbao, {"deploys": ["create"]})
     where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
-    async with Publisher(accounts.access(server.url, TEAM), where) as stint:
+    async with Publisher(server.access(TEAM), where) as stint:
         job = await stint.submit(queue="deploys", image="busybox")
         await job.kill()
     found = await shown(http, job.id, 2)
-    nkey = public_key(accounts.folder / TEAM)
+    nkey = public_key(server.accounts.folder / TEAM)
     assert [entry["action"] for entry in found] == ["kill_requested", "submitted"]
     assert {said(entry) for entry in found} == {("", "", "", nkey, True, "publisher")}
     assert len(await shown(http, job.id, 2, who=nkey)) == 2
-    await receipt_says(accounts, server, http, job.id, {"who": "", "entity": "", "accessor": "", "nats_user": nkey})
+    await receipt_says(server, http, job.id, {"who": "", "entity": "", "accessor": "", "nats_user": nkey})
 
 
 async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, http: httpx.AsyncClient, auth: NatsAuth
+    server: Guarded, openbao: OpenBao, http: httpx.AsyncClient, auth: NatsAuth
 ) -> None:
     token = await (await VaultIdentity.new(openbao, "deploys")).token()
     caller = await Vault(openbao.address).lookup_self(token)
@@ -95,7 +102,7 @@ async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
     for name in (caller.entity_id, caller.accessor, nkey):
         assert len(await shown(http, job.id, 2, who=name)) == 2, "also by what the event does not say"
     asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
-    await receipt_says(accounts, server, http, job.id, asked)
+    await receipt_says(server, http, job.id, asked)
     assert token not in auth.log + server.log
 
 
@@ -105,9 +112,9 @@ async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
 class Forger:
     """Somebody who may publish to the queue, with a key, and who claims to be the victim."""
 
-    def __init__(self, broker: Broker, accounts: Accounts, name: str) -> None:
-        self.broker, self.victim = broker, public_key(accounts.folder / TEAM)
-        self.own = EventSigner(seed=accounts.seed_file(name).read_text())
+    def __init__(self, broker: Broker, server: Guarded, name: str) -> None:
+        self.broker, self.victim = broker, public_key(server.accounts.folder / TEAM)
+        self.own = EventSigner(seed=server.accounts.seed_file(name).read_text())
         self.job_id = secrets.token_hex(12)
         claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": self.victim}
         self.event: AnyEvent = msgspec.structs.replace(events.submitted(), **claims)
@@ -129,10 +136,10 @@ class Forger:
 
 
 @pytest.fixture
-async def forger(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Forger]:
+async def forger(server: Guarded) -> AsyncIterator[Forger]:
     """The rival, who knows the public half of the victim's key."""
-    async with accounts.connected(server.url, RIVAL) as rival:
-        yield Forger(rival, accounts, RIVAL)
+    async with server.connected(RIVAL) as rival:
+        yield Forger(rival, server, RIVAL)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -146,11 +153,11 @@ async def test_a_signature_that_is_not_right_counts_as_none(
 
 
 async def test_anothers_signature_proves_nothing_on_another_job(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, forger: Forger
+    server: Guarded, http: httpx.AsyncClient, forger: Forger
 ) -> None:
     """Not even with exactly the same body, in the same queue."""
-    async with accounts.connected(server.url, TEAM) as team:
-        theirs = Forger(team, accounts, TEAM)
+    async with server.connected(TEAM) as team:
+        theirs = Forger(team, server, TEAM)
         signature = theirs.signed()
         await theirs.publish(signature)
     forger.event = theirs.event
@@ -161,9 +168,7 @@ async def test_anothers_signature_proves_nothing_on_another_job(
     assert (right["proven"], wrong["proven"], wrong["who"]) == (True, False, "root")
 
 
-async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_name(
-    http: httpx.AsyncClient, forger: Forger
-) -> None:
+async def test_a_right_signature_hides_what_the_body_claims_but_a_name(http: httpx.AsyncClient, forger: Forger) -> None:
     await forger.publish(forger.signed())
     (found,) = await shown(http, forger.job_id)
     assert said(found) == ("", "", "", forger.own.nkey, True, "root")
@@ -172,16 +177,14 @@ async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_n
 # --- whose a key is -------------------------------------------------------------------------------------------------
 
 
-def with_key(
-    server: NatsProcess, token: str, signer: EventSigner, proof: str = ""
-) -> AbstractAsyncContextManager[Client]:
+def with_key(server: Guarded, token: str, signer: EventSigner, proof: str = "") -> AbstractAsyncContextManager[Client]:
     """A publisher's connection with this token and this key. The proof of the key may be a wrong one."""
     inbox = publisher_inbox(token)
     proof = proof or signer.signature(inbox, b"")
     return logged_in(server.url, user=f"deploys,={proof}", password=token, inbox_prefix=inbox)
 
 
-async def refused(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> None:
+async def refused(server: Guarded, token: str, signer: EventSigner, proof: str = "") -> None:
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         async with with_key(server, token, signer, proof):
             pass
@@ -192,7 +195,7 @@ async def owner_of(operator: Broker, signer: EventSigner) -> KeyOwner | None:
 
 
 async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
-    server: NatsProcess, openbao: OpenBao, auth: NatsAuth, operator: Broker
+    server: Guarded, openbao: OpenBao, auth: NatsAuth, operator: Broker
 ) -> None:
     """Even to somebody who has stolen it."""
     owner, thief, signer = *[await VaultIdentity.new(openbao, "deploys") for _ in range(2)], EventSigner.new()
@@ -212,7 +215,7 @@ async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
 
 
 async def test_a_key_is_named_only_by_who_has_it(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, auth: NatsAuth, operator: Broker
+    server: Guarded, openbao: OpenBao, auth: NatsAuth, operator: Broker
 ) -> None:
     """Neither that of a user of the configuration, nor one whose proof was heard."""
     victim, thief = [await (await VaultIdentity.new(openbao, "deploys")).token() for _ in range(2)]
@@ -220,7 +223,7 @@ async def test_a_key_is_named_only_by_who_has_it(
     await refused(server, thief, signer, signer.signature(publisher_inbox(victim), b""))
     assert "must be one signature" in auth.log
     assert await owner_of(operator, signer) is None
-    team = public_key(accounts.folder / TEAM)
+    team = public_key(server.accounts.folder / TEAM)
     await refused(server, thief, signer, f"{team}.{signer.signature(publisher_inbox(thief), b'').partition('.')[2]}")
     assert await JetStreamKeyOwners(operator).read([team]) == {}
 
@@ -235,9 +238,9 @@ async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose
         "$KV.signers.*",
     )
     async with (
-        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)),
-        nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
-        accounts.connected(server.url, "operator") as operator,
+        running(server := Guarded(tmp_path / "nats", accounts=accounts)),
+        nats_auth(server, openbao, tmp_path / "auth") as auth,
+        server.connected("operator") as operator,
     ):
         async with with_key(server, token, signer):
             assert auth.log.count("could not be stored") == 1, "there is no stream"

@@ -14,10 +14,9 @@ import pytest
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamOutput
 from tests.support import events
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import happen
 from tests.support.outputs import Writer
-from tests.support.servers import NatsProcess
 from tests.support.stack import Result, program, stint
 from tests.support.waiting import until_true
 
@@ -34,19 +33,19 @@ def accounts(tmp_path: Path) -> Accounts:
 
 
 @pytest.fixture
-async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[Guarded]:
     async with accounts.declared(tmp_path / "nats") as server:
         assert (await subscribed(accounts, server, "deploys")).code == 0
         yield server
 
 
-async def subscribed(accounts: Accounts, server: NatsProcess, *arguments: str, user: str = "operator") -> Result:
+async def subscribed(accounts: Accounts, server: Guarded, *arguments: str, user: str = "operator") -> Result:
     return await stint("subscribe", NAME, *arguments, env={"NATS_URL": server.url, **accounts.environ(user)})
 
 
 @pytest.fixture
-async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "runner") as runner:
+async def runner(server: Guarded) -> AsyncIterator[Broker]:
+    async with server.connected("runner") as runner:
         yield runner
 
 
@@ -54,7 +53,7 @@ Example = Callable[..., AbstractAsyncContextManager[Process]]
 
 
 @pytest.fixture
-def example(accounts: Accounts, server: NatsProcess) -> Example:
+def example(accounts: Accounts, server: Guarded) -> Example:
     """Starts one, which is killed at the end of the block."""
 
     def started(name: str, *arguments: str | Path, after: Sequence[str] = ()) -> AbstractAsyncContextManager[Process]:
@@ -122,9 +121,7 @@ async def test_output_that_was_removed_meanwhile_is_given_up_and_the_next_is_col
         }
 
 
-async def test_output_that_is_not_what_was_recorded_is_not_kept(
-    example: Example, runner: Broker, tmp_path: Path
-) -> None:
+async def test_output_other_than_was_recorded_is_not_kept(example: Example, runner: Broker, tmp_path: Path) -> None:
     job_id = new_id()
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
     await writer.write(b"altered\n")
@@ -136,7 +133,7 @@ async def test_output_that_is_not_what_was_recorded_is_not_kept(
 
 
 async def test_further_queues_are_added_and_the_position_is_kept(
-    accounts: Accounts, server: NatsProcess, example: Example, runner: Broker
+    accounts: Accounts, server: Guarded, example: Example, runner: Broker
 ) -> None:
     before, after = new_id(), new_id()
     await happen(runner, before, events.ended())
@@ -146,7 +143,7 @@ async def test_further_queues_are_added_and_the_position_is_kept(
         assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]
 
 
-async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Accounts, server: NatsProcess) -> None:
+async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Accounts, server: Guarded) -> None:
     for arguments, user, code, said in (
         (["--remove"], "operator", 0, ""),
         (["--remove"], "operator", 0, ""),
@@ -156,6 +153,6 @@ async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Acc
     ):
         result = await subscribed(accounts, server, *arguments, user=user)
         assert (result.code, said in result.err) == (code, True), result
-    async with accounts.connected(server.url, "operator") as operator:
+    async with server.connected("operator") as operator:
         for stream in ("EVENTS", "LOGS"):
             assert (await operator.api(f"CONSUMER.LIST.{stream}"))["total"] == 0

@@ -245,9 +245,7 @@ async def test_a_job_is_drawn_with_its_last_lines(bench: Bench, http: httpx.Asyn
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
-async def test_lines_are_those_of_the_output_however_it_is_stored(
-    bench: Bench, size: int, http: httpx.AsyncClient
-) -> None:
+async def test_lines_are_the_outputs_however_it_is_stored(bench: Bench, size: int, http: httpx.AsyncClient) -> None:
     whole = b"".join(b"%d\n" % number for number in range(size * 3 if size < 100 else 5000))
     job_id = await written(bench, *(whole[at : at + size] for at in range(0, len(whole), size)))
     seen = await drawn(http, f"/jobs/{job_id}?lines")
@@ -278,9 +276,7 @@ async def test_a_job_that_cannot_be_shown_says_why(bench: Bench, many: httpx.Asy
     assert wrong.tags.count("script") == 1
 
 
-async def test_queues_are_drawn_for_who_may_read_them(
-    bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient
-) -> None:
+async def test_queues_are_drawn_for_readers(bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient) -> None:
     qname = HOSTILE[1].lower()
     job = replace(job_view(1, qname=qname), job_id="f" * 24)
     await bench.put_view(job)
@@ -300,9 +296,7 @@ async def test_queues_are_drawn_for_who_may_read_them(
     assert '"read" on "stint/queue/mine"' in hidden.said
 
 
-async def test_the_audit_is_drawn_for_who_may_read_the_queue(
-    bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient
-) -> None:
+async def test_the_audit_is_drawn_for_readers(bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="hidden")
     await until(lambda: bench.http.get("/v1/api/audit?qname=hidden"), lambda answer: job_id in answer.text)
     seen = await drawn(http, "/audit?queue=hidden&since=1h&by=token-stint-client")

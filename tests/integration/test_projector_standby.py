@@ -47,9 +47,7 @@ LIVES: list[tuple[Any, ...]] = [
 @pytest.mark.soak
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
 @pytest.mark.timeout(180)
-async def test_a_standby_takes_over_in_the_middle_of_a_load(
-    nats_process: NatsProcess, tmp_path: Path, *, frozen: bool
-) -> None:
+async def test_a_standby_takes_over_amid_a_load(nats_process: NatsProcess, tmp_path: Path, *, frozen: bool) -> None:
     environ = {"NATS_URL": nats_process.url}
     job_ids = [f"{number:024x}" for number in range(900)]
     failed = datetime.max.replace(tzinfo=UTC)

@@ -21,7 +21,6 @@ from stint.jetstream import (
     Access,
     Broker,
     JetStreamEventLog,
-    JetStreamOutput,
     JetStreamPayloads,
     OutputRequests,
 )
@@ -33,10 +32,10 @@ from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint.vault.ticket import open_ticket
 from tests.support import events
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import loaded
-from tests.support.outputs import Writer
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.outputs import Played
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import meanwhile, until_true
 
@@ -50,34 +49,36 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 @pytest.fixture(scope="module")
-async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
-    async with accounts.connected(server.url, "runner") as runner:
+async def runner(server: Guarded) -> AsyncIterator[Broker]:
+    async with server.connected("runner") as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-async def stint(accounts: Accounts, server: NatsProcess, openbao: OpenBao) -> AsyncIterator[Publisher]:
+async def stint(server: Guarded, openbao: OpenBao) -> AsyncIterator[Publisher]:
     await set_up(openbao)
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
     where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
-    async with Publisher(accounts.access(server.url, TEAM), where) as stint:
+    async with Publisher(server.access(TEAM), where) as stint:
         yield stint
+
+
+@pytest.fixture
+async def job(stint: Publisher) -> PublishedJob:
+    return await stint.submit(queue="deploys", image="busybox")
 
 
 async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) -> None:
     """Play the job's runner."""
-    log, writer = JetStreamEventLog(runner), Writer(JetStreamOutput(runner), QUEUE, job.id)
-    await log.append(QUEUE, job.id, events.started())
-    for chunk in chunks:
-        await writer.write(chunk)
-    ended = events.ended("failed", "exit_code", code) if code else events.ended("success")
-    await log.append(QUEUE, job.id, writer.counted(ended))
+    played = Played(runner, QUEUE, job.id)
+    await played.begin(*(("stdout", chunk) for chunk in chunks))
+    await played.end(*(("failed", "exit_code", code) if code else ()))
 
 
 @pytest.fixture
-async def _reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None]:
+async def _reading(server: Guarded) -> AsyncIterator[None]:
     """What an API does for publishers."""
-    async with accounts.connected(server.url, "api") as api, meanwhile(OutputRequests(api).run()):
+    async with server.connected("api") as api, meanwhile(OutputRequests(api).run()):
         yield
 
 
@@ -111,8 +112,7 @@ async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint:
     assert await job.wait() == result  # and again, from the beginning
 
 
-async def test_a_kill_is_requested_once(runner: Broker, stint: Publisher) -> None:
-    job = await stint.submit(queue="deploys", image="busybox")
+async def test_a_kill_is_requested_once(runner: Broker, job: PublishedJob) -> None:
     await job.kill()
     await job.kill()
     async with asyncio.timeout(60), aclosing(job.stream()) as items:
@@ -121,19 +121,17 @@ async def test_a_kill_is_requested_once(runner: Broker, stint: Publisher) -> Non
     assert (kinds, stored.kill_requested) == ([Submitted.kind, KillRequested.kind], True)
 
 
-async def test_a_rejected_job_has_failed(runner: Broker, stint: Publisher) -> None:
-    job = await stint.submit(queue="deploys", image="busybox")
+async def test_a_rejected_job_has_failed(runner: Broker, job: PublishedJob) -> None:
     await JetStreamEventLog(runner).append(QUEUE, job.id, events.rejected())
     with pytest.raises(JobFailedError) as caught:
         (await job.wait(timeout=60)).check()
     assert caught.value.reason == "rejected"
 
 
-async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: NatsProcess, stint: Publisher) -> None:
-    job = await stint.submit(queue="deploys", image="busybox")
+async def test_a_job_that_is_deleted_has_no_result(server: Guarded, stint: Publisher, job: PublishedJob) -> None:
     with pytest.raises(TimeoutError):
         await job.wait(timeout=0.01)
-    async with accounts.connected(server.url, "api") as api:
+    async with server.connected("api") as api:
         await JetStreamEventLog(api).append(QUEUE, job.id, events.deleted())
     before = subscriptions(stint)
     with pytest.raises(JobDeletedError):
@@ -142,11 +140,10 @@ async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: N
 
 
 @pytest.mark.usefixtures("_reading")
-async def test_output_that_was_missed_is_read_again(
-    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+async def test_missed_output_is_read_again(
+    runner: Broker, stint: Publisher, job: PublishedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by a publisher that knows only the job's id, and after the APIs have dropped its requests."""
-    job = await stint.submit(queue="deploys", image="busybox")
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"also", b"last", code=3)
     known = await stint.job("Deploys", job.id.upper())  # both are compared in lower case
@@ -166,12 +163,10 @@ async def test_output_that_was_missed_is_read_again(
 
 
 @pytest.mark.usefixtures("_reading")
-async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(runner: Broker, stint: Publisher) -> None:
-    job = await stint.submit(queue="deploys", image="busybox")
-    await JetStreamEventLog(runner).append(QUEUE, job.id, events.started())
-    writer = Writer(JetStreamOutput(runner), QUEUE, job.id)
-    for data in (b"one", b"two"):
-        await writer.write(data)
+async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(
+    runner: Broker, stint: Publisher, job: PublishedJob
+) -> None:
+    await Played(runner, QUEUE, job.id).begin(("stdout", b"one"), ("stdout", b"two"))
     late = await stint.job("deploys", job.id)
     async with asyncio.timeout(60), aclosing(late.stream()) as items:
         read = [await anext(items) for _ in range(3)]
@@ -181,11 +176,8 @@ async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(runne
 
 
 @pytest.mark.usefixtures("_reading")
-async def test_output_is_kept_in_memory_only_in_part(
-    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_output_is_in_memory_in_part(runner: Broker, job: PublishedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "KEPT_BYTES", 2 * output.CHUNK_COST)
-    job = await stint.submit(queue="deploys", image="busybox")
     written = [secrets.token_bytes(500) for _ in range(8)]
     async with asyncio.timeout(60):
         await run(runner, job, *written)
@@ -194,11 +186,10 @@ async def test_output_is_kept_in_memory_only_in_part(
     assert len(job._output.heard) == 1  # noqa: SLF001 - what is in memory
 
 
-async def test_without_an_api_output_that_was_missed_is_told(
-    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+async def test_without_an_api_missed_output_is_told(
+    runner: Broker, job: PublishedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "MISSED", 2.0)
-    job = await stint.submit(queue="deploys", image="busybox")
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"last")
     with pytest.raises(OutputMissedError, match=r"Chunk 1 .* No API answers"):
@@ -240,7 +231,7 @@ async def test_a_submission_is_stored_once_although_no_answer_came_at_first(
 
 
 @pytest.mark.soak
-async def test_whom_nats_does_not_let_in_is_told(server: NatsProcess, openbao: OpenBao) -> None:
+async def test_whom_nats_does_not_let_in_is_told(server: Guarded, openbao: OpenBao) -> None:
     key = nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)).seed.decode()
     stranger = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
     where = Endpoints(url="", vault_addr=openbao.address, token="none")

@@ -58,8 +58,10 @@ async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest
         yield bench
 
 
-async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its views are gone, while NATS and Vault are well."""
+async def test_an_api_whose_list_stands_still_is_not_ready_and_starts_it_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its views are gone, while NATS and Vault are well; or its index has failed."""
 
     async def refuse(*_arguments: object) -> NoReturn:
         raise BrokerUnavailableError
@@ -70,16 +72,6 @@ async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench, monkeyp
         await becomes(bench.http, "The list of jobs is not up to date.")
     await becomes(bench.http, "ready")
 
-
-async def test_an_api_is_not_ready_without_the_log_and_without_the_pauses(bench: Bench) -> None:
-    for name in (EVENTS, kv_stream(PAUSES_BUCKET)):
-        await bench.broker.api(f"STREAM.DELETE.{name}")
-        await becomes(bench.http, "Streams or buckets are missing in NATS.")
-        await declare(bench.broker)
-        await becomes(bench.http, "ready")
-
-
-async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_views: JetStreamViews, *, after: int = 0) -> NoReturn:
         raise ZeroDivisionError(after)
 
@@ -88,6 +80,14 @@ async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.M
         await bench.broker.client.force_reconnect()
         await becomes(bench.http, "The list of jobs is not up to date.")
     await becomes(bench.http, "ready")
+
+
+async def test_an_api_is_not_ready_without_the_log_and_without_the_pauses(bench: Bench) -> None:
+    for name in (EVENTS, kv_stream(PAUSES_BUCKET)):
+        await bench.broker.api(f"STREAM.DELETE.{name}")
+        await becomes(bench.http, "Streams or buckets are missing in NATS.")
+        await declare(bench.broker)
+        await becomes(bench.http, "ready")
 
 
 async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: OpenBao, tmp_path: Path) -> None:
@@ -186,9 +186,7 @@ async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, 
             assert await readyz(port) == "ready\n"
 
 
-async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchdog(
-    runners: RunnerBench, tmp_path: Path
-) -> None:
+async def test_a_runner_is_not_ready_before_it_takes_jobs_or_unwatched(runners: RunnerBench, tmp_path: Path) -> None:
     async with ended_at_last(runner_process(runners, tmp_path)) as runner:
         await runner.start()
 

@@ -20,7 +20,7 @@ from stint.natsauth.requests import Request, Role
 from stint.natsauth.roles import API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
 from tests.support.accounts import Accounts, nats_auth
-from tests.support.brokers import connected, work_queues
+from tests.support.brokers import connected, pulled, work_queues
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import meanwhile, until
 
@@ -48,9 +48,7 @@ async def submit(broker: Broker, token: str) -> int:
 
 async def taken(queues: WorkQueues, token: str = OWN) -> Delivery:
     look = await until(lambda: queues.look(token), lambda look: look.turn is not Turn.DENIED)
-    delivery = await queues.pull(token, 10, look)
-    assert delivery
-    return delivery
+    return await pulled(queues, look, token)
 
 
 async def in_work(broker: Broker) -> set[int]:
@@ -153,15 +151,15 @@ async def test_whatever_its_login_a_runner_has_consumers_and_its_jobs_removed(tm
     accounts = Accounts(tmp_path / "keys", auth=True, runners=["runners/r1"], pools=pools)
     async with (
         accounts.declared(tmp_path / "nats") as server,
-        nats_auth(accounts, server, openbao, tmp_path / "auth"),
-        accounts.connected(server.url, "operator") as operator,
-        accounts.connected(server.url, "projector") as projector,
+        nats_auth(server, openbao, tmp_path / "auth"),
+        server.connected("operator") as operator,
+        server.connected("projector") as projector,
         meanwhile(Removals(projector).run()),
         meanwhile(ConsumerRequests(projector, in_memory=True).run()),
     ):
         for user, served in LOGINS:
             await submit(operator, OWN)
-            async with accounts.connected(server.url, user) as runner:
+            async with server.connected(user) as runner:
                 delivery = await taken(await work_queues(runner, served))
                 await delivery.lengthen(120)
                 consumer = await consumer_info(operator, consumer_name(OWN))
@@ -182,9 +180,9 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
     accounts = Accounts(tmp_path / "keys")
     async with (
         accounts.declared(tmp_path / "nats") as server,
-        accounts.connected(server.url, "operator") as operator,
-        accounts.connected(server.url, "projector") as projector,
-        accounts.connected(server.url, "runner") as runner_broker,
+        server.connected("operator") as operator,
+        server.connected("projector") as projector,
+        server.connected("runner") as runner_broker,
         meanwhile(Removals(projector).run()),
     ):
         queues = await work_queues(runner_broker, served)

@@ -1,8 +1,10 @@
-"""One server that is killed again and again under a load of appends."""
+"""One server that is killed again and again under a load of appends, or stands still."""
 
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,14 +13,13 @@ from stint.core.events import Started, Submitted
 from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
 from stint.jetstream.streams.stream import Stream
+from stint.jetstream.wire import connection
 from stint.ports import Outcome
 from stint.process.background import cancel
 from tests.support import events
-from tests.support.brokers import connected, loaded
+from tests.support.brokers import connected, loaded, started
 from tests.support.servers import NatsProcess
-from tests.support.waiting import until
-
-pytestmark = pytest.mark.soak
+from tests.support.waiting import meanwhile, until, until_true
 
 KILLS = 3
 WRITERS = 8
@@ -62,6 +63,7 @@ class Load:
             await self.progress.wait()
 
 
+@pytest.mark.soak
 async def test_what_is_acknowledged_survives_every_kill(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker:
         load = Load(broker)
@@ -96,3 +98,53 @@ async def _check(load: Load, job_id: str) -> None:
             assert stored not in {None, claim}
         elif outcome is None:
             assert stored != claim
+
+
+# --- a server that stands still while it has not taken everything that was sent to it --------------------------------
+
+
+CHUNK = b"x" * 512 * 1024
+CHUNKS = 120
+"""Together more than the system keeps for a connection on its way."""
+
+
+async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PING_INTERVAL", 0.2)
+    async with started(nats_process.url) as broker, stuck(broker, nats_process):
+        async with asyncio.timeout(10):
+            await broker.lost.wait()
+        assert not broker.connected.is_set()
+        nats_process.resume()
+        async with asyncio.timeout(30):
+            await broker.wait_connected()
+
+
+async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker, stuck(broker, nats_process):
+        lost = broker.lost
+        await broker.replace()
+        assert lost.is_set()
+
+
+async def test_a_connection_to_a_frozen_server_is_closed_with_what_it_has_not_taken(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker, stuck(broker, nats_process), asyncio.timeout(10):
+        await broker.close()
+
+
+@asynccontextmanager
+async def stuck(broker: Broker, server: NatsProcess) -> AsyncIterator[None]:
+    """The server stands still, and data for it waits in this process."""
+    await broker.wait_connected()
+    server.pause()
+    async with meanwhile(*(unanswered(broker) for _ in range(CHUNKS))):
+        await until_true(lambda: broker.client.pending_data_size)
+        yield
+
+
+async def unanswered(broker: Broker) -> None:
+    """Send, and wait until it is cancelled."""
+    with pytest.raises(BrokerUnavailableError):
+        await broker.request("nobody.listens", CHUNK)
+    await asyncio.Event().wait()

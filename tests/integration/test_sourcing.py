@@ -23,7 +23,7 @@ from stint.jetstream.wire.protocol import NoAnswerError, check, origin_of, seque
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Outcome
 from tests.support import events
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, meanwhile, until, until_true
@@ -272,10 +272,10 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     return Accounts(tmp_path_factory.mktemp("accounts"))
 
 
-async def test_the_projectors_account_suffices(accounts: Accounts, server: NatsProcess) -> None:
+async def test_the_projectors_account_suffices(server: Guarded) -> None:
     async with (
-        accounts.connected(server.url, "operator") as operator,
-        deaf(accounts.access(server.url, "projector"), JS_PREFIX) as projector,
+        server.connected("operator") as operator,
+        deaf(server.access("projector"), JS_PREFIX) as projector,
     ):
         await submit(operator)
         await connect_again_alone(projector)
@@ -286,13 +286,13 @@ async def test_the_projectors_account_suffices(accounts: Accounts, server: NatsP
 
 
 async def test_without_the_permission_all_goes_on_as_before(accounts: Accounts, tmp_path: Any) -> None:
-    async with accounts.declared(tmp_path) as server, accounts.connected(server.url, "operator") as operator:
+    async with accounts.declared(tmp_path) as server, server.connected("operator") as operator:
         server.settings = accounts.settings.replace(f"STREAM.UPDATE.{WORK}", "STREAM.UPDATE.NONE")
         assert server.settings != accounts.settings
         server.reload()
         await until_true(lambda: "Reloaded server configuration" in server.log)
         await submit(operator)
-        async with deaf(accounts.access(server.url, "projector"), JS_PREFIX) as projector:
+        async with deaf(server.access("projector"), JS_PREFIX) as projector:
             with pytest.raises(DeniedError):
                 await connect_again_alone(projector)
         await submit(operator)

@@ -17,7 +17,7 @@ from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
 from stint_projector.sweeper import MISSING
 from tests.integration.test_janitor import working
-from tests.support.brokers import connected, happen, work_queues
+from tests.support.brokers import connected, happen, pulled, work_queues
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
 from tests.support.views import followed
@@ -61,7 +61,7 @@ async def prepare(broker: Broker) -> None:
         await JetStreamPayloads(broker).put(TOKEN, job_id, b"sealed")
     await happen(broker, RUNNING, submitted())
     queues = await work_queues(broker)
-    assert await queues.pull(TOKEN, 10) is not None
+    await pulled(queues)
     await happen(broker, RUNNING, started())
     await happen(broker, LOST, submitted(), started())
     await happen(broker, HELD, submitted(), started(), held())
@@ -98,7 +98,7 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
     queues = await work_queues(broker)
     await happen(broker, ENDED, submitted())
     await happen(broker, QUEUED, submitted())
-    assert await queues.pull(TOKEN, 10) is not None
+    await pulled(queues)
     await happen(broker, ENDED, started(), ended())
     begin = time.monotonic()
     async with working(broker, **SHORT), asyncio.timeout(PATIENCE):
@@ -115,9 +115,7 @@ async def test_what_was_acknowledged_is_removed_whatever_it_says(broker: Broker)
     queues = await work_queues(broker)
     for job_id in ("no-job", "f" * 24):
         await broker.publish(f"ev.{job_id}.{TOKEN}.submitted", b"{}")
-        delivery = await queues.pull(TOKEN, 10)
-        assert delivery
-        await broker.request(delivery.ack_subject, Msg.Ack.Ack)
+        await broker.request((await pulled(queues)).ack_subject, Msg.Ack.Ack)
     await happen(broker, QUEUED, submitted())
     await in_work(broker, 3)
     async with working(broker, **SHORT):

@@ -1,13 +1,17 @@
-"""Vault's answers, on a real server. Each test works under a key, role or token of its own."""
+"""Vault's answers, and policies on queues' paths, on a real server. Each test has a key, role or token of its own."""
 
+import asyncio
+import json
 import os
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
+from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, queue_path, seal_ticket
+from stint.vault.actions import RELEASE
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
 
@@ -38,9 +42,7 @@ async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) 
         )
 
 
-async def test_no_token_is_taken_from_the_surroundings(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_no_token_is_found_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = bench.vault.address.split("/")[2].split(":")[0]
     for name, text in ((".vault-token", bench.root), (".netrc", f"machine {host} login a password {bench.root}")):
         (tmp_path / name).write_text(text)
@@ -52,7 +54,7 @@ async def test_no_token_is_taken_from_the_surroundings(
         await Vault(bench.vault.address).lookup_self("")
 
 
-async def test_asking_about_a_token_costs_it_nothing(bench: Bench) -> None:
+async def test_asking_about_a_token_costs_it_nothing_and_no_token_is_not_ones_own(bench: Bench) -> None:
     one_use, path = await bench.token(num_uses=1), "stint/queue/a b/../c"
     found = await bench.vault.capabilities(bench.root, one_use, [path, "cubbyhole/x"])
     assert found[path] == {"deny"}
@@ -60,18 +62,12 @@ async def test_asking_about_a_token_costs_it_nothing(bench: Bench) -> None:
     await bench.vault.lookup_self(one_use)
     with pytest.raises(VaultRefusedError):
         await bench.vault.capabilities(bench.root, one_use, [path])
-
-
-async def test_capabilities_of_no_token_are_not_ones_own(bench: Bench) -> None:
     with pytest.raises(VaultDeniedError):
         await bench.vault.capabilities(bench.root, "", ["stint/queue/a"])
 
 
-async def test_an_empty_cubbyhole_is_nothing(bench: Bench) -> None:
+async def test_an_empty_cubbyhole_is_nothing_and_a_path_with_dots_asks_nothing(bench: Bench) -> None:
     assert await bench.vault.read(await bench.token(), "cubbyhole/job") is None
-
-
-async def test_a_path_with_dots_asks_nothing(bench: Bench) -> None:
     token = await bench.token(num_uses=1)
     with pytest.raises(VaultRefusedError, match="malformed"):
         await bench.vault.read(token, "cubbyhole/../auth/token/lookup-self")
@@ -179,3 +175,44 @@ async def test_what_is_encrypted_together_opens_one_by_one(bench: Bench) -> None
     assert opened == [text for text, _ in texts]
     with pytest.raises(VaultRefusedError):
         await bench.vault.decrypt(bench.root, bench.name, sealed[0])
+
+
+# --- policies on queues' paths ---------------------------------------------------------------------------------------
+
+
+NAMES = [
+    *("a", "a/", "a//", "/a", " a", "a ", "a,b", "a/b", "a//b", "a/../b", "./a", ".", "..", "", " ", "/", "a\u00a0"),
+    *("a\u3000", "a\u200b", "\u2028", "+", "+x", "a/+", "a/+/b", "a+b", "c++", "*", "a*", "a*b", "{{x}}"),
+    *("{{identity.entity.id}}", "${x}", "$sys", 'q"u', "b\\s", "\u00fc", "e\u0301", "\u00e9", "a%2fb", "a?b", "a#b"),
+    *("=", "=me", "a=b", "capabilities", "release/a", "a" * 1000, "\u4e2d\u6587", "\U0001f680"),
+]
+
+
+async def token_for(bench: Bench, path: str) -> str:
+    """A token that may read this path and no other."""
+    policy, name = f'path {json.dumps(path, ensure_ascii=False)} {{ capabilities = ["read"] }}', secrets.token_hex(4)
+    await bench.admin(lambda client: client.sys.create_or_update_policy(name, policy))
+    answer = await bench.admin(lambda client: client.auth.token.create(policies=[name], no_default_policy=True))
+    return str(answer["auth"]["client_token"])
+
+
+async def readable(bench: Bench, token: str) -> list[str]:
+    paths = {name: queue_path(name) for name in NAMES}
+    found = await bench.vault.capabilities(bench.root, token, [*paths.values()])
+    return [name for name, path in paths.items() if "read" in found[path]]
+
+
+async def test_a_policy_on_a_queue_means_that_queue_and_no_other(bench: Bench) -> None:
+    tokens = await asyncio.gather(*(token_for(bench, queue_path(name)) for name in NAMES))
+    found = await asyncio.gather(*(readable(bench, token) for token in tokens))
+    assert dict(zip(NAMES, found, strict=True)) == {name: [name] for name in NAMES}
+
+
+async def test_one_policy_can_mean_all_queues_or_the_beginning_of_names_that_are_not_encoded(bench: Bench) -> None:
+    assert await readable(bench, await token_for(bench, "stint/queue/*")) == NAMES
+    assert await readable(bench, await token_for(bench, "stint/release/*")) == []
+    assert await readable(bench, bench.root) == []  # root is a capability of its own
+    found = await bench.vault.capabilities(bench.root, bench.root, [RELEASE.path("a ")])
+    assert found == {RELEASE.path("a "): {"root"}}
+    begun = await readable(bench, await token_for(bench, "stint/queue/a*"))
+    assert begun == [name for name in NAMES if name.startswith("a") and queue_path(name) == f"stint/queue/{name}"]

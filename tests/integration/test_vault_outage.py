@@ -93,9 +93,12 @@ async def test_what_a_call_sent_in_vain_is_freed_at_once() -> None:
             assert body() is None, address
 
 
-async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None:
+async def test_a_server_that_never_answers_or_not_to_the_end_is_unavailable_after_the_time_out() -> None:
     async with scripted("") as script, asyncio.timeout(5):
         with pytest.raises(VaultUnavailableError, match="SocketTimeoutError"):
+            await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
+    async with scripted("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{") as script:
+        with pytest.raises(VaultUnavailableError):
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
 
 
@@ -178,12 +181,6 @@ async def test_a_call_that_spends_something_is_never_made_again(call: str) -> No
         with pytest.raises(VaultUnavailableError, match="closed the connection"):
             await ONCE[call](vault)
     assert len(script.requests) == 2
-
-
-async def test_an_answer_cut_short_is_unavailable() -> None:
-    async with scripted("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{") as script:
-        with pytest.raises(VaultUnavailableError):
-            await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
 
 
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,15 +306,12 @@ async def test_an_answer_without_its_data_is_refused_or_empty(body: str) -> None
         assert await vault.capabilities(TOKEN, TOKEN, ["a"]) == {"a": frozenset()}
 
 
-async def test_a_missing_secret_with_warnings_is_more_than_nothing() -> None:
+async def test_warnings_come_with_the_data_and_without() -> None:
     bodies = ('{"errors": []}', '{"data": null, "warnings": ["deleted"]}')
     async with scripted(*(answer(404, body) for body in bodies)) as script:
         vault = Vault(script.address)
         assert await vault.read(TOKEN, "kv/data/demo") is None
         assert await vault.read(TOKEN, "kv/data/demo") == SecretData(None, ("deleted",))
-
-
-async def test_warnings_come_with_the_data() -> None:
     async with scripted(answer(200, '{"data": {"a": "b"}, "warnings": ["old"]}')) as script:
         assert await Vault(script.address).read(TOKEN, "kv/demo") == SecretData({"a": "b"}, ("old",))
 

@@ -120,9 +120,7 @@ async def test_before_its_login_a_job_waits_in_its_queue(bench: Bench, vault: Wa
         assert PASSWORD in await bench.text(await bench.loaded(job_id))
 
 
-async def test_a_runner_can_leave_while_its_job_waits_for_vault(
-    bench: Bench, vault: WatchedVault, outage: Outage
-) -> None:
+async def test_a_runner_can_leave_while_a_job_awaits_vault(bench: Bench, vault: WatchedVault, outage: Outage) -> None:
     """The next one takes the job at once: it does not wait for the end of the lease of what was given back."""
     job_id = await bench.submit("true")
     await outage.begin()
@@ -136,9 +134,7 @@ async def test_a_runner_can_leave_while_its_job_waits_for_vault(
 
 
 @pytest.mark.parametrize("call", ["unwrap", "login"])
-async def test_in_its_login_a_job_waits_where_it_is(
-    bench: Bench, vault: WatchedVault, outage: Outage, call: str
-) -> None:
+async def test_a_job_in_its_login_waits_there(bench: Bench, vault: WatchedVault, outage: Outage, call: str) -> None:
     """Its wrapping token is spent: another try could not begin again."""
     job_id = await with_secret(bench)
     async with bench.runner():
@@ -187,9 +183,7 @@ async def struck(bench: Bench, vault: WatchedVault, outage: Outage, call: str, j
     yield
 
 
-async def test_a_running_job_does_not_need_vault_and_its_end_does_not_wait(
-    bench: Bench, vault: WatchedVault, outage: Outage
-) -> None:
+async def test_a_running_job_and_its_end_do_not_need_vault(bench: Bench, vault: WatchedVault, outage: Outage) -> None:
     async with bench.runner(), asyncio.timeout(60):
         job_id = await bench.running("echo up; sleep 1; echo still up")
         await outage.begin()

@@ -63,11 +63,14 @@ async def denied(*attempts: Awaitable[object]) -> None:
             await attempt
 
 
-async def test_the_first_set_up_makes_all_and_the_second_finds_all(stack: Stack) -> None:
+async def test_the_first_set_up_makes_all_the_second_finds_all_and_others_are_denied(stack: Stack) -> None:
     assert len(stack.report.made) == PARTS
     assert "policy stint-publisher" in stack.report.made
     again = await vault_setup(stack.vault.address, stack.root, kv_mount="kv")
     assert again == SetupReport(made=(), found=stack.report.made, different=())
+    await denied(vault_setup(stack.vault.address, await stack.client()))
+    with pytest.raises(ConfigError):
+        await vault_setup(stack.vault.address, stack.root, role="stint-api")
 
 
 async def test_settings_name_every_login_and_new_secret_ids_leave_old_ones_good(stack: Stack) -> None:
@@ -147,7 +150,7 @@ async def test_the_runner_opens_and_does_nothing_else(stack: Stack) -> None:
     )
 
 
-async def test_a_job_reads_secrets_ends_itself_and_opens_nothing(stack: Stack) -> None:
+async def test_a_job_logs_in_once_reads_secrets_ends_itself_and_opens_nothing(stack: Stack) -> None:
     client = await stack.client()
     sealed = await stack.vault.encrypt(client, ROLE, b"x")
     token = await stack.job(await stack.wrapping(client))
@@ -162,9 +165,6 @@ async def test_a_job_reads_secrets_ends_itself_and_opens_nothing(stack: Stack) -
     await denied(stack.vault.decrypt(token, ROLE, sealed), stack.vault.encrypt(token, ROLE, b"x"), write)
     await stack.vault.revoke_self(token)
     await denied(stack.vault.lookup_self(token))
-
-
-async def test_a_jobs_secret_id_logs_in_once(stack: Stack) -> None:
     secret_id = await stack.vault.unwrap_secret_id(await stack.wrapping(await stack.client()))
     await stack.vault.login(stack.settings["STINT_ROLE_ID"], secret_id)
     with pytest.raises(VaultError, match="code 400"):
@@ -316,12 +316,6 @@ async def test_what_ends_the_command(bao_process: BaoProcess) -> None:
         assert err.startswith("stint vault-setup: ")
         assert err.count("\n") == 1
         assert "no-such-token" not in err
-
-
-async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:
-    await denied(vault_setup(stack.vault.address, await stack.client()))
-    with pytest.raises(ConfigError):
-        await vault_setup(stack.vault.address, stack.root, role="stint-api")
 
 
 async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process: BaoProcess) -> None:

@@ -31,19 +31,14 @@ async def test_only_the_given_bundle_makes_a_server_trusted(certificates: Path) 
             assert await vault.health()
         with pytest.raises(VaultUnavailableError, match="CertificateError"):
             await Vault(address).lookup_self("s.token")
+    with pytest.raises(ConfigError, match="VAULT_CACERT"):
+        Vault("https://127.0.0.1:8200", cacert=str(certificates / "ca-key.pem"))
 
 
-async def test_the_client_certificate_of_vaults_own_settings_is_shown(
-    certificates: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_certificate_of_vaults_settings_is_shown(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = str(certificates / "ca.pem")
     async with encrypted(certificates, ssl.CERT_REQUIRED) as address:
         assert not await Vault(address, cacert=bundle).health()
         monkeypatch.setattr(connections, "VAULT_CLIENT_CERT", str(certificates / "cert.pem"))
         monkeypatch.setattr(connections, "VAULT_CLIENT_KEY", str(certificates / "key.pem"))
         assert await Vault(address, cacert=bundle).health()
-
-
-def test_a_file_that_is_no_bundle_is_refused(certificates: Path) -> None:
-    with pytest.raises(ConfigError, match="VAULT_CACERT"):
-        Vault("https://127.0.0.1:8200", cacert=str(certificates / "ca-key.pem"))

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,23 +84,39 @@ class Accounts:
         return Access(url=url, nkey=self.seed_file(user).read_text(), inbox=inbox)
 
     @asynccontextmanager
-    async def declared(self, folder: Path) -> AsyncIterator[NatsProcess]:
+    async def declared(self, folder: Path) -> AsyncIterator["Guarded"]:
         """A server with these accounts, on which a projector has declared the streams."""
-        async with running(server := NatsProcess(folder, settings=self.settings)):
-            async with self.connected(server.url, "projector") as projector:
+        async with running(server := Guarded(folder, accounts=self)):
+            async with server.connected("projector") as projector:
                 await declare(projector)
             yield server
 
-    def two_servers(self, folder: Path) -> tuple[NatsProcess, NatsProcess]:
+    def two_servers(self, folder: Path) -> Iterator["Guarded"]:
         """Two servers of a cluster with these accounts, which are not started yet."""
-        one, other = servers_of_cluster(folder, ("one", "other"), self.settings)
-        return one, other
+        for server in servers_of_cluster(folder, ("one", "other")):
+            yield Guarded(server.data_dir, settings=server.settings, accounts=self)
 
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:
         prefix = "$JS.API" if user == OPERATOR else JS_PREFIX
         async with connected(self.access(url, user), name=user, prefix=prefix) as broker:
             yield broker
+
+
+@dataclass
+class Guarded(NatsProcess):
+    """A server that has these accounts, besides its other settings."""
+
+    accounts: Accounts = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.settings += f"\n{self.accounts.settings}"
+
+    def access(self, user: str) -> Access:
+        return self.accounts.access(self.url, user)
+
+    def connected(self, user: str) -> AbstractAsyncContextManager[Broker]:
+        return self.accounts.connected(self.url, user)
 
 
 @asynccontextmanager
@@ -140,20 +156,18 @@ class NatsAuth(ServiceProcess):
     MODULE = ("stint", CALLOUT)
 
 
-def nats_auth_at(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
-) -> NatsAuth:
+def nats_auth_at(server: Guarded, openbao: OpenBao | BaoProcess, folder: Path, **settings: str) -> NatsAuth:
     """A process that decides logins at this server, by this Vault's policies. It is not started yet."""
-    environ = {**accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
+    environ = {**server.accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
     environ |= {"STINT_NATS_AUTH_SECONDS": "600", "PATH": os.defpath, **settings}
     return NatsAuth(folder, environ=environ)
 
 
 @asynccontextmanager
 async def nats_auth(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
+    server: Guarded, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
 ) -> AsyncIterator[NatsAuth]:
-    async with running(process := nats_auth_at(accounts, server, openbao, folder, **settings)):
+    async with running(process := nats_auth_at(server, openbao, folder, **settings)):
         yield process
 
 

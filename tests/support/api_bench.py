@@ -28,6 +28,7 @@ from stint.vault.setup import client_token
 from stint_api.__main__ import NO_STREAMS, build
 from stint_api.app import create_app
 from stint_api.services import Services
+from tests.support.answers import json_of
 from tests.support.brokers import loaded
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import approle_token, set_up
@@ -125,9 +126,7 @@ class Bench:
         return await self.http.post("/v1/api/job", json={**BODY, **fields})
 
     async def submitted(self, **fields: Any) -> str:
-        answer = await self.submit(**fields)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["_id"])
+        return str(json_of(await self.submit(**fields))["_id"])
 
 
 @asynccontextmanager
@@ -222,9 +221,7 @@ async def becomes(http: httpx.AsyncClient, path: str, status: int) -> httpx.Resp
 
 async def submitted(http: httpx.AsyncClient) -> str:
     """The id of a job that nobody will be able to open."""
-    answer = await http.post("/v1/api/job", json=BODY)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    return str(answer.json()["_id"])
+    return str(json_of(await http.post("/v1/api/job", json=BODY))["_id"])
 
 
 async def service_environ(nats_url: str, openbao: OpenBao | BaoProcess) -> dict[str, str]:

@@ -8,8 +8,7 @@ import httpx
 from stint.core.names.ids import queue_token
 from stint.jetstream import JetStreamEventLog
 from tests.support import events
-from tests.support.accounts import Accounts
-from tests.support.servers import NatsProcess
+from tests.support.accounts import Guarded
 from tests.support.waiting import until
 
 
@@ -27,11 +26,9 @@ def said(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(entry[name] for name in ("who", "entity", "accessor", "nats_user", "proven", "claimed"))
 
 
-async def receipt_says(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, job_id: str, asked: Mapping[str, str]
-) -> None:
+async def receipt_says(server: Guarded, http: httpx.AsyncClient, job_id: str, asked: Mapping[str, str]) -> None:
     """End the job, and look whom its receipt names."""
-    async with accounts.connected(server.url, "runner") as runner:
+    async with server.connected("runner") as runner:
         await JetStreamEventLog(runner).append(queue_token("deploys"), job_id, events.ended())
     answer = await http.get(f"/v1/api/job/{job_id}/receipt")
     assert answer.json()["receipt"]["asked"] == {**asked, "proven": True}, answer.text

@@ -11,11 +11,11 @@ from stint.core.names.patterns import QueuePatterns
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.streams.topology import stream_configs
-from stint.ports import EventLog
+from stint.ports import EventLog, Look, WorkQueues
 from stint_runner.retry import retry
 from tests.support.events import TOKEN
 from tests.support.servers import READY
-from tests.support.waiting import until, until_there
+from tests.support.waiting import PATIENCE, until
 
 
 @asynccontextmanager
@@ -84,9 +84,18 @@ async def work_queues(broker: Broker, served: str = "", *, lease: float = 30, re
     return queues
 
 
-async def delivered(queues: JetStreamWorkQueues, token: str = TOKEN) -> JetStreamDelivery:
+async def delivered(queues: WorkQueues, token: str = TOKEN) -> JetStreamDelivery:
     """The queue's next job. WORK takes it from EVENTS a moment after its submission."""
-    return await until_there(lambda: queues.pull(token, 1))
+    delivery = await until(lambda: queues.pull(token, 1))
+    assert isinstance(delivery, JetStreamDelivery)
+    return delivery
+
+
+async def pulled(queues: WorkQueues, look: Look | None = None, token: str = TOKEN) -> JetStreamDelivery:
+    """What there is to pull of a queue."""
+    delivery = await queues.pull(token, PATIENCE, look)
+    assert isinstance(delivery, JetStreamDelivery)
+    return delivery
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:

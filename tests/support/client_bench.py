@@ -15,13 +15,13 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.view import view
-from stint.jetstream import Broker, Bucket, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from stint.jetstream import Broker, Bucket, JetStreamEventLog, JetStreamViews
 from stint.natsauth.roles import OPERATOR
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.api_bench import ApiProcess, api_process
 from tests.support.brokers import connected, loaded
-from tests.support.outputs import Writer
+from tests.support.outputs import Played
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result
 from tests.support.terminals import Terminal, command, terminal
@@ -43,7 +43,7 @@ async def opened(
 class Bench:
     def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
         self.server, self.where, self._broker = server, where, broker
-        self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
+        self.log, self._views = JetStreamEventLog(broker), JetStreamViews(broker)
 
     def environment(self, **settings: str) -> dict[str, str]:
         """What the command line needs to find this API."""
@@ -70,19 +70,15 @@ class Bench:
         secrets: Mapping[str, int | None] | None = None,
     ) -> None:
         """Play the job's runner; `secrets` are those that the job got, with their versions."""
-        token, writer = queue_token(queue), Writer(self._output, queue_token(queue), job_id)
-        await self.log.append(token, job_id, events.started())
-        launched = msgspec.structs.replace(events.launched(), secrets=dict(secrets or {}))
-        await self.log.append(token, job_id, launched)
-        if output:
-            await writer.write(output)
-        status, reason = ("failed", "exit_code") if code else ("success", "")
-        await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
+        job = Played(self._broker, queue_token(queue), job_id)
+        await job.begin()
+        await job.facts(msgspec.structs.replace(events.launched(), secrets=dict(secrets or {})))
+        await job.write(*([("stdout", output)] if output else []))
+        await job.end(*(("failed", "exit_code", code) if code else ()))
 
     async def write(self, queue: str, job_id: str, output: bytes) -> None:
         """Play a runner that starts the job, and stores its first output."""
-        await self.log.append(queue_token(queue), job_id, events.started())
-        await Writer(self._output, queue_token(queue), job_id).write(output)
+        await Played(self._broker, queue_token(queue), job_id).begin(("stdout", output))
 
     async def runner(self, name: str, report: bytes = b"{}") -> None:
         """Play a runner that reports that it is alive."""
@@ -94,8 +90,8 @@ class Bench:
 
     async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
         """Play a runner that says this of the end."""
-        await self.log.append(queue_token(queue), job_id, events.started())
-        await self.log.append(queue_token(queue), job_id, msgspec.structs.replace(ended, **fields))
+        job = Played(self._broker, queue_token(queue), job_id)
+        await job.facts(events.started(), msgspec.structs.replace(ended, **fields))
 
     async def job_of(self, queue: str) -> str:
         """The id of the queue's first job, "" if it has none yet."""

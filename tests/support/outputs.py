@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
-from stint.core.events import Ended
+from stint.core.events import AnyEvent, Ended
 from stint.core.output.chain import Chain, Chunk
 from stint.core.output.lines import Lines
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
+from tests.support import events
 
 
 @asynccontextmanager
@@ -59,6 +61,31 @@ class Writer:
         """The end, with what it says of the output."""
         chain = self.chain
         return msgspec.structs.replace(ended, chunks=chain.chunks, output_bytes=chain.size, output_digest=chain.digest)
+
+
+class Played:
+    """A job whose runner the test plays."""
+
+    def __init__(self, broker: Broker, token: str, job_id: str) -> None:
+        self.token, self.job_id = token, job_id
+        self._log, self._writer = JetStreamEventLog(broker), Writer(JetStreamOutput(broker), token, job_id)
+
+    async def facts(self, *facts: AnyEvent) -> None:
+        for fact in facts:
+            await self._log.append(self.token, self.job_id, fact)
+
+    async def write(self, *pieces: tuple[str, bytes]) -> None:
+        for stream, data in pieces:
+            await self._writer.write(data, stream)
+
+    async def begin(self, *pieces: tuple[str, bytes]) -> None:
+        """Start it, and write these."""
+        await self.facts(events.started())
+        await self.write(*pieces)
+
+    async def end(self, status: str = "success", reason: str = "", code: int = 0) -> None:
+        """An end that tells of what was written."""
+        await self.facts(self._writer.counted(events.ended(status, reason, code)))
 
 
 async def places_of(output: OutputLog) -> set[Place]:

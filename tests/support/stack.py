@@ -17,6 +17,7 @@ import httpx
 from dotenv import dotenv_values
 
 from stint.vault import Vault
+from tests.support.answers import json_of
 from tests.support.scripts import lasting
 from tests.support.servers import ready
 from tests.support.vault_bench import wrapped_secret_id
@@ -66,16 +67,11 @@ class Stack:
             "wrap_secret_id": await self.wrapped(),
         }
         async with self.http() as http:
-            answer = await http.post("/v1/api/job", json={"qname": "e2e", **job, **fields})
-        assert answer.status_code == httpx.codes.OK, answer.text
-        return str(answer.json()["_id"])
+            return str(json_of(await http.post("/v1/api/job", json={"qname": "e2e", **job, **fields}))["_id"])
 
     async def get(self, job_id: str) -> dict[str, Any]:
         async with self.http() as http:
-            answer = await http.get(f"/v1/api/job/{job_id}")
-        assert answer.status_code == httpx.codes.OK, answer.text
-        body: dict[str, Any] = answer.json()
-        return body
+            return json_of(await http.get(f"/v1/api/job/{job_id}"))
 
     async def kill(self, job_id: str) -> None:
         async with self.http() as http:

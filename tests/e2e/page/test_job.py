@@ -227,9 +227,7 @@ async def test_copying_gives_the_lines_and_a_download_the_bytes(page: Page, stac
     assert path.read_bytes().startswith(b"\x1b[31mred\x1b[0m\nplain\n1\n")
 
 
-async def test_all_lines_are_selected_copied_and_gone_to_though_most_are_not_loaded_yet(
-    desk: BrowserContext, stack: Stack
-) -> None:
+async def test_all_lines_can_be_copied_and_reached_though_few_are_loaded(desk: BrowserContext, stack: Stack) -> None:
     job_id = await stack.ended(f"yes {'x' * 100} | head -n 20000 | cat -n")
     await desk.grant_permissions(["clipboard-read", "clipboard-write"])
     page = await desk.new_page()
@@ -337,9 +335,7 @@ async def test_what_was_begun_is_told_although_its_question_was_closed_meanwhile
     assert (await stack.end(page.url.rpartition("/")[2]))["rerun_of"] == job_id
 
 
-async def test_where_no_payload_is_kept_nobody_is_offered_a_rerun(
-    browser: Browser, stack: Stack, second_api: str
-) -> None:
+async def test_where_no_payload_is_kept_no_rerun_is_offered(browser: Browser, stack: Stack, second_api: str) -> None:
     job_id = await stack.ended("exit 3", qname="again")
     async with window(browser, second_api) as context:
         page = await context.new_page()

@@ -71,9 +71,7 @@ async def test_from_the_link_to_the_jobs_and_out(browser: Browser, stack: Stack,
         assert await tokens_of(stack, people.who) == []
 
 
-async def test_a_provider_that_knows_who_it_is_leads_back_at_once(
-    browser: Browser, stack: Stack, people: Provider
-) -> None:
+async def test_a_provider_that_knows_one_leads_back_at_once(browser: Browser, stack: Stack, people: Provider) -> None:
     """Also after a sign-in that failed."""
     async with window(browser, stack.env["STINT_URL"]) as context:
         page = await context.new_page()

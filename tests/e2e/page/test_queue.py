@@ -51,9 +51,7 @@ async def test_a_queue_is_paused_on_its_page_and_says_who_did_it(page: Page, sta
     await expect(told).to_have_count(0)
 
 
-async def test_what_is_not_known_of_the_last_hour_is_not_shown_as_nothing(
-    browser: Browser, stack: Stack, second_api: str
-) -> None:
+async def test_what_is_unknown_of_the_last_hour_is_not_nothing(browser: Browser, stack: Stack, second_api: str) -> None:
     async with window(browser, second_api) as context:
         page = await context.new_page()
         await sign_in(page, stack.env["STINT_TOKEN"], "/queues/nobody")

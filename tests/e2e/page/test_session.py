@@ -41,9 +41,7 @@ async def test_one_signs_in_where_one_wanted_to_go_and_the_line_stays(browser: B
 @pytest.mark.parametrize(
     ("uses", "said"), [(0, "does not accept this token"), (7, "may be used 6 times only")], ids=["unknown", "limited"]
 )
-async def test_a_token_that_cannot_be_used_is_refused_in_words(
-    browser: Browser, stack: Stack, uses: int, said: str
-) -> None:
+async def test_an_unusable_token_is_refused_in_words(browser: Browser, stack: Stack, uses: int, said: str) -> None:
     token = "s.unknown"
     if uses:
         made = await Vault(stack.env["VAULT_ADDR"]).call(
@@ -145,9 +143,7 @@ async def test_who_signed_out_elsewhere_is_told_so_and_keeps_the_form(desk: Brow
     await expect(form.get_by_label("Image")).to_have_value("busybox")
 
 
-async def test_signing_out_at_another_api_process_ends_the_streams_here(
-    desk: BrowserContext, stack: Stack, second_api: str
-) -> None:
+async def test_signing_out_at_another_api_ends_streams(desk: BrowserContext, stack: Stack, second_api: str) -> None:
     page = await desk.new_page()
     await page.goto("/jobs")
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()

@@ -354,9 +354,7 @@ ASKED_AGAIN = """() => {
 }"""
 
 
-async def test_a_question_that_is_asked_right_after_another_closes_when_it_is_answered(
-    page: Page, stack: Stack
-) -> None:
+async def test_a_question_asked_right_after_another_closes_when_it_is_answered(page: Page, stack: Stack) -> None:
     await page.goto(f"/jobs/{await stack.submit('sleep 600', qname='keys')}")
     await page.get_by_role("button", name="Kill…").click()
     await expect(page.get_by_role("dialog")).to_be_visible()

@@ -151,8 +151,8 @@ async def test_an_attached_reader_holds_the_container_up_until_it_lets_go(engine
     assert (await waiting).code == 0
 
 
-async def test_attached_output_that_ends_while_the_container_runs_broke_off(engine: DockerEngine, shell: Shell) -> None:
-    """As when the engine is stopped, and its containers live on."""
+async def test_attached_output_that_ends_before_the_container_broke_off(engine: DockerEngine, shell: Shell) -> None:
+    """As when the engine is stopped, and its containers live on; also before the start."""
     container = await engine.create(shell("echo ready; sleep 60"))
     async with relayed() as (relay, other):
         output = await other.attach(container, tty=False)
@@ -161,9 +161,6 @@ async def test_attached_output_that_ends_while_the_container_runs_broke_off(engi
         relay.end()
         with pytest.raises(EngineUnavailableError):
             await anext(output)
-
-
-async def test_attached_output_that_ends_before_the_start_broke_off(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("echo up"))
     async with relayed() as (relay, other):
         output = await other.attach(container, tty=False)
@@ -196,7 +193,7 @@ async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> Non
         assert [piece async for piece in output] == []
 
 
-async def test_a_bind_is_read_only(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+async def test_a_bind_is_read_only_and_must_be_there(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("ca")
     file.chmod(0o666)
@@ -205,9 +202,6 @@ async def test_a_bind_is_read_only(engine: DockerEngine, shell: Shell, tmp_path:
     assert joined(pieces, "stdout") == b"ca"
     assert b"Read-only" in joined(pieces, "stderr")
     assert file.read_text() == "ca"
-
-
-async def test_a_missing_bind_is_refused(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="does not exist"):
         await engine.create(shell("true", binds={str(tmp_path / "none"): "/ca.pem"}))
     assert not (tmp_path / "none").exists()
@@ -242,7 +236,7 @@ async def test_remove_ends_a_running_container(engine: DockerEngine, shell: Shel
     assert [piece async for piece in output] == []
 
 
-async def test_a_container_that_is_gone(engine: DockerEngine, shell: Shell) -> None:
+async def test_a_container_or_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("true"))
     await engine.remove(container)
     assert await engine.read_file(container, "/etc/passwd") is None
@@ -250,6 +244,9 @@ async def test_a_container_that_is_gone(engine: DockerEngine, shell: Shell) -> N
              engine.put_archive(container, overlay()))  # fmt: skip
     for refused in await asyncio.gather(*calls, return_exceptions=True):
         assert type(refused) is EngineError
+    container = await engine.create(shell("true", network="stint-no-such-network"))
+    with pytest.raises(EngineError, match="network"):
+        await engine.start(container)
 
 
 async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, label: dict[str, str]) -> None:
@@ -268,12 +265,6 @@ async def test_runtimes_that_the_engine_has_and_has_not(engine: DockerEngine) ->
         await check_engine(engine, runtime)
     with pytest.raises(ConfigError, match=r"STINT_JOB_RUNTIME: the engine has no runtime none-such, only .*\brunc"):
         await check_engine(engine, "none-such")
-
-
-async def test_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("true", network="stint-no-such-network"))
-    with pytest.raises(EngineError, match="network"):
-        await engine.start(container)
 
 
 async def test_files_that_are_not_regular(engine: DockerEngine, shell: Shell) -> None:

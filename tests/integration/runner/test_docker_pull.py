@@ -129,9 +129,7 @@ ROOM = 6_000_000
 
 
 @pytest.mark.parametrize("features", [{}, {"containerd-snapshotter": True}], ids=["docker's store", "containerd's"])
-async def test_an_engine_whose_disk_is_full_says_so_of_a_pull(
-    served: Registry, tmp_path: Path, features: dict[str, bool]
-) -> None:
+async def test_an_engine_with_a_full_disk_says_so(served: Registry, tmp_path: Path, features: dict[str, bool]) -> None:
     config = tmp_path / "daemon.json"
     config.write_text(json.dumps({"features": features}), encoding="utf-8")
     async with second_engine(tmp_path, "--config-file", str(config), room=ROOM) as server:
@@ -146,9 +144,7 @@ async def test_an_engine_whose_disk_is_full_says_so_of_a_pull(
 
 
 @pytest.mark.parametrize("cause", ["registry", "layer"])
-async def test_no_registry_and_no_image_makes_a_disk_count_as_full(
-    engine: DockerEngine, served: Registry, cause: str
-) -> None:
+async def test_no_registry_or_image_makes_a_disk_seem_full(engine: DockerEngine, served: Registry, cause: str) -> None:
     if cause == "layer":
         served.hold(tar_of({"file": "x"}, pax_headers={"SCHILY.xattr.user.x": "x" * 60_000}))
     else:

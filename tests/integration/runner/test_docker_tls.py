@@ -58,9 +58,7 @@ async def test_with_a_certificate(guarded: Guarded, verify: bool) -> None:
     assert await ask(guarded.host.replace("tcp", "https"), guarded.folder, verify=verify)
 
 
-async def test_the_folder_that_dockers_client_looks_in(
-    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_folder_of_dockers_client(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(guarded, tmp_path / ".docker", "ca.pem", "cert.pem", "key.pem")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert await ask(guarded.host, "")
@@ -76,14 +74,11 @@ async def test_without_a_certificate(guarded: Guarded, tmp_path: Path) -> None:
     await plain.close()
 
 
-async def test_an_engine_of_another_authority(guarded: Guarded, tmp_path: Path) -> None:
+async def test_an_engine_of_another_authority_or_name(guarded: Guarded, tmp_path: Path) -> None:
     folder = authority(tmp_path / "other")
     certificate(folder, "", "extendedKeyUsage = clientAuth\n")
     with pytest.raises(EngineUnavailableError):
         await ask(guarded.host, folder)
-
-
-async def test_an_engine_of_another_name(guarded: Guarded) -> None:
     with pytest.raises(EngineUnavailableError):
         await ask(f"tcp://localhost:{guarded.port}", guarded.folder)
 

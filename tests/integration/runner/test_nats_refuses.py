@@ -51,9 +51,7 @@ async def test_a_job_that_ends_while_its_account_is_full_succeeds_once_there_is_
         assert (end.status, end.output_complete, await bench.text(job)) == ("success", True, "up\ndown\n")
 
 
-async def test_a_job_waits_while_nobody_knows_whether_its_queue_is_paused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_waits_while_its_queue_may_be_paused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket was deleted under the runners. The next service that starts makes it again."""
     monkeypatch.setattr(worker, "RECONCILE", 0.2)
     await bench.broker.api(f"STREAM.DELETE.{kv_stream(PAUSES_BUCKET)}")

@@ -130,9 +130,7 @@ async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
     await bench.settled()
 
 
-async def test_a_job_that_arrives_while_a_runner_stops_is_left_to_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_that_comes_while_a_runner_stops_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be started only to be killed, if it takes longer than the drain."""
     pull, process, processed = JetStreamWorkQueues.pull, Dispatcher.process, asyncio.Event()
 

@@ -60,9 +60,7 @@ async def test_a_queue_does_not_wait_for_the_clean_up_of_an_ended_job(bench: Ben
             assert not await running({LABEL_JOB: first})
 
 
-async def test_a_queue_does_not_wait_for_the_revocation_of_a_token(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_queue_does_not_wait_for_a_tokens_revocation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     go, hanging = asyncio.Event(), asyncio.Event()
     async with bench.runner():
         revoke = bench.vault.revoke_self
@@ -82,9 +80,7 @@ async def test_a_queue_does_not_wait_for_the_revocation_of_a_token(
             go.set()
 
 
-async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_has_slots(
-    bench: Bench, slow: SlowRemoval
-) -> None:
+async def test_an_engine_that_removes_nothing_gets_no_more_jobs_than_slots(bench: Bench, slow: SlowRemoval) -> None:
     jobs = [await bench.submit("true", queue=f"queue {number}") for number in range(6)]
     async with bench.runner(engine=slow, capacity=2):
         with slow.told_at_last():
@@ -153,9 +149,7 @@ async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
         await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found, seconds=10)
 
 
-async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_claim_that_is_cut_off_leaves_and_cleans_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job was never claimed here, and may be another's by the time a clean-up would come."""
     append, begun, cleaned = bench.log.append, asyncio.Event(), asyncio.Event()
 

@@ -112,9 +112,7 @@ async def test_a_job_that_cannot_be_opened_does_not_show_whether_the_disk_has_ro
         assert not disk.missing()
 
 
-async def test_a_container_that_the_watchdog_would_not_know_is_not_started(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_container_unknown_to_its_watchdog_never_starts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench.runner():
         deadlines = bench.runners["runner-1"].deadlines
         put = deadlines.put
@@ -134,9 +132,7 @@ async def test_a_container_that_the_watchdog_would_not_know_is_not_started(
         await bench.ends_well(await bench.submit())
 
 
-async def test_a_runner_without_an_engine_leaves_the_job_to_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_runner_without_engine_leaves_the_job_to_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adopt, "ENGINE_PATIENCE", 0.5)
     monkeypatch.setattr(examine, "ENGINE_PATIENCE", 0.5)
 
@@ -164,15 +160,22 @@ async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: s
     assert await rebuild(projector(bench.broker)) == 2
 
 
-async def test_a_submission_with_too_many_levels_is_rejected_and_the_queue_goes_on(bench: Bench) -> None:
-    """Even in a field that nobody knows: no reader gets past it otherwise."""
-    deep = "d" * 24
+async def test_strange_messages_block_no_queue_and_hide_no_job(bench: Bench) -> None:
+    """Too many levels, even in a field that nobody knows; a fact before its submission; a flood of unknown facts."""
+    deep, early, flooded = "d" * 24, "b" * 24, await bench.submit("true")
     body = b'{"type":"submitted","unknown":' + b"[" * 5000 + b"]" * 5000 + b"}"
     await bench.broker.publish(EventAddress("submitted", TOKEN, deep).subject, body)
+    await bench.log.append(TOKEN, early, started("stranger"))
+    for number in range(1100):
+        await bench.broker.publish(EventAddress(f"strange{number}", TOKEN, flooded).subject, b"{}")
     async with bench.runner():
+        await bench.submit("echo it ran", job_id=early)
         good = await bench.submit("true")
         assert (await bench.until(deep, "rejected")).state is State.FAILED
-        await bench.ends_well(good)
+        rejected = (await bench.until(early, "rejected")).fact(Rejected)
+        await bench.ends_well(flooded, good)
+    assert rejected is not None
+    assert "before its submission" in rejected.error
 
 
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
@@ -183,27 +186,6 @@ async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: 
         job, _ = await bench.end(job_id)
         await bench.settled()
     assert (job.state, await bench.text(job)) == (State.SUCCESS, "up\ndone\n")
-
-
-async def test_a_fact_that_came_before_its_submission_blocks_no_queue(bench: Bench) -> None:
-    job_id = "b" * 24
-    await bench.log.append(TOKEN, job_id, started("stranger"))
-    async with bench.runner():
-        await bench.submit("echo it ran", job_id=job_id)
-        good = await bench.submit("true")
-        job = await bench.until(job_id, "rejected")
-        await bench.ends_well(good)
-    rejected = job.fact(Rejected)
-    assert rejected is not None
-    assert "before its submission" in rejected.error
-
-
-async def test_a_flood_of_strange_facts_does_not_hide_a_job(bench: Bench) -> None:
-    job_id = await bench.submit("true")
-    for number in range(1100):
-        await bench.broker.publish(EventAddress(f"strange{number}", TOKEN, job_id).subject, b"{}")
-    async with bench.runner():
-        await bench.ends_well(job_id)
 
 
 async def test_a_huge_name_of_an_image_or_a_queue_still_ends_the_job(bench: Bench) -> None:
@@ -272,9 +254,7 @@ async def test_a_leftover_that_cannot_be_removed_keeps_no_others(bench: Bench, e
             await engine.remove(container)
 
 
-async def test_a_runner_that_fails_at_the_end_of_a_job_holds_the_queue_until_the_container_is_gone(
-    bench: Bench,
-) -> None:
+async def test_a_runner_that_fails_at_a_jobs_end_holds_the_queue_until_the_container_is_gone(bench: Bench) -> None:
     broken, ended_before = asyncio.Event(), list[bool]()
 
     class Breaking(DockerEngine):
@@ -320,9 +300,7 @@ async def test_a_kill_whose_answer_is_lost_is_a_kill(bench: Bench, monkeypatch: 
 
 
 @pytest.mark.parametrize("script", ["echo up", "echo up; sleep 1; echo done"])
-async def test_a_job_whose_start_was_not_answered_is_what_the_engine_says_that_it_was(
-    bench: Bench, script: str
-) -> None:
+async def test_a_job_whose_start_was_not_answered_is_what_the_engine_says_it_was(bench: Bench, script: str) -> None:
     class Silent(DockerEngine):
         async def start(self, container_id: str) -> None:
             await super().start(container_id)

@@ -90,9 +90,7 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     assert not await engine.find({LABEL_JOB: job_id})
 
 
-async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopted(
-    bench: Bench, adopter: RunnerProcess
-) -> None:
+async def test_a_runner_stopped_while_it_adopts_drains_what_it_adopted(bench: Bench, adopter: RunnerProcess) -> None:
     asked = asyncio.Event()
 
     class Silent(DockerEngine):
@@ -150,9 +148,7 @@ async def test_a_runner_that_is_stopped_while_it_adopts_goes_on_to_adopt_what_no
         await _check_output(bench, job)
 
 
-async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
-    bench: Bench, adopter: RunnerProcess, engine: DockerEngine
-) -> None:
+async def test_an_unwatched_job_ends_as_it_did(bench: Bench, adopter: RunnerProcess, engine: DockerEngine) -> None:
     job_id = await bench.running("echo one; sleep 1; echo two; exit 3")
     await adopter.kill()
     (container,) = await engine.find({LABEL_JOB: job_id})
@@ -198,9 +194,7 @@ async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Benc
     await _check_output(bench, job)
 
 
-async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted_job(
-    bench: Bench, adopter: RunnerProcess
-) -> None:
+async def test_content_is_not_taken_for_the_secrets_of_an_adopted_job(bench: Bench, adopter: RunnerProcess) -> None:
     payload = MASKED | {"secret_file_type": "json", "content": targz({"secrets.yml": "P: planted\n"})}
     script = "cat /secrets.json; trap 'cat /secrets.json; exit 9' TERM; while true; do sleep 0.1; done"
     job, ended = await _killed_once_adopted(bench, adopter, script, payload)
@@ -209,9 +203,7 @@ async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted
     await _check_output(bench, job)
 
 
-async def test_output_of_an_adopted_job_that_changed_its_secrets_file_is_not_shown(
-    bench: Bench, adopter: RunnerProcess
-) -> None:
+async def test_no_output_is_shown_of_an_adopted_job_with_changed_secrets(bench: Bench, adopter: RunnerProcess) -> None:
     script = (
         "P=$(cat /secrets.yml); chmod 600 /secrets.yml; printf 'a: &x [*x]' > /secrets.yml; echo up;"
         "trap 'echo \"$P\"; exit 9' TERM; while true; do sleep 0.1; done"
@@ -239,7 +231,7 @@ async def test_a_secrets_file_that_the_engine_fails_to_read_hides_an_adopted_job
     assert PASSWORD not in await bench.text(job)
 
 
-async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_never_runs(
+async def test_a_claimed_job_without_container_ends_at_once_and_never_runs(
     bench: Bench, adopter: RunnerProcess
 ) -> None:
     job_id = await bench.submit("true", payload={"container_image": "127.0.0.1:1/not/there"})
@@ -329,9 +321,7 @@ async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner
         await bench.ends_well(following)
 
 
-async def test_a_runner_that_was_too_late_does_not_hold_the_queue_of_another(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_runner_that_was_late_holds_no_queue_of_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lost its lease right before its claim, and another runner has claimed the job by now, and lives."""
     claim, late, taken_over = JobRun._claim, list[Delivery](), list[Delivery]()  # noqa: SLF001
 
@@ -356,9 +346,7 @@ async def test_a_runner_that_was_too_late_does_not_hold_the_queue_of_another(
     assert late[0] not in taken_over
 
 
-async def test_a_job_that_another_has_claimed_meanwhile_is_left_to_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_that_another_has_claimed_is_left_to_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the job from a newer consumer, and lives: that this runner's delivery was not the first says nothing."""
     claim, claimed = JobRun._claim, list[Delivery]()  # noqa: SLF001
 
@@ -436,9 +424,7 @@ async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
         await bench.settled()
 
 
-async def test_leftovers_of_jobs_that_are_over_are_removed_and_strangers_stay(
-    bench: Bench, engine: DockerEngine
-) -> None:
+async def test_leftovers_of_ended_jobs_are_removed_and_strangers_stay(bench: Bench, engine: DockerEngine) -> None:
     async with bench.runner():
         job_id = await bench.submit("true")
         await bench.end(job_id)

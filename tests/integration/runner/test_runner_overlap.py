@@ -85,9 +85,7 @@ async def test_the_container_is_made_while_the_job_logs_in(bench: Bench, monkeyp
         await bench.ends_well(await bench.submit("true"))
 
 
-async def test_a_container_is_removed_if_the_login_beside_it_fails(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_container_is_removed_if_the_login_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Watched()
     Login(go=engine.created, fails=True).put_into(monkeypatch)
     async with bench.runner(engine=engine):
@@ -96,9 +94,7 @@ async def test_a_container_is_removed_if_the_login_beside_it_fails(
         await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
 
 
-async def test_a_login_is_revoked_if_the_creation_beside_it_fails(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_login_is_revoked_if_the_creation_besides_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     login = Login(go=asyncio.Event())
     login.go.set()
     login.put_into(monkeypatch)
@@ -123,9 +119,7 @@ async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pyte
         await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
 
 
-async def test_a_claim_of_the_largest_payload_does_not_wait_for_a_pull(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_claim_of_the_largest_payload_waits_for_no_pull(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     pulled = asyncio.Event()
 
     class Slow(DockerEngine):
@@ -152,9 +146,7 @@ async def test_a_claim_of_the_largest_payload_does_not_wait_for_a_pull(
         await bench.ends_well(pulling)
 
 
-async def test_a_payload_that_was_said_to_be_larger_keeps_no_memory(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_payload_said_to_be_larger_keeps_no_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     append, left = bench.log.append, list[int]()
 
     async def lie(token: str, job_id: str, *events: Any, **condition: Any) -> Outcome:

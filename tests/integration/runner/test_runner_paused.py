@@ -18,9 +18,7 @@ from tests.support.waiting import until
 PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")
 
 
-async def test_a_resume_that_comes_while_the_job_is_given_back_is_not_lost(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_resume_while_the_job_is_given_back_is_not_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     is_paused, asked = Runner.is_paused, asyncio.Event()
 
     async def resumed_right_after(self: Runner, token: str) -> bool:

@@ -16,10 +16,10 @@ from stint.jetstream import Bucket, ConsumerRequests
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.housekeeping import presence
 from stint_runner.housekeeping.presence import Presence
-from tests.support.accounts import Accounts, nats_auth
+from tests.support.accounts import Accounts, Guarded, nats_auth
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import OpenBao, running
 from tests.support.waiting import meanwhile, until_there
 
 
@@ -35,7 +35,7 @@ async def test_a_lost_job_is_taken_over_by_a_runner_that_serves_its_queue(bench:
     assert (end.reason, end.by) == ("lost", "nets")
 
 
-Confined = tuple[Accounts, NatsProcess, Bench]
+Confined = tuple[Guarded, Bench]
 
 
 @pytest.fixture(params=["net-a,net-b", "net-*"])
@@ -44,26 +44,26 @@ async def confined(
 ) -> AsyncIterator[Confined]:
     """A NATS with an account for the pool `subnet`, and a bench that may do everything there."""
     accounts = Accounts(tmp_path / "keys", auth=True, pools={"subnet": request.param})
-    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
-    async with running(server), accounts.connected(server.url, "operator") as broker:
+    server = Guarded(tmp_path / "nats", accounts=accounts)
+    async with running(server), server.connected("operator") as broker:
         bench = await make_bench(broker, openbao, busybox, tmp_path)
         await bench.declare()
         async with (
-            nats_auth(accounts, server, openbao, tmp_path / "auth"),
-            accounts.connected(server.url, "projector") as projector,
+            nats_auth(server, openbao, tmp_path / "auth"),
+            server.connected("projector") as projector,
             meanwhile(ConsumerRequests(projector, in_memory=True).run()),
         ):
-            yield accounts, server, bench
+            yield server, bench
 
 
 @pytest.mark.soak
 async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path: Path) -> None:
     """A runner with nothing else: jobs, kills, a new queue, and an adoption."""
-    accounts, server, bench = confined
-    served = accounts.pools["subnet"]
+    server, bench = confined
+    served = server.accounts.pools["subnet"]
     patient = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}  # a busy machine takes long to start a runner again
     servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": served, "STINT_KILL_GRACE": "1"}
-    settings = accounts.environ("subnet") | servers | patient
+    settings = server.accounts.environ("subnet") | servers | patient
     async with ended_at_last(runner_process(bench, tmp_path, **settings)) as runner:
         await runner.start()
         other = await bench.submit(queue="deploys")
@@ -77,7 +77,7 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
         job, end = await bench.end(adopted)
         assert (job.state, end.output_complete) == (State.SUCCESS, True)
         assert (await bench.loaded(other)).state is State.QUEUED
-        async with accounts.connected(server.url, "api") as api, api.subscribe(phase_subject("*", "*")) as phases:
+        async with server.connected("api") as api, api.subscribe(phase_subject("*", "*")) as phases:
             lasting = await bench.running("echo; sleep 600", queue="net-a")  # a short job's phases are not told
             assert (await phases.next_msg(timeout=30)).subject.endswith(queue_token("net-a")), (
                 "the API hears its phases"
@@ -96,9 +96,11 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
 @pytest.mark.parametrize("confined", ["net-*"], indirect=True)
 async def test_a_new_queue_does_not_disturb_a_job_that_runs(confined: Confined, tmp_path: Path) -> None:
     """Its runner connects again for each of them."""
-    accounts, server, bench = confined
+    server, bench = confined
     settings = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-*", "STINT_KILL_GRACE": "1"}
-    async with ended_at_last(runner_process(bench, tmp_path, **accounts.environ("subnet"), **settings)) as runner:
+    async with ended_at_last(
+        runner_process(bench, tmp_path, **server.accounts.environ("subnet"), **settings)
+    ) as runner:
         await runner.start()
         lasting = await bench.running("while echo; do sleep 0.02; done", queue="net-a")
         for queue in ("net-b", "net-c"):
@@ -109,9 +111,7 @@ async def test_a_new_queue_does_not_disturb_a_job_that_runs(confined: Confined, 
     assert len(runner.said("nats connected")) > len(("net-a", "net-b", "net-c"))
 
 
-async def test_a_runner_says_which_queues_it_serves_even_if_its_engine_hangs(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_runner_says_what_it_serves_if_its_engine_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(DockerEngine):
         async def info(self) -> Mapping[str, str | int]:
             await asyncio.Event().wait()
