@@ -207,7 +207,7 @@ async def test_the_marker_is_a_chunk_in_the_stream_that_was_cut(limit: int) -> N
 
 async def test_very_many_small_chunks_are_cut_off_before_the_limit() -> None:
     """Each takes 300 bytes in NATS besides its own: a job would fill its disk with single bytes."""
-    log, limit = MemoryOutput(), 200 * output.LEAST
+    log, limit = MemoryOutput(), 200 * output.BYTES_A_CHUNK
     pieces = [OutputPiece(stream, b"x") for _ in range(1000) for stream in ("stdout", "stderr")]
     pump, chunks = await _copied(_pieces(*pieces), limit=limit, log=log)
     assert [chunk.data for chunk in chunks] == [b"x"] * 1200 + [b"\n[output truncated at 1200 bytes]\n"]
@@ -220,6 +220,18 @@ async def test_very_many_small_chunks_are_cut_off_before_the_limit() -> None:
     assert (pump.truncated, len(chunks)) == (False, 1200)
     pump, chunks = await _copied(_pieces(*pieces))
     assert (pump.truncated, len(chunks)) == (False, 2000)
+
+
+async def test_a_long_piece_is_cut_where_no_more_chunks_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "BYTES_A_CHUNK", 10**9)
+    small = [OutputPiece(stream, b"-") for _ in range(499) for stream in ("stderr", "stdout")]
+    held_back = b"-" * (CHUNK_BYTES - LONGEST + 1) + b"x" * (LONGEST - 1)
+    long = [held_back, b"-" * (CHUNK_BYTES - 1), b"-" * CHUNK_BYTES]
+    pieces = (*small, *(OutputPiece("stderr", data) for data in long))
+    pump, chunks = await _copied(_pieces(*pieces), limit=10**8, mask=["x" * LONGEST])
+    assert len(chunks) == 1001
+    assert chunks[-1].data == b"\n[output truncated at %d bytes]\n" % chunks[-1].offset
+    assert pump.truncated
 
 
 async def test_masking_comes_before_the_limit() -> None:

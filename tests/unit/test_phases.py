@@ -109,14 +109,15 @@ def test_how_much_of_a_pull_is_done(lines: Sequence[tuple[str, str, dict[str, An
         ([], False),
         (["Pulling fs layer"], False),
         (["Pulling fs layer", "Waiting"], False),
-        (["Waiting", "Download complete"], True),
-        (["Waiting", "Pull complete", "Already exists"], True),
+        (["Waiting", "Already exists"], True),
+        (["Waiting", "Download complete"], False),
+        (["Waiting", "Pull complete"], False),
         (["Waiting", "Downloading"], False),
         (["Waiting", "Extracting"], False),
         (["Pull complete"], False),
     ],
 )
-def test_a_pull_that_does_nothing_itself_waits_for_others(statuses: Sequence[str], waits: bool) -> None:
+def test_a_pull_waits_for_others_until_it_loads_a_layer(statuses: Sequence[str], waits: bool) -> None:
     pull = PullProgress()
     pull.after(b'{"id": "latest", "status": "Pulling from app"}')
     for layer, status in enumerate(statuses):

@@ -122,13 +122,24 @@ class DockerImages:
             return None
 
     async def _pull(self, reference: Reference, progress: Progress) -> None:
+        """Pull once others have left room. It asks anew each time: Docker does not say when it has its turn."""
         login, remarks = await self._login(reference.registry)
         errors: list[str] = []
+        now = asyncio.get_running_loop().time
+        until = now() + TURN
         try:
-            again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
-            await again(_worth_another_try, self._attempt, reference, login, progress, errors)
+            while not await self._retried(reference, login, progress, errors):
+                if now() >= until:
+                    errors.append("the engine had other pulls to do for an hour")
+                    raise ImageError(errors[-1])
         except ImageError:
             raise PullError(all_attempts_failed(errors, *remarks), last=errors[-1]) from None
+
+    async def _retried(
+        self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]
+    ) -> bool:
+        again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
+        return await again(_worth_another_try, self._attempt, reference, login, progress, errors)
 
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
         """The login, and remarks on it for the error of a pull that fails: many images need no login."""
@@ -140,26 +151,18 @@ class DockerImages:
 
     async def _attempt(
         self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]
-    ) -> None:
-        """Pull once. An error is appended to `errors` and raised, in the engine's words without the login."""
+    ) -> bool:
+        """As `_pull_once`. An error is appended to `errors` and raised, in the engine's words without the login."""
         try:
-            await self._pull_once(reference, login, progress)
+            return await self._pull_once(reference, login, progress)
         except EngineUnavailableError:
             raise
         except EngineError as error:
             errors.append(login.hidden_in(str(error)) if login else str(error))
             raise ImageError(errors[-1]) from None
 
-    async def _pull_once(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> None:
-        """Pull once others have left room. It asks anew each time: Docker does not say when it has its turn."""
-        now = asyncio.get_running_loop().time
-        until = now() + TURN
-        while not await self._pulled(reference, login, progress):
-            if now() >= until:
-                raise EngineError("the engine had other pulls to do for an hour")
-
-    async def _pulled(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> bool:
-        """Return False if nothing happens because other pulls come first.
+    async def _pull_once(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> bool:
+        """Pull, or return False if nothing happens because other pulls come first.
 
         Aiodocker's own pull takes a connection that breaks for the end.
         """

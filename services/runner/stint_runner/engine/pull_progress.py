@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from stint.core.errors import EngineError
 
-_IDLE: Final = frozenset({"Waiting", "Download complete", "Pull complete", "Already exists"})
-"""Docker's words for a layer with which nothing is being done."""
+_UNTOUCHED: Final = frozenset({"Waiting", "Already exists"})  # what Docker says of layers before it loads the first
 
 
 class PullProgress:
@@ -26,9 +25,12 @@ class PullProgress:
 
     @property
     def waits(self) -> bool:
-        """Whether layers wait for other pulls, and nothing else is done."""
+        """Whether other pulls come first.
+
+        Once a layer was loaded nobody can tell: Docker also says of a layer that it waits until its first byte is there.
+        """
         statuses = set(self._statuses.values())
-        return "Waiting" in statuses and statuses <= _IDLE
+        return "Waiting" in statuses and statuses <= _UNTOUCHED
 
     def after(self, line: bytes) -> float:
         """How much is done, from 0 to 1, after this line of the engine's.

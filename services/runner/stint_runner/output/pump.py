@@ -16,8 +16,8 @@ from stint_runner.output.redact import Needles, Redactor, spellings
 from stint_runner.retry import retry
 
 BEHIND: Final = 1.0  # seconds for which an attached container may be blocked because its output cannot be stored
-LEAST: Final = 64
-"""Bytes of an output's limit that a chunk takes, but for the first thousand: one of a single byte takes 300 in NATS."""
+BYTES_A_CHUNK: Final = 64
+"""A limit allows one chunk for so many of its bytes, and 1000 more: a chunk takes 300 bytes in NATS besides its own."""
 
 
 class BrokenOffError(StintError):
@@ -30,7 +30,7 @@ class OutputPump:
     While one chunk is on its way to the log the next one gathers, so that a slow trickle arrives at once and a flood
     in full chunks.
 
-    Up to `limit` bytes are kept, after masking, in no more chunks than `LEAST` allows; 0 keeps all.
+    Up to `limit` bytes are kept, after masking, in no more chunks than `BYTES_A_CHUNK` allows; 0 keeps all.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = 0) -> None:
@@ -43,7 +43,7 @@ class OutputPump:
         self._log = log
         self._place = (token, job_id)
         self._limit = limit
-        self._most = limit // LEAST + 1000
+        self._most = limit // BYTES_A_CHUNK + 1000
         self._sequence = 0
         self._lines = Lines()
         self._needles: Needles | None = None
@@ -173,7 +173,7 @@ class OutputPump:
             return
         room = len(data)
         if self._limit:
-            room = self._limit - self.chain.size if self.chain.chunks < self._most else 0
+            room = min(self._limit - self.chain.size, (self._most - self.chain.chunks) * 2 * CHUNK_BYTES)
         kept = data[:room]
         for start in range(0, len(kept), 2 * CHUNK_BYTES):
             await self._store(stream, kept[start : start + 2 * CHUNK_BYTES])
