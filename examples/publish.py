@@ -29,7 +29,7 @@ from stint.jetstream import Access
 from stint.jetstream.wire.failures import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
-from stint.publisher.publisher import signing
+from stint.publisher import signing
 from stint.vault import Ticket, Vault, seal_ticket
 
 CHUNK = 512 * 1024

@@ -29,7 +29,10 @@ def boot_id() -> str:
 
 
 def incarnation(pid: int) -> str:
-    """A name of a process that no later one has: ids return. Raises ProcessLookupError if there is no such process."""
+    """A name of a process that no later one has: a container that restarts gives out the same ids again.
+
+    Raises ProcessLookupError if there is no such process.
+    """
     try:
         fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -44,7 +47,10 @@ def this_process() -> str:
 
 
 def kill_container(container_id: str) -> int:
-    """SIGKILL all processes that this one can see whose control group bears the container's name; returns how many."""
+    """SIGKILL the processes whose control group bears the container's name; returns how many.
+
+    0 for a container on another machine's engine: this process cannot see its processes.
+    """
     pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
     return sum(_kill(pid, container_id) for pid in pids if _is_of(pid, container_id))
 
@@ -74,6 +80,9 @@ def _kill(pid: int, container_id: str) -> bool:
 
 
 def return_large_memory() -> None:
-    """Have glibc return the memory of payloads when they are freed. By default it keeps blocks after the first one."""
+    """Have glibc return the memory of payloads when they are freed. Without glibc this does nothing.
+
+    By default glibc keeps large blocks once it has freed one.
+    """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, LARGE)

@@ -29,7 +29,7 @@ class JetStreamKeyOwners:
         self._own = own
 
     async def record_own(self, *, ttl: float) -> None:
-        """Write down for `ttl` seconds that an API signs with this process's key. Repeat it if NATS does not answer."""
+        """Write down for `ttl` seconds that an API signs with this process's key. After an error it may be written."""
         await self._bucket.write(api_signer_key(self._own), encode(KeyOwner(owner="api")), ttl=ttl)
 
     async def of_apis(self, nkeys: Collection[str]) -> Collection[str]:

@@ -83,7 +83,7 @@ class Vault:
         return await self._capabilities(token, paths, token=of)
 
     async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The same of the token itself, for one of its uses. VaultDeniedError: it may not ask that, or is none."""
+        """The same of the token itself, for one of its uses. VaultDeniedError: it is not valid, or may not ask."""
         return await self._capabilities(token, paths)
 
     async def _capabilities(self, own: str, paths: Sequence[str], **of: str) -> Mapping[str, frozenset[str]]:
@@ -94,7 +94,10 @@ class Vault:
         return {path: frozenset(data.get(path) or ()) for path in paths}
 
     async def wrap_info(self, wrapping_token: str) -> WrapInfo:
-        """The origin of a wrapping token, left unspent. VaultRefusedError, VaultDeniedError: spent, expired, none."""
+        """The origin of a wrapping token, which is not spent by this.
+
+        Raises VaultRefusedError or VaultDeniedError if it is spent, has expired, or is no wrapping token.
+        """
         body = {"token": wrapping_token}
         answer = await self.call(
             "", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body), repeatable=True

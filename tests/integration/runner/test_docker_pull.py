@@ -40,7 +40,7 @@ def digest(data: bytes) -> str:
 
 
 class Registry:
-    """One image under any name, of which `image` is one; the first pulls get the `failures`, one each, None for none."""
+    """One image under any name, of which `image` is one; the first pulls get `failures`, one each, None for none."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[int, str] | None] = []

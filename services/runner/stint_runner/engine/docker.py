@@ -28,7 +28,7 @@ ARCHIVE: Final = ClientTimeout(total=600, sock_connect=10)  # for up to 1 GiB of
 WAIT: Final = ClientTimeout(sock_connect=10, sock_read=60)
 """For a container's end, which is asked for again each minute: an answer that got lost would never come."""
 LATE_NEWS: Final = 10.0
-"""Seconds for an answer that the engine has at once. Without it, how a container ended is known all the same."""
+"""Seconds for an answer that takes one (`oom_filter`). Without it, how a container ended is known all the same."""
 STOP_MARGIN: Final = 30.0
 """Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 

@@ -62,7 +62,10 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
 
 
 class DockerClient(Docker):
-    """aiodocker's client, made on a running loop, without a limit of connections: a job holds two, aiohttp has 100."""
+    """aiodocker's client on connections without a limit: each running job holds two, and aiohttp's limit is 100.
+
+    It must be made on a running loop.
+    """
 
     def __init__(self, host: str, ssl_context: SSLContext | None = None, api_version: str = "auto") -> None:
         connector: aiohttp.BaseConnector

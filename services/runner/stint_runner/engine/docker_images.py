@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -127,13 +128,12 @@ class DockerImages:
         errors: list[str] = []
         now = asyncio.get_running_loop().time
         until = now() + TURN
-        try:
-            while not await self._retried(reference, login, progress, errors):
-                if now() >= until:
-                    errors.append("the engine had other pulls to do for an hour")
-                    raise ImageError(errors[-1])
-        except ImageError:
-            raise PullError(all_attempts_failed(errors, *remarks), last=errors[-1]) from None
+        with suppress(ImageError):  # its text is the last of the errors
+            while now() < until:
+                if await self._retried(reference, login, progress, errors):
+                    return
+            errors.append("the engine had other pulls to do for an hour")
+        raise PullError(all_attempts_failed(errors, *remarks), last=errors[-1])
 
     async def _retried(
         self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]

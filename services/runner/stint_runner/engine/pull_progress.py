@@ -27,7 +27,7 @@ class PullProgress:
     def waits(self) -> bool:
         """Whether other pulls come first.
 
-        Once a layer was loaded nobody can tell: Docker also says of a layer that it waits until its first byte is there.
+        Once a layer was loaded nobody can tell: Docker says of each layer that it waits until its first byte is there.
         """
         statuses = set(self._statuses.values())
         return "Waiting" in statuses and statuses <= _UNTOUCHED

@@ -63,7 +63,10 @@ class ImageKeeper:
         self._noted: dict[str, float] = {}
 
     async def used(self, use: ImageUse) -> None:
-        """Record a use, but none that follows within `NOTED_EVERY` seconds. If it fails, the next sweep records it."""
+        """Record a use, but none that follows within `NOTED_EVERY` seconds.
+
+        Raises nothing: what could not be recorded is recorded by the next sweep.
+        """
         again = self._noted.get(use.image_id, -inf) + min(NOTED_EVERY, self._retention / 10)
         if not use.is_new and not use.is_new_name and self._now() < again:
             return

@@ -80,7 +80,10 @@ def pull_always(payload: JobPayload) -> bool:
 
 
 def secret_refs(payload: JobPayload, content: Manifest, image: Manifest, request: Sequence[str]) -> list[SecretRef]:
-    """All references; the last of a variable wins. Raises JobFailedError if one is wrong, or there are too many."""
+    """References of request, image, content and payload, in this order; the last of a variable wins.
+
+    Raises JobFailedError if one is wrong, or there are too many.
+    """
     texts = [*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs]
     if len(texts) > MAX_SECRET_REFS:
         sentence = f"The job has {len(texts)} secret references; at most {MAX_SECRET_REFS} are allowed."

@@ -102,7 +102,10 @@ class JobContainer:
         return self.state not in {ContainerState.NOT_STARTED, ContainerState.REFUSED}
 
     async def contain(self) -> None:
-        """Make sure that no container of the job runs, however long it takes: not every refused start proves that."""
+        """Make sure that no container of the job runs, however long that takes.
+
+        One whose start was refused is removed too: not every refusal proves that nothing runs.
+        """
         if self.state not in {ContainerState.NOT_STARTED, ContainerState.GONE}:
             await retry(lambda: remove_containers(self._engine, self._job_id), on=EngineError)
             self.state = ContainerState.GONE

@@ -57,7 +57,10 @@ class JobRun:
         self._deadline.begin(earlier)
 
     async def verdict(self) -> Verdict:
-        """Do for the job what the log says; returns what becomes of its delivery. Raises UnfitError, LeaseLostError."""
+        """Do for the job what the log says; returns what becomes of its delivery.
+
+        Raises UnfitError if this runner cannot run jobs now, LeaseLostError if the job may be another runner's.
+        """
         if self._adopted:
             # As adoption found it. If later events end it, the lease's keeper hears of them and interrupts the run.
             return await self._resume(*self._adopted)

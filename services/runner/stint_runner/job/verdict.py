@@ -23,7 +23,7 @@ class Verdict(Enum):
     """What becomes of a delivery once it has been processed."""
 
     ACK = auto()  # the job is over: its queue continues
-    WAIT_AND_ACK = auto()  # another process than its runner ended it, which may not know: its queue continues T later
+    WAIT_AND_ACK = auto()  # another process ended it, and its runner may not know yet: its queue continues T later
     LEAVE = auto()  # it belongs to another runner by now: it is left alone
     RETURN = auto()  # it is not run here: another runner may have it at once
     PAUSED = auto()  # its queue is paused: the queue's next job is wanted when the pause ends, and by nobody before

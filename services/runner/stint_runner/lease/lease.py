@@ -96,7 +96,9 @@ class Lease:
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
-        """Renew the lease until cancelled, and call `after_each` after each renewal. Raises LeaseLostError if lost.
+        """Renew the lease until cancelled, and call `after_each` after each renewal.
+
+        Raises LeaseLostError, after which nothing may be renewed or acknowledged.
 
         `pull_again` is called if the consumer is gone, and may call `take_delivery` with a delivery of a new one.
         """

@@ -43,7 +43,10 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Repeats what is safe to repeat, for `patience` seconds without progress. `doubtful`: see ApiError."""
+    """Repeats what is safe to repeat, for `patience` seconds without progress.
+
+    `doubtful` is whether an attempt that failed may have been carried out.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience

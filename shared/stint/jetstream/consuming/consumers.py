@@ -111,7 +111,10 @@ async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], ac
 
 
 async def make_subscription(broker: Broker, stream: str, name: str, subjects: Sequence[str]) -> None:
-    """Create a subscriber's consumer of what comes on these subjects. One that exists goes on, with these subjects."""
+    """Create a subscriber's consumer of what is stored on these subjects from now on. One that exists goes on.
+
+    Raises BrokerRefusedError without such a stream.
+    """
     config = consumer_config(name, SUBSCRIBER_ACK_WAIT) | {
         "deliver_policy": "new",
         "filter_subjects": list(subjects),

@@ -43,7 +43,10 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConsumerMaker:
-    """Makes queues' consumers, and lengthens leases. BrokerUnavailableError: a projector has to, and there is none."""
+    """Makes queues' consumers, and lengthens leases.
+
+    Raises BrokerUnavailableError where only a projector may do that, and none answers.
+    """
 
     def __init__(self, broker: Broker, *, confined: bool, in_memory: bool) -> None:
         """A runner that is confined to some queues asks a projector first; any other one if it is denied to do it.

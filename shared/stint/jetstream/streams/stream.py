@@ -70,7 +70,7 @@ class Stream:
         return await self.get({"last_by_subj": pattern}, wait)
 
     async def last_of_each(self, patterns: Sequence[str]) -> list[Msg]:
-        """The last message on each of these subjects, from any replica. BrokerRefusedError: they are over 1024."""
+        """The last message on each of these subjects, from any replica. Raises BrokerRefusedError beyond 1024."""
         return await self._broker.direct_get(self._name, {"multi_last": patterns}) if patterns else []
 
     async def page(

@@ -146,7 +146,10 @@ class Broker(Connection):
         return await self._from_a_replica(lambda: self._direct_get(stream, request))
 
     async def direct_last(self, stream: str, subject: str) -> Msg | None:
-        """The last message on a subject, which NATS' permissions can name, from the nearest replica; None if none."""
+        """The last message on one subject, from the nearest replica; None if there is none.
+
+        The request's own subject contains it, so that NATS' permissions can name it.
+        """
         asked = f"{self.prefix}.DIRECT.GET.{stream}.{subject}"
         message = await self._from_a_replica(lambda: self.request(asked, wait=REPLICA_WAIT))
         match status_of(message):

@@ -16,7 +16,9 @@ from stint.process.waiting import InterruptedByEventError, any_of, unless
 log = structlog.get_logger()
 
 CONNECT_WAIT: Final = 2.0  # seconds between two attempts to connect
-PING_INTERVAL: Final = 4  # seconds. After two unanswered pings, within 12 s, a frozen server is left, before a fence
+PING_INTERVAL: Final = (
+    4  # seconds. After two unanswered pings, within 12 s, a frozen server is left: before a lease is fenced
+)
 LOG_AGAIN: Final = 30.0
 """Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
 apart, and several servers may fail in turns, each for its own reason."""

@@ -78,7 +78,10 @@ def changes(
 
 
 class Feed:
-    """The changes up to the present one. Who lags behind by more than is kept is told so. More of them set `news`."""
+    """The changes up to the present one. Who lags behind by more than is kept is told so.
+
+    `news` is set when there are more; then another event takes its place.
+    """
 
     def __init__(self) -> None:
         self._changes: list[Change] = []
