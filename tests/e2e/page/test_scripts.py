@@ -162,7 +162,7 @@ async def test_a_search_goes_on_where_the_first_lines_are_let_go(scripts: Page) 
 LONG_LINES = """async (pieces) => {
   const { Lines } = await import('./lines.js'), lines = new Lines(1000, 100_000), kept = [];
   for (const size of pieces) {
-    lines.add('stdout', new TextEncoder().encode(`${'x'.repeat(size - 1)}\\n`), {});
+    lines.add('stdout', new TextEncoder().encode(`${'x'.repeat(size - 1)}\\n`), { line: 41 });
     kept.push(lines.list.length);
   }
   return { kept, first: lines.first, characters: lines.characters };
@@ -172,9 +172,11 @@ LONG_LINES = """async (pieces) => {
 async def test_of_few_lines_that_are_long_only_the_first_are_let_go(scripts: Page) -> None:
     many = await scripts.evaluate(LONG_LINES, [1001] * 200)
     assert min(many["kept"][50:]) > 50, "there were never fewer than half of those that may be there"
-    assert many["first"] + many["kept"][-1] == 201
+    assert many["first"] + many["kept"][-1] == 241
     assert many["characters"] <= 100_000
-    assert (await scripts.evaluate(LONG_LINES, [200_000, 10]))["kept"] == [1, 2]
+    few = await scripts.evaluate(LONG_LINES, [200_000, 10])
+    assert few["kept"] == [1, 2]
+    assert few["first"] == 41, "none was let go"
 
 
 BAR = """async ([pieces, text]) => {
@@ -199,6 +201,115 @@ async def test_a_line_that_is_written_over_is_the_same_however_it_grows(scripts:
         assert whole == expected
         length = sum(len(run["text"]) for run in expected)
         assert sum(len(run["text"]) for run in short["parts"]) + short["more"] == length
+
+
+WIDE_BAR = """async (pieces) => {
+  const { PLAIN, latest } = await import('./ansi.js'), line = { text: '', style: PLAIN }, { exec } = RegExp.prototype;
+  let steps = 0;
+  RegExp.prototype.exec = function (text) { steps++; return exec.call(this, text); };
+  const seen = (most) => {
+    const { parts, more } = latest(line, most);
+    return [parts.map((run) => run.text).join(''), more];
+  };
+  try {
+    for (const [begin, much] of pieces) { line.text += begin + 'x'.repeat(much); latest(line, 50); }
+    return { steps, kept: line.settled.screen.cells.length, short: seen(50), long: seen(20_000) };
+  } finally { RegExp.prototype.exec = exec; }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "total"),
+    [
+        ([["\r", 1_000_000], ["", 4], ["", 4]], 1_000_008),
+        ([["", 1_000_000], ["\r", 4], ["\x1b[1m", 4]], 1_000_000),
+    ],
+)
+async def test_of_megabytes_that_are_written_over_few_are_gone_through(
+    scripts: Page, pieces: list[Any], total: int
+) -> None:
+    found = await scripts.evaluate(WIDE_BAR, pieces)
+    assert found["steps"] < 200_000
+    assert found["kept"] <= 10_000
+    assert found["short"] == ["x" * 50, total - 50]
+    assert found["long"] == ["x" * 20_000, total - 20_000]
+
+
+async def test_a_wide_bar_shows_what_it_wrote_last(scripts: Page) -> None:
+    pieces = [["begin", 20_000], ["\r10 %", 30_000], ["\r20 %", 0], ["\x1b[9000C\b\b!\r30", 0]]
+    found = await scripts.evaluate(WIDE_BAR, pieces)
+    assert found["short"] == ["30 %" + "x" * 46, 30_004 - 50]
+    assert found["long"] == ["30 %" + "x" * 8_998 + "!" + "x" * 10_997, 10_004]
+
+
+ENDS = """async (texts) => {
+  const { plain, rewrites } = await import('./ansi.js'), begun = performance.now();
+  return [texts.map(([before, times, behind]) => {
+    const text = before + '\\r'.repeat(times) + behind;
+    return [rewrites(text), plain(text)];
+  }), performance.now() - begun];
+}"""
+
+
+async def test_line_ends_by_the_hundred_thousand_take_no_time(scripts: Page) -> None:
+    found, took = await scripts.evaluate(ENDS, [["ab", 1, ""], ["ab", 300_000, ""], ["ab", 300_000, "c"]])
+    assert found == [[False, "ab"], [False, "ab"], [True, "cb"]]
+    assert took < 3_000, "milliseconds, of which a try at each of them took more than ten thousand"
+
+
+HIT = """async ([begin, before, only]) => {
+  const { Log } = await import('./log.js'), { Lines } = await import('./lines.js');
+  const { Find } = await import('./find.js');
+  const frames = async (n) => { while (n--) await new Promise(requestAnimationFrame); };
+  document.body.innerHTML = `<div style="height:400px; width:800px; overflow:auto; font:12px/18px monospace"></div>
+    <template id="t-line"><div class="ln" style="white-space:pre"><i></i><time></time><s></s><code></code>
+    <p><svg><use/></svg><b></b></p></div></template>`;
+  const scroller = document.querySelector('div'), lines = new Lines(), log = new Log(scroller, lines);
+  const add = (stream, text) => lines.add(stream, new TextEncoder().encode(text), {}), find = new Find(log, () => {});
+  add('stdout', `${begin}${'a'.repeat(before)}needle${'b'.repeat(4000)}\\nshort\\n`);
+  for (let n = 0; n < 50; n++) add('stderr', `line ${n}\\n`);
+  log.update();
+  log.only(only);
+  find.start('needle');
+  find.go(1);
+  await frames(4);
+  const [place, pane] = [document.querySelector('mark.now'), scroller].map((found) => found?.getBoundingClientRect());
+  const seen = Boolean(place) && place.left >= pane.left && place.right <= pane.right + 1; // a part of a pixel
+  const drawn = Math.max(...[...document.querySelectorAll('code')].map((code) => code.textContent.length));
+  const found = { hits: find.hits.length, seen, drawn, lines: document.querySelectorAll('.ln').length };
+  document.body.replaceChildren();
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "before", "seen"),
+    [
+        ("", 1_990, True),
+        ("", 3_000, True),
+        ("", 100_000, True),
+        ("\x1b[31m", 3_000, True),
+        ("\x1b[31m\t", 15_000, True),
+        ("\r", 15_000, True),
+        ("", 400_000, False),
+        ("\x1b[31m", 100_000, False),
+        ("\r", 100_000, False),
+    ],
+)
+async def test_a_hit_in_a_long_line_is_shown_if_it_is_drawn_soon(
+    scripts: Page, begin: str, before: int, seen: bool
+) -> None:
+    found = await scripts.evaluate(HIT, [begin, before, ""])
+    assert found["hits"] == 1
+    assert found["seen"] is seen
+    assert found["drawn"] < (203_000 if not begin else 23_000)
+
+
+async def test_a_hit_in_a_line_that_is_not_shown_leaves_the_others_where_they_are(scripts: Page) -> None:
+    found = await scripts.evaluate(HIT, ["", 5_000, "stderr"])
+    assert found["hits"] == 1
+    assert not found["seen"]
+    assert found["lines"] > 20
 
 
 CLOCKS = """async (answers) => {

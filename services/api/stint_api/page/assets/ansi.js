@@ -13,7 +13,8 @@ const TAGS = /[\u{e0000}-\u{e007f}]/u;
 const TOKEN = new RegExp(`${CSI}|(${STRINGS}|${OTHER})|([\\r\\b\\t])|(${HIDDEN})|(\\p{M}{9,})|([^])`, "gu");
 const ESCAPES = new RegExp(`${CSI}|${STRINGS}|${OTHER}`, "gu");
 const MOVES = /[\r\b\t]|\x1b\[[0-9;]*[KGCD]/;
-const REWRITES = /\r(?!\r*$)|[\b]|\x1b\[[0-9;]*[KGCD]/;
+const REWRITES = /\r[^\r]|[\b]|\x1b\[[0-9;]*[KGCD]/;
+const BACK = /[\r\b\x1b]/g; // what can move the cursor to the left
 const MARKS = 8;
 const WIDEST = 10_000;
 
@@ -31,18 +32,25 @@ export const rewrites = (text) => REWRITES.test(text);
 
 /**
  * As `runs`, but of the first `most` characters of what a line that is written over shows now, and how many `more` there
- * are. The line remembers how far it was gone through, since such a line may grow for hours.
+ * are. The line remembers how far it was gone through, since such a line may grow for hours; and only so many cells as may
+ * be drawn, since it may be megabytes.
  */
 export function latest(line, most) {
-  const { text, style } = line, settled = (line.settled ??= { screen: new Screen(style), end: 0 });
+  const { text, style } = line;
+  if (!line.settled || line.settled.screen.widest < most) line.settled = { screen: new Screen(style, Math.max(WIDEST, most)), end: 0 };
+  const { settled } = line;
   const end = Math.max(settled.end, ...["\r", "\b", "\x1b"].map((begin) => text.lastIndexOf(begin)));
   settled.screen.write(text.slice(settled.end, end));
   settled.end = end;
-  const { cells } = settled.screen.copy().write(ended(text.slice(end)));
-  return { parts: joined(cells.slice(0, most)), more: Math.max(0, cells.length - most) };
+  const { cells, length } = settled.screen.copy().write(ended(text.slice(end)));
+  return { parts: joined(cells.slice(0, most)), more: Math.max(0, length - most) };
 }
 
-const ended = (text) => text.replace(/\r+$/, "");
+function ended(text) {
+  let end = text.length;
+  while (text[end - 1] === "\r") end--;
+  return text.slice(0, end);
+}
 
 function joined(cells) {
   const found = [];
@@ -61,6 +69,16 @@ export function plain(text) {
   return new Screen(PLAIN).write(ended(text)).cells.map((cell) => cell.text).join("");
 }
 
+/** How many characters of a text, which is not written over, hold the first `read` ones that one reads. */
+export function holding(text, read) {
+  let end = read;
+  for (const { 0: escape, index } of text.matchAll(ESCAPES)) {
+    if (index >= end) break;
+    end += escape.length;
+  }
+  return end;
+}
+
 /** The style after a line, and how many sequences of it are dropped. */
 export function after(text, style) {
   if (!text.includes("\x1b") && !text.includes("\x07")) return { style, dropped: 0 };
@@ -72,36 +90,54 @@ export function after(text, style) {
   return { style, dropped };
 }
 
-/** One row of cells with a cursor. */
+/** One row of cells with a cursor. Those beyond the `widest` are not kept, but for how many there are. */
 class Screen {
   cells = [];
+  length = 0;
   #at = 0;
 
-  constructor(style) {
+  constructor(style, widest = Infinity) {
     this.style = style;
+    this.widest = widest;
   }
 
   copy() {
-    const made = new Screen(this.style);
+    const made = new Screen(this.style, this.widest);
     made.cells = [...this.cells];
+    made.length = this.length;
     made.#at = this.#at;
     return made;
   }
 
   write(text) {
-    for (const [whole, parameters, final, dropped, move, hidden, marks] of text.matchAll(TOKEN)) {
-      if (final) this.#control(parameters, final);
-      else if (move) this.#move(move);
-      else if (hidden) this.#put(name(hidden), true);
-      else if (marks) this.#marks(marks);
-      else if (!dropped) this.#character(whole);
+    TOKEN.lastIndex = 0;
+    for (let found = TOKEN.exec(text); found; found = TOKEN.exec(text)) {
+      this.#token(found);
+      if (this.#at > this.widest && this.#at === this.length) TOKEN.lastIndex = this.#beyond(text, TOKEN.lastIndex);
     }
     return this;
   }
 
+  /** Pass over what is written behind the last cell. Returns where it ends. */
+  #beyond(text, from) {
+    BACK.lastIndex = from;
+    const to = BACK.exec(text)?.index ?? text.length;
+    this.length = this.#at += to - from;
+    return to;
+  }
+
+  #token([whole, parameters, final, dropped, move, hidden, marks]) {
+    if (final) this.#control(parameters, final);
+    else if (move) this.#move(move);
+    else if (hidden) this.#put(name(hidden), true);
+    else if (marks) this.#marks(marks);
+    else if (!dropped) this.#character(whole);
+  }
+
   #put(text, chip = false) {
-    while (this.cells.length < this.#at) this.cells.push({ text: " ", style: PLAIN, chip: false });
-    this.cells[this.#at++] = { text, style: this.style, chip };
+    while (this.cells.length < Math.min(this.#at, this.widest)) this.cells.push({ text: " ", style: PLAIN, chip: false });
+    if (this.#at < this.widest) this.cells[this.#at] = { text, style: this.style, chip };
+    this.length = Math.max(this.length, ++this.#at);
   }
 
   /** A mark stands on the character before it. */
@@ -134,9 +170,10 @@ class Screen {
 
   #erase(how) {
     const blank = { text: " ", style: PLAIN, chip: false };
-    if (how === 0) this.cells.length = Math.min(this.cells.length, this.#at);
-    else if (how === 1) this.cells.fill(blank, 0, this.#at + 1);
-    else if (how === 2) this.cells.length = 0;
+    if (how === 1) return this.cells.fill(blank, 0, this.#at + 1);
+    if (how > 2) return;
+    this.length = how ? 0 : Math.min(this.length, this.#at);
+    this.cells.length = Math.min(this.cells.length, this.length);
   }
 }
 

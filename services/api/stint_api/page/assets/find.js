@@ -1,5 +1,5 @@
 // Search in all lines that are here, in slices, while more come in. Small letters match both, capital ones only capitals.
-import { plain, rewrites, simple } from "./ansi.js";
+import { holding, plain, rewrites } from "./ansi.js";
 import { matches } from "./row.js";
 
 const SLICE = 4; // ms
@@ -62,10 +62,10 @@ export class Find {
     this.more();
   }
 
-  /** How much of a line must be drawn so that its first hit is: all of one that has escapes, which are not read. */
+  /** How much of a line must be drawn so that its first hit is. */
   #endIn({ text }) {
-    if (!simple(text) && !rewrites(text)) return text.length;
-    return matches(plain(text), this.term)[0] + this.term.text.length;
+    const end = matches(plain(text), this.term)[0] + this.term.text.length;
+    return rewrites(text) ? end : holding(text, end);
   }
 
   /** Go to the next line with a hit, or with -1 to the one before. Where there is none yet, the search goes to its first. */

@@ -111,9 +111,8 @@ export class Lines {
     const out = this.list.splice(0, this.list.length > this.most ? Math.max(LET_GO, part) : part);
     for (const line of out) {
       this.characters -= line.text?.length ?? 0;
-      if (line.n) this.gone = line.n;
+      if (line.n) [this.gone, this.first] = [line.n, line.n + 1];
     }
-    this.first = this.gone + 1;
   }
 }
 

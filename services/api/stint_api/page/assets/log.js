@@ -2,7 +2,7 @@
 import { framed, make, one } from "./dom.js";
 import { Layout } from "./layout.js";
 import { Palette } from "./paint.js";
-import { FIRST, LONG, Rows, rows } from "./row.js";
+import { Rows, extend, measured, rows } from "./row.js";
 
 const SPARE = 10; // rows above and below what can be seen
 const NEAR = 4; // px from the end
@@ -32,20 +32,12 @@ export class Log extends EventTarget {
     this.rows = new Rows(this.settings);
     this.following = false;
     this.draw = framed(() => this.#draw());
-    this.#measure();
+    Object.assign(this, measured(scroller));
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     scroller.addEventListener("grown", (event) => this.#grown(event.detail));
     new ResizeObserver(() => this.#resized()).observe(scroller);
     document.addEventListener("theme", () => this.#themed());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#themed());
-  }
-
-  #measure() {
-    const probe = make("span", "0".repeat(100), { class: "probe" });
-    this.scroller.append(probe);
-    this.column = probe.getBoundingClientRect().width / 100;
-    this.height = Number.parseFloat(getComputedStyle(this.scroller).lineHeight);
-    probe.remove();
   }
 
   // --- which lines, and where ---
@@ -121,12 +113,8 @@ export class Log extends EventTarget {
   }
 
   #columns() {
-    const line = this.rows.make();
     this.#digits = digits(this.lines);
-    this.rows.fill(line, { n: "0".repeat(this.#digits), text: "", stream: "stdout", style: {} });
-    this.spacer.append(line);
-    const left = line.children[3].getBoundingClientRect().left - this.scroller.getBoundingClientRect().left;
-    line.remove();
+    const left = this.rows.left(this.spacer, this.#digits) - this.scroller.getBoundingClientRect().left;
     return Math.max(10, Math.floor((this.scroller.clientWidth - left - 16) / this.column));
   }
 
@@ -245,10 +233,8 @@ export class Log extends EventTarget {
 
   /** Show what was searched for in the line that was revealed: it may be far to the right, or not drawn yet. */
   toHit(line, end) {
-    if (end > LONG && end > (line.shown ?? FIRST)) {
-      line.shown = end;
-      this.#grown(line);
-    }
+    if (!this.shown.includes(line)) return;
+    if (extend(line, end)) this.#grown(line);
     requestAnimationFrame(() => one("mark.now", this.scroller)?.scrollIntoView({ block: "nearest", inline: "nearest" }));
   }
 

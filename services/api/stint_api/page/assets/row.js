@@ -1,11 +1,12 @@
 // One line of output as an element.
-import { latest, rewrites, runs } from "./ansi.js";
+import { latest, rewrites, runs, simple } from "./ansi.js";
 import { clone, draw, make, one, text } from "./dom.js";
 import { clock } from "./words.js";
 
-export const FIRST = 2_000; // characters of a long line that are drawn at first
-export const LONG = 4_000;
+const FIRST = 2_000; // characters of a long line that are drawn at first
+const LONG = 4_000;
 const MORE = 20_000;
+const FAR = 200_000; // that are drawn further at once, if they are nothing but characters
 const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 
 /** What is drawn of a line: its `parts`, and how many `more` characters there are. Of a progress bar it is the latest. */
@@ -14,6 +15,14 @@ function drawn(line) {
   if (text.length <= LONG) return { parts: runs(text, style), more: 0 };
   if (rewrites(text)) return latest(line, shown);
   return { parts: runs(text.slice(0, shown), style), more: Math.max(0, text.length - shown) };
+}
+
+/** Let a long line be drawn up to `end`, or as far as it can be drawn soon. Returns whether that is more than before. */
+export function extend(line, end) {
+  const { text, shown = FIRST } = line;
+  if (text.length <= LONG || end <= shown) return false;
+  line.shown = Math.min(end, shown + (simple(text) ? FAR : MORE));
+  return true;
 }
 
 /** How many rows a line takes if it is broken after so many columns. */
@@ -34,6 +43,16 @@ function columnsOf(run) {
   return width;
 }
 
+/** How wide a character is, and how high a row, in px. */
+export function measured(scroller) {
+  const probe = make("span", "0".repeat(100), { class: "probe" });
+  scroller.append(probe);
+  const column = probe.getBoundingClientRect().width / 100;
+  const height = Number.parseFloat(getComputedStyle(scroller).lineHeight);
+  probe.remove();
+  return { column, height };
+}
+
 /** Draws lines with what the view is set to. */
 export class Rows {
   /** `settings`: {palette, columns, origin, term, marked(n), hit(line)}. */
@@ -44,6 +63,16 @@ export class Rows {
   /** An element for any line. */
   make() {
     return clone("t-line");
+  }
+
+  /** Where the text of a line begins whose number has so many digits. */
+  left(spacer, digits) {
+    const line = this.make();
+    this.fill(line, { n: "0".repeat(digits), text: "", stream: "stdout", style: {} });
+    spacer.append(line);
+    const { left } = line.children[3].getBoundingClientRect();
+    line.remove();
+    return left;
   }
 
   fill(element, line) {
