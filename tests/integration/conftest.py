@@ -42,8 +42,8 @@ async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-async def operator(server: Guarded) -> AsyncIterator[Broker]:
-    async with server.connected(OPERATOR) as operator:
+async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, OPERATOR) as operator:
         yield operator
 
 
