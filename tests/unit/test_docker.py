@@ -3,7 +3,7 @@ import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,16 @@ def test_a_call_that_is_forbidden_is_told_from_the_jobs_fault() -> None:
 
 # --- what is not Docker's ------------------------------------------------------------------------------------------
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def answered_by(serve: Serve, path: str) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(f"unix://{path}", api_version="1.43")
+    async with await asyncio.start_unix_server(serve, path):
+        yield engine
+        await engine.close()
+
 
 @pytest.fixture
 async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[bytes]]]:
@@ -248,11 +258,8 @@ async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[byt
         writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (status, kind, body))
         writer.close()
 
-    path = f"{tmp_path}/engine"
-    engine = DockerEngine(f"unix://{path}", api_version="1.43")
-    async with await asyncio.start_unix_server(serve, path):
+    async with answered_by(serve, f"{tmp_path}/engine") as engine:
         yield engine, said
-        await engine.close()
 
 
 @pytest.fixture
@@ -269,11 +276,8 @@ async def silent(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[tuple
                 await reader.read()
         writer.close()
 
-    path = f"{tmp_path}/engine"
-    engine = DockerEngine(f"unix://{path}", api_version="1.43")
-    async with await asyncio.start_unix_server(serve, path):
+    async with answered_by(serve, f"{tmp_path}/engine") as engine:
         yield engine, expected
-        await engine.close()
 
 
 async def test_an_answer_about_a_containers_end_that_got_lost_is_asked_for_again(

@@ -76,14 +76,20 @@ class Vault:
         return Caller.of(data_of(answer))
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """What the token `of` may do at these literal paths, without a use of it. VaultRefusedError: no such token."""
+        """What the token `of` may do at these literal paths, without a use of it.
+
+        Raises VaultRefusedError if there is no such token.
+        """
         check_token(of)
         if not of:  # hvac would ask about `token` itself
             raise VaultDeniedError("Vault denied permission: no token.")
         return await self._capabilities(token, paths, token=of)
 
     async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The same of the token itself, for one of its uses. VaultDeniedError: it is not valid, or may not ask."""
+        """The same of the token itself, for one of its uses.
+
+        Raises VaultDeniedError if it is not valid, or may not ask.
+        """
         return await self._capabilities(token, paths)
 
     async def _capabilities(self, own: str, paths: Sequence[str], **of: str) -> Mapping[str, frozenset[str]]:

@@ -76,7 +76,10 @@ def new_client(connections: Connections) -> Any:
 
 
 def check_address(address: str) -> str:
-    """The address without a slash at its end. ConfigError: it is none, or has credentials, a query or a fragment."""
+    """The address without a slash at its end.
+
+    Raises ConfigError if it is no address, or has credentials, a query or a fragment.
+    """
     try:
         parts = urlsplit(address)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -47,7 +47,7 @@ class Dispatcher:
                 await self.run(JobRun(self._runner, leased))
 
     async def run(self, run: JobRun) -> None:
-        """Run a job under its lease, settle its delivery, and clean up in the background. UnfitError: see `process`."""
+        """Run a job under its lease, settle its delivery, and clean up in the background. Raises as `process` does."""
         leased = run.leased
         self.jobs[leased.address] = leased
         if self._draining:  # it was pulled when the drain began

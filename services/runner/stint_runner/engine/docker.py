@@ -39,7 +39,9 @@ _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 class DockerEngine(DockerImages, Engine):
-    """One engine, behind a socket or an address, to which the first call connects. ConfigError: it has another scheme.
+    """One engine, behind a socket or an address, to which the first call connects.
+
+    Raises ConfigError for an address with an unknown scheme.
 
     The environment and the docker client's configuration are ignored.
     """

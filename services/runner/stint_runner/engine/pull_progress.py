@@ -17,8 +17,8 @@ class PullProgress:
     """
 
     def __init__(self) -> None:
-        self._layers: dict[str, tuple[float, int]] = {}  # how much of each is done, and its size, 0 if not known
-        self._statuses: dict[str, str] = {}
+        # What Docker says of each, how much of it is done, and its size, 0 if not known.
+        self._layers: dict[str, tuple[str, float, int]] = {}
         # Sums of them, because an image may have thousands of layers, and each some lines.
         self._sized = self._size = self._half_bytes_done = 0
         self._unsized_done = 0.0
@@ -29,7 +29,7 @@ class PullProgress:
 
         Once a layer was loaded nobody can tell: Docker says of each layer that it waits until its first byte is there.
         """
-        statuses = set(self._statuses.values())
+        statuses = {status for status, _, _ in self._layers.values()}
         return "Waiting" in statuses and statuses <= _UNTOUCHED
 
     def after(self, line: bytes) -> float:
@@ -48,11 +48,11 @@ class PullProgress:
         layer, status = str(progress.get("id") or ""), str(progress.get("status") or "")
         detail = progress.get("progressDetail") or {}
         if layer and (share := self._share(status, detail)) is not None:
-            before, size = self._layers.get(layer, (0.0, 0))
-            self._statuses[layer] = status
+            _, before, size = self._layers.get(layer, ("", 0.0, 0))
             self._add(before, size, -1)
-            self._layers[layer] = share, int(detail.get("total") or size)
-            self._add(*self._layers[layer], 1)
+            size = int(detail.get("total") or size)
+            self._layers[layer] = status, share, size
+            self._add(share, size, 1)
         average = self._size / self._sized if self._sized else 1.0
         unsized = len(self._layers) - self._sized
         done = self._half_bytes_done / 2 + self._unsized_done * average

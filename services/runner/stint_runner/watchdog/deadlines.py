@@ -70,7 +70,10 @@ class Deadlines:
         self._lock: int | None = None
 
     def open(self) -> bool:
-        """Create and lock the folder; False if another runner of this name has it. StateError: it is not safe."""
+        """Create and lock the folder; False if another runner of this name has it.
+
+        Raises StateError if it cannot be used, or others could write to it.
+        """
         try:
             _make_private(self.folder)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
