@@ -31,7 +31,16 @@ from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads
 from stint.ports import Outcome
 from stint.vault import AppRoleSession, Vault, connections
-from stint.vault.erasure import PayloadKeys, decrypted, encrypted, key_name, key_of, new_key, publishers_key_name
+from stint.vault.erasure import (
+    PayloadKey,
+    PayloadKeys,
+    decrypted,
+    encrypted,
+    key_name,
+    key_of,
+    new_key,
+    publishers_key_name,
+)
 from stint.vault.policies import KEYS, PUBLISHER, PUBLISHERS
 from stint.vault.setup import client_token
 from stint_api.submit.key_sweeper import TOO_MANY, KeySweeper
@@ -304,8 +313,19 @@ async def test_a_job_that_is_not_stored_leaves_no_key(
     bench: Bench, stint: Services, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """Whoever may submit could otherwise make so many that no list of them can be read. One in doubt needs its key."""
+    begun, done, store, destroy = asyncio.Event(), [], PayloadKeys.store, PayloadKeys.destroy
+
+    async def stored(keys: PayloadKeys, key: PayloadKey) -> None:
+        begun.set()
+        await store(keys, key)
+        done.append("stored")
+
+    async def destroyed(keys: PayloadKeys, name: str) -> None:
+        done.append("destroyed")
+        await destroy(keys, name)
 
     async def fails(*_arguments: object, **_options: object) -> Outcome:
+        await begun.wait()  # the payload fails while Vault stores the key
         if why == "in doubt":
             return Outcome.UNKNOWN
         raise NoRoomError if why == "full" else TooLargeError("Too large.")
@@ -314,8 +334,11 @@ async def test_a_job_that_is_not_stored_leaves_no_key(
     before = await stint.keys.names()
     place, method = (JetStreamPayloads, "put") if why == "full" else (JetStreamEventLog, "append")
     monkeypatch.setattr(place, method, fails)
+    monkeypatch.setattr(PayloadKeys, "store", stored)
+    monkeypatch.setattr(PayloadKeys, "destroy", destroyed)
     answer = await bench.submit(**JOB)
     assert answer.status_code == (413 if why == "too large" else 503)
+    assert done == (["stored"] if why == "in doubt" else ["stored", "destroyed"])
     left = set(await stint.keys.names()) - set(before)
     assert len(left) == (why == "in doubt")
 

@@ -134,8 +134,13 @@ class Store:
         return submitted, outcome
 
     async def _keep(self, key: PayloadKey | None) -> None:
+        """Store the key, also when cancelled: Vault could carry the request out after `_forget`'s."""
         if self.keys and key:
-            await self.keys.store(key)
+            storing = asyncio.ensure_future(self.keys.store(key))
+            try:
+                await asyncio.shield(storing)
+            finally:
+                await asyncio.wait({storing})
 
     async def _forget(self, key: PayloadKey | None) -> None:
         """Remove the key of a job that is not stored. One that stays all the same goes some day: see `KeySweeper`."""
