@@ -104,6 +104,9 @@ class ScriptedEngine(Engine):
     async def discard(self, labels: Mapping[str, str]) -> None:
         """`freeze` makes nothing."""
 
+    async def frozen(self, label: str) -> Collection[str]:  # noqa: ARG002 - the port's
+        return ()
+
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:  # noqa: ARG002
         return _generator(self.output(container_id))
 

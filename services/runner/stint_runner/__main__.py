@@ -193,7 +193,7 @@ def _background(
         BackgroundTask(name="drains", run=presence.heed_drains, missing="The runner cannot be asked to drain."),
         BackgroundTask(name="phases", run=runner.phases.run, missing="The phases of its jobs are not reported."),
         BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),
-        BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftover containers are not removed."),
+        BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftovers of jobs are not removed."),
     ]
     if settings.image_retention:
         retention = settings.image_retention

@@ -11,7 +11,7 @@ import pytest
 
 from stint.core.events import Launched
 from stint.core.job import State
-from stint.core.names.headers import LABEL_JOB, LABEL_TIMEOUT
+from stint.core.names.headers import LABEL_JOB, LABEL_READ_ONLY, LABEL_TIMEOUT
 from stint.ports import Outcome
 from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
 from stint_runner.engine.docker_client import DockerClient
@@ -253,6 +253,26 @@ async def test_an_engine_that_breaks_while_it_freezes(bench: Bench, docker: Dock
         job, end, _ = await bench.ended("true", read_only=True)
     assert (job.state, end.reason) == (State.FAILED, "container")
     assert await _traces(docker, job.job_id) == (0, 0)
+
+
+async def test_an_image_that_the_engine_finishes_after_the_clean_up_is_removed_by_a_sweep(
+    bench: Bench, docker: DockerClient, engine: DockerEngine
+) -> None:
+    """Docker finishes a commit although its caller has left, and although the container is removed meanwhile."""
+    async with bench.runner("runner-1"):
+        over, goes_on = await bench.submit(), await bench.running("echo up; sleep 600")
+        await bench.end(over)
+        for job_id in (over, goes_on, "d" * 24):
+            marks = {LABEL_JOB: job_id, LABEL_READ_ONLY: "true"}
+            model = await engine.create(ContainerSpec(image=bench.image, labels=marks))
+            await docker.containers.container(model).commit(pause=False)
+            await engine.remove(model)
+        await bench.leftovers("runner-1").remove()
+        images = [(await _traces(docker, job_id))[1] for job_id in (over, goes_on, "d" * 24)]
+        await engine.discard({LABEL_JOB: "d" * 24})
+        await engine.discard({LABEL_JOB: goes_on})
+        await bench.append_kill(goes_on)
+    assert images == [0, 1, 1], "one of a job that is over; the others are of a running job and of another Stint"
 
 
 async def test_the_parents_of_a_job_s_image_stay(docker: DockerClient, engine: DockerEngine, busybox: str) -> None:

@@ -11,6 +11,7 @@ import stamina
 import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
+from stint.core.names.headers import LABEL_READ_ONLY
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import DockerClient, engine_errors
 from stint_runner.engine.port import ImageUse, Progress, PullError, unheard
@@ -105,6 +106,12 @@ class DockerImages:
         for image_id in found:
             with engine_errors(done={HTTPStatus.NOT_FOUND}):  # somebody else's removal was first
                 await client.images.delete(image_id, force=True, noprune=True)  # its parents are others'
+
+    async def frozen(self, label: str) -> Collection[str]:
+        """Only of images for a read-only root: somebody else may have committed another job's container."""
+        with engine_errors():
+            images = await self._client().images.list(filters=wire.frozen_images({label: "", LABEL_READ_ONLY: ""}))
+            return {str(image["Labels"][label]) for image in images}
 
     async def _ids(self) -> frozenset[str]:
         with engine_errors():

@@ -153,6 +153,9 @@ class Engine(Protocol):
     async def discard(self, labels: Mapping[str, str]) -> None:
         """Remove what `freeze` created besides containers with these labels, once they are gone. Safe to repeat."""
 
+    async def frozen(self, label: str) -> Collection[str]:
+        """The values of this label of what `freeze` has left besides containers, which may have gone before."""
+
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
         """The output of a container that is not started yet: all of it, as it comes, until it has exited.
 

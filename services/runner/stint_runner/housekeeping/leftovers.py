@@ -1,4 +1,4 @@
-"""Removes containers of jobs that are over from this engine, whichever runner left them."""
+"""Removes containers and images of jobs that are over from this engine, whichever runner left them."""
 
 from typing import Final
 
@@ -25,14 +25,16 @@ class Leftovers:
 
     async def run(self) -> None:
         """Sweep until cancelled, through any outage."""
-        await repeat(self.remove, lambda: INTERVAL, failed="sweep for leftover containers failed")
+        await repeat(self.remove, lambda: INTERVAL, failed="sweep for leftovers failed")
 
     async def remove(self) -> None:
-        """Sweep once. A container of a job that is not in this log belongs to another Stint."""
-        found = await self._runner.engine.find({LABEL_JOB: ""})
+        """Sweep once. What is left of a job that is not in this log belongs to another Stint."""
+        engine = self._runner.engine
+        left = {container.labels[LABEL_JOB] for container in await engine.find({LABEL_JOB: ""})}
+        left.update(await engine.frozen(LABEL_JOB))
         processed = {address.job_id for address in self._dispatcher.jobs}
-        for job_id in {container.labels[LABEL_JOB] for container in found} - processed:
+        for job_id in left - processed:
             job = await self._runner.log.load(job_id)
-            if job is not None and job.terminal and await cleared(self._runner.engine, job_id, within=WITHIN):
-                log.info("leftover container removed", job=job_id)
+            if job is not None and job.terminal and await cleared(engine, job_id, image=True, within=WITHIN):
+                log.info("leftovers of a job removed", job=job_id)
                 self._runner.deadlines.drop(job_id)
