@@ -11,7 +11,8 @@ from stint.core.names.streams import PAUSES_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.pause import UNREADABLE, Pause
 from stint.core.view import NEVER, view
-from stint.jetstream import JetStreamPauses, JetStreamWorkQueues, ServerClock
+from stint.jetstream import Broker, JetStreamPauses, JetStreamWorkQueues, ServerClock
+from stint.jetstream.wire.protocol import NoAnswerError
 from stint.ports import Outcome
 from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
@@ -19,7 +20,9 @@ from stint_projector.__main__ import build as build_projector
 from stint_projector.rebuild import rebuild
 from tests.support.api_bench import Bench, service_environ
 from tests.support.brokers import connected
+from tests.support.brokers import started as connection
 from tests.support.events import ended, held, started
+from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
 from tests.support.waiting import until
@@ -63,6 +66,38 @@ async def test_the_end_of_a_pause_is_a_hint_that_the_next_job_was_given_back(ben
         await pauses.remove(token)
         heard = [await anext(hints), await anext(hints)]
     assert [(hint.token, hint.returned) for hint in heard] == [(token, False), (token, True)]
+
+
+class Held(Relay):
+    """A line to NATS on which all that is sent waits, from a change of a pause on, until `go`."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.go = asyncio.Event()
+
+    async def sent(self, data: bytes) -> bytes:
+        if b"PUB $KV." in data:
+            await self.go.wait()
+        return data
+
+
+@pytest.mark.parametrize("late", ["pause", "resume"])
+async def test_what_was_not_answered_does_not_undo_what_was_answered_later(
+    broker: Broker, nats_url: str, late: str
+) -> None:
+    """An API is cut off from NATS, its caller gets a 503, and does the opposite by another API."""
+    line, pauses, token = Held(int(nats_url.rpartition(":")[2])), JetStreamPauses(broker), queue_token(queue())
+    async with line.listening() as port, connection(f"nats://127.0.0.1:{port}") as cut_off:
+        await cut_off.wait_connected()
+        cut_off.timeout, slow = 0.5, JetStreamPauses(cut_off)
+        if late == "resume":
+            await pauses.put(token, PAUSE)
+        with pytest.raises(NoAnswerError):
+            await (slow.put(token, PAUSE) if late == "pause" else slow.remove(token))
+        await (pauses.remove(token) if late == "pause" else pauses.put(token, PAUSE))
+        line.go.set()
+        await cut_off.client.flush()
+        assert await pauses.find(token) == (None if late == "pause" else PAUSE)
 
 
 async def test_what_cannot_be_read_is_a_pause(bench: Bench) -> None:

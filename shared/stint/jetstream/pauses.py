@@ -13,7 +13,10 @@ from stint.jetstream.wire.protocol import origin_of
 
 
 class JetStreamPauses:
-    """See `stint.ports.Pauses`."""
+    """See `stint.ports.Pauses`.
+
+    A key is written as it was read: a request that nobody waits for any more may reach NATS after a later one.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._bucket = Bucket(broker, PAUSES_BUCKET)
@@ -28,10 +31,16 @@ class JetStreamPauses:
         return {key: read_pause(value) async for key, _, value in found if value is not None and is_queue_token(key)}
 
     async def put(self, token: str, pause: Pause) -> None:
-        await self._bucket.write(token, encode(pause))
+        while not await self._bucket.write(token, encode(pause), revision=await self._revision(token)):
+            pass  # somebody else was first
 
     async def remove(self, token: str) -> None:
-        await self._bucket.delete(token)
+        while not await self._bucket.delete(token, revision=await self._revision(token)):
+            pass
+
+    async def _revision(self, token: str) -> int:
+        entry = await self._bucket.read(token)
+        return entry.revision if entry else 0
 
     async def waiting(self, token: str) -> AsyncIterator[str]:
         async for message in self._work.each(work_subject(token)):
