@@ -16,7 +16,7 @@ from stint.vault.setup import client_token
 from tests.support.answers import json_of
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected
-from tests.support.relay import Relay
+from tests.support.relay import Line
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
@@ -24,34 +24,6 @@ pytestmark = pytest.mark.soak
 
 SUBMISSION = re.compile(rb"PUB ev\.\w+\.\w+\.submitted ")
 PAYLOAD = re.compile(rb"PUB pl\.")
-
-
-class Line(Relay):
-    """A line to NATS that breaks when a client's bytes hold `at`: they get through or not, and no answer comes."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.broken = asyncio.Event()
-        self.mend()
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def break_at(self, at: re.Pattern[bytes], *, through: bool) -> None:
-        self._at, self._through = at, through
-
-    def mend(self) -> None:
-        self.break_at(re.compile(b"\0\0never"), through=True)
-        self.broken.clear()
-
-    async def sent(self, data: bytes) -> bytes:
-        if self._at.search(data):
-            self.broken.set()
-        return data if self._through or not self.broken.is_set() else b""
-
-    async def answered(self, data: bytes) -> bytes:
-        return b"" if self.broken.is_set() else data
 
 
 async def submissions(broker: Broker) -> set[str]:

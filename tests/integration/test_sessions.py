@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from stint.core.errors import StintError, UndecodableError
+from stint.core.errors import StintError, UndecodableError, VaultDeniedError
 from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
+from stint.jetstream.wire.protocol import NoAnswerError
 from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup
 from stint_api.errors import RefusalError
@@ -22,6 +24,7 @@ from stint_api.session import cookie
 from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
 from tests.support.brokers import connected
 from tests.support.ports import free_port
+from tests.support.relay import Line
 from tests.support.servers import OpenBao
 from tests.support.waiting import meanwhile, until_true
 
@@ -162,6 +165,25 @@ async def test_a_session_ends_though_its_token_cannot_be_revoked(processes: Proc
     assert [line["event"] for line in logged] == ["the token of a session that ended is not revoked, it will expire"]
     assert TOKEN not in str(logged)
     assert await processes.other.find(text) is None
+
+
+async def test_a_token_is_revoked_though_nats_does_not_answer_that_its_session_has_ended(
+    processes: Processes, nats_url: str, openbao: OpenBao, login: tuple[Vault, AppRoleSession]
+) -> None:
+    """A second sign-out would find no session, and so no token to revoke."""
+    vault, line = login[0], Line(int(nats_url.rpartition(":")[2]))
+    made = await vault.call(openbao.root_token, lambda client: client.auth.token.create(ttl="10m"))
+    token = made["auth"]["client_token"]
+    async with line.listening(), connected(line.url) as cut_off:
+        sessions = Sessions(cut_off, *login, now=processes.clock)
+        text = await sessions.begin(token, CALLER, revoke=True)
+        cut_off.timeout = 0.5
+        line.break_at(re.compile(rb"PUB \$KV\."), through=True)
+        with pytest.raises(NoAnswerError):
+            await sessions.end(text)
+    assert await processes.other.find(text) is None
+    with pytest.raises(VaultDeniedError):
+        await vault.lookup_self(token)
 
 
 async def test_a_token_with_few_uses_is_refused(processes: Processes) -> None:

@@ -1,6 +1,7 @@
 """A relay on loopback, in front of a server: it passes bytes on, and can look at them, hold them back, or break off."""
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -92,6 +93,34 @@ class Relay:
         if isinstance(self._target, int):
             return await asyncio.open_connection("127.0.0.1", self._target)
         return await asyncio.open_unix_connection(self._target)
+
+
+class Line(Relay):
+    """A line to NATS that breaks when a client's bytes hold `at`: they get through or not, and no answer comes."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.broken = asyncio.Event()
+        self.mend()
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def break_at(self, at: re.Pattern[bytes], *, through: bool) -> None:
+        self._at, self._through = at, through
+
+    def mend(self) -> None:
+        self.break_at(re.compile(b"\0\0never"), through=True)
+        self.broken.clear()
+
+    async def sent(self, data: bytes) -> bytes:
+        if self._at.search(data):
+            self.broken.set()
+        return data if self._through or not self.broken.is_set() else b""
+
+    async def answered(self, data: bytes) -> bytes:
+        return b"" if self.broken.is_set() else data
 
 
 async def _pump(

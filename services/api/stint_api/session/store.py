@@ -113,9 +113,11 @@ class Sessions:
         value, _ = await self._stored(bound)
         if value is None:  # what is deleted is written: nobody without a session may do that
             return
-        await self._bucket.delete(bound)
-        self._forget(bound)
-        await self._revoke(bound, value)
+        try:
+            await self._bucket.delete(bound)
+        finally:  # NATS may delete it without an answer, and nobody finds its token then
+            self._forget(bound)
+            await self._revoke(bound, value)
 
     async def _stored(self, bound: str) -> tuple[bytes | None, int]:
         """What the bucket has of a session, and its revision; None for one that has ended, which is forgotten."""
