@@ -113,10 +113,10 @@ async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pyte
         await bench.append_kill(job_id)
         job, end = await bench.end(job_id)  # at once, whatever Vault is still at
         assert (job.state, end.reason, Launched.kind in job.facts) == (State.FAILED, "killed", False)
+        await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
         login.go.set()
         await login.done.wait()
         await until(lambda: login.is_revoked(bench), revoked)
-        await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
 
 
 async def test_a_claim_of_the_largest_payload_waits_for_no_pull(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

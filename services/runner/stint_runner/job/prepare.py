@@ -17,7 +17,7 @@ from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload
 from stint.ports import Delivery
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.engine.removal import CLEAN_UP, cleared, removed
+from stint_runner.engine.removal import cleared, removed
 from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.payload import Opened
@@ -48,7 +48,7 @@ class Prepared:
 
 
 class Preparation:
-    """Claims a job and makes its container. `run` once, when it is claimed; then `clean_up`, whatever came of `run`."""
+    """Claims a job and makes its container. `run` once, when it is claimed; in any case then `removed`, `log_out`."""
 
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
         """`share` has the memory of the payload; it is free when the container has its files."""
@@ -188,26 +188,24 @@ class Preparation:
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
-    async def clean_up(self) -> bool:
-        """Remove the job's containers and revoke its token. Safe to repeat. False if a container may be left."""
+    async def removed(self) -> bool:
+        """Remove the job's containers, which are looked for unless there is one known. False if one may be left."""
         if self._creation is not None:
             await asyncio.wait({self._creation})  # however large what it freezes
+        engine, container_id = self._runner.engine, _result(self._creation)
+        if self._read_only or not container_id:
+            return await cleared(engine, self._job.job_id, image=self._read_only)
+        return await removed(engine, self._job.job_id, container_id)
+
+    async def log_out(self) -> None:
+        """Revoke the job's token, also if the login ends only now: it is repeated while Vault is unavailable."""
         if self._login is not None:
-            await asyncio.wait({self._login}, timeout=CLEAN_UP)
-        gone = await self._removed()
+            await asyncio.wait({self._login})
         try:
             if token := _result(self._login):
                 await self._runner.opener.vault.revoke_self(token)
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=self._job.job_id, error=error.sentence)
-        return gone
-
-    async def _removed(self) -> bool:
-        """Whether nothing of the job is left on the engine. Where that is not one known container, it is looked for."""
-        engine, container_id = self._runner.engine, _result(self._creation)
-        if self._read_only or not container_id:
-            return await cleared(engine, self._job.job_id, image=self._read_only)
-        return await removed(engine, self._job.job_id, container_id)
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:
