@@ -1,10 +1,10 @@
 """The images of a Docker engine: pulled, and removed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import stamina
@@ -27,6 +27,14 @@ _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 TURN: Final = 3600.0  # seconds that a pull waits for others: Docker downloads three layers at a time, of all pulls
 
 
+class _Begun(NamedTuple):
+    """A pull: what the engine had under this name before it, "" for nothing, and all its images."""
+
+    reference: Reference
+    found: str
+    before: frozenset[str]
+
+
 class DockerImages:
     """The part of `Engine` that deals with images. A pull is retried for `patience` seconds.
 
@@ -39,6 +47,7 @@ class DockerImages:
         self._logins = logins
         self._patience = patience
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
+        self._broken_off: list[_Begun] = []
 
     def _client(self) -> DockerClient:
         if self._docker is None:
@@ -54,13 +63,31 @@ class DockerImages:
         """Docker Hub is meant where the name has no `/`."""
         reference = parse_reference(image)
         found = await self._id(str(reference))
-        use = ImageUse(image_id=found, name=reference.listed)
-        if always or not found:
-            before = await self._ids()
+        if found and not always:
+            await self._used(ImageUse(image_id=found, name=reference.listed))
+            return
+        begun = _Begun(reference, found, await self._ids())
+        try:
             await self._pull(reference, progress)
-            pulled = await self._id(str(reference))
-            use = ImageUse(image_id=pulled, name=use.name, is_new=pulled not in before, is_new_name=pulled != found)
-        await self._used(use)
+            await self._used(await self._pulled(begun))
+        except (asyncio.CancelledError, EngineUnavailableError):
+            if self._image_used:
+                self._broken_off.append(begun)
+            raise
+
+    async def late_images(self) -> Sequence[ImageUse]:
+        """Docker breaks off a pull while it downloads, and not while it unpacks."""
+        late = list[ImageUse]()
+        while self._broken_off:
+            use = await self._pulled(self._broken_off[0])
+            self._broken_off.pop(0)
+            late += [use] if use.image_id else []
+        return late
+
+    async def _pulled(self, begun: _Begun) -> ImageUse:
+        pulled = await self._id(str(begun.reference))
+        is_new, is_new_name = pulled not in begun.before, pulled != begun.found
+        return ImageUse(image_id=pulled, name=begun.reference.listed, is_new=is_new, is_new_name=is_new_name)
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
         self._image_used = used
