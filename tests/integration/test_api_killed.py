@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stint.jetstream import Broker, JetStreamHistory
 from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
 from tests.support.answers import json_of
-from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
+from tests.support.api_bench import BODY, ApiProcess, Bench, api, api_process, service_environ
 from tests.support.brokers import connected
 from tests.support.relay import Line
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -86,6 +87,29 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
             assert {place.job_id for place in in_work} == taken_in
             for api in (first, second):
                 assert (await http.get(f"{api.url}/v1/api/job/{ids[0]}")).json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("through", [True, False])
+async def test_an_api_that_is_stopped_says_of_a_submission_that_nothing_is_known(
+    nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path, through: bool, signals: int
+) -> None:
+    """NATS does not answer for longer than a stopped API waits, which is not at all at a second signal."""
+    async with (
+        connected(nats_process.url) as broker,
+        (line := Line(nats_process.port)).listening(),
+        api_process(tmp_path, line.url, openbao) as (server, http),
+    ):
+        line.break_at(SUBMISSION, through=through)
+        posting = asyncio.create_task(http.post("/v1/api/job", json=BODY))
+        await line.broken.wait()
+        for _ in range(signals):
+            server.signal(signal.SIGTERM)
+            with pytest.raises(httpx.ConnectError):  # it has heard the signal
+                await until(lambda: http.get("/healthz"), lambda _: False)
+        answer = await posting
+        assert answer.status_code == 503
+        assert await submissions(broker) == ({answer.json()["_id"]} if through else set())
 
 
 @pytest.mark.parametrize(("at", "through"), [(SUBMISSION, True), (SUBMISSION, False), (PAYLOAD, True)])

@@ -67,6 +67,12 @@ class Submitter:
         if known.digest and await self._is_stored(known):  # asked first: a repeat's cubbyhole token is spent
             return known.job_id
         try:
+            return await self._store(identity, submission, known)
+        except asyncio.CancelledError:  # the API ends, and uvicorn would answer with a 500: see `web.server.GRACE`
+            raise UnknownOutcomeError(known.job_id) from None
+
+    async def _store(self, identity: Identity, submission: Submission, known: Mark) -> str:
+        try:
             submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
             if known.digest and await self._twin_is_stored(known):
