@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from stint.core.names.streams import EVENTS
-from stint.jetstream import Broker, JetStreamHistory
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory
 from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
+from stint_api.middleware.ending import ENDED
 from tests.support.answers import json_of
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, api_process, service_environ
 from tests.support.brokers import connected
@@ -110,6 +111,30 @@ async def test_an_api_that_is_stopped_says_of_a_submission_that_nothing_is_known
         answer = await posting
         assert answer.status_code == 503
         assert await submissions(broker) == ({answer.json()["_id"]} if through else set())
+
+
+async def test_a_command_that_a_stopped_api_has_not_finished_can_be_repeated(
+    nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """It is a 503, after which clients repeat the request, and not uvicorn's 500."""
+    async with (
+        connected(nats_process.url) as broker,
+        (line := Line(nats_process.port)).listening(),
+        api_process(tmp_path, line.url, openbao) as (server, http),
+    ):
+        job_id = json_of(await http.post("/v1/api/job", json=BODY))["_id"]
+        line.break_at(re.compile(rb"PUB ev\.\w+\.\w+\.kill_requested "), through=True)
+        killing = asyncio.create_task(http.post(f"/v1/api/job/kill/{job_id}"))
+        await line.broken.wait()
+        server.signal(signal.SIGTERM)
+        with pytest.raises(httpx.ConnectError):  # it has heard the signal
+            await until(lambda: http.get("/healthz"), lambda _: False)
+        server.signal(signal.SIGTERM)
+        answer = await killing
+        assert (answer.status_code, answer.json()["error"]) == (503, ENDED)
+        job = await JetStreamEventLog(broker).load(str(job_id))
+        assert job
+        assert job.kill_requested
 
 
 @pytest.mark.parametrize(("at", "through"), [(SUBMISSION, True), (SUBMISSION, False), (PAYLOAD, True)])

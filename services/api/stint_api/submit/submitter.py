@@ -68,7 +68,7 @@ class Submitter:
             return known.job_id
         try:
             return await self._store(identity, submission, known)
-        except asyncio.CancelledError:  # the API ends, and uvicorn would answer with a 500: see `web.server.GRACE`
+        except asyncio.CancelledError:  # the API ends: see `stint_api.middleware.ending`
             raise UnknownOutcomeError(known.job_id) from None
 
     async def _store(self, identity: Identity, submission: Submission, known: Mark) -> str:
