@@ -39,7 +39,13 @@ def projector() -> None:
 
 @app.command()
 def rebuild() -> None:
-    """Delete the view and compute it again from the event log."""
+    """Compute the view again from the event log. The other services may run meanwhile.
+
+    With the accounts of `stint nats-config` it needs the operator's key, in STINT_NATS_NKEY_FILE, and no
+    STINT_JS_PREFIX.
+
+    Exit codes: 2 wrong setting, or a user to whom NATS does not permit it, 69 NATS has closed the connection.
+    """
     _service("rebuild", extra="projector")
 
 
