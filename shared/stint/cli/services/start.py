@@ -21,19 +21,19 @@ def _service(name: str, *, extra: str) -> None:
 
 @app.command()
 def api() -> None:
-    """Serve the REST API."""
+    """Serve the REST API. Its settings are environment variables, which the documentation lists."""
     _service("api", extra="api")
 
 
 @app.command()
 def runner() -> None:
-    """Take jobs from their queues and run them."""
+    """Take jobs from their queues and run them. Its settings are environment variables, as those of the API."""
     _service("runner", extra="runner")
 
 
 @app.command()
 def projector() -> None:
-    """Keep the queryable view of the jobs up to date."""
+    """Keep the view up to date from which lists of jobs are answered. Its settings are environment variables."""
     _service("projector", extra="projector")
 
 
