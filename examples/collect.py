@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from examples.subscriber import connected, messages
@@ -65,4 +66,5 @@ async def main(folder: Path, name: str, patience: int = 60) -> None:
 
 _, target, subscriber, *seconds = sys.argv
 Path(target).mkdir(parents=True, exist_ok=True)
-asyncio.run(main(Path(target), subscriber, *map(int, seconds)))
+with suppress(KeyboardInterrupt):
+    asyncio.run(main(Path(target), subscriber, *map(int, seconds)))

@@ -6,6 +6,7 @@ Usage: python -m examples.notify NAME, where NAME is the subscriber; see `subscr
 import asyncio
 import json
 import sys
+from contextlib import suppress
 
 from examples.subscriber import connected, messages
 
@@ -25,4 +26,5 @@ async def main(name: str) -> None:
         await message.ack()
 
 
-asyncio.run(main(*sys.argv[1:]))
+with suppress(KeyboardInterrupt):
+    asyncio.run(main(*sys.argv[1:]))

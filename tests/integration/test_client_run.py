@@ -158,6 +158,22 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
     assert [data for _, data in shown.chunks] == [b"before", b"meanwhile", b"after"]
 
 
+async def test_who_loses_sight_of_a_job_is_told_that_it_may_run(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stint.client.job.PATIENCE", 0.0)
+    async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
+        wanted, shown = asking(), Shown()
+        going = asyncio.create_task(shown.run(wanted, replace(bench.where, url=server.url)))
+        job = await bench.take(wanted.qname)
+        await job.begin(("stdout", b"before"))
+        async with asyncio.timeout(30):
+            await shown.wrote.wait()
+        await server.kill()
+        assert await going == 125
+    assert f"job {job.job_id} may still run: stint logs -f {job.job_id}" in shown.text.getvalue()
+
+
 async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
     """An end that is not in the log, output that is not stored, and places in the stream that are none."""
     wanted, shown = asking(), Shown()

@@ -1,6 +1,7 @@
 """How NATS is reached: TLS that is never given up, and refusals that are said."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tests.support.certificates import authority, openssl
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, babble, running
+from tests.support.stack import finished
 from tests.support.waiting import until_true
 
 PASSWORD = "sEcReT-of-nats"
@@ -248,3 +250,12 @@ async def test_a_first_connect_or_a_reconnect_that_raises_is_not_waited_for(nats
             with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
                 async with asyncio.timeout(30):
                     await broker.while_open(asyncio.Event().wait())
+
+
+async def test_a_rebuild_by_a_user_who_may_not_ends_with_a_sentence(tmp_path: Path) -> None:
+    user = f'{{user: "me", password: "{PASSWORD}", permissions: {{publish: "other"}}}}'
+    async with server(tmp_path, f"authorization {{ users: [{user}] }}") as nats:
+        environ = {"NATS_URL": f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}"}
+        rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env=environ)
+    assert (rebuild.code, rebuild.err.splitlines()[-1][:45]) == (2, "stint: NATS does not permit this to the user:")
+    assert "Traceback" not in rebuild.err

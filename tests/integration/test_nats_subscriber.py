@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,6 +18,7 @@ from tests.support import events
 from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import happen
 from tests.support.outputs import Writer
+from tests.support.servers import running
 from tests.support.stack import Result, program, stint
 from tests.support.waiting import until_true
 
@@ -141,6 +143,29 @@ async def test_further_queues_are_added_and_the_position_is_kept(
     await happen(runner, after, events.ended(), token=OTHER)
     async with example("notify") as process:
         assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]
+
+
+async def test_without_streams_it_says_who_makes_them(accounts: Accounts, tmp_path: Path) -> None:
+    async with running(server := Guarded(tmp_path / "nats", accounts=accounts)):
+        result = await subscribed(accounts, server, "deploys")
+    assert (result.code, "An API or a projector makes the streams" in result.err) == (125, True), result
+
+
+@pytest.mark.parametrize("name", ["notify", "collect"])
+async def test_ctrl_c_ends_an_example_without_a_traceback(
+    accounts: Accounts, server: Guarded, runner: Broker, tmp_path: Path, name: str
+) -> None:
+    """Python heeds it only if whoever started the tests has not had it ignored."""
+    heeding = "import runpy, signal as s; s.signal(s.SIGINT, s.default_int_handler); runpy.run_module('examples.{}')"
+    environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
+    arguments = [NAME] if name == "notify" else [tmp_path / "out", NAME]
+    command = (sys.executable, "-c", heeding.format(name), *arguments)
+    async with program(*command, cwd=ROOT, env=environ, stdout=PIPE, stderr=PIPE) as process:
+        await happen(runner, new_id(), events.ended())
+        assert await line(process)
+        process.send_signal(signal.SIGINT)
+        assert await process.communicate() == (b"", b"")
+        assert process.returncode == 0
 
 
 async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Accounts, server: Guarded) -> None:

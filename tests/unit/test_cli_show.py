@@ -12,7 +12,9 @@ import pytest
 import typer
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import CliRunner
 
+from stint.cli.app import app
 from stint.cli.calling import _completing
 from stint.cli.errors import reported
 from stint.cli.fleet.events import MISSED, Board, lines, tell
@@ -60,6 +62,13 @@ def test_a_table_is_as_wide_as_it_may_be(width: int | None, lines: list[str]) ->
 
 def test_a_name_cannot_move_the_cursor() -> None:
     assert table([("a", "x\x1b[2J\ny")], COLUMNS, width=None)[1] == "a   x\ufffd[2J y"
+
+
+@pytest.mark.parametrize("arguments", ["show {}", "kill {}", "submit --job-json {}"])
+def test_an_error_repeats_no_more_than_the_beginning_of_what_is_far_too_long(arguments: str) -> None:
+    given = arguments.format("x" * 100_000).split()
+    result = CliRunner().invoke(app, given, env={"STINT_TOKEN": "t", "VAULT_ADDR": "http://127.0.0.1:1"})
+    assert (result.exit_code, f"{'x' * 900}" in result.output, len(result.output) < 1200) == (2, True, True)
 
 
 def test_a_table_without_rows_has_a_head() -> None:

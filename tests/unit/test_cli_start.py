@@ -166,7 +166,10 @@ def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None
         ("events --status done", "is not one of"),
         ("show", "Usage"),
         ("pause q -o table", "is not one of"),
+        ("submit --queue q -- true", "Give an image, or content whose gostint.yml names one."),
         ("run --env x -- true", "must have the form"),
+        ("run --secret A@kv/data/x -- true", "must have the form NAME@path.key"),
+        ("""run -secret-refs ["A@kv/data/x"]""", "must have the form NAME@path.key"),
     ],
 )
 def test_what_is_wrong_is_still_refused(arguments: str, said: str) -> None:

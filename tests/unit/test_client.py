@@ -39,7 +39,7 @@ from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
 from stint.client.job import PATIENCE
 from stint.client.rest.api import Api, LiveEvent, parse_events
-from stint.client.rest.connection import _verify
+from stint.client.rest.connection import _verify, unreachable
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
 from stint.core.errors import ConfigError, VaultUnavailableError
@@ -247,6 +247,7 @@ AT = "2025-03-12T20:58:57.412Z"
 JOB_ID = "0" * 24
 JOB = {"_id": JOB_ID, "status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
 STARTED = f'event: fact\nid: 1\ndata: {{"kind":"started","at":"{AT}"}}'
+AGAIN = "Trying again, for up to 120 s."
 OVER = f"event: end\nid: 2\ndata: {json.dumps(JOB)}"
 
 
@@ -254,6 +255,7 @@ class Stream(Api):
     """An API that tells these events, and breaks where None stands."""
 
     def __init__(self, *events: LiveEvent | None) -> None:
+        super().__init__(httpx.AsyncClient())
         self._events = iter(events)
 
     async def events(self, path: str, *, after: str = "", **params: Any) -> AsyncGenerator[LiveEvent, None]:  # noqa: ARG002 - Api's
@@ -385,6 +387,26 @@ async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: p
             found.append(type(item))
             passed += 2 * PATIENCE
     assert found == [Fact, JobResult]
+
+
+async def test_an_outage_is_said_once_and_a_break_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint.client.rest.api.FIRST_PAUSE", 1e-6)
+    told = iter([STARTED, None, None, ": ping", None, None, None, OVER])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if (text := next(told)) is None:
+            raise httpx.ConnectError("Refused.", request=request)
+        return httpx.Response(200, text=f"{text}\n\n")
+
+    http, said = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint"), list[str]()
+    async with Api(http, say=said.append) as api:
+        assert (await JobHandle(api, JOB_ID).wait()).succeeded
+    assert said == [f"Stint at http://stint is not reachable (ConnectError: Refused). {AGAIN}"] * 2
+
+
+def test_a_time_out_says_what_it_is() -> None:
+    error = unreachable(httpx.AsyncClient(base_url="http://stint"), httpx.ReadTimeout(""))
+    assert error.sentence == "Stint at http://stint is not reachable (ReadTimeout)."
 
 
 async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

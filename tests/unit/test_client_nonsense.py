@@ -187,7 +187,9 @@ async def test_a_silent_api_is_a_finding(path: str, late: bytes, said: str, monk
 @pytest.mark.parametrize("name", ["a page to sign in", "another address"])
 async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
     async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:
-        with pytest.raises(ApiRefusedError, match="does not answer as Stint does"):
+        with pytest.raises(
+            ApiRefusedError, match=r"^127\.0\.0\.1:\d+ does not answer as Stint does \(HTTP status \d+\)"
+        ):
             await QUESTIONS[question](stint)
 
 

@@ -3,8 +3,10 @@
 import sys
 from typing import Final
 
+from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
 from stint.jetstream import Access, Broker, ServerClock, declare
+from stint.jetstream.wire.requests import DeniedError
 from stint.process import service
 from stint.process.settings import ProjectorSettings
 from stint.process.waiting import for_each
@@ -13,6 +15,10 @@ from stint_projector.project import Projector
 
 CONCURRENCY: Final = 16
 """Jobs that are projected at a time."""
+FORBIDDEN: Final = (
+    "NATS does not permit this to the user: `stint rebuild` needs the operator's key in STINT_NATS_NKEY_FILE, "
+    "and no STINT_JS_PREFIX."
+)
 
 
 async def rebuild(projector: Projector) -> int:
@@ -29,7 +35,7 @@ async def rebuild(projector: Projector) -> int:
 
 
 async def serve(settings: ProjectorSettings) -> None:
-    """Rebuild the view, and print the number of jobs."""
+    """Rebuild the view, and print the number of jobs. Raises ConfigError if NATS does not permit it to the user."""
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="rebuild")
 
     async def work() -> int:
@@ -40,7 +46,10 @@ async def serve(settings: ProjectorSettings) -> None:
         return await rebuild(build(settings, broker, clock))
 
     async with broker:
-        count = await broker.while_open(work())
+        try:
+            count = await broker.while_open(work())
+        except DeniedError:
+            raise ConfigError(FORBIDDEN) from None
     sys.stdout.write(f"The view was computed again from {count} jobs.\n")
 
 

@@ -127,12 +127,17 @@ def exact(stint: Client, text: str) -> JobHandle:
 
 
 def call(
-    work: Callable[[Client], Awaitable[T]], *, url: str = "", profile: str = "", where: Endpoints | None = None
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    url: str = "",
+    profile: str = "",
+    where: Endpoints | None = None,
+    tell: Callable[[str], None] = say,
 ) -> T:
     """Do the work with a client, which tries nothing twice: a person waits. Errors are printed and end the command."""
 
     async def connected() -> T:
-        async with Client.connect(where or settings.where(url, profile), patience=0, say=say) as stint:
+        async with Client.connect(where or settings.where(url, profile), patience=0, say=tell) as stint:
             return await work(stint)
 
     with reported("stint", usage=(ConfigError, InvalidJobIdError, InvalidQueueNameError)):

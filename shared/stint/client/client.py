@@ -47,7 +47,7 @@ class Client:
         Args:
             where: the addresses, and the token.
             patience: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
-            say: is told for each submission that is repeated, once and in a sentence.
+            say: is told in a sentence that a submission is repeated, or that a live stream waits for Stint, once each.
 
         Raises:
             ConfigError: the address, the token or the CA bundle is wrong.

@@ -122,7 +122,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     except UnicodeEncodeError:
         raise ConfigError("The job's fields are wrong: a text is not valid Unicode.") from None
     if not job.container_image and not job.content:
-        raise ConfigError("Give an image.")
+        raise ConfigError("Give an image, or content whose gostint.yml names one.")
     return job
 
 

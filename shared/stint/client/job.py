@@ -41,7 +41,7 @@ async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGen
     `ended` says what it means if the server itself has ended it. Raises ApiError if Stint refuses, or was unavailable
     for too long.
     """
-    position, attempts = "", Attempts(PATIENCE)
+    position, attempts = "", Attempts(PATIENCE, api.away)
     while True:
         failure: ApiError = ApiUnreachableError(ended)
         try:
@@ -55,6 +55,7 @@ async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGen
                     yield event
                     if alive:  # counted from here: what the caller takes for an event is no time without Stint
                         attempts.progress()
+                        api.back()
         except ApiError as error:
             failure = error
         await attempts.next(failure)

@@ -100,6 +100,8 @@ def nats_config(options: _Options) -> None:
     Shows what differs in the configuration, and changes it only with --update; then restart the server, or with
     --no-auth reload it (`nats-server --signal reload`).
 
+    Name all publishers, subscribers, runners and pools each time: one that is not named can no longer log in.
+
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
 
     Example: `stint nats-config nats --publisher shop=deploys,reports --subscriber board`

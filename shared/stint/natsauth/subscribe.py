@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.errors import importing, reported
-from stint.core.errors import BrokerUnavailableError, ConfigError, InvalidQueueNameError
+from stint.core.errors import BrokerUnavailableError, ConfigError, InvalidQueueNameError, StreamMissingError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, LOGS, subscription
 from stint.core.names.subjects import event_filter, log_subject
@@ -70,5 +70,9 @@ async def _subscribe(settings: Settings, consumer: str, tokens: Sequence[str]) -
                     await jetstream.remove_subscription(broker, stream, consumer)
     except TimeoutError:
         raise BrokerUnavailableError from None
+    except StreamMissingError as error:
+        raise StreamMissingError(
+            f"{error.sentence} An API or a projector makes the streams: start one first."
+        ) from None
     finally:
         await broker.close()

@@ -12,14 +12,16 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from stint.cli.calling import asking, filtered, first, queues
+from stint.cli.calling import asking, call, filtered, first, queues
 from stint.cli.errors import TERMINATED
 from stint.cli.fleet.queues import QUEUES, RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.jobs.ls import StatusName, outcome
+from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, FormName, as_json, table
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client import ApiError, Client, JobChange, JobInfo, QueueInfo, RunnerInfo
+from stint.client.rest.api import silent
 
 app = typer.Typer(add_completion=False)
 
@@ -83,16 +85,22 @@ class Board(msgspec.Struct, frozen=True):
 
 
 @app.command()
-@asking
-async def top(
-    stint: Client,
+def top(
+    *,
     interval: Annotated[float, typer.Option(min=1, help="Seconds after which it looks anew, if no job changed.")] = 5,
     once: Annotated[bool, typer.Option("--once", help="Print the board once, as in a pipe or with TERM=dumb.")] = False,
+    url: Url = "",
+    profile: Profile = "",
 ) -> None:
     """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C.
 
     Example: `stint top --once`
     """
+    # The board itself says that Stint is away: a line on standard error would stand in it.
+    call(lambda stint: _top(stint, interval, once=once), url=url, profile=profile, tell=silent)
+
+
+async def _top(stint: Client, interval: float, *, once: bool) -> None:
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not once:
         raise typer.Exit(await _live(stint, interval))
     for line in lines(await look(stint), width=None, height=None):

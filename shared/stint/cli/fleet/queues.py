@@ -81,7 +81,7 @@ async def pause(
 @app.command(no_args_is_help=True)
 @asking
 async def resume(stint: Client, queue: Name, form: ChangeForm = "text") -> None:
-    """Resume a queue: its next job starts.
+    """Resume a queue: its next job starts. Needs a token that may pause it.
 
     Example: `stint resume deploys`
     """

@@ -46,7 +46,7 @@ async def rerun(
     stint: Client,
     job: JobId,
     key: Annotated[str, typer.Option(help="Names the new job, as with `stint run`.")] = "",
-    wrap_ttl: Annotated[str, typer.Option(help="How long it may wait in its queue.")] = DEFAULT_WRAP_TTL,
+    wrap_ttl: Annotated[str, typer.Option(help="How long it may wait in its queue: 90m, 24h, 7d.")] = DEFAULT_WRAP_TTL,
     form: ChangeForm = "text",
 ) -> None:
     """Run a job again that is over, with the same sealed payload, and print the new job's id.

@@ -77,9 +77,11 @@ class Interrupts:
                 raise
             self._say_what_is_left()
             return self.code
-        except StintError:
+        except StintError as error:
             if self._job:
                 self._say_what_is_left()
+                if isinstance(error, ApiError) and not self._killing:
+                    self.say(f"job {self._job.id} may still run: stint logs -f {self._job.id}")
             raise
         finally:
             if self._killing:

@@ -54,7 +54,7 @@ async def ls(
     status: Annotated[StatusName | None, typer.Option(help="Only jobs with this status.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only jobs whose queue waits for their lost runner.")] = False,
     since: Annotated[str, typer.Option(help="Only jobs submitted since: a time (RFC 3339), or 12h, 7d.")] = "",
-    until: Annotated[str, typer.Option(help="Only jobs submitted before.")] = "",
+    until: Annotated[str, typer.Option(help="Only jobs submitted before: a time, as for --since.")] = "",
     part: Annotated[str, typer.Option("--id", help="Only jobs whose id begins or ends like this.")] = "",
     image: Annotated[str, typer.Option(help="Only jobs whose image's name contains this.")] = "",
     who: Annotated[str, typer.Option(help="Only jobs that this display name submitted.")] = "",

@@ -19,16 +19,24 @@ from stint.process.env_file import read_variables
 
 Words = list[str] | None
 STDIN: Final = "-"
+_SECRET: Final = "path.key"
 _NOT_GIVEN: Final[tuple[object, ...]] = (None, "", [])
 """Values of options that were not given. 0 is none of them: it takes back what --job-json limits."""
 
 
-def _named_by(mark: str) -> Callable[[Words], Words]:
-    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
+def _named_by(mark: str, rest: str = "…") -> Callable[[Words], Words]:
+    """Check values: what follows the mark has a dot if `rest` has one, which shows its form.
+
+    The error does not repeat them, because a mistyped value may be a secret.
+    """
+
+    def fits(value: str) -> bool:
+        name, found, given = value.partition(mark)
+        return bool(name and found) and ("." in given or "." not in rest)
 
     def check(values: Words) -> Words:
-        if any(not value.partition(mark)[0] or mark not in value for value in values or ()):
-            raise typer.BadParameter(f"A value must have the form NAME{mark}…")
+        if not all(map(fits, values or ())):
+            raise typer.BadParameter(f"A value must have the form NAME{mark}{rest}")
         return values
 
     return check
@@ -41,9 +49,9 @@ def _list(value: str) -> str:
     return value
 
 
-def _list_named_by(mark: str) -> Callable[[str], str]:
+def _list_named_by(mark: str, rest: str = "…") -> Callable[[str], str]:
     """Check a list in GoStint's form, and its values. As above."""
-    check = _named_by(mark)
+    check = _named_by(mark, rest)
 
     def check_list(value: str) -> str:
         check(_words(value or "[]"))
@@ -84,7 +92,7 @@ class _GoStintOptions:
     run: Annotated[str, _gostint("--run", "-run", callback=_list)] = ""
     entrypoint_list: Annotated[str, _gostint("-entrypoint", callback=_list)] = ""
     env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list_named_by("="))] = ""
-    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_named_by("@"))] = ""
+    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_named_by("@", _SECRET))] = ""
 
 
 @dataclass(kw_only=True)
@@ -95,7 +103,7 @@ class JobOptions(_GoStintOptions):
     image: Annotated[str, typer.Option(help="The container image. A gostint.yml in the content may name it.")] = ""
     queue: Annotated[str, typer.Option(help="The queue. Its jobs run one at a time.", autocompletion=queues)] = ""
     secret: Annotated[
-        Words, typer.Option(callback=_named_by("@"), help="A secret for the container, as NAME@path.key.")
+        Words, typer.Option(callback=_named_by("@", _SECRET), help="A secret for the container, as NAME@path.key.")
     ] = None
     env: Annotated[
         Words, typer.Option(callback=_named_by("="), help="An environment variable, as NAME=value. Not for secrets.")
@@ -120,24 +128,31 @@ class JobOptions(_GoStintOptions):
         SecretFileType, typer.Option(case_sensitive=False, help="Format of the secrets file. Default: yaml.")
     ] = None
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds that it may run.")] = None
-    cpus: Annotated[float | None, typer.Option(min=0, help="Processors, such as 0.5.")] = None
-    memory: Annotated[str, typer.Option(help="Bytes, or a number with k, m, g or t.")] = ""
-    pids: Annotated[int | None, typer.Option(min=0, help="Processes and threads at a time.")] = None
-    network: Annotated[Literal["bridge", "none"] | None, typer.Option(help="The container's network.")] = None
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds that it may run. Default: the runner's.")] = None
+    cpus: Annotated[float | None, typer.Option(min=0, help="Processors, such as 0.5. Default: the runner's.")] = None
+    memory: Annotated[str, typer.Option(help="Bytes, or a number with k, m, g or t. Default: the runner's.")] = ""
+    pids: Annotated[int | None, typer.Option(min=0, help="Processes and threads at a time. Default: the runner's.")] = (
+        None
+    )
+    network: Annotated[
+        Literal["bridge", "none"] | None, typer.Option(help="The container's network. Default: the runner's.")
+    ] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Make the container's root read-only.")] = False
     mask_secrets: Annotated[bool, typer.Option("--mask-secrets", help="Mask the secrets' values in its output.")] = (
         False
     )
     on_lost: Annotated[
-        Literal["advance", "hold"] | None, typer.Option(help="What the queue does if the job's runner is lost.")
+        Literal["advance", "hold"] | None,
+        typer.Option(help="What the queue does if the job's runner is lost. Default: the runner's."),
     ] = None
     cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Continue if Vault warns.")] = False
     expose_vault_token: Annotated[
         bool, typer.Option("--expose-vault-token", help="Put the job's Vault token into its container.")
     ] = False
     key: Annotated[str, typer.Option(help="Names the job: a second submission with the same key is the same job.")] = ""
-    wrap_ttl: Annotated[str, typer.Option(help="How long the job may wait in its queue.")] = DEFAULT_WRAP_TTL
+    wrap_ttl: Annotated[str, typer.Option(help="How long the job may wait in its queue: 90m, 24h, 7d.")] = (
+        DEFAULT_WRAP_TTL
+    )
     url: Url = ""
     profile: Profile = ""
     role: Annotated[str, typer.Option(help="The jobs' AppRole. [env var: STINT_ROLE]", show_default=False)] = ""

@@ -21,25 +21,31 @@ def _service(name: str, *, extra: str) -> None:
 
 @app.command()
 def api() -> None:
-    """Serve the REST API."""
+    """Serve the REST API. Its settings are environment variables, which the documentation lists."""
     _service("api", extra="api")
 
 
 @app.command()
 def runner() -> None:
-    """Take jobs from their queues and run them."""
+    """Take jobs from their queues and run them. Its settings are environment variables, as those of the API."""
     _service("runner", extra="runner")
 
 
 @app.command()
 def projector() -> None:
-    """Keep the queryable view of the jobs up to date."""
+    """Keep the view up to date from which lists of jobs are answered. Its settings are environment variables."""
     _service("projector", extra="projector")
 
 
 @app.command()
 def rebuild() -> None:
-    """Delete the view and compute it again from the event log."""
+    """Compute the view again from the event log. The other services may run meanwhile.
+
+    With the accounts of `stint nats-config` it needs the operator's key, in STINT_NATS_NKEY_FILE, and no
+    STINT_JS_PREFIX.
+
+    Exit codes: 2 wrong setting, or a user to whom NATS does not permit it, 69 NATS has closed the connection.
+    """
     _service("rebuild", extra="projector")
 
 

@@ -23,6 +23,8 @@ _COLOURS: Final = {
 _SPACES: Final = str.maketrans("\n\t", "  ")
 """\r is none of them: on a terminal it would hide what stands before it."""
 
+_LONG: Final = re.compile(r"(\S{1000})\S+")
+"""A queue's name may have 1000 characters."""
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
 _AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
 _WORDS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -47,8 +49,11 @@ def printable(text: str) -> str:
 
 
 def sentences(text: str) -> str:
-    """The same of a text that may have several lines, such as an error."""
-    return "\n".join(map(printable, text.split("\n")))
+    """The same of a text that may have several lines, such as an error. Of a very long word only the beginning stands.
+
+    Such a word is what somebody gave, repeated: a file's content where a name or an id was meant.
+    """
+    return _LONG.sub(r"\1…", "\n".join(map(printable, text.split("\n"))))
 
 
 def painted(word: str, shown: str) -> str:

@@ -26,7 +26,6 @@ LONGEST_PAUSE: Final = 5.0
 JOBS: Final = "/v1/api/job"
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
-
 Say = Callable[[str], None]
 
 
@@ -45,11 +44,12 @@ class LiveEvent(msgspec.Struct, frozen=True):
 class Attempts:
     """Repeats what is safe to repeat, for `patience` seconds without progress.
 
-    `doubtful` is whether an attempt that failed may have been carried out.
+    `doubtful` is whether an attempt that failed may have been carried out. `away` is told what will be tried again, if
+    the first repetition has failed too: a proxy or an API that restarts may break a connection at any time.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, patience: float, away: Say = silent) -> None:
+        self._patience, self._away = patience, away
         self.doubtful = False
         self.progress()
 
@@ -62,6 +62,8 @@ class Attempts:
         self.doubtful = self.doubtful or failure.doubtful
         if not failure.temporary or asyncio.get_running_loop().time() - self._since >= self._patience:
             raise failure
+        if self._pause > FIRST_PAUSE:
+            self._away(f"{failure.sentence.rstrip('.')}. Trying again, for up to {self._patience:g} s.")
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -76,7 +78,7 @@ class Api:
     def __init__(self, http: httpx.AsyncClient, *, patience: float = 0.0, say: Say = silent) -> None:
         """Usually `connect` makes it."""
         self._http = http
-        self._say = say
+        self._say, self._is_away = say, False
         self.patience = patience
 
     @classmethod
@@ -92,6 +94,16 @@ class Api:
 
     async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
+
+    def away(self, sentence: str) -> None:
+        """Say why live streams wait for Stint, once for all of them until it is `back`."""
+        if not self._is_away:
+            self._is_away = True
+            self._say(sentence)
+
+    def back(self) -> None:
+        """A live stream goes on."""
+        self._is_away = False
 
     async def submit(self, fields: Mapping[str, str], *, key: str = "", path: str = JOBS) -> str:
         """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.

@@ -84,14 +84,23 @@ def refusal(answer: httpx.Response) -> ApiRefusedError:
     body = parsed(answer.content) or {}
     if body and answer.status_code == httpx.codes.NOT_FOUND and (of_job := _OF_JOB.search(answer.request.url.path)):
         return ApiRefusedError(f"Stint has no job {of_job[1]}.", answer.status_code)
-    error = str(body.get("error") or "") or f"{answer.request.url.host} does not answer as Stint does"
-    job_id = str(body.get("_id", ""))
+    error, job_id = str(body.get("error") or ""), str(body.get("_id", ""))
     if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
         sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."
         return ApiRefusedError(sentence, answer.status_code)
     doubtful = answer.is_server_error and (bool(job_id) or not _is_of_stint(answer, body))
-    sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
+    sentence = f"Stint refused ({answer.status_code}): {error}" if error else _foreign(answer)
+    sentence = f"{sentence}{f' (job {job_id})' if job_id else ''}"
     return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
+
+
+def _foreign(answer: httpx.Response) -> str:
+    """That an answer is not Stint's, but of a proxy or of another server."""
+    server = answer.request.url.netloc.decode()
+    return (
+        f"{server} does not answer as Stint does (HTTP status {answer.status_code}): "
+        "STINT_URL is another server's, or a proxy on the way there answers in Stint's place."
+    )
 
 
 def _is_of_stint(answer: httpx.Response, body: Mapping[str, Any]) -> bool:
@@ -114,7 +123,8 @@ def in_doubt(error: ApiError) -> ApiError:
 def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
     """The error if there was no answer: `doubtful` if the request may have arrived."""
     where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
+    why = ": ".join(filter(None, (type(error).__name__, str(error).rstrip("."))))  # a time-out has no text
     return ApiUnreachableError(
-        f"Stint at {where} is not reachable ({type(error).__name__}: {error}).",
+        f"Stint at {where} is not reachable ({why}).",
         doubtful=not isinstance(error, _NOT_SENT),
     )
