@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
@@ -29,6 +29,19 @@ FOCUSED = """() => {
   const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
   return [document.activeElement.outerHTML.slice(0, 100), outlineStyle, parseFloat(outlineWidth)];
 }"""
+BROKEN = """() => [...document.querySelectorAll('.brand, .nav a')].filter((word) => {
+  const text = document.createRange();
+  text.selectNodeContents(word.lastChild);
+  return text.getClientRects().length > 1;
+}).map((word) => word.textContent)"""
+PAPER = """() => {
+  dispatchEvent(new Event("beforeprint"));
+  const lines = document.querySelectorAll(".paper .ln"), [last] = [...lines].slice(-1);
+  const { right, bottom } = last.getBoundingClientRect(), { color } = getComputedStyle(last.querySelector("code > *"));
+  const shown = [".top", ".tools", ".spacer"].filter((name) => document.querySelector(name).checkVisibility());
+  return { lines: lines.length, high: bottom > 18 * lines.length, wide: right > innerWidth, color, shown };
+}"""
+LINES = 300
 FULL = 50
 LARGEST = 30_000
 LONGEST = 300
@@ -63,6 +76,55 @@ async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browse
                 element, style, width = await page.evaluate(FOCUSED)
                 assert style != "none", f"{view}: {element}"
                 assert width >= 1, f"{view}: {element}"
+
+
+async def test_forced_colours_tell_what_is_pressed_and_chosen(browser: Browser, stack: Stack) -> None:
+    """Without the grounds that tell it otherwise."""
+    job_id = await stack.ended("echo out", qname="seen")
+    async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"])
+        for view, pressed, other in (
+            ("/jobs", ".kinds [aria-current]", ".kinds .success"),
+            (f"/jobs/{job_id}", ".seg [aria-pressed=true]", ".seg [aria-pressed=false]"),
+        ):
+            await page.goto(view)
+            colours = [await colour(page.locator(part).first) for part in (pressed, other)]
+            assert colours[0] != colours[1], view
+
+
+async def colour(element: Locator) -> str:
+    return str(await element.evaluate("(element) => getComputedStyle(element).color"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (740, 340), (1280, 350)])
+async def test_output_scrolls_in_a_pane_that_fits_any_window(
+    browser: Browser, stack: Stack, width: int, height: int
+) -> None:
+    """Else all lines become elements, and nothing follows the end."""
+    job_id = await stack.ended(f"seq {LINES}; exit 1", qname="panes")
+    size = {"width": width, "height": height}
+    async with window(browser, stack.env["STINT_URL"], viewport=size) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+        await expect(page.locator(".ln code").get_by_text(str(LINES), exact=True)).to_be_visible()
+        assert await page.locator(".ln").count() < LINES / 2
+        high = await page.locator(".lines.scripted").evaluate("(lines) => lines.clientHeight")
+        assert height / 2 < high < height
+        assert await page.evaluate(BROKEN) == []
+
+
+async def test_a_job_is_printed_with_all_its_lines_dark_on_white(desk: BrowserContext, stack: Stack) -> None:
+    job_id = await stack.ended(f"seq {LINES - 1}; echo {'long ' * 100}", qname="printed")
+    page = await desk.new_page()
+    await desk.add_cookies([{"name": "stint-theme", "value": "dark", "url": stack.env["STINT_URL"]}])
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(".logfoot").get_by_text(f"{LINES} lines")).to_be_visible()
+    await page.emulate_media(media="print")
+    found = await page.evaluate(PAPER)
+    assert found == {"lines": LINES, "high": True, "wide": False, "color": "rgb(23, 27, 33)", "shown": []}
+    await page.pdf()
+    await expect(page.locator(".paper")).to_have_count(0)
 
 
 async def test_the_first_view_is_small_and_fast(desk: BrowserContext, parked: list[str]) -> None:
