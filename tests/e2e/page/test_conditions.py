@@ -41,6 +41,13 @@ PAPER = """() => {
   const shown = [".top", ".tools", ".spacer"].filter((name) => document.querySelector(name).checkVisibility());
   return { lines: lines.length, high: bottom > 18 * lines.length, wide: right > innerWidth, color, shown };
 }"""
+LOCAL = "({ dateTime }) => new Date(dateTime).toLocaleString('sv').slice(5)"
+SPACED = "* { letter-spacing: .12em !important; word-spacing: .16em !important; line-height: 1.5 !important; }"
+COVERS = """(places) => places.filter((place) => {
+  const text = document.createRange(), cell = place.closest("td") ?? place;
+  text.selectNodeContents(place);
+  return text.getBoundingClientRect().right > cell.getBoundingClientRect().right;
+}).map((place) => place.textContent)"""
 LINES = 300
 FULL = 50
 LARGEST = 30_000
@@ -63,6 +70,18 @@ async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: Bro
     await stack.kill(job_id)
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+async def test_the_audit_tells_the_day_where_one_is(browser: Browser, stack: Stack, zone: str) -> None:
+    """One of the two always has another day than UTC."""
+    await stack.ended("true", qname="days")
+    async with window(browser, stack.env["STINT_URL"], timezone_id=zone) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], "/audit?queue=days")
+        told = page.locator("tbody time").first
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        assert await told.text_content() == await told.evaluate(LOCAL)
+
+
 async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browser, stack: Stack) -> None:
     job_id = await stack.ended("echo out", qname="seen")
     async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
@@ -76,6 +95,25 @@ async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browse
                 element, style, width = await page.evaluate(FOCUSED)
                 assert style != "none", f"{view}: {element}"
                 assert width >= 1, f"{view}: {element}"
+
+
+async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack: Stack) -> None:
+    """As some need it to read (WCAG 1.4.12)."""
+    job_id = await stack.ended("true", qname="spaced", container_image="busybox")
+    async with window(
+        browser, stack.env["STINT_URL"], viewport={"width": 1280, "height": 900}, bypass_csp=True
+    ) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+        await expect(page.locator("[data-history] li")).to_have_count(4)
+        await page.add_style_tag(content=SPACED)
+        assert await page.locator(".hist time, .facts dt").evaluate_all(COVERS) == []
+        await page.goto("/jobs?queue=spaced")
+        await page.add_style_tag(content=SPACED)
+        row = page.locator("tbody tr").first
+        await row.locator(".st span").evaluate("(word) => (word.textContent = 'Not authorised')")
+        await row.locator(".c-w").evaluate("(waited) => (waited.textContent = '12 min 34 s')")
+        assert await row.locator(".st, .c-w").evaluate_all(COVERS) == []
 
 
 async def test_forced_colours_tell_what_is_pressed_and_chosen(browser: Browser, stack: Stack) -> None:

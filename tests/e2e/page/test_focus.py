@@ -93,6 +93,15 @@ async def test_what_the_browser_refuses_to_copy_or_load_is_said(desk: BrowserCon
     await expect(told).to_contain_text("A part of this page could not be loaded.")
 
 
+async def test_who_keeps_no_cookies_is_told_before_signing_in(browser: Browser, stack: Stack) -> None:
+    """Else the form would come back for ever, without a word."""
+    async with window(browser, stack.env["STINT_URL"]) as context:
+        await context.add_init_script("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
+        page = await context.new_page()
+        await page.goto("/")
+        await expect(page.get_by_text("This browser keeps no cookies of this site.")).to_be_visible()
+
+
 async def test_a_list_that_was_refused_at_first_is_connected(page: Page) -> None:
     """Else it would say for ever that it connects, and not ask again once the API can answer."""
     await page.goto("/jobs?status=none-such")

@@ -7,7 +7,8 @@ export function printing(log) {
   addEventListener("beforeprint", () => {
     const { rows, settings } = log, { columns } = settings;
     settings.columns = 0; // the paper has its own width
-    paper.replaceChildren(...log.shown.map((line) => rows.fill(rows.make(), line)));
+    paper.replaceChildren();
+    for (const line of log.shown) paper.append(rows.fill(rows.make(), line));
     settings.columns = columns;
     log.scroller.append(paper);
   });
