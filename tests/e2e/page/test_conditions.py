@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
@@ -29,6 +29,26 @@ FOCUSED = """() => {
   const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
   return [document.activeElement.outerHTML.slice(0, 100), outlineStyle, parseFloat(outlineWidth)];
 }"""
+BROKEN = """() => [...document.querySelectorAll('.brand, .nav a')].filter((word) => {
+  const text = document.createRange();
+  text.selectNodeContents(word.lastChild);
+  return text.getClientRects().length > 1;
+}).map((word) => word.textContent)"""
+PAPER = """() => {
+  dispatchEvent(new Event("beforeprint"));
+  const lines = document.querySelectorAll(".paper .ln"), [last] = [...lines].slice(-1);
+  const { right, bottom } = last.getBoundingClientRect(), { color } = getComputedStyle(last.querySelector("code > *"));
+  const shown = [".top", ".tools", ".spacer"].filter((name) => document.querySelector(name).checkVisibility());
+  return { lines: lines.length, high: bottom > 18 * lines.length, wide: right > innerWidth, color, shown };
+}"""
+LOCAL = "({ dateTime }) => new Date(dateTime).toLocaleString('sv').slice(5)"
+SPACED = "* { letter-spacing: .12em !important; word-spacing: .16em !important; line-height: 1.5 !important; }"
+COVERS = """(places) => places.filter((place) => {
+  const text = document.createRange(), cell = place.closest("td") ?? place;
+  text.selectNodeContents(place);
+  return text.getBoundingClientRect().right > cell.getBoundingClientRect().right;
+}).map((place) => place.textContent)"""
+LINES = 300
 FULL = 50
 LARGEST = 30_000
 LONGEST = 300
@@ -50,6 +70,18 @@ async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: Bro
     await stack.kill(job_id)
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+async def test_the_audit_tells_the_day_where_one_is(browser: Browser, stack: Stack, zone: str) -> None:
+    """One of the two always has another day than UTC."""
+    await stack.ended("true", qname="days")
+    async with window(browser, stack.env["STINT_URL"], timezone_id=zone) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], "/audit?queue=days")
+        told = page.locator("tbody time").first
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        assert await told.text_content() == await told.evaluate(LOCAL)
+
+
 async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browser, stack: Stack) -> None:
     job_id = await stack.ended("echo out", qname="seen")
     async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
@@ -63,6 +95,74 @@ async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browse
                 element, style, width = await page.evaluate(FOCUSED)
                 assert style != "none", f"{view}: {element}"
                 assert width >= 1, f"{view}: {element}"
+
+
+async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack: Stack) -> None:
+    """As some need it to read (WCAG 1.4.12)."""
+    job_id = await stack.ended("true", qname="spaced", container_image="busybox")
+    async with window(
+        browser, stack.env["STINT_URL"], viewport={"width": 1280, "height": 900}, bypass_csp=True
+    ) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+        await expect(page.locator("[data-history] li")).to_have_count(4)
+        await page.add_style_tag(content=SPACED)
+        assert await page.locator(".hist time, .facts dt").evaluate_all(COVERS) == []
+        await page.goto("/jobs?queue=spaced")
+        await page.add_style_tag(content=SPACED)
+        row = page.locator("tbody tr").first
+        await row.locator(".st span").evaluate("(word) => (word.textContent = 'Not authorised')")
+        await row.locator(".c-w").evaluate("(waited) => (waited.textContent = '12 min 34 s')")
+        assert await row.locator(".st, .c-w").evaluate_all(COVERS) == []
+
+
+async def test_forced_colours_tell_what_is_pressed_and_chosen(browser: Browser, stack: Stack) -> None:
+    """Without the grounds that tell it otherwise."""
+    job_id = await stack.ended("echo out", qname="seen")
+    async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"])
+        for view, pressed, other in (
+            ("/jobs", ".kinds [aria-current]", ".kinds .success"),
+            (f"/jobs/{job_id}", ".seg [aria-pressed=true]", ".seg [aria-pressed=false]"),
+        ):
+            await page.goto(view)
+            colours = [await colour(page.locator(part).first) for part in (pressed, other)]
+            assert colours[0] != colours[1], view
+
+
+async def colour(element: Locator) -> str:
+    return str(await element.evaluate("(element) => getComputedStyle(element).color"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (740, 340), (1280, 350)])
+async def test_output_scrolls_in_a_pane_that_fits_any_window(
+    browser: Browser, stack: Stack, width: int, height: int
+) -> None:
+    """Else all lines become elements, and nothing follows the end."""
+    job_id = await stack.ended(f"seq {LINES}; exit 1", qname="panes")
+    size = {"width": width, "height": height}
+    async with window(browser, stack.env["STINT_URL"], viewport=size) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+        await expect(page.locator(".ln code").get_by_text(str(LINES), exact=True)).to_be_visible()
+        assert await page.locator(".ln").count() < LINES / 2
+        high = await page.locator(".lines.scripted").evaluate("(lines) => lines.clientHeight")
+        assert height / 2 < high < height
+        assert await page.evaluate(BROKEN) == []
+
+
+async def test_a_job_is_printed_with_all_its_lines_dark_on_white(desk: BrowserContext, stack: Stack) -> None:
+    job_id = await stack.ended(f"seq {LINES - 1}; echo {'long ' * 100}", qname="printed")
+    page = await desk.new_page()
+    await desk.add_cookies([{"name": "stint-theme", "value": "dark", "url": stack.env["STINT_URL"]}])
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(".logfoot").get_by_text(f"{LINES} lines")).to_be_visible()
+    await page.emulate_media(media="print")
+    found = await page.evaluate(PAPER)
+    assert found == {"lines": LINES, "high": True, "wide": False, "color": "rgb(23, 27, 33)", "shown": []}
+    await page.pdf()
+    await expect(page.locator(".paper")).to_have_count(0)
 
 
 async def test_the_first_view_is_small_and_fast(desk: BrowserContext, parked: list[str]) -> None:

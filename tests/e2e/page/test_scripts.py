@@ -387,6 +387,10 @@ async def test_a_queues_name_in_an_address_is_what_the_api_takes(scripts: Page, 
     assert part not in {".", ".."}
 
 
+async def test_a_queues_name_does_not_turn_a_sentence_around(scripts: Page) -> None:
+    assert await call(scripts, "queue-name.js", "nameOf", {"qname": "a\u202eb ünï"}) == "a<U+202E>b ünï"
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -21,6 +21,9 @@ function compare(told, asked, answered) {
 const [page] = performance.getEntriesByType("navigation"), opened = Date.now() - performance.now();
 compare(Date.parse(meta("now")), opened + (page?.requestStart ?? 0), opened + (page?.responseStart ?? 0));
 
+/** A part of the page that is loaded only now: after an update of Stint the address that this page knows is gone. */
+export const late = (part) => part.catch(() => { throw new Refused(0, "A part of this page could not be loaded. Reload the page."); });
+
 /** An answer that is no success. `status` is 0 if there was no answer at all. */
 export class Refused extends Error {
   constructor(status, sentence) {

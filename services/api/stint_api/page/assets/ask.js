@@ -33,6 +33,10 @@ export function ask({ title, sentence, go, more = [], ready = () => true, danger
         check();
       }
     };
+    one("form", dialog).onsubmit = (event) => { // Enter in a field would close the question and leave everything undone
+      event.preventDefault();
+      if (!danger) button.click();
+    };
     one("[data-cancel]", dialog).onclick = () => dialog.close();
     dialog.onclose = () => {
       if (dialog.open) return; // the browser tells late of the question before this one

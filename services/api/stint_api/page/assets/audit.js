@@ -2,14 +2,20 @@
 import { call } from "./api.js";
 import { all, make, one, text } from "./dom.js";
 import { asked, attend, begin, connection, failed, filters } from "./shell.js";
-import { at, clock, whole } from "./words.js";
+import { at, clock } from "./words.js";
 
 begin();
 attend();
 connection.live();
 filters();
 one("[data-export]").onclick = () => save().catch(failed);
-for (const time of all("[data-rows] time")) text(time, `${whole(at(time.dateTime)).slice(5, 10)} ${clock(at(time.dateTime))}`);
+for (const time of all("[data-rows] time")) text(time, `${day(at(time.dateTime))} ${clock(at(time.dateTime))}`);
+
+/** Month and day on this machine, as its time of day. */
+function day(ms) {
+  const date = new Date(ms);
+  return [date.getMonth() + 1, date.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+}
 
 /** What is shown, as JSON lines. */
 async function save() {

@@ -1,4 +1,5 @@
 // Copying from the output: what is selected is taken from the lines, since those out of sight have no elements.
+import { copy } from "./dom.js";
 import { copied } from "./lines.js";
 import { say } from "./shell.js";
 import { count } from "./words.js";
@@ -25,7 +26,7 @@ export function copying({ scroller, log, lines }, whole) {
     const wanted = everything && document.activeElement === scroller;
     if (wanted && lines.first > 1) {
       event.preventDefault();
-      whole().then(() => navigator.clipboard.writeText(copied(lines.list)));
+      whole().then(() => copy(copied(lines.list), scroller));
       return;
     }
     const value = wanted ? copied(lines.list) : selected(log);

@@ -29,6 +29,15 @@ export function arrange(parent, nodes) {
   nodes.forEach((node, i) => { if (parent.childNodes[i] !== node) parent.insertBefore(node, parent.childNodes[i] ?? null); });
 }
 
+/** The same, if what has the focus may go: then what comes first in its place gets it, or the place itself. */
+export function exchange(place, nodes) {
+  const had = place.contains(document.activeElement);
+  arrange(place, nodes);
+  if (!had || place.contains(document.activeElement)) return;
+  place.tabIndex = -1;
+  (one("button", place) ?? place).focus({ preventScroll: true });
+}
+
 /** A new element with text and attributes. */
 export function make(tag, value = "", attributes = {}) {
   const element = document.createElement(tag);
@@ -58,10 +67,16 @@ export function framed(work) {
   };
 }
 
+/** Put text into the clipboard, and say of the button that it is there, or that the browser refused it. */
 export async function copy(value, button) {
-  await navigator.clipboard.writeText(value);
+  const tell = (what, detail) => button.dispatchEvent(new CustomEvent(what, { bubbles: true, detail }));
+  try {
+    await navigator.clipboard.writeText(value);
+  } catch {
+    return tell("refused", "The browser did not let the page copy this.");
+  }
   const label = (button.dataset.title ??= button.title); // it may have been copied just now
   button.title = "Copied";
-  button.dispatchEvent(new CustomEvent("said", { bubbles: true, detail: "Copied" }));
+  tell("said", "Copied");
   setTimeout(() => (button.title = label), 2000);
 }

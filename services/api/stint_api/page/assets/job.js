@@ -1,11 +1,12 @@
 // One job: what is known of it, and its output as it comes.
 import { call, serverTime } from "./api.js";
 import { buttons } from "./actions.js";
-import { arrange, copy, framed, make, one, put, text } from "./dom.js";
+import { copy, exchange, framed, make, one, put, text } from "./dom.js";
 import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
 import { Output } from "./output.js";
+import { printing } from "./printing.js";
 import { part } from "./queue-name.js";
 import { attend, begin, connected, connection, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
@@ -22,6 +23,7 @@ let job = null, output = null, lost = 0, shownStatus = "", asks = 0, shown = 0;
 begin();
 attend();
 output = new Output(one("[data-log]"), path);
+printing(output.log);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
 bind("c", "Copy the job's id", () => one("[data-copy-id]")?.click());
 everySecond(() => { if (job) look(); clocks(); });
@@ -125,7 +127,7 @@ function render() {
 /** A button for what can still be done stays the same one: it may have the focus, or be what a dialog goes back to. */
 function acts() {
   const place = one("[data-acts]"), there = new Map([...place.children].map((button) => [button.textContent, button]));
-  arrange(place, buttons(() => job, kept(), done).map((button) => there.get(button.textContent) ?? button));
+  exchange(place, buttons(() => job, kept(), done).map((button) => there.get(button.textContent) ?? button));
 }
 
 /** Whether its payload is still there: it was kept, for so many seconds from the submission. */

@@ -1,5 +1,5 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
-import { call, meta } from "./api.js";
+import { call, late, meta } from "./api.js";
 import { changes } from "./changes.js";
 import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
@@ -23,11 +23,11 @@ one("[data-find]").value = given("q");
 one("[data-new]").onclick = again;
 everySecond(() => { for (const element of rows.values()) clocks(element, now()); });
 if (body.dataset.mark) listen();
-else load().then(listen, failed);
+else load().catch(failed).then(listen);
 
 /** Changes that come meanwhile may be newer than the answer: they are applied to it. A later answer is not overtaken. */
 async function load() {
-  const { draw, list } = await import("./jobs-again.js"); // the first page is drawn by the server
+  const { draw, list } = await late(import("./jobs-again.js")); // the first page is drawn by the server
   const mine = ++asks, meanwhile = [];
   loading.add(meanwhile);
   const found = await list(asked()).finally(() => loading.delete(meanwhile));
@@ -105,6 +105,7 @@ function update(element, job, gone) {
 
 function tellFresh() {
   const button = one("[data-new]"), told = fresh.size ? count(fresh.size, "new job") : "";
+  if (!told && document.activeElement === button) one("a.id", body)?.focus();
   button.hidden = !told;
   if (told && told !== button.textContent) say(told);
   text(button, told);
@@ -135,10 +136,11 @@ async function tally(counts) {
 // --- selection, keys ---
 
 function selection() {
-  const chosen = () => all(".check:checked", body).map((box) => box.closest("tr").job);
+  const chosen = () => all(".check:checked", body).map((box) => box.closest("tr").job), bar = one("[data-bulk]");
   const tell = () => {
     const n = chosen().length;
-    one("[data-bulk]").hidden = !n;
+    if (!n && bar.contains(document.activeElement)) one("[data-select-all]").focus();
+    bar.hidden = !n;
     text(one("[data-count]"), String(n));
     one("[data-select-all]").checked = n > 0 && n === rows.size;
   };
@@ -146,10 +148,11 @@ function selection() {
   body.addEventListener("change", tell);
   one("[data-select-all]").onchange = (event) => set(event.target.checked);
   one("[data-clear]").onclick = () => set(false);
-  for (const what of ["kill", "delete"]) one(`[data-${what}]`).onclick = async () => {
-    const { several } = await import("./actions.js"); // most who look at the list change nothing
+  const change = async (what) => {
+    const { several } = await late(import("./actions.js")); // most who look at the list change nothing
     if (await several(chosen(), what, told)) set(false);
   };
+  for (const what of ["kill", "delete"]) one(`[data-${what}]`).onclick = () => change(what).catch(failed);
 }
 
 function told(failures, n) {

@@ -12,7 +12,7 @@ export function bind(key, words, work) {
 
 addEventListener("keydown", (event) => {
   // A dialog that was just closed keeps the focus until the browser finds time to move it.
-  const typing = one("dialog[open]") ?? event.target.closest?.(":is(input, select, textarea):not(dialog *)");
+  const typing = one("dialog[open]") ?? event.target.closest?.(":is(input:not([type=checkbox]), select, textarea):not(dialog *)");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || off()) return;
   const found = bound.get(first ? `${first} ${event.key}` : event.key);
   first = !first && event.key === "g" ? "g" : "";

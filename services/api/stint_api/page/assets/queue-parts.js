@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
-import { clone, copy, draw, make, one, put } from "./dom.js";
+import { clone, copy, draw, exchange, make, one, put } from "./dom.js";
 import { failed, notice, noticesOf, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
@@ -42,7 +42,7 @@ export function switcher(place, queue, current, done, how = "") {
   const what = queue.paused ? "Resume" : "Pause…";
   const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": `${what} ${nameOf(queue)}` });
   button.onclick = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
-  place.replaceChildren(button);
+  exchange(place, [button]);
 }
 
 function pause(queue) {

@@ -14,6 +14,7 @@ export function fill(element, job) {
   show(one(".st", element), kind(job));
   const set = (name, value) => text(one(`.c-${name}`, element), value);
   set("q", job.qname || "(no name)");
+  one(".c-q", element).title = job.qname;
   set("say", sentence(job));
   one(".c-say", element).title = sentence(job);
   set("m", job.container_image.split("/").slice(-2).join("/"));

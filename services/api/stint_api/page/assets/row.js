@@ -75,6 +75,7 @@ export class Rows {
     return left;
   }
 
+  /** The element, with what there is to show of the line. */
   fill(element, line) {
     const { marked } = this.settings;
     element.line = line;
@@ -83,16 +84,18 @@ export class Rows {
     const [number, time, stream, code, note] = element.children;
     note.hidden = Boolean(line.n);
     for (const part of [number, time, stream, code]) part.hidden = !line.n;
-    if (!line.n) return this.#note(note, line);
+    if (!line.n) return this.#note(element, line);
     number.dataset.n = line.n;
     text(time, this.#time(line));
     text(stream, line.stream === "stderr" ? "err" : "");
     code.replaceChildren(...this.#code(line));
+    return element;
   }
 
-  #note(note, line) {
-    draw(one("use", note), `s-${line.kind}`);
-    text(note.lastElementChild, line.note);
+  #note(element, line) {
+    draw(one("use", element), `s-${line.kind}`);
+    text(element.lastElementChild.lastElementChild, line.note);
+    return element;
   }
 
   #time({ at }) {

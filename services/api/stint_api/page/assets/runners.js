@@ -1,7 +1,7 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { draw, make, one, put, show, text } from "./dom.js";
+import { draw, exchange, make, one, put, show, text } from "./dom.js";
 import { attend, begin, everySecond, now } from "./shell.js";
 import { keep, table } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
@@ -69,7 +69,7 @@ function clocks(element) {
 function action(place, runner, name) {
   if (place.dataset.state === name) return;
   place.dataset.state = name;
-  if (name !== "alive") return place.replaceChildren();
+  if (name !== "alive") return exchange(place, []);
   const button = make("button", "Drain…", { type: "button", class: "btn small", "data-changes": "", "aria-label": `Drain… ${runner.runner}` });
   button.onclick = () => drain(place.closest("tr").runner).then((done) => done && load());
   place.replaceChildren(button);

@@ -1,6 +1,6 @@
 // What every view has: connection, notices, questions, keys, the account.
 import { all, clone, draw, make, one, put, text } from "./dom.js";
-import { call, serverTime } from "./api.js";
+import { call, late, serverTime } from "./api.js";
 import { at, clock, count, duration } from "./words.js";
 import { switchTheme } from "./theme.js";
 import { bind } from "./keys.js";
@@ -130,7 +130,18 @@ function watchEnd() {
   }, Math.max(0, soon));
 }
 
-const showKeys = async () => (await import("./keys-table.js")).showKeys();
+const showKeys = () => late(import("./keys-table.js")).then((table) => table.showKeys(), failed);
+
+/** The account's menu closes where one goes on elsewhere, and by Escape. */
+function menu() {
+  const element = one("[data-menu]"), elsewhere = ({ target }) => { if (!element.contains(target)) element.open = false; };
+  for (const event of ["click", "focusin"]) document.addEventListener(event, elsewhere);
+  element.onkeydown = ({ key }) => {
+    if (key !== "Escape" || !element.open) return;
+    element.open = false;
+    one("summary", element).focus();
+  };
+}
 
 /** Begin: to be called once by each view. */
 export function begin() {
@@ -139,7 +150,8 @@ export function begin() {
   document.addEventListener("signed-out", (event) => signedOut(event.detail));
   document.addEventListener("clock-off", clockOff);
   document.addEventListener("said", (event) => say(event.detail));
-  document.addEventListener("click", (event) => { const menu = one("[data-menu]"); if (!menu.contains(event.target)) menu.open = false; });
+  document.addEventListener("refused", (event) => fail(event.detail));
+  menu();
   for (const time of all("[data-clock]")) text(time, clock(at(time.dateTime)));
   one("[data-keys]").onclick = showKeys;
   bind("/", "Search", () => (one("[data-find-output]") ?? one("[data-find]")).focus());

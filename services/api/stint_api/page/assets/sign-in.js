@@ -5,4 +5,5 @@ const form = document.querySelector("form");
 const link = form.querySelector("a");
 form.action += location.hash;
 if (link) link.href += encodeURIComponent(location.hash);
+document.querySelector("[data-cookies]").hidden = navigator.cookieEnabled;
 switchTheme();

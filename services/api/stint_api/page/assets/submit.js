@@ -14,7 +14,7 @@ let content = NOTHING, packed = null, trouble = "", choices = 0, unanswered = nu
 
 function add() {
   const element = clone("t-secret");
-  one("button", element).onclick = () => { element.remove(); render(); };
+  one("button", element).onclick = () => { element.remove(); render(); one("[data-add-secret]").focus(); };
   one("[data-secrets]").append(element);
   return one("input", element);
 }
