@@ -85,8 +85,6 @@ class Api:
         """The process id of `<service>-<n>`."""
         return int((Path(self.env["STINT_DATA_DIR"]) / "run" / f"{service}.pid").read_text())
 
-    # --- submitting ---------------------------------------------------------------------------------------------------
-
     async def envelope(self, **fields: Any) -> Json:
         """What each submission needs: a queue of its own, and a good wrapping token."""
         return {"qname": new_queue(), "wrap_secret_id": await self.vault.wrapped(), **fields}
@@ -112,8 +110,6 @@ class Api:
 
     async def submit(self, script: str = "true", **fields: Any) -> str:
         return await self.taken(await self.plain(script, **fields))
-
-    # --- looking ------------------------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, **params: str) -> Json:
         return json_of(await self.http.get(f"{JOB}/{job_id}", params=params))
@@ -209,8 +205,6 @@ class Api:
     async def appears(self, job_id: str, **params: Any) -> None:
         """Return once the job is in the list, likewise."""
         await until(lambda: self.list(limit=100, **params), lambda body: job_id in [job["_id"] for job in body["data"]])
-
-    # --- ending -------------------------------------------------------------------------------------------------------
 
     async def kill(self, job_id: str) -> Json:
         return json_of(await self.http.post(f"{JOB}/kill/{job_id}"))

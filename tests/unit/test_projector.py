@@ -199,8 +199,6 @@ async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_j
     assert {key: value for key, value in found.items() if value is not None} == wanted
 
 
-# --- replays, gaps, races and unknown facts -------------------------------------------------------------------------
-
 MAKERS: list[Callable[[], AnyEvent]] = [*[submitted] * 4, started, launched, kill_requested, held, released, rejected]
 MAKERS += [ended, lambda: ended("unknown", "lost"), deleted]
 
