@@ -1,6 +1,8 @@
 """Signing in at an OIDC provider on another site: from the link to the list of jobs, and out again."""
 
 import re
+from functools import partial
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -35,11 +37,15 @@ async def tokens_of(stack: Stack, who: str) -> list[str]:
     every = await vault.call(root, lambda client: client.auth.token.list_accessors())
     for accessor in every["data"]["keys"]:
         try:
-            token = await vault.call(root, lambda client, one=accessor: client.auth.token.lookup_accessor(one))  # type: ignore[misc] # bound
+            token = await vault.call(root, partial(_look_up, accessor=accessor))
         except VaultError:  # it ended meanwhile
             continue
         found += [accessor] if token["data"]["display_name"] == who else []
     return found
+
+
+async def _look_up(client: Any, *, accessor: str) -> Any:
+    return await client.auth.token.lookup_accessor(accessor)
 
 
 async def sign_out(page: Page) -> None:
