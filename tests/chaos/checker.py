@@ -57,9 +57,6 @@ def _case(evidence: Evidence) -> Case:
     return Case(evidence, jobs, illegal, by_key, {item.job_id: item for item in evidence.submissions if item.job_id})
 
 
-# --- I1, I3, I4: what the jobs themselves saw ----------------------------------------------------------------------
-
-
 def _overlap(case: Case) -> Iterator[Violation]:
     for queue, sights in case.evidence.truth.items():
         for sight in _intruders(sights):
@@ -124,9 +121,6 @@ def _order_of_runs(case: Case) -> Iterator[Violation]:
                 yield Violation("I4", key, f"It ran before {second.job_id}, which was submitted before it.")
 
 
-# --- I2, I9: what the log holds -------------------------------------------------------------------------------------
-
-
 def _one_end(case: Case) -> Iterator[Violation]:
     ends = Counter(record.job_id for record in case.evidence.records if record.kind in {Ended.kind, Rejected.kind})
     for item in case.evidence.submissions:
@@ -174,9 +168,6 @@ def _should_not_run(job: Job | None) -> str:
     if Started.kind in job.facts:
         return ""
     return "It ran, and was deleted before." if Deleted.kind in job.facts else "It ran, and nobody had claimed it."
-
-
-# --- I5, I6, I7, I8 -------------------------------------------------------------------------------------------------
 
 
 def _views(case: Case) -> Iterator[Violation]:

@@ -95,9 +95,6 @@ async def rebuild(world: World) -> None:
     assert await process.wait() == 0
 
 
-# --- what should be gone ----------------------------------------------------------------------------------------------
-
-
 async def settled(world: World, excused: int) -> list[tuple[str, str]]:
     """What is left behind once nothing changes any more, or after the plan's `settle`."""
     return await _settled(world, lambda: _left(world, excused), lambda left: not left)

@@ -75,8 +75,6 @@ class Load:
         sent = Submission(key=job.key, queue=job.queue, job_id=job_id, answer=answer, lines=job.lines, hold=job.hold)
         self.submissions.append(sent)
 
-    # --- by NATS ------------------------------------------------------------------------------------------------------
-
     async def _publish(self, job: JobPlan, sealed: Sealed) -> None:
         token = queue_token(job.queue)
         chunks = await self._stored(token, sealed)
@@ -114,8 +112,6 @@ class Load:
             if doubt or outcome is Outcome.LOST:
                 return Answer.UNKNOWN
             await asyncio.sleep(AGAIN)
-
-    # --- by REST ------------------------------------------------------------------------------------------------------
 
     async def _post(self, job: JobPlan) -> None:
         body = msgspec.to_builtins(self._payload(job)) | {"wrap_secret_id": await self._sealer.wrapped()}

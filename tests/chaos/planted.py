@@ -71,8 +71,6 @@ async def _nothing_async(*_: object) -> None:
     """Likewise."""
 
 
-# --- leases -----------------------------------------------------------------------------------------------------------
-
 _set("no fence", Lease, _lose=_nothing)
 """A lease is never taken for lost."""
 _set("heartbeats believed", LeasedJob, see=_nothing, _pull_again=_nothing_async)
@@ -102,8 +100,6 @@ def _expired(self: JetStreamDelivery, make: Method, *arguments: Any, **options: 
 def _without_takeover(self: Dispatcher, make: Method, runner: Runner) -> None:
     make(self, replace(runner, settings=runner.settings.model_copy(update={"takeover": 0.0})))
 
-
-# --- acknowledgements -------------------------------------------------------------------------------------------------
 
 _LEASES: Final[list[Lease]] = []
 
@@ -149,8 +145,6 @@ async def _delivered_again(delivery: JetStreamDelivery) -> None:
         await asyncio.sleep(0.05)
 
 
-# --- runs and their output --------------------------------------------------------------------------------------------
-
 _SPECS: Final[dict[str, Any]] = {}
 
 
@@ -189,8 +183,6 @@ async def _most(self: ScriptedEngine, output: Method, container_id: str) -> Asyn
     async for piece in pieces:
         yield piece
 
-
-# --- what is left, and what comes next --------------------------------------------------------------------------------
 
 _set("token kept", Vault, revoke_self=_nothing_async)
 """Jobs' tokens are not revoked."""

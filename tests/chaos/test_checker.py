@@ -39,8 +39,6 @@ def test_a_payload_whose_api_died_before_the_submission_stays_for_an_hour() -> N
         run.submissions.pop()
 
 
-# --- faults of a single job -------------------------------------------------------------------------------------------
-
 Spoil = Callable[[Run, Submission], object]
 
 
@@ -122,9 +120,6 @@ def test_a_fault_of_a_job_is_found(name: str) -> None:
     found = run.found()
     assert (invariant, getattr(item, blamed)) in found
     assert {subject for _, subject in found} <= {item.key, item.job_id, getattr(item, blamed)}, "no other is blamed"
-
-
-# --- faults of a queue, and what is left ------------------------------------------------------------------------------
 
 
 def overlap(run: Run) -> tuple[str, str]:

@@ -118,7 +118,7 @@ async def test_no_secret_can_be_inspected(stack: Compose) -> None:
         assert secret
         assert secret not in shown
         assert (await docker("exec", container, "stat", "-c", "%a %u", path)).split() == ["600", "10001"]
-        assert sorted(await names_in(container, "/run/stint")) == sorted(FILES[service])
+        assert sorted((await docker("exec", container, "ls", "-A", "/run/stint")).split()) == sorted(FILES[service])
     assert stack.endpoints
     assert stack.endpoints.token not in shown
     for container in containers:
@@ -131,10 +131,6 @@ FILES = {
     "api": ("STINT_API_ROLE_ID", "STINT_API_SECRET_ID", "STINT_NATS_NKEY"),
     "runner": ("STINT_NATS_NKEY", "STINT_RUNNER_ROLE_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"),
 }
-
-
-async def names_in(container: str, folder: str) -> list[str]:
-    return (await docker("exec", container, "ls", "-A", folder)).split()
 
 
 async def images(stack: Compose) -> list[object]:

@@ -136,9 +136,6 @@ async def test_a_service_with_a_wrong_setting_says_which(service: str) -> None:
     assert "hush" not in result.err
 
 
-# --- stacks of their own ----------------------------------------------------------------------------------------
-
-
 async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
     """Jobs that succeed, fail, are refused and still run; returns the running one, and what must not be found."""
     answer = await Vault(stack.env["VAULT_ADDR"]).call(

@@ -291,9 +291,6 @@ async def test_the_lines_about_being_told_work(stack: Stack) -> None:
     assert (first[0], found) == (b"dev is told about deploys\n", f"{job_id} failed exit_code\n")
 
 
-# --- TLS ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_tls_is_used_where_it_is_asked_for(
     tmp_path: Path, programs: dict[str, Sequence[str | Path]], language: str

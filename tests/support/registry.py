@@ -83,11 +83,12 @@ class Registry(ServerProcess):
     async def push_new(self, base: str, name: str) -> str:
         """Push an image that no engine has: `base` with a label of its own. Returns the full reference."""
         made = f"stint-test/{secrets.token_hex(8)}"
+        context = tar_of({"Dockerfile": f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n"})
         async with aiodocker.Docker() as docker:
             # An engine can lose what it has just built while others build, delete and prune beside it.
             async for attempt in stamina.retry_context(on=aiodocker.DockerError, attempts=3):
                 with attempt:
-                    await docker.images.build(fileobj=_labelled(base), tag=made, encoding="identity")
+                    await docker.images.build(fileobj=io.BytesIO(context), tag=made, encoding="identity")
             try:
                 return await self.push(made, name)
             finally:
@@ -132,14 +133,10 @@ class Registry(ServerProcess):
             "http": {"addr": self.host, "secret": secrets.token_hex(16)},
         }
         if self.users:
-            config["auth"] = {"htpasswd": {"realm": "stint-test", "path": str(self._password_file())}}
+            path = self.data_dir / "htpasswd"
+            path.write_text("".join(f"{_htpasswd(name, password)}\n" for name, password in self.users.items()))
+            config["auth"] = {"htpasswd": {"realm": "stint-test", "path": str(path)}}
         return config
-
-    def _password_file(self) -> Path:
-        path = self.data_dir / "htpasswd"
-        lines = [_htpasswd(name, password) for name, password in self.users.items()]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return path
 
     async def _ready(self) -> bool:
         async with self._client() as client:
@@ -163,16 +160,10 @@ async def mirrored_engine(folder: Path, mirror: Registry) -> AsyncIterator[str]:
         yield engine.host
 
 
-def _labelled(base: str) -> io.BytesIO:
-    """The context of a build."""
-    return io.BytesIO(tar_of({"Dockerfile": f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n"}))
-
-
 def _htpasswd(name: str, password: str) -> str:
     """The password goes in by standard input."""
     command = [_program("htpasswd"), "-inB", "-C", "4", name]
-    made = subprocess.run(command, check=True, capture_output=True, text=True, input=password)
-    return made.stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, input=password).stdout.strip()
 
 
 def _program(name: str) -> str:

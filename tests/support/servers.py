@@ -161,10 +161,6 @@ class NatsProcess(ServerProcess):
         return f"nats://127.0.0.1:{self.port}"
 
     @property
-    def _ports_file(self) -> Path:
-        return self.data_dir / f"nats-server_{self.pid}.ports"
-
-    @property
     def _config(self) -> Path:
         return self.data_dir / "nats.conf"
 
@@ -189,7 +185,7 @@ class NatsProcess(ServerProcess):
 
     async def _ready(self) -> bool:
         """The ports file is there, so that it is this server, and the port greets (`INFO`)."""
-        return self._ports_file.exists() and await _greets(self.port)
+        return (self.data_dir / f"nats-server_{self.pid}.ports").exists() and await _greets(self.port)
 
 
 def servers_of_cluster(folder: Path, names: Sequence[str], settings: str = "") -> list[NatsProcess]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -111,10 +110,6 @@ class Stack:
     async def run(self, *arguments: str | Path, **env: str) -> Result:
         """A `stint` command with this stack's settings."""
         return await stint(*arguments, env={**self.env, **env})
-
-    async def run_line(self, line: str) -> Result:
-        """The same, written as in a shell."""
-        return await self.run(*shlex.split(line))
 
     async def restart(self, name: str) -> None:
         """Kill one of its processes; returns when the API answers again."""

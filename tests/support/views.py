@@ -13,36 +13,18 @@ from stint.core.view import NEVER, JobView, view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews
 from stint.ports import StoredView, ViewStore
 from stint_api.read.listing.table import Table
+from tests.support.events import job_of, submitted
 
 RETENTION = timedelta(hours=6)
+_VIEW = msgspec.structs.replace(view(job_of(submitted())), container_image="busybox", submitted_by="", submission=0)
 
 
 def job_view(
     number: int, *, qname: str = "a", status: str = "queued", ended: str = NEVER, held: bool = False
 ) -> JobView:
-    return JobView(
-        job_id=f"{number:024x}",
-        status=State(status),
-        node_uuid="",
-        qname=qname,
-        container_image="busybox",
-        container_id="",
-        submitted=f"2026-01-01T00:00:{number:02d}{'.5' if number % 2 else ''}Z",
-        started=NEVER,
-        ended=ended,
-        return_code=0,
-        tty=False,
-        kill_requested=False,
-        reason="",
-        error="",
-        submitted_by="",
-        output_bytes=0,
-        output_complete=True,
-        output_truncated=False,
-        output_masked=0,
-        held=held,
-        sequence=number,
-    )
+    fields = {"job_id": f"{number:024x}", "status": State(status), "qname": qname, "ended": ended, "held": held}
+    submitted = f"2026-01-01T00:00:{number:02d}{'.5' if number % 2 else ''}Z"
+    return msgspec.structs.replace(_VIEW, **fields, submitted=submitted, sequence=number)
 
 
 def stored(job: JobView, **changes: object) -> StoredView:

@@ -113,9 +113,6 @@ async def raw(snapshot: Snapshot) -> bytes:
     return b"".join([chunk.data async for chunk in snapshot.chunks()])
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
-
-
 async def test_controls_and_what_could_end_a_script_are_escaped() -> None:
     written = '\0\r\x1b[1m"\\</script>&\u2028\u2029\x7f\u00e9\U0001f600'
     store = await stored(("stdout", written.encode()))
@@ -137,9 +134,6 @@ async def test_any_bytes_in_any_pieces_come_out_as_each_stream_decodes(pieces: l
     assert sorted(both) == sorted(stdout + stderr)
     assert (await texts(store, stdout_only=True))[0] == stdout
     assert await raw(await store.snapshot()) == b"".join(data for _, data in pieces)
-
-
-# --- what is said of the output ---------------------------------------------------------------------------------------
 
 
 async def test_the_error_stands_in_the_place_of_output_only_where_there_is_none() -> None:
@@ -174,9 +168,6 @@ async def test_an_answer_has_all_fields_once() -> None:
     whole = b"".join([piece async for piece in documents.one(running_job(), await store.snapshot(), stdout_only=False)])
     names = [name for name, _ in json.loads(whole, object_pairs_hook=list)]
     assert sorted(names) == sorted({*documents.fields(running_job(), Standing()), "output", "stdout", "stderr"})
-
-
-# --- one moment, several passes ---------------------------------------------------------------------------------------
 
 
 async def test_what_comes_later_is_in_no_pass() -> None:
@@ -310,9 +301,6 @@ async def test_a_large_answer_gets_its_place_back_at_its_end() -> None:
     streams.enter("another")()
     await sent(await answer(pieces_of(b"a" * WHOLE, b"b"), media_type="x/y", large=large))
     streams.enter("me")
-
-
-# --- the answer -------------------------------------------------------------------------------------------------------
 
 
 async def pieces_of(*pieces: bytes, error: Exception | None = None) -> AsyncGenerator[bytes, None]:

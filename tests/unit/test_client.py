@@ -241,8 +241,6 @@ def test_what_is_no_address(url: str) -> None:
         Client.connect(Endpoints(url=url, vault_addr="", token="t"))
 
 
-# --- following a job ------------------------------------------------------------------------------------------------
-
 AT = "2025-03-12T20:58:57.412Z"
 JOB_ID = "0" * 24
 JOB = {"_id": JOB_ID, "status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}

@@ -151,9 +151,6 @@ def test_a_global_header_that_would_be_copied_for_each_member() -> None:
     assert refused(pack(buffer.getvalue())).startswith("Failed content tar: ")
 
 
-# --- what two readers of tars read differently ----------------------------------------------------------------------
-
-
 SPARSE = (record(b"GNU.sparse.major", b"1"), record(b"GNU.sparse.minor", b"0"), record(b"GNU.sparse.realsize", b"9"))
 
 

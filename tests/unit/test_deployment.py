@@ -104,8 +104,6 @@ def test_only_the_runners_user_may_use_the_engine() -> None:
     assert users == {**others, "stint-runner": (["stint-runner"], [])}
 
 
-# --- containers -----------------------------------------------------------------------------------------------------
-
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 

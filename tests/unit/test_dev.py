@@ -91,9 +91,6 @@ def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any
     return Child(name, command or (SLEEP, "600"), {"PATH": os.defpath}, data_dir, ready)
 
 
-# --- stopping, while a process comes up -----------------------------------------------------------------------------
-
-
 async def test_a_stop_while_it_is_started_again_leaves_no_process(
     data_dir: DataDir, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,8 +135,6 @@ def test_a_wrong_setting_of_the_runners_is_named() -> None:
     with pytest.raises(ConfigError, match="STINT_DRAIN"):
         runner_stop(CREDENTIALS | {"STINT_DRAIN": "soon"})
 
-
-# --- when the parent is killed --------------------------------------------------------------------------------------
 
 PARENT = """
 import asyncio, sys

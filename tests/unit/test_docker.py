@@ -159,9 +159,6 @@ def test_lines_that_came_together_go_on_together() -> None:
     assert found == [("stdout", b"a\nb\n"), ("stderr", b"c\n"), ("stdout", b"a\n")]
 
 
-# --- what may have left the log -----------------------------------------------------------------------------------
-
-
 def read(meter: LogMeter, *sizes: int) -> bool:
     list(meter.frames(OutputPiece("stdout", bytes(size)) for size in sizes))
     return meter.may_have_rotated
@@ -193,9 +190,6 @@ def test_limits_that_an_engine_without_control_groups_ignores() -> None:
     assert wire.offers(info).unenforced == []
     rootless = {"MemoryLimit": False, "PidsLimit": False, "CpuCfsQuota": False}
     assert wire.offers({**info, **rootless}).unenforced == ["memory", "cpus", "pids"]
-
-
-# --- the connection to an engine on the network ----------------------------------------------------------------------
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,8 +225,6 @@ def test_a_call_that_is_forbidden_is_told_from_the_jobs_fault() -> None:
     with pytest.raises(EngineError, match="forbids this runner a call: denied by plugin"), engine_errors():
         raise DockerError(403, "denied by plugin")
 
-
-# --- what is not Docker's ------------------------------------------------------------------------------------------
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

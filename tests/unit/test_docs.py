@@ -98,9 +98,6 @@ def test_no_command_shows_a_secret_to_whoever_lists_processes(path: Path) -> Non
     assert [found[0] for found in shown.finditer(commands)] == []
 
 
-# --- drawn from the code ------------------------------------------------------------------------------------------
-
-
 def test_the_references_say_what_the_code_says() -> None:
     assert [path.name for path, text in documents().items() if text_of(path) != text] == [], "run make docs"
 
@@ -142,9 +139,6 @@ def test_the_lease_times_are_those_of_the_code() -> None:
         f"a kill K {KILL:g}, server's margin S {times.margin:g}, clocks δ {CLOCK_SKEW:g}",
     ):
         assert said in words
-
-
-# --- the API ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +221,6 @@ def test_the_migration_names_each_setting_that_is_taken_over() -> None:
     assert {name for name in NAMES if name.startswith("GOSTINT_")} <= accepted <= NAMES
     assert missing
     assert not missing & NAMES
-
-
-# --- what is named is there ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -330,9 +321,6 @@ def test_python_blocks_compile_and_import_what_there_is() -> None:
         for node in ast.walk(ast.parse(body)):
             if isinstance(node, ast.ImportFrom) and node.module:
                 assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
-
-
-# --- decisions ------------------------------------------------------------------------------------------------------
 
 
 def test_decisions_are_numbered_and_listed_and_have_their_parts() -> None:

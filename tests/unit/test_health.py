@@ -1,7 +1,7 @@
-"""What a service says of its health, and when a runner says that it can run jobs."""
+"""What a service says of its health, what runs beside it, and when a runner says that it can run jobs."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +12,8 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
-from stint.process import health
+from stint.process import background, health
+from stint.process.background import RESTART_PAUSE, STEADY, Background, BackgroundTask
 from stint.process.health import readyz, watched
 from stint_runner import readiness
 from stint_runner.engine.port import Offers
@@ -125,3 +126,76 @@ async def test_limits_that_the_engine_ignores_are_told() -> None:
         await check_engine(engine({"local"}), "")
         await check_engine(engine({"local"}, ["memory", "pids"]), "")
     assert [entry["ignored"] for entry in logs] == [["memory", "pids"]]
+
+
+MISSING = "The list is not there."
+
+
+class Scripted:
+    """A part that does what its script says, once for each start."""
+
+    def __init__(self, *script: Callable[[], Awaitable[None]]) -> None:
+        self._script = iter(script)
+        self.started: asyncio.Queue[int] = asyncio.Queue()
+        self.works = True
+        self.now = 0.0
+
+    async def run(self) -> None:
+        self.started.put_nowait(0)
+        await next(self._script)()
+
+    def background(self) -> Background:
+        part = BackgroundTask(name="list", run=self.run, missing=MISSING, works=lambda: self.works)
+        return Background(part, monotonic=lambda: self.now)
+
+
+async def die() -> None:
+    raise ZeroDivisionError
+
+
+async def end() -> None:
+    pass
+
+
+async def live() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "RESTART_PAUSE", 0.0)
+
+
+async def test_a_part_works_from_its_start_on_if_it_says_so() -> None:
+    scripted = Scripted(live)
+    parts = scripted.background()
+    assert parts.missing() == MISSING, "not started"
+    async with parts.running(), asyncio.timeout(5):
+        await scripted.started.get()
+        assert parts.missing() == ""
+        scripted.works = False
+        assert parts.missing() == MISSING
+
+
+@pytest.mark.parametrize("first", [die, end])
+async def test_a_part_that_ends_is_missing_and_started_again(first: Callable[[], Awaitable[None]]) -> None:
+    scripted = Scripted(first, live)
+    parts = scripted.background()
+    async with parts.running(), asyncio.timeout(5):
+        await scripted.started.get()
+        await scripted.started.get()
+        assert parts.missing() == MISSING, "who knows whether it will stay"
+        scripted.now = STEADY + RESTART_PAUSE
+        assert parts.missing() == ""
+
+
+async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with_the_block() -> None:
+    scripted = Scripted(die, die, die, live)
+    parts = scripted.background()
+    async with parts.running(), asyncio.timeout(5):
+        for _ in range(3):
+            await scripted.started.get()
+            assert parts.missing() == MISSING
+            scripted.now += STEADY / 2
+        await scripted.started.get()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]

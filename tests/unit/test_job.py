@@ -116,8 +116,6 @@ def test_the_table_names_every_state_and_every_kind() -> None:
     assert all(not row.keys() - {"deleted"} for state, row in LEGAL.items() if state in TERMINAL)
 
 
-# --- commands -----------------------------------------------------------------------------------------------------
-
 REQUESTED, KILLED = kill_requested(), ended("failed", "killed")
 RELEASED, LOST = released(), ended("unknown", "lost")
 

@@ -116,9 +116,6 @@ def test_networks() -> None:
     assert LimitPolicy(network="bridge", networks=()).network_of(JobPayload(network="bridge")) == "bridge"
 
 
-# --- settings ---------------------------------------------------------------------------------------------------
-
-
 def test_no_settings_and_all_settings() -> None:
     assert settings().limits == LimitPolicy(defaults=Limits(pids=4096))
     assert settings().output_limit == 64 * 2**20

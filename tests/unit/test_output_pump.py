@@ -71,9 +71,6 @@ def _text(chunks: Iterable[Chunk], *streams: str) -> bytes:
     return b"".join(chunk.data for chunk in chunks if not streams or chunk.stream in streams)
 
 
-# --- copying ----------------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.builds(OutputPiece, st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=40))))
 async def test_output_is_whole_and_in_order(pieces: list[OutputPiece]) -> None:
     pump, chunks = await _copied(_pieces(*pieces))
@@ -116,9 +113,6 @@ async def test_a_copy_ends_that_fails_in_the_moment_in_which_it_is_broken_off() 
     async with asyncio.timeout(10):
         with pytest.raises(LogGapError):
             await pump.copy(_stdout(*[b"x" * CHUNK_BYTES] * 10 * PIECES_WAITING))
-
-
-# --- masking ----------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(1, 20)), max_size=12))
@@ -169,9 +163,6 @@ async def test_what_was_held_back_goes_in_chunks_that_fit_into_a_message() -> No
     _, chunks = await _copied(_stdout(*pieces), mask=["x" * LONGEST])
     assert _text(chunks) == b"".join(pieces)
     assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
-
-
-# --- the limit --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -268,8 +259,6 @@ async def test_past_the_limit_nothing_waits_for_more_and_no_fault_of_the_engine_
     assert pump.truncated
 
 
-# --- going on where it broke off --------------------------------------------------------------------------------
-
 PIECES = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=9)), max_size=12)
 
 
@@ -348,9 +337,6 @@ async def test_another_writer_is_noticed() -> None:
     assert _text(await _stored(log)) == b"one\ntwo\nthree\n"
 
 
-# --- what is known to be whole ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("attached", "limit", "complete"),
     [(True, 0, True), (True, 4, True), (True, 3, True), (False, 4, True), (False, 3, False)],
@@ -381,9 +367,6 @@ async def test_after_an_interruption_of_the_engine_nobody_knows() -> None:
     await pump.resume()
     await pump.copy(_stdout(b"one\n", b"two\n"))
     assert (pump.chain.size, pump.complete) == (8, False)
-
-
-# --- being slow, and giving up ------------------------------------------------------------------------------------
 
 
 class Stalling(MemoryOutput):

@@ -109,15 +109,6 @@ async def test_an_expired_view_is_not_brought_back(bench: Bench) -> None:
     assert await bench.views.get(JOB) is None, "not even for a moment"
 
 
-async def test_a_view_that_has_missed_the_end_goes_with_it(bench: Bench) -> None:
-    """Whoever was away for longer than the retention finds the view as it left it: with no time to expire at."""
-    await bench.happen(submitted(), started())
-    await bench.log.append(TOKEN, JOB, ended())
-    bench.now += timedelta(hours=7)
-    await bench.projector.project(JOB)
-    assert await bench.value() is None
-
-
 async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
     await bench.print()
     await bench.happen(submitted(), ended("failed"), deleted())
@@ -198,8 +189,6 @@ async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_j
     found = {key: await bench.value(key) for key in await bench.views.job_ids()}
     assert {key: value for key, value in found.items() if value is not None} == wanted
 
-
-# --- replays, gaps, races and unknown facts -------------------------------------------------------------------------
 
 MAKERS: list[Callable[[], AnyEvent]] = [*[submitted] * 4, started, launched, kill_requested, held, released, rejected]
 MAKERS += [ended, lambda: ended("unknown", "lost"), deleted]

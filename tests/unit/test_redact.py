@@ -87,9 +87,6 @@ def test_where_a_stream_breaks_off_the_beginning_of_a_value_is_masked_too(text: 
     assert redactor.feed(text) + redactor.flush(broken=True) == expected
 
 
-# --- effort -----------------------------------------------------------------------------------------------------
-
-
 def _seconds(values: Iterable[bytes], pieces: Iterable[bytes]) -> float:
     begun = time.process_time()
     redacted(values, pieces)
@@ -138,9 +135,6 @@ def test_a_long_value_becomes_one_mask_however_it_is_cut(length: int) -> None:
     text = b"before " + value + value + b" after"
     for step in (1000, LONGEST, 6 * LONGEST):
         assert redacted([value], cut(text, [step] * (len(text) // step))) == (b"before ****** after", 2)
-
-
-# --- what is looked for -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -181,9 +181,6 @@ def test_every_value_comes_back(values: dict[str, Any]) -> None:
     assert yaml.safe_load(text) == values
 
 
-# --- read back after a restart ------------------------------------------------------------------------------------
-
-
 class Files(DockerEngine):
     def __init__(self, **files: bytes) -> None:
         super().__init__()

@@ -108,9 +108,6 @@ def test_a_large_body_counts_as_not_signed() -> None:
     assert (named_signer(text, large), verified_signer(text, SUBJECT, large)) == ("", "")
 
 
-# --- who signs with what --------------------------------------------------------------------------------------------
-
-
 CREDS = (("NATS USER JWT", "x"), ("USER NKEY SEED", SIGNER.seed))
 
 

@@ -91,9 +91,6 @@ def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[s
         policies(role, paths)
 
 
-# --- names of queues ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "name", ["deploys", "team/deploys", "with space", "a.b.c", "\u00fcml\u00e4ut", "a,b", "a?b#c%d", "c++"]
 )
@@ -120,8 +117,6 @@ def test_no_two_names_share_a_path(one: str, other: str) -> None:
             continue
     assert len(set(paths.values())) == len(paths)
 
-
-# --- files of settings -----------------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30)
 VALUES = st.dictionaries(st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True), TEXTS, max_size=4)

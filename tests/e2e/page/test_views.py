@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_sa
     await page.get_by_role("button", name="Submit to by-form").click()
     await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
     await expect(page.locator(".ln code").first).to_have_text("it works")
-    result = await stack.run_line(f"run {line}")
+    result = await stack.run("run", *shlex.split(line))
     assert (result.code, result.out.splitlines()[0]) == (0, "it works")
 
 

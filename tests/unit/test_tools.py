@@ -1,0 +1,186 @@
+"""Tools of the repository: its benchmarks, the recording for the README, and what its tests use."""
+
+import base64
+import inspect
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html import unescape
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import GROUPS
+from benchmarks.document import DOCUMENT, Record, Run, generated, model, read, table
+from benchmarks.measure import Goal, Measured, Row, sized
+from scripts.record import COMMANDS, PICTURE, READING, Recording, picture, record, shown
+
+from tests.support import no_netlink
+from tests.support.leaks import Leak, Scanner
+
+SECRET, OTHER = secrets.token_hex(16).encode(), secrets.token_hex(16).encode()
+SCANNER = Scanner({"secret": [SECRET], "other": [OTHER]})
+
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "hex": lambda data: data.hex().encode(),
+    "HEX": lambda data: data.hex().upper().encode(),
+    "base64": base64.b64encode,
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("before", [b"", b"1", b"12", b"x" * 2**20, b"x" * (2**20 - 7)])
+@pytest.mark.parametrize("behind", [b"", b"1", b"12"])
+def test_it_finds_a_secret_in_a_file(encoding: str, before: bytes, behind: bytes, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "leak").write_bytes(ENCODINGS[encoding](before + SECRET + behind))
+    (tmp_path / "deep" / "nothing").write_bytes(SECRET[:-1] + b" " + SECRET[1:])
+    (tmp_path / "deep" / "empty").touch()
+    assert set(SCANNER.files(tmp_path)) == {Leak("secret", str(tmp_path / "deep" / "leak"))}
+
+
+def test_it_leaves_out_what_it_is_told_and_what_is_older(tmp_path: Path) -> None:
+    leak = tmp_path / "leak"
+    leak.write_bytes(SECRET + OTHER)
+    assert {leak.kind for leak in SCANNER.files(tmp_path)} == {"secret", "other"}
+    assert not set(SCANNER.files(tmp_path, without=[leak]))
+    assert not set(SCANNER.files(tmp_path, since=leak.stat().st_ctime + 1))
+
+
+def test_a_file_may_be_cut_short_and_folders_may_go_meanwhile(tmp_path: Path) -> None:
+    """A file that is mapped into memory would end this process."""
+    leak = tmp_path / "leak"
+    leak.write_bytes(SECRET + bytes(2**22) + OTHER)
+    found = SCANNER.files(tmp_path)
+    assert next(found).kind == "secret"
+    leak.write_bytes(b"")
+    assert not set(found)
+    assert not set(SCANNER.files(tmp_path / "gone"))
+
+
+def test_it_finds_a_secret_in_a_process() -> None:
+    wait = [sys.executable, "-c", "input(1)"]
+    environ, pipe = {"A": OTHER.decode()}, subprocess.PIPE
+    with subprocess.Popen([*wait, SECRET], env=environ, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # right behind its exec a process has no arguments yet
+        found = set(SCANNER.processes())
+        process.communicate(b"\n")
+    assert found == {Leak("secret", "/proc/PID/cmdline"), Leak("other", "/proc/PID/environ")}
+    assert not set(SCANNER.processes())
+
+
+ASKS = """
+import errno, socket
+socket.socket().close()
+try:
+    socket.socket(socket.AF_NETLINK)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+IN_A_CHILD = """import subprocess, sys
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in {"x86_64", "aarch64"}, reason="the filter is for these"
+)
+def test_a_program_and_its_children_get_no_netlink_socket_and_all_others() -> None:
+    command = [sys.executable, no_netlink.__file__, sys.executable, "-c", IN_A_CHILD, ASKS]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "EAFNOSUPPORT\n"
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+SPUN = "\x1b[?25l\u280b waiting\r\x1b[2Krunning on r-1\r\n\u280b running\r\n\r\x1b[1A\x1b[2K\x1b[?25hhello\r\n"
+
+
+def lines(svg: str) -> list[str]:
+    found: dict[float, str] = {}
+    for text in ET.fromstring(svg).iter(f"{SVG}text"):  # noqa: S314 - our own
+        if text.get("clip-path"):
+            y = float(text.attrib["y"])
+            found[y] = found.get(y, "") + "".join(text.itertext()).rstrip("\n").replace("\N{NO-BREAK SPACE}", " ")
+    return [found[y] for y in sorted(found)]
+
+
+def test_what_the_spinner_erased_is_not_shown() -> None:
+    assert shown(SPUN) == "running on r-1\nhello\n"
+
+
+def test_a_line_appears_when_it_came_and_nothing_takes_long() -> None:
+    recording = Recording()
+    for text, passed in (("one\r\ntw", 0.1), ("o\r\n", 0.2), ("three\r\n", 60.0)):
+        recording.add(text, passed)
+    assert [round(at, 3) for at in recording.seconds] == [0.1, 0.3, round(0.3 + READING, 3)]
+    delays = re.findall(r"line-(\d+)\)\"\] { animation-delay: ([\d.]+)s", picture(recording))
+    assert delays == [("0", "0.10"), ("1", "0.30"), ("2", f"{0.3 + READING:.2f}")]
+
+
+def test_commands_run_in_a_terminal_and_are_shown_with_what_they_write() -> None:
+    commands = ["test -t 1 && echo 'a <terminal>'", "tput cols; echo last >&2"]
+    svg = picture(record(commands, os.environ | {"TERM": "xterm"}))
+    assert lines(svg)[:2] == ["$ test -t 1 && echo 'a <terminal>'", "a <terminal>"]
+    assert [line for line in lines(svg) if line][-1] == "last"
+
+
+def test_a_recording_of_a_failure_is_none() -> None:
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        record(["exit 3"], os.environ)
+
+
+def test_the_picture_shows_the_scripts_commands_whole_and_loads_nothing() -> None:
+    svg = PICTURE.read_text(encoding="utf-8")
+    typed = [line for command in COMMANDS for line in f"$ {command}".splitlines()]
+    assert [line for line in lines(svg) if line in typed] == typed
+    assert "PASSWORD: ***" in lines(svg)
+    addresses = set(re.findall(r"\w+://[^\s\"\x27)]+", unescape(svg)))
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in svg
+    assert "url(#" in svg
+    assert re.findall(r"url\((?!#)|href=", svg) == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_group_can_be_run(group: str) -> None:
+    assert inspect.iscoroutinefunction(import_module(f"benchmarks.{group}").rows)
+
+
+@pytest.mark.parametrize("record", Record)
+def test_recorded_rows_have_names_of_their_own(record: Record) -> None:
+    names = [row.name for row in read(record.path).rows]
+    assert len(names) == len(set(names))
+
+
+def test_the_document_is_what_the_recorded_runs_give() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == generated()
+
+
+def test_a_table_shows_both_runs() -> None:
+    beside = Measured("bare", "ms", [4.0])
+    before = Row("a job", Measured("Stint", "ms", [8.0]), beside)
+    after = Row("a job", Measured("Stint", "ms", [2.0, 3.0, 4.0]), beside, [Goal(1), Goal(1, unit="ms")])
+    gone = Row("gone", Measured("Stint", "s", [1.0]))
+    lines = table([before, gone], [after]).splitlines()
+    assert lines[2] == "| a job | 8 ms | 2.00x | 3 ms (2 to 4) | bare: 4 ms | 0.75x | ≤ 1x ✓, ≤ 1 ms missed |"
+    assert lines[3] == "| gone | 1 s |  |  |  |  |  |"
+
+
+def test_a_run_replaces_whole_groups_of_the_same_machine() -> None:
+    row = Row("a", Measured("Stint", "ms", [1.0]))
+    run = Run("here", {"api": [row], "peers": "No Redis."})
+    assert run.rows == [row]
+    assert run.updated(Run("here", {"peers": [row]})) == Run("here", {"api": [row], "peers": [row]})
+    assert run.updated(Run("there")) == Run("there")
+
+
+def test_the_model_is_a_line_through_two_sizes() -> None:
+    rows = [sized("memory of API", "MB", [60 + count / 1000], count, "kept jobs") for count in (10_000, 100_000)]
+    (line,) = model(Run("here", {"kept": rows})).splitlines()[2:]
+    assert line.endswith("| 0.001 | 1,000,000 kept jobs: 1,000 |")
