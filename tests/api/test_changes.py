@@ -1,6 +1,6 @@
 """Section 0, "Further routes": the stream of all jobs' changes."""
 
-from tests.api.client import Api, Json, new_queue, until_term
+from tests.api.client import Api, Json, bad_request, new_queue, refused, until_term
 
 EVENTS = "/v1/api/events"
 
@@ -31,3 +31,11 @@ async def test_a_jobs_life_is_told_as_lists_give_it(api: Api) -> None:
     assert (await anext(again))[2]["resumed"] is True
     assert [(await anext(again))[2] for _ in told] == told
     await again.aclose()
+
+
+async def test_it_needs_a_token_and_good_parameters(api: Api) -> None:
+    async with api.anonymous() as http:
+        refused(await http.get(EVENTS), 400, "Invalid request.")
+        refused(await http.get(EVENTS, headers={"X-Auth-Token": "wrong"}), 403, "Permission Denied.")
+    for params in ({"status": "over"}, {"status": "deleted"}, {"qname": "\0"}):
+        bad_request(await api.http.get(EVENTS, params=params))

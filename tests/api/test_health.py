@@ -17,8 +17,7 @@ KEYS = ["state", *NUMBERS, "architecture", "operating_system"]
 
 async def test_all_values_are_strings(api: Api) -> None:
     await api.run()  # the image is on the engine from then on, whichever test comes first
-    answer = await until(lambda: api.http.get("/v1/api/health"), lambda answer: int(answer.json()["images"]) > 0)
-    body = answer.json()
+    body = await until(lambda: _health(api), lambda body: int(body["images"]) > 0, seconds=30)
     assert set(body) == set(KEYS)
     assert all(isinstance(value, str) for value in body.values())
     assert all(body[name].isdecimal() for name in NUMBERS)
@@ -34,10 +33,26 @@ async def test_all_values_are_strings(api: Api) -> None:
         assert re.fullmatch(r"\d+", answer.text) if key in NUMBERS else answer.text
 
 
+async def _health(api: Api) -> dict[str, str]:
+    body: dict[str, str] = (await api.http.get("/v1/api/health")).json()
+    return body
+
+
 async def test_an_unknown_key(api: Api) -> None:
     for key in ("", "junk", "STATE", "state ", "a&k=state"):
         answer = await api.http.get("/v1/api/health", params={"k": key})
         assert refused(answer, 400, "Invalid request.") == "Invalid health metric key"
+
+
+async def test_jobs_are_counted_by_status(api: Api) -> None:
+    before = (await api.http.get("/v1/api/health")).json()
+    for fields in ({}, {"container_image": ""}, {"wrap_secret_id": "junk"}):
+        job = await api.run(**fields)
+        await api.listed(1, qname=job["qname"], status=job["status"])
+    after = (await api.http.get("/v1/api/health")).json()
+    for name in ("success_jobs", "failed_jobs", "notauthorised_jobs"):
+        assert int(after[name]) >= int(before[name]) + 1
+    assert int(after["all_jobs"]) >= int(before["all_jobs"]) + 3
 
 
 async def test_running_and_queued_jobs_are_counted(api: Api) -> None:
@@ -77,3 +92,12 @@ async def test_metrics(api: Api) -> None:
     assert not any(UNKNOWN_ID in path or "such" in path for path in labels["path"]), "route templates only"
     assert {"0.005", "0.1", "10.0", "+Inf"} <= labels["le"] | {f"{float(le):.1f}" for le in labels["le"]}
     assert "process_cpu_seconds_total" in answer.text
+
+
+async def test_metrics_hold_no_secret(api: Api) -> None:
+    wrapped = (await api.plain())["wrap_secret_id"]
+    async with api.anonymous(**{"X-Auth-Token": wrapped}) as http:
+        await http.get(f"{JOB}/{wrapped}")
+    text = (await api.http.get("/v1/api/metrics")).text
+    assert wrapped not in text
+    assert api.vault.client not in text

@@ -48,6 +48,13 @@ async def test_any_of_an_images_names_will_do(api: Api) -> None:
         assert job["output"] == "ran\n"
 
 
+async def test_no_such_host_fails_at_once(api: Api) -> None:
+    error = failure(await api.run(container_image="no-such-registry.invalid/x:1"))
+    first, *attempts = error.splitlines()
+    assert first == "All attempts fail:"
+    assert [line[:3] for line in attempts] == ["#1:"]
+
+
 async def test_the_document_of_an_image(api: Api) -> None:
     """Only its `secret_refs` count; content's and the payload's come after them."""
     await api.vault.put_secret("image", {"a": "from-a", "b": "from-b", "c": "from-c"})

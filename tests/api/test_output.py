@@ -25,6 +25,17 @@ async def test_bytes_that_are_no_text(api: Api) -> None:
     assert sorted(await api.raw(job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
 
 
+async def test_a_lot_of_it_and_little(api: Api) -> None:
+    job = await api.run("seq 1 200000")
+    wanted = "".join(f"{number}\n" for number in range(1, 200001))
+    assert job["output"] == job["stdout"] == wanted
+    assert (job["output_bytes"], job["output_truncated"]) == (len(wanted), False)
+    assert await api.raw(job["_id"]) == wanted.encode()
+    for script, output in {"true": "", "printf x": "x", "printf '\\n\\n'": "\n\n"}.items():
+        job = await api.run(script)
+        assert (job["output"], job["output_bytes"]) == (output, len(output))
+
+
 async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(api: Api) -> None:
     job_id = (await api.run_in_steps("printf 1", "echo err >&2", r"printf '\n2'", r"printf '\n3\n'"))["_id"]
     events = [event async for event in api.events(job_id)]

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 from tests.api.client import BUSYBOX, ID, JOB, NEVER, Api, Json, new_queue, refused, shell, shell_job
+from tests.support.waiting import until
 
 
 async def cubbyhole(api: Api, payload: Json) -> Json:
@@ -24,6 +25,18 @@ async def test_the_answer_to_each_mode(api: Api) -> None:
         assert (submitted["status"], submitted["qname"]) == ("queued", name.lower())
         ended = await api.ended(submitted["_id"])
         assert (ended["status"], ended["output"]) == ("success", "ran\n")
+
+
+async def test_the_clients_dance(api: Api) -> None:
+    """Section 4, as GoStint's client does it: a token of its own, everything sealed, then asking until the end."""
+    async with api.anonymous(**{"X-Auth-Token": await api.vault.another_client()}) as http:
+        payload = shell_job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
+        job_id = (await http.post(JOB, json=await cubbyhole(api, payload))).json()["_id"]
+        answer = await until(
+            lambda: http.get(f"{JOB}/{job_id}"), lambda answer: answer.json()["status"] not in {"queued", "running"}
+        )
+    seen = answer.json()
+    assert (seen["status"], seen["return_code"], seen["output"]) == ("success", 0, "danced\n")
 
 
 async def test_the_cubbyhole_is_read_during_the_request(api: Api) -> None:

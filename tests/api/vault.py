@@ -62,6 +62,10 @@ class Vault:
         )
         return str(made["auth"]["client_token"])
 
+    async def another_client(self) -> str:
+        """A token that may do what the client may."""
+        return await self.token(policies=["default", "stint-client"])
+
     async def uses_left(self, token: str) -> int:
         found = await self.call(self.admin, "POST", "auth/token/lookup", {"token": token})
         return int(found["data"]["num_uses"])
@@ -77,6 +81,10 @@ class Vault:
 
     async def put_secret(self, name: str, data: Mapping[str, Any]) -> None:
         await self.call(self.admin, "POST", f"kv/data/{name}", {"data": data})
+
+    async def put_secret_v1(self, name: str, data: Mapping[str, Any]) -> None:
+        """At the path `<KV1>/<name>` (KV v1), readable for jobs."""
+        await self.call(self.admin, "POST", f"{KV1}/{name}", data)
 
     async def mount_v1(self) -> None:
         """A KV v1, and the jobs' leave to read it."""
