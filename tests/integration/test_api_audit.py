@@ -53,37 +53,6 @@ def some_queue() -> str:
     return f"q{secrets.token_hex(4)}"
 
 
-async def test_it_says_who_did_what_and_what_came_of_it(bench: Bench) -> None:
-    queue = some_queue()
-    caller = await bench.vault.lookup_self(bench.http.headers["X-Auth-Token"])
-    job_id = await bench.submitted(qname=queue)
-    await bench.http.post(f"/v1/api/job/kill/{job_id}")
-    await bench.http.delete(f"/v1/api/job/{job_id}")
-    held = await bench.submitted(qname=queue)
-    for fact in (events.started(), events.held()):
-        assert await bench.parts.log.append(queue_token(queue), held, fact) is Outcome.WON
-    await bench.http.post(f"/v1/api/job/{held}/release")
-    late = events.kill_requested()
-    assert await bench.parts.log.append(queue_token(queue), held, late) is Outcome.WON
-    found = await of_jobs(bench.http, 6, qname=queue.upper())
-    assert [(one["action"], one["job"], one["answer"], one["status"]) for one in found] == [
-        ("kill_requested", held, "ignored", "unknown"),
-        ("released", held, "accepted", "unknown"),
-        ("submitted", held, "accepted", "unknown"),
-        ("deleted", job_id, "accepted", "deleted"),
-        ("kill_requested", job_id, "accepted", "deleted"),
-        ("submitted", job_id, "accepted", "deleted"),
-    ]
-    mine = found[1:]
-    assert {(one["who"], one["accessor"], one["from"], one["qname"]) for one in mine} == {
-        (caller.display_name, caller.accessor, "127.0.0.1", queue)
-    }
-    assert {one["proven"] for one in found} == {False}, "without accounts anybody can write anything"
-    at = (await bench.load(held)).facts["submitted"].time
-    assert found[2]["at"][:-1] == at[:23]
-    assert (await bench.http.get(f"/v1/api/job/{held}")).json()["submitted_by"] == caller.display_name
-
-
 async def test_it_shows_only_queues_that_the_caller_may_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = some_queue(), some_queue()
     job_id = await bench.submitted(qname=mine)
@@ -112,9 +81,6 @@ async def test_what_the_log_no_longer_has_is_not_shown(bench: Bench) -> None:
     await of_jobs(bench.http, 2, qname=queue)
     await Stream(bench.broker, "EVENTS").purge(event_filter("*", "*", gone))
     assert [one["job"] for one in (await answered(bench.http, qname=queue))["data"]] == [kept]
-
-
-# --- queues and runners ---------------------------------------------------------------------------------------------
 
 
 async def operated(bench: Bench, queue: str, runner: str) -> None:
@@ -195,9 +161,6 @@ async def test_addresses_are_recorded_only_where_they_may_be(nats: NatsProcess, 
         (entry,) = await of_jobs(bench.http, 1, qname=queue)
         assert entry["from"] == ""
         assert b"127.0.0.1" not in encode(submitted(await bench.load(job_id)))
-
-
-# --- lineage --------------------------------------------------------------------------------------------------------
 
 
 async def launched_with(bench: Bench, queue: str, secrets_: dict[str, int | None]) -> str:

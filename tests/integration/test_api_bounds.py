@@ -88,9 +88,6 @@ def head(http: httpx.AsyncClient, length: int | None, *lines: str, token: str = 
     return "\r\n".join([f"POST {JOB} HTTP/1.1", "Host: api", token, size, *lines, "", ""]).encode()
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("bomb", "code"),
     [
@@ -192,9 +189,6 @@ async def test_a_few_requests_but_not_many_may_come_ahead_of_their_answers(start
     reader, _ = await sockets.send(process, head(http, None), *trailers)
     assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
     await reader.readuntil(b"ok\n")
-
-
-# --- time -----------------------------------------------------------------------------------------------------------
 
 
 SHORT = {"STINT_REQUEST_TIMEOUT": "0.5"}
@@ -321,9 +315,6 @@ async def _all(lines: AsyncIterator[str]) -> list[str]:
     return [line async for line in lines]
 
 
-# --- how many -------------------------------------------------------------------------------------------------------
-
-
 async def test_there_are_only_so_many_connections(start: Start, sockets: Sockets) -> None:
     process, http = await start(STINT_CONNECTIONS="5")
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -357,9 +348,6 @@ async def test_a_caller_has_only_so_many_streams(start: Start, openbao: OpenBao)
             return answer.status_code
 
     await until(status, lambda code: code == 200)
-
-
-# --- what is said of it ---------------------------------------------------------------------------------------------
 
 
 async def test_the_access_log_has_requests_that_no_route_saw(start: Start, sockets: Sockets) -> None:

@@ -29,8 +29,6 @@ from tests.support.waiting import until_true
 
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox", "run": ["true"]}
 
-# --- one after another ----------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("fields", [{}, PLAIN], ids=["sealed", "plain"])
 async def test_a_repeat_gets_the_same_job(bench: Bench, fields: dict[str, Any]) -> None:
@@ -135,9 +133,6 @@ async def test_the_frame_keeps_caller_and_key_apart() -> None:
     submission = parse_submission(b'{"wrap_secret_id": "x"}')
     pairs = [("a b", "c"), ("a", "b c"), ("a b c", ""), ("1 a", "b c"), ("", "a b c")]
     assert len({mark(Identity("", "", caller), key, submission).job_id for caller, key in pairs}) == len(pairs)
-
-
-# --- at the same time, and with answers that are lost ---------------------------------------------------------------
 
 
 class MeetingLog(JetStreamEventLog):

@@ -4,7 +4,6 @@ import asyncio
 import re
 import secrets
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from stint.jetstream import Broker, JetStreamHistory
 from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
 from tests.support.answers import json_of
-from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
+from tests.support.api_bench import BODY, ApiProcess, api, service_environ
 from tests.support.brokers import connected
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -134,59 +133,3 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
         named: str | None = answer.json().get("_id")
         assert (named is not None) == (at == SUBMISSION), "without an id nothing was taken"
         assert await submissions(broker) == ({named} if through and named else set())
-
-
-class Load:
-    """Clients that submit, with and without keys, and note what they hear."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.http = bench.http
-        self.broker = bench.broker
-        self.answers: list[dict[str, Any]] = []
-        self.enough = False
-        self._news = asyncio.Condition()
-
-    async def write(self) -> None:
-        while not self.enough:
-            headers = {"Idempotency-Key": secrets.token_hex(8)} if len(self.answers) % 2 else {}
-            answer = await self.http.post("/v1/api/job", json=BODY, headers=headers)
-            assert answer.status_code in {200, 503}, answer.text
-            async with self._news:
-                self.answers.append({"code": answer.status_code, **answer.json()})
-                self._news.notify_all()
-            if answer.status_code != httpx.codes.OK:  # others go on, so that somebody hears that NATS is away
-                await self.broker.wait_connected()
-
-    async def refused(self, since: int) -> None:
-        """Return once one of the answers since then was a refusal."""
-        async with self._news:
-            await self._news.wait_for(lambda: any(answer["code"] != httpx.codes.OK for answer in self.answers[since:]))
-
-    async def goes_on(self) -> None:
-        """Return once thirty more were taken."""
-        before = len(self.answers)
-        async with self._news:
-            await self._news.wait_for(lambda: len(self.ids(200, before)) >= 30)
-
-    def ids(self, code: int, since: int = 0) -> set[str]:
-        return {answer["_id"] for answer in self.answers[since:] if answer["code"] == code and "_id" in answer}
-
-
-async def test_what_was_said_not_to_be_taken_never_comes(nats_process: NatsProcess, openbao: OpenBao) -> None:
-    """NATS is killed under a load of submissions."""
-    async with api(nats_process.url, openbao) as bench:
-        load = Load(bench)
-        writers = [asyncio.create_task(load.write()) for _ in range(8)]
-        async with asyncio.timeout(100):
-            for _ in range(2):
-                await load.goes_on()
-                before = len(load.answers)
-                await nats_process.kill()
-                await load.refused(before)  # a restart that is fast enough would be noticed by nobody
-                await nats_process.start()
-            await load.goes_on()
-            load.enough = True
-            await asyncio.gather(*writers)
-        assert {answer["code"] for answer in load.answers} == {200, 503}
-        there = await submissions(bench.broker)
-        assert load.ids(200) <= there <= load.ids(200) | load.ids(503)

@@ -76,9 +76,6 @@ async def test_a_vault_that_was_set_up_before_receipts_is_named(nats: NatsProces
         assert (answer.status_code, answer.json()["error"]) == (500, NO_KEY)
 
 
-# --- the command line -----------------------------------------------------------------------------------------------
-
-
 async def test_a_receipt_is_checked_without_a_server(bench: Bench, http: httpx.AsyncClient, tmp_path: Path) -> None:
     job_id = await bench.happened(started(), launched(), ended("failed", "exit_code", 3))
     file, keys = tmp_path / "receipt.json", tmp_path / "keys.json"

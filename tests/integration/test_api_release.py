@@ -6,10 +6,9 @@ import json
 import httpx
 import pytest
 
-from stint.core.events import AnyEvent, Ended, Released
+from stint.core.events import AnyEvent, Released
 from stint.core.view import NEVER, parse_time, rfc3339, view
 from stint.ports import Outcome
-from stint_api.read.commands import RELEASED
 from tests.support.api_bench import Bench
 from tests.support.events import ended, held, kill_requested, launched, started
 from tests.support.outputs import Writer
@@ -58,28 +57,6 @@ async def test_without_output_what_the_runner_records_says_that_it_is_back(bench
     assert await bench.parts.log.append(job.token, job_id, sign) is Outcome.WON
     seen = rfc3339(parse_time((await bench.load(job_id)).facts[sign.kind].time))
     assert (await back_since(bench, job_id))[0] == seen
-
-
-@pytest.mark.parametrize("killed", [False, True], ids=["running", "stopping"])
-async def test_a_held_job_is_released(bench: Bench, *, killed: bool) -> None:
-    job_id = await bench.happened(started(), held(), *([kill_requested()] if killed else []))
-    path = f"/v1/api/job/{job_id}"
-    shown = (await bench.http.get(path)).json()
-    before = "stopping" if killed else "running"
-    assert (shown["held"], shown["status"]) == (True, before)
-    answer = await release(bench, job_id.upper())
-    assert (answer.status_code, answer.json()) == (200, {"_id": job_id.upper(), "status": before, "released": True})
-    after = (await bench.http.get(path)).json()
-    assert (after["status"], after["reason"], after["error"]) == ("unknown", "lost", RELEASED)
-    assert (after["held"], after["output"], after["kill_requested"]) == (False, RELEASED, killed)
-    job = await bench.load(job_id)
-    released, end = job.facts[Released.kind], job.facts[Ended.kind]
-    assert released.sequence + 1 == end.sequence
-    assert {fact.by for fact in (job.fact(Released), job.fact(Ended)) if fact} == {"token-stint-client"}
-    again = await release(bench, job_id)
-    assert (again.status_code, again.json()) == (200, {"_id": job_id, "status": "unknown", "released": True})
-    assert await bench.load(job_id) == job
-    assert await back_since(bench, job_id) == (None, None), "a release says nothing of the runner"
 
 
 async def test_many_releases_at_once_are_one(bench: Bench) -> None:

@@ -61,9 +61,6 @@ async def test_content_may_have_16_mib(bench: Bench) -> None:
     assert (await bench.submit(content=more)).is_success  # beside a sealed payload it does not count
 
 
-# --- merging (STINT_COMPAT=gostint) ---------------------------------------------------------------------------------
-
-
 async def sealed(bench: Bench, **fields: Any) -> str:
     return await bench.vault.encrypt(bench.root, ROLE, json.dumps(fields).encode())
 
@@ -117,9 +114,6 @@ async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
     opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True, now=utc_now)
     with pytest.raises(JobFailedError):
         await opener.payload(three, "deploys")
-
-
-# --- Vault's rate limit ---------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

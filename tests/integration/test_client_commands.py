@@ -207,9 +207,6 @@ async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tupl
     assert "sEcReT" not in result.err
 
 
-# --- queues and changes -----------------------------------------------------------------------------------------
-
-
 async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
@@ -235,9 +232,6 @@ async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue:
         shown.press("\x03")
         async with asyncio.timeout(30):
             assert await shown.process.wait() == -signal.SIGINT
-
-
-# --- settings ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path) -> None:
@@ -333,9 +327,6 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
     await completes("history", "hist")
     script = await bench.command("completion", "bash")
     assert (script.code, "complete_bash" in script.out) == (0, True)
-
-
-# --- a run on a terminal ----------------------------------------------------------------------------------------
 
 
 async def job_in(bench: Bench, queue: str) -> str:

@@ -214,9 +214,6 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
             await stint.send(sealed)
 
 
-# --- the command itself -----------------------------------------------------------------------------------------
-
-
 Run = Callable[..., AbstractAsyncContextManager[Process]]
 
 
@@ -349,9 +346,6 @@ async def test_a_job_whose_id_cannot_be_written_is_named_on_standard_error(
     assert b"The output cannot be written: No space left on device." in err
 
 
-# --- signals ----------------------------------------------------------------------------------------------------
-
-
 class Held(Relay):
     """Keeps a server's answers back until it is told to let them go."""
 
@@ -461,9 +455,6 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(run: Run,
         assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
-# --- stint release ----------------------------------------------------------------------------------------------
-
-
 async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Result:
     token = bench.where.token
     environ = {"HOME": str(home), "STINT_URL": bench.server.url, "STINT_TOKEN": token}
@@ -495,8 +486,6 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
-
-# --- the example ------------------------------------------------------------------------------------------------
 
 
 async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Self
@@ -15,15 +15,13 @@ from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import (
     EVENTS,
-    JOBS_BUCKET,
     LOGS,
     PAYLOADS,
     PROJECTOR_DURABLE,
     WORK,
     consumer_name,
-    kv_stream,
 )
-from stint.core.names.subjects import event_filter, kv_subject, log_subject, payload_subject
+from stint.core.names.subjects import event_filter, log_subject, payload_subject
 from stint.core.view import parse_time
 from stint.jetstream import (
     Broker,
@@ -36,9 +34,7 @@ from stint.jetstream import (
     ServerClock,
 )
 from stint.jetstream.streams import clock
-from stint.jetstream.streams.stream import Stream
-from stint.jetstream.wire.protocol import time_of
-from stint.ports import Place, StoredView
+from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector import auditor, project
 from stint_projector.__main__ import build, build_background
@@ -122,34 +118,6 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
             assert await JetStreamPayloads(broker).get(TOKEN, job_id, 2) == b"sealed" * 100_000
         wanted = await folded(broker, [GOES_ON, QUEUED])
         await until(lambda: all_views(broker), lambda found: found == wanted)
-
-
-async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broker) -> None:
-    """By the server's clock: this test may hear of it late."""
-    output, shown = JetStreamOutput(broker), Stream(broker, kv_stream(JOBS_BUCKET))
-
-    async def gone() -> bool:
-        return not await places_of(output)
-
-    async def view_gone(changes: AsyncIterator[StoredView | None]) -> datetime:
-        async for change in changes:
-            if change is not None and change.value is None:
-                break
-        marker = await shown.last(kv_subject(JOBS_BUCKET, JOBS[0]))
-        assert marker is not None
-        return time_of(marker)
-
-    async with followed(JetStreamViews(broker)) as changes, working(broker, STINT_RETENTION="2"):
-        watching = asyncio.create_task(view_gone(changes))
-        await happen(broker, JOBS[0], submitted())
-        await store(broker, JOBS[0])
-        await happen(broker, JOBS[0], ended("failed"))
-        output_gone = await until_purged(broker, gone)
-        assert output_gone is not None
-        async with asyncio.timeout(10):
-            assert abs(await watching - output_gone) < timedelta(seconds=2)
-        job = await loaded(JetStreamEventLog(broker), JOBS[0])
-        assert output_gone - parse_time(job.time_of("ended")) >= timedelta(seconds=2), "not before its time"
 
 
 async def until_none_is_shown(broker: Broker) -> None:

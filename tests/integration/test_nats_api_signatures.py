@@ -1,25 +1,22 @@
 """What the API wrote is proven to be its own, where direct publishers may write the same; and a copy proves nothing."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from stint.core.audit.signature import verified_signer
-from stint.core.codec import encode
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, api_signer_key, kv_stream
-from stint.core.names.subjects import EventAddress, event_filter
+from stint.core.names.subjects import event_filter
 from stint.jetstream import Broker, Bucket, JetStreamEventLog
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
-from stint.jetstream.wire.protocol import ErrorCode, RawMessage, subject_of
+from stint.jetstream.wire.protocol import RawMessage, subject_of
 from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
 from tests.support import events
@@ -107,54 +104,6 @@ async def test_who_uses_rest_is_proven(server: Guarded, openbao: OpenBao, an_api
         )
         asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
         await receipt_says(server, http, running_job, asked)
-
-
-@pytest.mark.soak
-async def test_a_copy_of_its_signature_proves_nothing(server: Guarded, an_api: Start, operator: Broker) -> None:
-    """On another job, in another queue, of another body or of another kind; nor can it be stored where it was."""
-    async with an_api() as (_, http), server.connected(RIVAL) as rival:
-        job_id = await submitted(http)
-        assert (await http.post(f"{JOB}/kill/{job_id}")).is_success
-        theirs = {kind: await stored(operator, kind, job_id) for kind in ("submitted", "kill_requested")}
-
-        async def copied(kind: str, token: str, signed_as: str, body: bytes) -> None:
-            """A job of the rival, with an event that has the signature of the API's event of the kind `signed_as`."""
-            own = secrets.token_hex(12)
-            subject = EventAddress("submitted", token, own).subject
-            if kind != "submitted":
-                assert "error" not in await rival.publish(subject, encode(events.submitted()))
-            header = {SIGNATURE: (theirs[signed_as].headers or {})[SIGNATURE]}
-            assert "error" not in await rival.publish(EventAddress(kind, token, own).subject, body, header)
-            entries = await shown(http, own, 1 if kind == "submitted" else 2)
-            assert (entries[0]["action"], {entry["proven"] for entry in entries}) == (kind, {False})
-
-        for kind, message in theirs.items():
-            assert signer_of(message) == public_key(server.accounts.folder / "api")
-            for token in (QUEUE, OTHER):
-                await copied(kind, token, kind, message.data)
-            again = await rival.publish(
-                subject_of(message), message.data, {SIGNATURE: (message.headers or {})[SIGNATURE]}
-            )
-            assert again["error"]["err_code"] == ErrorCode.SUBJECT_TAKEN
-        forged = msgspec.structs.replace(events.kill_requested(), by="root")
-        await copied("kill_requested", QUEUE, "kill_requested", encode(forged))
-        await copied("kill_requested", QUEUE, "submitted", theirs["kill_requested"].data)
-
-
-@pytest.mark.soak
-async def test_another_body_under_its_signature_is_unproven_where_the_signature_was_made(
-    server: Guarded, an_api: Start, operator: Broker
-) -> None:
-    """On the very subject: all of the job's events have been removed, and its id can be used again."""
-    async with an_api() as (_, http), server.connected(RIVAL) as rival:
-        job_id = await submitted(http)
-        message = await stored(operator, "submitted", job_id)
-        await Stream(operator, EVENTS).purge(event_filter("*", "*", job_id))
-        event = msgspec.json.decode(message.data) | {"by": "root"}
-        header = {SIGNATURE: (message.headers or {})[SIGNATURE]}
-        assert "error" not in await rival.publish(subject_of(message), msgspec.json.encode(event), header)
-        (entry,) = await until(lambda: shown(http, job_id), lambda found: found[0]["who"] == "root")
-        assert not entry["proven"]
 
 
 @pytest.mark.soak

@@ -651,16 +651,6 @@ async def test_headers_give_a_publisher_no_further_rights(attacking: Attacking, 
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-async def test_a_publisher_begins_no_atomic_batch(attacking: Attacking, user: str) -> None:
-    """NATS has 50 places for them, for everybody, and keeps what was sent on its disk until they end, uncounted."""
-    batch = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"}
-    async with attacking(user) as attacker:
-        for subject in (f"ev.{JOB}.{OWN}.submitted", f"pl.{OWN}.{JOB}.0"):
-            answer = await attacker.client.request(subject, headers=batch, timeout=PATIENCE)
-            assert "atomic publish is disabled" in json.loads(answer.data)["error"]["description"]
-
-
-@pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
     accounts: Accounts, server: Attacked, attacking: Attacking, user: str
 ) -> None:
@@ -671,23 +661,6 @@ async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
         await JetStreamEventLog(api).append(OTHER, victim, events.submitted("other"))
         found = await api.direct_get(EVENTS, {"multi_last": [f"ev.{victim}.{OTHER}.submitted"]})
     assert len(found) == 1
-
-
-@pytest.mark.parametrize("user", PUBLISHERS)
-async def test_what_a_user_floods_its_own_queue_with_disturbs_nobody(
-    server: Attacked, attacking: Attacking, operator: Broker, user: str
-) -> None:
-    """Each piece of it ends as rejected, also that which takes the victim's id."""
-    junk = [b"{}", b"", b"junk", b"\xff", b"[" * 1000, b"x" * 900_000, b'{"ticket": 7}']
-    jobs = [VICTIM, *(secrets.token_hex(12) for _ in junk[1:])]
-    async with attacking(user) as attacker:
-        for job, body in zip(jobs, junk, strict=True):
-            await attacker.publish(f"ev.{job}.{OWN}.submitted", body)
-        await settled(operator)
-        await server.works("own", "another")
-    for job in jobs:
-        found = await operator.direct_get(EVENTS, {"multi_last": [f"ev.{job}.{OWN}.rejected"]})
-        assert len(found) == 1, job
 
 
 async def test_after_all_this_the_victim_ends_well_and_everything_works(server: Attacked, operator: Broker) -> None:

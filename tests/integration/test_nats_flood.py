@@ -133,9 +133,6 @@ async def test_one_pools_requests_keep_no_other_pool_waiting(tmp_path: Path, mon
         assert await until(lambda: made(flooding, OWN)) == consumer_name(OWN)
 
 
-# --- a flood of messages that are stored -----------------------------------------------------------------------------
-
-
 PER_MINUTE = 600_000
 """Messages; a fast disk syncs some 200,000."""
 APPENDS = 9

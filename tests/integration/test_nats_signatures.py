@@ -65,9 +65,6 @@ async def http(
         yield http
 
 
-# --- what is proven -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("auth")
 async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
     server: Guarded, openbao: OpenBao, http: httpx.AsyncClient
@@ -104,9 +101,6 @@ async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
     asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
     await receipt_says(server, http, job.id, asked)
     assert token not in auth.log + server.log
-
-
-# --- what proves nothing --------------------------------------------------------------------------------------------
 
 
 class Forger:
@@ -172,9 +166,6 @@ async def test_a_right_signature_hides_what_the_body_claims_but_a_name(http: htt
     await forger.publish(forger.signed())
     (found,) = await shown(http, forger.job_id)
     assert said(found) == ("", "", "", forger.own.nkey, True, "root")
-
-
-# --- whose a key is -------------------------------------------------------------------------------------------------
 
 
 def with_key(server: Guarded, token: str, signer: EventSigner, proof: str = "") -> AbstractAsyncContextManager[Client]:

@@ -46,9 +46,6 @@ async def port_says(port: int, words: str) -> None:
     await until(lambda: readyz(port), lambda text: words in text)
 
 
-# --- the API ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(background, "STEADY", 0.5)
@@ -102,9 +99,6 @@ async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: Ope
                 await becomes(bench.http, "ready")
 
 
-# --- the projector ----------------------------------------------------------------------------------------------
-
-
 async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsProcess, tmp_path: Path) -> None:
     environ = {"NATS_URL": nats_process.url}
     async with (
@@ -137,9 +131,6 @@ async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: N
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("stint: STINT_HEALTH_PORT: cannot listen on port")
-
-
-# --- the runner -------------------------------------------------------------------------------------------------
 
 
 async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(

@@ -177,9 +177,6 @@ async def test_more_than_a_thousand_queues(broker: Broker, queues: WorkQueues) -
         assert (await pulled(queues, token=token)).lease == 30
 
 
-# --- consumers that come and go -----------------------------------------------------------------------------------
-
-
 async def delete_consumer(broker: Broker) -> None:
     assert (await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}"))["success"]
 
@@ -292,9 +289,6 @@ async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and
         assert await other.pull(TOKEN, 0.5) is None, "the holder lives"
     again = await delivered(other)
     assert again.count == 2, "it does not"
-
-
-# --- reclaimed by a later process -----------------------------------------------------------------------------------
 
 
 async def reclaimed(queues: WorkQueues, held: Delivery) -> JetStreamDelivery:
@@ -419,9 +413,6 @@ async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replic
     await delivery.lengthen(40)
     longer = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
     assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"
-
-
-# --- servers ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_restarted_server_has_forgotten_who_has_a_job_and_its_holder_goes_on(nats_process: NatsProcess) -> None:

@@ -81,9 +81,6 @@ async def test_jobs_are_prepared_within_one_bound_and_then_hold_nothing(bench: B
         assert (await bench.end(job_id))[1].reason == "killed"
 
 
-# --- what Docker unpacks of it ---------------------------------------------------------------------------------------
-
-
 def named(path: str) -> bytes:
     """A long name, as GNU tar has it."""
     return header("././@LongLink", kind=tarfile.GNUTYPE_LONGNAME, size=b"%o" % len(path), magic=GNU) + padded(

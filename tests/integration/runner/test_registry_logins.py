@@ -89,9 +89,6 @@ async def test_a_broken_configuration_fails_only_what_needs_it(image: str, busyb
         await forget(name)
 
 
-# --- Vault ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator["Shelf"]:
     async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):

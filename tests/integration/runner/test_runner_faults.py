@@ -394,41 +394,6 @@ async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) ->
     assert {parse_event_subject(subject).kind for subject in stored} == set(job.facts), "nothing that does not count"
 
 
-async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Bench) -> None:
-    """The connections break, and its containers live on: the job is waited for, its output taken up where it was.
-
-    Whether the engine lost some of it meanwhile nobody can tell.
-    """
-    broken, waits = asyncio.Event(), 0
-
-    class Breaking(DockerEngine):
-        async def wait(self, container_id: str) -> Exit:
-            nonlocal waits
-            waits += 1
-            if waits == 1:
-                await broken.wait()
-                raise EngineUnavailableError
-            return await super().wait(container_id)
-
-        async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
-            pieces = await super().attach(container_id, tty=tty)
-
-            async def breaking() -> AsyncGenerator[OutputPiece, None]:
-                async with aclosing(pieces):
-                    yield await anext(pieces)
-                await broken.wait()
-                raise EngineUnavailableError
-
-            return breaking()
-
-    async with bench.runner(engine=Breaking()):
-        job_id = await bench.running("echo one; sleep 1; echo two; echo three >&2; sleep 1; echo four")
-        broken.set()
-        job, end = await bench.end(job_id)
-    assert (job.state, end.output_complete, waits) == (State.SUCCESS, False, 2)
-    assert sorted((await bench.text(job)).split()) == ["four", "one", "three", "two"]
-
-
 async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

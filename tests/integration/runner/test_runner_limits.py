@@ -59,9 +59,6 @@ async def _volumes(docker: DockerClient) -> set[str]:
     return {volume["Name"] for volume in found["Volumes"] or ()}
 
 
-# --- limits -------------------------------------------------------------------------------------------------------
-
-
 async def test_more_processors_than_there_are_limit_nothing(bench: Bench) -> None:
     async with bench.runner():
         await bench.ends_well(await bench.submit(payload={"cpus": 10_000}))
@@ -81,9 +78,6 @@ async def test_a_job_runs_with_the_runtime_that_the_settings_name(bench: Bench, 
         inspected = await docker.containers.container(container.container_id).show()
         await bench.append_kill(job_id)
     assert inspected["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
-
-
-# --- the time-out -----------------------------------------------------------------------------------------------
 
 
 class Ready(DockerEngine):
@@ -174,9 +168,6 @@ async def test_a_time_out_goes_on_after_an_adoption(bench: Bench, adopter: Runne
     async with bench.runner(kill_grace=0.1):
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
     assert [end.reason for end in ends] == ["", "timeout"]
-
-
-# --- the read-only root -----------------------------------------------------------------------------------------
 
 
 async def test_what_is_told_of_a_read_only_job_is_the_container_that_runs(bench: Bench, docker: DockerClient) -> None:
@@ -280,9 +271,6 @@ async def test_an_image_named_by_its_id_stays(docker: DockerClient, engine: Dock
     assert await docker.images.inspect(image)
     await made.delete(force=True)
     await docker.images.delete(image, force=True, noprune=True)
-
-
-# --- kills ------------------------------------------------------------------------------------------------------
 
 
 class Gate:

@@ -70,9 +70,6 @@ async def _check_output(bench: Bench, job: Job) -> None:
     assert ended.output_complete
 
 
-# --- adoption ---------------------------------------------------------------------------------------------------
-
-
 async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_been(
     bench: Bench, adopter: RunnerProcess, engine: DockerEngine
 ) -> None:
@@ -244,9 +241,6 @@ async def test_a_claimed_job_without_container_ends_at_once_and_never_runs(
     assert asyncio.get_running_loop().time() - begun < float(adopter.settings["STINT_LEASE"])
 
 
-# --- fence ------------------------------------------------------------------------------------------------------
-
-
 async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goes_on(
     bench: Bench, runner: RunnerProcess, engine: DockerEngine
 ) -> None:
@@ -286,9 +280,6 @@ async def test_a_watchdog_that_dies_is_started_again_and_ends_with_its_runner(ru
     await runner.start()
     await runner.kill()
     await until_true(lambda: not runner.watchdogs)
-
-
-# --- hold -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProcess, engine: DockerEngine) -> None:
@@ -395,9 +386,6 @@ async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Ben
             assert runner.holds(await bench.loaded(job_id)) is held, (queue, on_lost)
 
 
-# --- deliveries -------------------------------------------------------------------------------------------------
-
-
 async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_again(bench: Bench) -> None:
     async with bench.runner(lease=LEASE):
         job_id = await bench.running(COUNT)
@@ -411,17 +399,6 @@ async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_agai
     assert (job.state, await _lines(bench, job)) == (State.SUCCESS, COUNTED)
     assert leased.lease.delivery is again
     await _check_output(bench, job)
-
-
-async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
-    """A work queue that was lost and made again counts anew: the old ack subject is a later job's there."""
-    async with bench.runner(lease=LEASE):
-        job_id = await bench.running("echo up; sleep 1")
-        await bench.broker.api("STREAM.DELETE.WORK")
-        await bench.declare()
-        await bench.ends_well(job_id)
-        await bench.ends_well(*[await bench.submit("true") for _ in range(3)])
-        await bench.settled()
 
 
 async def test_leftovers_of_ended_jobs_are_removed_and_strangers_stay(bench: Bench, engine: DockerEngine) -> None:
