@@ -59,9 +59,7 @@ async def test_the_openapi_document_is_served(stranger: httpx.AsyncClient, bench
         ("GET", "/x//", "/x/"),
     ],
 )
-async def test_a_trailing_slash_is_taken_away_and_all_else_kept(
-    stranger: httpx.AsyncClient, method: str, path: str, target: str
-) -> None:
+async def test_a_trailing_slash_is_taken_away(stranger: httpx.AsyncClient, method: str, path: str, target: str) -> None:
     answer = await stranger.request(method, path)
     assert (answer.status_code, answer.headers["location"].lower(), answer.content) == (301, target.lower(), b"")
 

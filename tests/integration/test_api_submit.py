@@ -66,7 +66,6 @@ async def sealed(bench: Bench, **fields: Any) -> str:
 
 
 OWN = {"container_image": "other", "run": ["env"], "env_vars": ["A=1"], "secret_refs": ["B@kv/b.x"], "tty": True}
-ALONE = Opened(JobPayload(qname="deploys", container_image="busybox"))
 
 
 @pytest.mark.parametrize("through", ["payload", "cubbyhole"])
@@ -89,20 +88,6 @@ async def test_the_payloads_queue_is_not_filled(compat: Bench) -> None:
     job = await compat.load(await compat.submitted(payload=await sealed(compat, container_image="busybox"), **OWN))
     with pytest.raises(JobFailedError, match="do not match: '' != 'deploys'"):
         await opened(compat, job, "deploys")
-
-
-async def test_the_payload_stands_alone_without_own_fields_or_without_compat(compat: Bench, bench: Bench) -> None:
-    asked: list[tuple[Bench, dict[str, Any]]] = [
-        (compat, {"on_lost": "hold", "run": [], "tty": False}),
-        (bench, {**OWN, "timeout": -1}),
-    ]
-    for one, fields in asked:
-        payload = await sealed(one, qname="deploys", container_image="busybox")
-        job = await one.load(await one.submitted(payload=payload, **fields))
-        assert (await stored(one, job))[0] == payload.encode()
-        assert submitted(job).container_image == ""
-        assert await opened(one, job, "deploys") == ALONE
-    assert (await compat.submit(timeout=-1)).status_code == 400
 
 
 async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:

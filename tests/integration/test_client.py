@@ -78,9 +78,7 @@ async def test_the_changes_of_jobs_are_told_as_they_come(
         assert (await anext(told)).kind in {"missed", "gone"}  # whether its next process had read the deletion
 
 
-async def test_a_job_is_run_again(
-    bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_a_job_runs_again(bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
     async with (
         api_process(tmp_path / "api", nats.url, openbao, STINT_KEEP_PAYLOADS="3600", STINT_ERASURE="off") as (
             server,

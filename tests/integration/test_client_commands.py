@@ -175,9 +175,7 @@ async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: 
     assert (result.code, result.out) == (125, "")
 
 
-async def test_a_job_is_submitted_from_files_and_gostints_options(
-    bench: Bench, stint: Client, queue: str, tmp_path: Path
-) -> None:
+async def test_a_job_is_submitted_in_gostints_ways(bench: Bench, stint: Client, queue: str, tmp_path: Path) -> None:
     """What the sealed job is, `test_client_run` shows; here each way leads to a job in its queue."""
     job = {"qname": queue, "container_image": "busybox", "run": ["true"]}
     (tmp_path / "job.json").write_text(json.dumps(job))

@@ -145,9 +145,7 @@ async def test_a_stack_without_runners_and_all_clocks(healthy: dict[str, str]) -
     assert {"api clock", "nats clock", "vault clock"} <= {*ended.out.splitlines()}
 
 
-async def test_servers_that_are_not_there_or_sealed(
-    healthy: dict[str, str], tmp_path: Path, bao_process: BaoProcess
-) -> None:
+async def test_servers_away_or_sealed(healthy: dict[str, str], tmp_path: Path, bao_process: BaoProcess) -> None:
     nowhere = f"http://u:sEcReT@127.0.0.1:{free_port()}"
     (tmp_path / "no.sock").touch()
     wrong = await bad(healthy | dict.fromkeys(("STINT_URL", "VAULT_ADDR", "NATS_URL"), nowhere))

@@ -13,14 +13,7 @@ from structlog.testing import capture_logs
 
 from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import (
-    EVENTS,
-    LOGS,
-    PAYLOADS,
-    PROJECTOR_DURABLE,
-    WORK,
-    consumer_name,
-)
+from stint.core.names.streams import EVENTS, LOGS, PAYLOADS, PROJECTOR_DURABLE, WORK, consumer_name
 from stint.core.names.subjects import event_filter, log_subject, payload_subject
 from stint.core.view import parse_time
 from stint.jetstream import (
@@ -42,7 +35,6 @@ from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
-from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected, happen, loaded, work_queues
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.outputs import Writer, places_of
@@ -237,38 +229,6 @@ async def test_a_clock_that_is_ahead_removes_nothing(broker: Broker, monkeypatch
     await house.clean()
     assert (await held(broker, EVENTS), await held(broker, LOGS)) == (3, 3)
     assert await all_views(broker) == await folded(broker, JOBS[:1])
-
-
-async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:
-    old, young = JOBS[:10], JOBS[10:]
-    for job_id in old:
-        await store(broker, job_id)
-        await happen(broker, job_id, submitted(), started(), ended())
-    border = datetime.now(UTC)
-    for number, job_id in enumerate(young):
-        await store(broker, job_id)
-        await happen(broker, job_id, submitted(), started(), *([ended()] if number % 2 else []))
-    await happen(broker, QUEUED, submitted())
-    await take_all(broker, but=QUEUED)
-    house = House(broker, timedelta(hours=6))
-    house.now = border + timedelta(hours=6)
-    stop = asyncio.Event()
-
-    async def clean() -> int:
-        rounds = 0
-        while not stop.is_set():
-            await house.clean()
-            rounds += 1
-        return rounds
-
-    cleaning = asyncio.create_task(clean())
-    for _ in range(5):
-        await rebuild(house.projector)
-        assert await all_views(broker) == await folded(broker, [*young, QUEUED])
-    stop.set()
-    assert await cleaning > 0
-    assert await folded(broker, old) == {}
-    assert {place.job_id for place in await places_of(JetStreamOutput(broker))} == set(young)
 
 
 @pytest.mark.parametrize(("wildcard", "copies"), [("*", 4), (">", 2)])

@@ -121,9 +121,7 @@ async def test_streams_of_another_layout_end_the_process_with_a_sentence(broker:
 @pytest.mark.parametrize(
     "headers", [{}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-Expected-Last-Subject-Sequence": "0"}]
 )
-async def test_facts_are_write_once_in_the_broker_and_none_can_be_deleted(
-    broker: Broker, headers: dict[str, str]
-) -> None:
+async def test_facts_are_write_once_in_the_broker_and_stay(broker: Broker, headers: dict[str, str]) -> None:
     subject = EventAddress("submitted", TOKEN, JOB).subject
     await broker.publish(subject, b"first")
     answer = await broker.publish(subject, b"second", headers)

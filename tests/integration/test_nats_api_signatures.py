@@ -128,9 +128,7 @@ async def test_what_it_signed_stays_proven_after_a_rotation(server: Guarded, an_
 
 
 @pytest.mark.soak
-async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
-    server: Guarded, an_api: Start, operator: Broker
-) -> None:
+async def test_jobs_are_proven_while_nats_stores_no_key(server: Guarded, an_api: Start, operator: Broker) -> None:
     own, stream = public_key(server.accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
     (config,) = [one for one in stream_configs(1) if one["name"] == stream]
     await operator.api(f"STREAM.CREATE.{stream}", config | {"max_msg_size": 1})

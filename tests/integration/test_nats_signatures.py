@@ -66,9 +66,7 @@ async def http(
 
 
 @pytest.mark.usefixtures("auth")
-async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
-    server: Guarded, openbao: OpenBao, http: httpx.AsyncClient
-) -> None:
+async def test_a_publisher_is_proven_by_its_key(server: Guarded, openbao: OpenBao, http: httpx.AsyncClient) -> None:
     token = await token_for(openbao, {"deploys": ["create"]})
     where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
     async with Publisher(server.access(TEAM), where) as stint:
@@ -219,9 +217,7 @@ async def test_a_key_is_named_only_by_who_has_it(
     assert await JetStreamKeyOwners(operator).read([team]) == {}
 
 
-async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose_a_key_is(
-    accounts: Accounts, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_a_login_waits_for_no_record_of_its_key(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
     await set_up(openbao)
     token, signer, subject = (
         await (await VaultIdentity.new(openbao, "deploys")).token(),

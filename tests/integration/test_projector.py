@@ -1,7 +1,6 @@
 """Projectors on a real NATS server: one, and several that are slow, frozen or killed."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -9,23 +8,18 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import pytest
 
-from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
 from stint.core.names.subjects import EventAddress
-from stint.core.view import JobView, parse_time
+from stint.core.view import parse_time
 from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
-from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
+from stint.jetstream.consuming.feed import ACK_WAIT
 from stint.jetstream.streams.stream import Stream
-from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
-from stint_api.read.listing.index import ListIndex
-from stint_api.read.listing.query import Page
 from stint_projector.__main__ import build
-from stint_projector.follower import DELIVERIES, HEARTBEATS, Follower
+from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected, happen
@@ -57,38 +51,6 @@ async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) 
         await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
         assert await rebuild(projector(broker)) == len(JOBS)
         assert await all_views(broker) == wanted
-
-
-async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
-    """Also that jobs are gone which exist nowhere, and never a shorter list than there are jobs."""
-    views = JetStreamViews(broker)
-    for job_id in JOBS:
-        await happen(broker, job_id, submitted())
-        await projector(broker).project(job_id)
-    stored = await views.get(JOBS[0])
-    assert stored is not None
-    assert stored.value is not None
-    ghost = msgspec.structs.replace(msgspec.json.decode(stored.value, type=JobView), job_id="f" * 24)
-    await views.put(ghost.job_id, encode(ghost), revision=0, ttl=None)
-    retention = timedelta(hours=6)
-    indexes = [
-        ListIndex(views, connected=broker.wait_connected, retention=retention, now=lambda: datetime.now(UTC))
-        for _ in range(2)
-    ]
-    parts = [BackgroundTask(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
-    async with asyncio.timeout(PATIENCE), Background(*parts).running():
-        for index in indexes:
-            await index.ready.wait()
-            assert await listed(index) == {ghost.job_id, *JOBS}
-        assert await rebuild(projector(broker)) == len(JOBS)
-        for index in indexes:
-            while ghost.job_id in (seen := await listed(index)):
-                assert seen.issuperset(JOBS)
-                await asyncio.sleep(0.02)
-
-
-async def listed(index: ListIndex) -> set[str]:
-    return {job.job_id for job in (await index.find(Page(limit=100))).jobs}
 
 
 async def test_an_event_with_too_many_levels_holds_up_no_view(broker: Broker) -> None:
@@ -217,57 +179,6 @@ async def feed_is_empty(broker: Broker) -> None:
         lambda: consumer(broker),
         lambda info: "error" not in info and not info["num_pending"] and not info["num_ack_pending"],
     )
-
-
-class Slow(Projector):
-    """Waits before each projection until it may go on, and counts what it is asked for."""
-
-    def __init__(self, inner: Projector) -> None:
-        self.inner = inner
-        self.may = asyncio.Event()
-        self.asked: Counter[str] = Counter()
-
-    async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
-        self.asked[job_id] += 1
-        await self.may.wait()
-        return await self.inner.project(job_id, at_least=at_least)
-
-    async def project_all(self, changed: Sequence[Projected]) -> Sequence[Projected] | None:
-        self.asked.update(known.job.job_id for known in changed)
-        await self.may.wait()
-        return await self.inner.project_all(changed)
-
-
-class Counting(EventFeed):
-    """Tells when it has kept its events for twice as long as the ack wait, which is that of the service."""
-
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(broker, PROJECTOR_DURABLE)
-        self.rounds = 0
-        self.long = asyncio.Event()
-
-    async def heartbeat(self) -> None:
-        await super().heartbeat()
-        self.rounds += len(self._held) >= BATCH
-        if self.rounds > 2 * HEARTBEATS:
-            self.long.set()
-
-
-@pytest.mark.soak
-async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
-    """As many events as there can be wait for twice as long as the server waits for an ack: none comes again."""
-    job_ids = [f"{number:024x}" for number in range(BATCH + 50)]
-    for job_id in job_ids:
-        await happen(broker, job_id, submitted())
-    slow, feed = Slow(projector(broker)), Counting(broker)
-    async with meanwhile(Follower(feed, slow).run()):
-        async with asyncio.timeout(60):
-            await feed.long.wait()
-        assert (await consumer(broker))["num_redelivered"] == 0
-        slow.may.set()
-        await until_shown(JetStreamViews(broker), await folded(broker, job_ids), seconds=30)
-        await feed_is_empty(broker)
-    assert set(slow.asked.values()) == {1}
 
 
 async def test_a_consumer_of_an_older_version_is_brought_up_to_date(broker: Broker) -> None:

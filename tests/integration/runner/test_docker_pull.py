@@ -215,9 +215,7 @@ async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(engine: DockerEn
         await engine.ensure_image(served.image, always=False)
 
 
-async def test_a_pull_waits_for_those_that_take_all_of_the_engines_downloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_waits_for_those_that_take_all_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no progress for longer than a pull may, which is not its registry's fault, and is no failed attempt."""
     async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
         engine, slow.slow = DockerEngine(server.host, pull_patience=1), True
@@ -238,9 +236,7 @@ async def test_a_pull_waits_for_those_that_take_all_of_the_engines_downloads(
         await engine.close()
 
 
-async def test_a_pull_that_waits_for_others_too_long_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_that_waits_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
         engine, slow.slow = DockerEngine(server.host), True
         holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))

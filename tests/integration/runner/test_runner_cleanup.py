@@ -11,7 +11,6 @@ from stint.core.events import AnyEvent, Started
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import WORK, consumer_name
 from stint.core.pause import Pause
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Outcome, Turn
@@ -101,9 +100,7 @@ async def test_an_engine_that_removes_nothing_gets_no_more_jobs_than_slots(bench
 
 
 @pytest.mark.soak
-async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
-    bench: Bench, slow: SlowRemoval, adopter: RunnerProcess
-) -> None:
+async def test_one_slow_removal_fences_no_adopted_job(bench: Bench, slow: SlowRemoval, adopter: RunnerProcess) -> None:
     over = await bench.running("echo up; sleep 600", queue="over")
     (container,) = await slow.find({LABEL_JOB: over})
     healthy = await asyncio.gather(
@@ -118,19 +115,6 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
                 job, end = await bench.end(job_id)
                 assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
             assert container.container_id in slow.asked
-
-
-@pytest.mark.soak
-async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
-    """Whether its own runner or another one makes the next."""
-    async with bench.runner("runner-1", lease=3.0, capacity=1):
-        job_id = await bench.running("echo up; sleep 10; echo done")
-        following = await bench.submit("true")
-        async with bench.runner("runner-2", lease=3.0):
-            await bench.broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
-            job, end = await bench.end(job_id)
-            assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
-            await bench.ends_well(following)
 
 
 async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
