@@ -327,36 +327,21 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
     assert (script.code, "complete_bash" in script.out) == (0, True)
 
 
-async def job_in(bench: Bench, queue: str) -> str:
-    """The id of the queue's job, once it is submitted."""
-    return await until(lambda: bench.job_of(queue))
-
-
-@pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130)])
+@pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130), ("x", 3)])
 async def test_ctrl_c_on_a_terminal_asks(bench: Bench, queue: str, key: str, code: int) -> None:
     async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
         await shown.until("waiting in its queue")
-        job = await job_in(bench, queue)
+        job = await until(lambda: bench.job_of(queue))
         shown.press("\x03")
         await shown.until("k or Ctrl-C kills it")
         assert not await bench.killed(job)
         shown.press(key)
         if key == "d":
             await shown.until(f"stint logs -f {job}")
+        elif key == "x":
+            await bench.run(queue, job, b"hello\n", 3)
+            await shown.until("hello")
+            await shown.until("failed with 3")
         async with asyncio.timeout(60):
             assert await shown.process.wait() == code
-    assert await bench.killed(job) == (key != "d")
-
-
-async def test_any_other_key_continues_to_watch(bench: Bench, queue: str) -> None:
-    async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
-        await shown.until("waiting in its queue")
-        job = await job_in(bench, queue)
-        shown.press("\x03")
-        await shown.until("k or Ctrl-C kills it")
-        shown.press("x")
-        await bench.run(queue, job, b"hello\n", 3)
-        await shown.until("hello")
-        await shown.until("failed with 3")
-        async with asyncio.timeout(60):
-            assert await shown.process.wait() == 3
+    assert await bench.killed(job) == (key in {"k", "\x03"})
