@@ -43,7 +43,7 @@ LONGEST = (
     "tests/integration/runner/test_runner_lost",
     "tests/chaos/test_planted",
     "tests/e2e",
-    "tests/integration/runner/test_engine_restart",
+    "tests/integration/runner/test_restarts",
     "tests/integration/runner",
     "tests/integration/test_client_run",
     "tests/integration/test_vault_sealed",

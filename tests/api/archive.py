@@ -16,6 +16,10 @@ def targz(files: Mapping[str, str | bytes], **attributes: Any) -> str:
     return "targz," + base64.b64encode(gzip.compress(tar_of(files, **attributes))).decode()
 
 
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 async def build(docker_host: str, name: str, dockerfile: str, files: Mapping[str, str] | None = None) -> str:
     """Make an image on the engine of the stack; returns its name."""
     async with aiodocker.Docker(url=docker_host) as docker:

@@ -5,7 +5,7 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 class Event(NamedTuple):
-    """One event of a stream. That of an output has a `text` that was printed."""
+    """One event of a job's stream: `fact`, `output` or `end`. `data` of an output is what was printed."""
 
     name: str
     ident: str
@@ -85,6 +85,8 @@ class Api:
         """The process id of `<service>-<n>`."""
         return int((Path(self.env["STINT_DATA_DIR"]) / "run" / f"{service}.pid").read_text())
 
+    # --- submitting ---------------------------------------------------------------------------------------------------
+
     async def envelope(self, **fields: Any) -> Json:
         """What each submission needs: a queue of its own, and a good wrapping token."""
         return {"qname": new_queue(), "wrap_secret_id": await self.vault.wrapped(), **fields}
@@ -111,21 +113,19 @@ class Api:
     async def submit(self, script: str = "true", **fields: Any) -> str:
         return await self.taken(await self.plain(script, **fields))
 
+    # --- looking ------------------------------------------------------------------------------------------------------
+
     async def get(self, job_id: str, **params: str) -> Json:
         return json_of(await self.http.get(f"{JOB}/{job_id}", params=params))
 
     async def status(self, job_id: str) -> str:
         return str((await self.get(job_id))["status"])
 
-    def events(self, job_id: str, last_event_id: str = "") -> AsyncGenerator[Event, None]:
+    async def events(self, job_id: str, **headers: str) -> AsyncIterator[Event]:
         """The job's stream, to its end."""
-        return self.stream(f"{JOB}/{job_id}/events", last_event_id)
-
-    async def stream(self, path: str, last_event_id: str = "", **params: str) -> AsyncGenerator[Event, None]:
-        """Server-sent events, without pings."""
-        headers = {"Last-Event-ID": last_event_id}
-        async with self.http.stream("GET", path, params=params, headers=headers) as answer:
-            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.http.stream("GET", f"{JOB}/{job_id}/events", headers=names) as answer:
+            assert answer.status_code == httpx.codes.OK
             fields: dict[str, str] = {}
             async for line in answer.aiter_lines():
                 if line:
@@ -209,6 +209,8 @@ class Api:
     async def appears(self, job_id: str, **params: Any) -> None:
         """Return once the job is in the list, likewise."""
         await until(lambda: self.list(limit=100, **params), lambda body: job_id in [job["_id"] for job in body["data"]])
+
+    # --- ending -------------------------------------------------------------------------------------------------------
 
     async def kill(self, job_id: str) -> Json:
         return json_of(await self.http.post(f"{JOB}/kill/{job_id}"))

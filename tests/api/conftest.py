@@ -25,7 +25,8 @@ ENV_FILE = os.environ.get("STINT_API_ENV", "")
 """Read now: the session takes away what a client could find by itself."""
 
 OUTPUT_LIMIT = 4000
-"""Bytes on the second stack."""
+RETENTION = 5
+"""Bytes and seconds on the second stack."""
 DRAIN = 10
 """Seconds on the others: enough for another runner to run a job meanwhile."""
 CAPACITY = 4
@@ -129,10 +130,13 @@ def api(request: pytest.FixtureRequest) -> Api:
 
 @pytest.fixture(scope="session")
 async def compat(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Api]:
-    """A stack that behaves as GoStint does, and cuts output short."""
+    """A stack that behaves as GoStint does, keeps jobs for seconds only and cuts their output short."""
     assert busybox
-    settings = {"STINT_COMPAT": "gostint", "STINT_OUTPUT_LIMIT": str(OUTPUT_LIMIT), "STINT_KILL_GRACE": "1"}
-    async with _stack(tmp_path_factory.mktemp("compat"), "", **settings) as env, connected(env) as api:
+    settings = {"STINT_COMPAT": "gostint", "STINT_RETENTION": str(RETENTION), "STINT_OUTPUT_LIMIT": str(OUTPUT_LIMIT)}
+    async with (
+        _stack(tmp_path_factory.mktemp("compat"), "", STINT_KILL_GRACE="1", **settings) as env,
+        connected(env) as api,
+    ):
         yield api
 
 

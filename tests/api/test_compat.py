@@ -1,12 +1,13 @@
-"""Contract, section 0: what STINT_COMPAT=gostint restores (rows marked (c)), and a cap on output."""
+"""Contract, section 0: what STINT_COMPAT=gostint restores (rows marked (c)), a cap on output, and a short retention."""
 
 import json
 
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import Api, Json, shell_job
-from tests.api.conftest import OUTPUT_LIMIT
+from tests.api.client import JOB, Api, Json, new_queue, refused, shell, shell_job, until_term
+from tests.api.conftest import OUTPUT_LIMIT, RETENTION
+from tests.support.waiting import until
 
 
 def env(output: str) -> Json:
@@ -34,6 +35,28 @@ async def test_containers_are_not_hardened(compat: Api) -> None:
     found = dict(line.split(":\t") for line in job["output"].splitlines())
     assert found["NoNewPrivs"] == "0"
     assert int(found["CapBnd"], 16) != 0
+
+
+async def test_the_request_fills_what_the_payload_leaves_unset(compat: Api) -> None:
+    job = await compat.run_sealed(
+        {"qname": new_queue(), "env_vars": ["A=payload"]},
+        container_image="busybox",
+        run=shell("echo request $A; pwd"),
+        working_directory="/var",
+        tty=True,
+    )
+    assert (job["status"], job["output"], job["tty"]) == ("success", "request payload\r\n/var\r\n", True)
+
+
+async def test_the_payload_wins(compat: Api) -> None:
+    job = await compat.run_sealed(
+        shell_job("cat /secrets.json; pwd", secret_file_type="json"),
+        container_image="no-such-registry.invalid/x",
+        run=shell("echo request"),
+        secret_file_type="yaml",
+    )
+    assert job["status"] == "success"
+    assert job["output"].startswith("{")
 
 
 async def test_secret_references_are_added_together(compat: Api) -> None:
@@ -69,3 +92,44 @@ async def test_output_past_the_cap_is_cut_with_a_marker_while_the_job_goes_on(co
     raw = await compat.raw(job["_id"])
     assert raw.decode() == job["stdout"] + job["stderr"]
     assert job["output_bytes"] == len(raw)
+
+
+async def test_output_at_the_cap_is_whole(compat: Api) -> None:
+    job = await compat.run(f"head -c {OUTPUT_LIMIT} /dev/zero | tr '\\0' x")
+    assert (job["output_truncated"], job["stdout"]) == (False, "x" * OUTPUT_LIMIT)
+
+
+async def test_gostints_way_any_valid_token_may_do_everything(compat: Api) -> None:
+    token, qname = await compat.vault.token(), new_queue()
+    running = await compat.submit(until_term(), qname=qname)
+    queued = await compat.submit(qname=qname)
+    await compat.said(running)
+    async with compat.anonymous(**{"X-Auth-Token": token}) as http:
+        assert (await http.get(f"{JOB}/{running}")).json()["_id"] == running
+        assert (await http.delete(f"{JOB}/{queued}")).status_code == 200
+        assert (await http.post(f"{JOB}/kill/{running}")).status_code == 200
+        submitted = await http.post(JOB, json=await compat.plain("echo mine"))
+    assert (await compat.ended(running))["reason"] == "killed"
+    assert (await compat.ended(submitted.json()["_id"]))["output"] == "mine\n"
+
+
+async def test_an_ended_job_goes_after_its_time(compat: Api) -> None:
+    qname = new_queue()
+    jobs = [
+        await compat.run("echo out", qname=qname),
+        await compat.run(qname=qname, wrap_secret_id="junk"),
+        await compat.run(qname=qname, container_image=""),
+    ]
+    async with compat.busy(new_queue()) as running:
+        await until(
+            lambda: compat.http.get(f"{JOB}/{jobs[-1]['_id']}"),
+            lambda answer: answer.status_code != 200,
+            seconds=RETENTION + 10,
+        )
+        for job in jobs:
+            for path in ("", "/output", "/events"):
+                assert refused(await compat.http.get(f"{JOB}/{job['_id']}{path}"), 404, "Not Found.") == "not found"
+            refused(await compat.delete(job["_id"]), 404, "Not Found.")
+            refused(await compat.http.post(f"{JOB}/kill/{job['_id']}"), 404, "Not Found.")
+        await compat.listed(0, qname=qname)
+        assert await compat.status(running) == "running", "what has not ended stays"

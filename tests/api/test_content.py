@@ -1,9 +1,14 @@
 """Contract, section 3: the content that is laid over the container."""
 
+import asyncio
+import gzip
+import lzma
+
 import pytest
 
-from tests.api.archive import targz
+from tests.api.archive import base64_of, targz
 from tests.api.client import Api
+from tests.support.tarballs import tar_of
 
 SECRET = {"value": "from-vault"}
 
@@ -29,11 +34,29 @@ async def test_content_without_a_file_and_with_another_of_the_documents_name(api
     assert (await api.run("cat /sub/gostint.yml", content=targz({"sub/gostint.yml": "{"})))["output"] == "{"
 
 
-async def test_what_is_no_content_fails_the_job(api: Api) -> None:
-    """What is wrong is named for each layer: `tests/unit/test_content.py`."""
-    job = await api.run("echo it ran", content="zip,eA==")
-    assert (job["status"], job["reason"], job["return_code"], job["container_id"]) == ("failed", "content", 0, "")
-    assert job["output"] == job["error"] == "Failed to extract content, unsupported archive format: zip"
+async def test_each_layer_is_named_in_its_error(api: Api) -> None:
+    broken_tar = gzip.compress(tar_of({"a": "x" * 2000})[:700])
+    faults = {
+        "targz": "Failed to parse invalid content",
+        "targz,a,b": "Failed to parse invalid content",
+        "targz,!!": "Failed to decode content base64: ",
+        "targz," + base64_of(b"x") + "\u00e9": "Failed to decode content base64: ",
+        "zip," + base64_of(b"x"): "Failed to extract content, unsupported archive format: zip",
+        "," + base64_of(b"x"): "Failed to extract content, unsupported archive format: ",
+        "targz," + base64_of(b"nonsense"): "Failed to unzip content: ",
+        "targz,": "Failed to unzip content: ",
+        "targz," + base64_of(gzip.compress(b"x" * 1000)[:-12]): "Failed to unzip content: ",
+        "targz," + base64_of(lzma.compress(tar_of({"a": "b"}))): "Failed to unzip content: ",
+        "targz," + base64_of(gzip.compress(b"x" * 5000)): "Failed content tar: ",
+        "targz," + base64_of(broken_tar): "Failed content tar: ",
+        targz({"./gostint.yml": "{"}): "Failed parsing yaml in gostint.yml: ",
+        targz({"./gostint.yml": "- a\n- b\n"}): "Failed parsing yaml in gostint.yml: ",
+    }
+    jobs = await asyncio.gather(*(api.run("echo it ran", content=content) for content in faults))
+    for sentence, job in zip(faults.values(), jobs, strict=True):
+        assert (job["status"], job["reason"], job["return_code"], job["container_id"]) == ("failed", "content", 0, "")
+        assert job["output"] == job["error"]
+        assert job["error"].startswith(sentence)
 
 
 @pytest.mark.parametrize("name", ["gostint.yml", "./gostint.yml"])

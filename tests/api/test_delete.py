@@ -47,3 +47,10 @@ async def test_a_queued_job_never_runs(api: Api) -> None:
         await gone(api, queued, qname, 2)
     assert (await api.ended(last))["output"] == "last\n"
     await gone(api, queued, qname, 2)
+
+
+async def test_a_job_that_never_ran(api: Api) -> None:
+    for fields in ({"wrap_secret_id": "junk"}, {"container_image": ""}):
+        job = await api.run(**fields)
+        assert (await api.delete(job["_id"])).status_code == 200
+        await gone(api, job["_id"], job["qname"], 0)

@@ -1,8 +1,10 @@
 """Contract, section 0: a submission with an Idempotency-Key counts once."""
 
+import asyncio
 import secrets
+from typing import Any
 
-from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell
+from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell, shell_job
 
 
 def key() -> str:
@@ -26,6 +28,54 @@ async def test_another_body_is_a_409(api: Api) -> None:
     for change in ({"run": shell("echo other")}, {"qname": new_queue()}, {"tty": True}):
         refused(await api.post({**body, **change}, idempotency_key=name), 409, "Conflict.")
     assert (await api.ended(job_id))["status"] == "success"
+
+
+async def test_a_retry_whose_cubbyhole_token_is_spent(api: Api) -> None:
+    payload = shell_job("echo once")
+    courier = await api.vault.courier({"payload": await api.vault.sealed(payload)})
+    body = await api.envelope(qname=payload["qname"], cubby_token=courier, cubby_path="cubbyhole/job")
+    name = key()
+    job_id = await api.taken(body, idempotency_key=name)
+    assert await api.taken(body, idempotency_key=name) == job_id
+    assert (await api.ended(job_id))["output"] == "once\n"
+
+
+async def test_another_callers_key_is_another_key_and_without_one_each_request_is_a_job(api: Api) -> None:
+    name, body = key(), await api.plain(container_image="")
+    tokens = [await api.vault.another_client() for _ in range(2)]
+    ids = [await api.taken(body, idempotency_key=name, x_auth_token=token) for token in tokens]
+    ids += [await api.taken(body), await api.taken(body)]
+    assert len(set(ids)) == 4
+
+
+async def test_many_at_once(api: Api) -> None:
+    body, name = await api.plain("echo once"), key()
+    answers = await asyncio.gather(*(api.post(body, idempotency_key=name) for _ in range(8)))
+    ids = {answer.json().get("_id") for answer in answers}
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(ids) == 1
+    assert (await api.ended(ids.pop()))["output"] == "once\n"
+    assert (await api.listed(1, qname=body["qname"]))["total"] == 1
+
+
+async def test_different_bodies_at_once(api: Api) -> None:
+    name = key()
+    bodies: list[Any] = [await api.plain(f"echo {number}") for number in range(4)]
+    answers = await asyncio.gather(*(api.post(body, idempotency_key=name) for body in bodies))
+    codes = sorted(answer.status_code for answer in answers)
+    assert codes == [200, 409, 409, 409]
+    won = next(answer for answer in answers if answer.status_code == 200)
+    assert (await api.ended(won.json()["_id"]))["status"] == "success"
+
+
+async def test_a_deleted_job_is_not_made_again(api: Api) -> None:
+    body, name = await api.plain(), key()
+    job_id = await api.taken(body, idempotency_key=name)
+    await api.ended(job_id)
+    assert (await api.delete(job_id)).status_code == 200
+    repeat = await api.post(body, idempotency_key=name)
+    assert (repeat.status_code, repeat.json()["status"], repeat.json()["_id"]) == (410, "Gone.", job_id)
+    assert (await api.http.get(f"{JOB}/{job_id}")).status_code == 404
 
 
 async def test_a_key_that_is_none(api: Api) -> None:

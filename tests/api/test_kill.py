@@ -73,6 +73,13 @@ async def test_a_job_that_ignores_sigterm_is_stopping_for_the_grace_and_then_137
     assert (await api.ended(behind))["status"] == "success"
 
 
+async def test_an_ended_job_is_not_changed(api: Api) -> None:
+    for job in (await api.run("echo done"), await api.run("false"), await api.run(wrap_secret_id="junk")):
+        answers = [await api.kill(job["_id"]) for _ in range(2)]
+        assert [(answer["status"], answer["kill_requested"]) for answer in answers] == [(job["status"], False)] * 2
+        assert await api.get(job["_id"]) == job
+
+
 async def _killed_after(api: Api, kind: str) -> Json:
     job_id = await api.submit("echo it ran; sleep 600")
     if kind:

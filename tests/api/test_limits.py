@@ -16,6 +16,15 @@ async def test_a_job_past_its_timeout_also_if_it_ignores_sigterm(api: Api) -> No
     assert (job["status"], job["reason"], job["return_code"]) == ("failed", "timeout", 137)
 
 
+async def test_a_job_within_its_timeout_and_one_that_is_killed_before(api: Api) -> None:
+    job = await api.run("echo ok", timeout=30)
+    assert (job["status"], job["output"], job["error"]) == ("success", "ok\n", "")
+    job_id = await api.submit(until_term(), timeout=30)
+    await api.said(job_id)
+    await api.kill(job_id)
+    assert (await api.ended(job_id))["reason"] == "killed"
+
+
 CGROUP = "cat /sys/fs/cgroup/{0} 2>/dev/null || cat /sys/fs/cgroup/{1}"
 MEMORY = CGROUP.format("memory/memory.limit_in_bytes", "memory.max")
 PIDS = CGROUP.format("pids/pids.max", "pids.max")

@@ -22,6 +22,13 @@ async def test_the_list_says_what_each_runner_does(api: Api) -> None:
     await api.kill(job_id)
 
 
+async def test_only_a_runner_that_is_there_is_asked_to_drain(api: Api) -> None:
+    answer = await api.http.post(f"{RUNNERS}/nobody/drain")
+    assert (answer.status_code, answer.json()["error"]) == (404, "No runner of this name is alive.")
+    async with api.anonymous() as nobody:
+        assert (await nobody.get(RUNNERS)).status_code == 400
+
+
 async def test_a_stream_and_a_view_say_what_is_done(api: Api) -> None:
     job_id = await api.submit(until_term())
     async with asyncio.timeout(WAIT), api.http.stream("GET", f"{JOB}/{job_id}/events") as answer:

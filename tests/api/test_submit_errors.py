@@ -1,10 +1,13 @@
 """Contract, section 2, submit: every row of its errors."""
 
+import base64
 import json
+import os
+from typing import Any
 
 import pytest
 
-from tests.api.client import JOB, Api, Json, bad_request, new_queue, refused
+from tests.api.client import JOB, Api, bad_request, new_queue, refused
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
 
@@ -15,6 +18,17 @@ async def queued(api: Api, qname: str) -> int:
     body = await api.listed(1, qname=qname)
     assert body["data"][0]["_id"] == marker["_id"]
     return int(body["total"]) - 1
+
+
+BODIES = [b"{", b"nonsense", b"[]", b'"text"', b"1", b"null", b"true", b'{"qname": "a" "b"}', b"\xff\xfe", b"{'a': 1}"]
+BODIES += [b'{"qname": ' + b"[" * 100_000, b'{"qname": 1e99999999999', b"-", b'{"a": NaN']
+
+
+async def test_a_body_that_is_empty_or_no_json_object(api: Api) -> None:
+    for body in (b"", b" \n"):
+        assert "EOF" in bad_request(await api.post(body))
+    for body in BODIES:
+        assert bad_request(await api.post(body)), body[:20]
 
 
 async def test_a_field_of_the_wrong_type(api: Api) -> None:
@@ -31,6 +45,11 @@ async def test_without_a_wrapping_token(api: Api) -> None:
     for wrap in ({}, {"wrap_secret_id": ""}, {"wrap_secret_id": None}):
         error = bad_request(await api.post({"qname": new_queue(), "container_image": "busybox", **wrap}))
         assert error == "AppRole SecretID's Wrapping Token must be present in the job request"
+
+
+async def test_a_name_that_no_queue_has(api: Api) -> None:
+    for qname in ("a\0b", "a\nb", "\x1b", "\x7f", "\x85", "x" * 1001, "é" * 501, "\ud800"):
+        assert bad_request(await api.post(await api.plain(qname=qname)))
 
 
 @pytest.mark.parametrize(
@@ -70,16 +89,21 @@ async def test_a_cubbyhole_without_a_payload_and_with_nothing_at_the_path(api: A
 
 
 async def test_a_limit_that_makes_no_sense(api: Api) -> None:
-    limits: Json = {
-        "timeout": -1,
-        "cpus": -0.5,
-        "memory": "lots",
-        "pids": -1,
-        "network": "host",
-        "on_lost": "sometimes",
-    }
-    for name, value in limits.items():
+    limits: list[tuple[str, Any]] = [
+        ("timeout", -1),
+        ("cpus", -0.5),
+        ("memory", "lots"),
+        ("memory", -1),
+        ("memory", 1024),
+        ("pids", -1),
+    ]
+    for name, value in (*limits, ("network", "host"), ("network", "container:x"), ("on_lost", "sometimes")):
         assert name in bad_request(await api.post(await api.plain(**{name: value})))
+
+
+async def test_content_over_16_mib_is_413(api: Api) -> None:
+    content = "targz," + base64.b64encode(os.urandom(16 * 1024 * 1024 + 1)).decode()
+    refused(await api.post(await api.plain(content=content)), 413, "Too Large.")
 
 
 async def test_an_error_never_shows_the_request(api: Api) -> None:

@@ -3,7 +3,6 @@
 import json
 import secrets
 from collections.abc import AsyncIterator
-from functools import partial
 
 import nats.js.errors
 import pytest
@@ -61,11 +60,14 @@ async def test_a_wrapping_token_that_expired_in_the_queue_says_so(api: Api) -> N
     async with api.busy(qname):
         wrapped = await api.vault.wrapped(ttl="1s")
         job_id = await api.submit(qname=qname, wrap_secret_id=wrapped)
-        lookup = partial(api.vault.http.post, "/v1/sys/wrapping/lookup", json={"token": wrapped})
-        await until(lookup, lambda answer: not answer.is_success, seconds=10)
+        await until(lambda: _exists(api, wrapped), lambda found: not found, seconds=10)
     error = nothing_ran(await api.ended(job_id), "notauthorised", "secrets")
     assert "expired" in error
     assert ALERT not in error
+
+
+async def _exists(api: Api, wrapped: str) -> bool:
+    return (await api.vault.http.post("/v1/sys/wrapping/lookup", json={"token": wrapped})).is_success
 
 
 async def test_a_role_that_refuses_the_login(api: Api) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import httpx
+import pytest
 
 from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, refused
 
@@ -12,6 +13,15 @@ async def test_the_content_type_is_ignored(api: Api) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/xml", "multipart/form-data; boundary=x", "", "nonsense"):
         answer = await api.post(await api.plain(container_image=""), content_type=kind, accept="text/html")
         assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+
+
+async def test_an_answer_is_one_json_object_and_a_newline(api: Api) -> None:
+    for path in (JOB, f"{JOB}/{UNKNOWN_ID}", "/v1/api/health", "/v1/api/vault/info"):
+        answer = await api.http.get(path, headers={"Accept": "text/html"})
+        assert answer.headers["content-type"] == "application/json; charset=utf-8"
+        assert answer.text.endswith("}\n")
+        assert not answer.text.endswith("\n\n")
+        assert isinstance(answer.json(), dict)
 
 
 async def test_angle_brackets_and_ampersands_are_escaped(api: Api) -> None:
@@ -23,6 +33,22 @@ async def test_angle_brackets_and_ampersands_are_escaped(api: Api) -> None:
     assert job["output"] == "<a&b>"
     got = await api.http.get(f"{JOB}/{job['_id']}")
     assert not set("<>&") & set(got.text)
+
+
+SLASHES = [("GET", JOB), ("POST", JOB), ("PUT", JOB), ("DELETE", f"{JOB}/{UNKNOWN_ID}")]
+SLASHES += [("POST", f"{JOB}/kill/{UNKNOWN_ID}"), ("POST", f"{JOB}/{UNKNOWN_ID}/release")]
+SLASHES += [("GET", path) for path in ("/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login")]
+
+
+@pytest.mark.parametrize(("method", "path"), SLASHES)
+async def test_one_trailing_slash_is_a_301(api: Api, method: str, path: str) -> None:
+    """Each path once; the other pairs of method and path are asked of the app alone (`test_api_jobs.py`)."""
+    answer = await api.http.request(method, f"{path}/?skip=1&x=a%20b")
+    assert answer.status_code == 301
+    location = httpx.URL(api.env["STINT_URL"]).join(answer.headers["location"])
+    assert (location.path, location.query) == (path, b"skip=1&x=a%20b")
+    bare = await api.http.request(method, f"{path}/")
+    assert httpx.URL(api.env["STINT_URL"]).join(bare.headers["location"]).raw_path == path.encode()
 
 
 async def test_an_unknown_path_is_a_404_in_plain_text_and_a_wrong_method_a_405_with_an_empty_body(api: Api) -> None:

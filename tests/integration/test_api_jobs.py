@@ -29,9 +29,6 @@ async def stranger(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-# --- beside any route -----------------------------------------------------------------------------------------------
-
-
 async def test_vault_info_says_where_clients_reach_vault(bench: Bench) -> None:
     settings = bench.parts.settings.model_copy(update={"vault_external_addr": "https://vault.example"})
     async with bench.another(settings=settings) as http:
@@ -62,9 +59,7 @@ async def test_the_openapi_document_is_served(stranger: httpx.AsyncClient, bench
         ("GET", "/x//", "/x/"),
     ],
 )
-async def test_a_trailing_slash_is_taken_away_and_all_else_kept(
-    stranger: httpx.AsyncClient, method: str, path: str, target: str
-) -> None:
+async def test_a_trailing_slash_is_taken_away(stranger: httpx.AsyncClient, method: str, path: str, target: str) -> None:
     answer = await stranger.request(method, path)
     assert (answer.status_code, answer.headers["location"].lower(), answer.content) == (301, target.lower(), b"")
 
@@ -116,9 +111,6 @@ async def test_a_query_that_makes_no_sense_is_a_400(bench: Bench, target: str) -
     assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
 
 
-# --- bodies ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("body", "error"),
     [
@@ -140,9 +132,6 @@ async def test_a_query_that_makes_no_sense_is_a_400(bench: Bench, target: str) -
 async def test_a_bad_body_is_a_400_that_says_what_is_wrong_with_it(bench: Bench, body: bytes, error: str) -> None:
     answer = await bench.http.post(JOB, content=body)
     assert (answer.status_code, answer.json()) == (400, {"status": "Invalid job request.", "error": error})
-
-
-# --- kills ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("meanwhile", ["ended", "launched"])

@@ -3,10 +3,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
+from stint.core.codec import encode
 from stint.core.names.streams import RUNNERS_BUCKET, kv_stream
 from stint.jetstream.streams import topology
 from stint_api.app import create_app
@@ -14,6 +16,7 @@ from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
+from tests.support.waiting import until
 
 DURATION = "gostint_request_duration_seconds"
 METRICS = "/v1/api/metrics"
@@ -151,6 +154,28 @@ async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, open
     }
 
 
+async def test_views_that_come_go_or_cannot_be_read_are_counted(nats_process: NatsProcess, openbao: OpenBao) -> None:
+    async with api(nats_process.url, openbao) as bench:
+        await bench.put_view(job_view(30, status="running"))
+        await listed(bench, 1)
+        for number, junk in ((31, {}), (34, {"ended": "yesterday"}), (35, {"ended": "9999-12-31T23:59:59Z"})):
+            job = msgspec.structs.replace(job_view(number), **junk)
+            await bench.broker.publish(f"$KV.jobs.{number:024x}", encode(job) if junk else b"junk")
+        await listed(bench, 2)
+        health = (await bench.http.get("/v1/api/health")).json()
+        assert [health[f"{name}_jobs"] for name in ("all", "queued", "running")] == ["2", "1", "1"]
+        assert "stint_unreadable_views 2.0" in await scraped(bench)
+        for number in (31, 34, 35):
+            await bench.views.delete(f"{number:024x}")
+        await listed(bench, 1)
+        assert "stint_unreadable_views 0.0" in await scraped(bench)
+
+
+async def listed(bench: Bench, total: int) -> None:
+    """The list lags by design: wait until it has so many jobs."""
+    await until(lambda: bench.http.get("/v1/api/job"), lambda answer: answer.json()["total"] == total)
+
+
 async def test_it_answers_while_nats_is_away(nats_process: NatsProcess, openbao: OpenBao) -> None:
     async with api(nats_process.url, openbao) as bench:
         await nats_process.kill()
@@ -171,8 +196,8 @@ async def test_it_and_a_waiting_job_are_shown_while_the_runners_are_not_known(
     async with api(nats_process.url, openbao) as bench:
         job_id = await bench.submitted()
         await bench.broker.api(f"STREAM.DELETE.{kv_stream(RUNNERS_BUCKET)}")
-        listed = await bench.http.get("/v1/api/runner")
-        assert (listed.status_code, listed.json()["error"]) == (503, "NATS: stream not found (10059).")
+        runners = await bench.http.get("/v1/api/runner")
+        assert (runners.status_code, runners.json()["error"]) == (503, "NATS: stream not found (10059).")
         text = await scraped(bench)
         assert "stint_jobs{" in text
         assert "stint_unserved_jobs" not in text

@@ -131,9 +131,7 @@ async def test_from_the_link_to_where_one_wanted_to_go(browser: Browser, people:
     assert (await browser.get("/v1/api/job")).status_code == httpx.codes.OK
 
 
-async def test_signing_out_revokes_a_token_that_the_sign_in_made_and_no_other(
-    bench: Bench, browser: Browser, people: Provider
-) -> None:
+async def test_signing_out_revokes_only_the_sign_ins_token(bench: Bench, browser: Browser, people: Provider) -> None:
     await browser.come_back(await people.answer(await browser.begin()))
     token = await session_token(bench, browser)
     assert (await bench.vault.lookup_self(token)).display_name == people.who
@@ -248,9 +246,7 @@ async def test_vault_that_is_away_is_said_to_be(bench: Bench, browser: Browser, 
         ({}, "other", "Vault's auth/oidc does not let people redirect to https://other/sign-in/oidc/callback."),
     ],
 )
-async def test_what_is_not_set_up_in_vault_is_named(
-    bench: Bench, settings: dict[str, str], host: str, reason: str
-) -> None:
+async def test_what_vault_lacks_is_named(bench: Bench, settings: dict[str, str], host: str, reason: str) -> None:
     async with browser_at(bench, host=host, **settings) as browser:
         told = said(await browser.get(BEGIN))
     assert told == (

@@ -1,19 +1,27 @@
-"""Who may do what: Vault's policies say, unless somebody asked for the opposite."""
+"""Who may do what: Vault's policies say, unless somebody asked for the opposite. Who did it, and what tokens cost."""
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
-from stint.vault import Vault
+from stint.core.events import Deleted, Ended, KillRequested, Submitted
+from stint.vault import Caller, Vault
 from stint.vault.actions import READ, SUBMIT
 from stint.vault.setup import client_token
-from stint_api.auth import Authenticator, Lookups
+from stint_api.__main__ import LOOKUPS
+from stint_api.auth import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Authenticator, Lookups, Memory
 from stint_api.errors import RefusalError
-from tests.support.api_bench import BODY, Bench, api
-from tests.support.servers import NatsProcess, OpenBao
-from tests.support.vault_bench import ROLE
+from stint_api.read.job.live import fact
+from tests.support.api_bench import BODY, Api, ApiProcess, Bench, Clock, api, secret, submitted
+from tests.support.relay import Relay
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao
+from tests.support.vault_bench import ROLE, make_bench
+from tests.support.waiting import until_true
 
 
 async def test_policies_decide_who_may_do_what(bench: Bench, openbao: OpenBao) -> None:
@@ -128,15 +136,16 @@ async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
     assert set(await auth.permitted(identity, READ, names)) == {"many 7"}
 
 
-async def test_a_path_with_an_end_of_line_is_no_route(bench: Bench) -> None:
-    async with bench.client({}) as http:
-        assert (await http.get("/v1/api/job%0A")).status_code == 404
-
-
 class CountingVault(Vault):
+    """A Vault that counts how often it is asked about a token, and notes which paths it is asked about."""
+
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self.asked: list[list[str]] = []
+        self.lookups, self.asked = 0, list[list[str]]()
+
+    async def lookup_self(self, token: str) -> Caller:
+        self.lookups += 1
+        return await super().lookup_self(token)
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         self.asked.append([*paths])
@@ -157,3 +166,160 @@ async def test_requests_at_one_time_share_a_question_and_each_gets_its_answer(be
     await bench.admin(lambda client: client.sys.delete_policy("some-of-many"))
     with pytest.raises(RefusalError):
         await auth.require(mine, SUBMIT, "some 1")
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    return {"STINT_COMPAT": "gostint"}
+
+
+async def test_facts_tell_apart_who_has_the_same_display_name(bench: Bench) -> None:
+    found = []
+    for _ in range(2):
+        token = await bench.logged_in(await bench.role_with("stint-client"))
+        caller = await bench.vault.lookup_self(token)
+        async with bench.client({"X-Auth-Token": token}) as http:
+            job_id = await submitted(http)
+            await http.post(f"/v1/api/job/kill/{job_id}")
+            await http.delete(f"/v1/api/job/{job_id}")
+        job = await bench.load(job_id)
+        facts = [job.fact(shape) for shape in (Submitted, KillRequested, Ended, Deleted)]
+        wanted = ("approle", caller.entity_id, caller.accessor)
+        assert [(one.by, one.by_entity, one.by_accessor) for one in facts if one] == [wanted] * 4
+        shown = fact(job.facts[Submitted.kind], job.state)
+        assert (shown["by"], shown["by_entity"], shown["by_accessor"]) == wanted
+        found.append((caller.entity_id, caller.accessor))
+    assert all(found[0])
+    assert len({*found[0], *found[1]}) == 4
+
+
+async def lines_up_to_the_submission(process: ApiProcess) -> int:
+    """A line is written when the answer is through, which may be after the client has it.
+
+    Before this one stand those of the probes that failed while the API started.
+    """
+    await until_true(lambda: any(line["method"] == "POST" for line in process.said("request")))
+    return next(number for number, line in enumerate(process.said("request"), 1) if line["method"] == "POST")
+
+
+async def test_each_request_is_one_line_without_what_a_client_wrote(own: Api, openbao: OpenBao) -> None:
+    process, http = own
+    token = http.headers["X-Auth-Token"]
+    accessor = (await Vault(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]
+    hidden = [token, secret(), secret(), secret()]
+    job_id = await submitted(http)
+    before = await lines_up_to_the_submission(process)
+    await http.get(f"/v1/api/job/{job_id}", params={"x": hidden[1]})
+    await http.get("/v1/api/job", headers={"X-Auth-Token": hidden[2]})
+    await http.get(f"/{hidden[3]}")
+    await http.get("/v1/api/health/")
+    await http.get("/healthz")
+    async with httpx.AsyncClient(base_url=process.url, trust_env=False) as stranger:
+        await stranger.get("/v1/api/health")
+    await until_true(lambda: len(process.said("request")) >= before + 5)
+    found = process.said("request")[before:]
+    shown = [(line["method"], line["route"], line["status"], line["who"]) for line in found]
+    assert shown == [
+        ("GET", "/v1/api/job/{job_id}", 200, "token-stint-client"),
+        ("GET", "/v1/api/job", 403, ""),
+        ("GET", "unknown", 404, ""),
+        ("GET", "unknown", 301, ""),
+        ("GET", "/v1/api/health", 200, ""),
+    ]
+    assert (found[0]["accessor"], found[0]["entity"]) == (accessor, "")
+    assert all(line["ms"] >= 0 for line in found)
+    assert [text for text in hidden if text in process.log] == []
+
+
+BOGUS = "bogus-token"
+
+
+class Tarpit(Relay):
+    """In front of Vault: a request with a bogus token is never answered, any other one goes on to it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(urlsplit(address).port or 0)
+        self._held = 0
+        self.full = asyncio.Event()
+
+    async def sent(self, data: bytes) -> bytes:
+        if BOGUS.encode() in data:
+            self._held += 1
+            if self._held >= LOOKUPS:
+                self.full.set()
+            await asyncio.Event().wait()
+        return data
+
+
+@pytest.fixture
+async def vault(openbao: OpenBao) -> CountingVault:
+    return CountingVault(openbao.address)
+
+
+async def test_a_refusal_is_remembered_for_a_moment(vault: CountingVault) -> None:
+    clock = Clock()
+    lookups = Lookups(vault, monotonic=clock)
+    for _ in range(20):
+        with pytest.raises(RefusalError, match="permission denied") as caught:
+            await lookups.caller(BOGUS)
+        assert caught.value.code == 403
+    assert vault.lookups == 1
+    clock.advance(REFUSED_SECONDS + 0.1)
+    with pytest.raises(RefusalError):
+        await lookups.caller(BOGUS)
+    assert vault.lookups == 2
+
+
+async def test_refusals_displace_no_good_token(
+    vault: CountingVault, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stint_api.auth.CACHE_SIZE", 3)
+    lookups = Lookups(vault, monotonic=Clock())
+    good = await (await make_bench(openbao)).token()
+    await lookups.caller(good)
+    for number in range(10):
+        with pytest.raises(RefusalError):
+            await lookups.caller(f"{BOGUS}-{number}")
+    before = vault.lookups
+    await lookups.caller(good)
+    assert vault.lookups == before
+    with pytest.raises(RefusalError):
+        await lookups.caller(f"{BOGUS}-0")
+    assert vault.lookups == before + 1
+
+
+def test_no_more_is_remembered_than_fits() -> None:
+    memory = Memory[int](Clock(), CACHE_SIZE)
+    for number in range(CACHE_SIZE + 10):
+        memory.put(str(number), number, 1.0)
+    known = [number for number in range(CACHE_SIZE + 10) if memory.get(str(number)) is not None]
+    assert known == list(range(10, CACHE_SIZE + 10))
+
+
+async def test_nobody_is_told_where_the_services_reach_vault(nats: NatsProcess, bao_process: BaoProcess) -> None:
+    async with api(nats.url, bao_process) as bench:
+        shown = (await bench.limited_token(0), BOGUS, "", "no token")
+        answers = [await bench.http.get("/v1/api/job/x", headers={"X-Auth-Token": token}) for token in shown]
+        spent = {"cubby_token": BOGUS, "cubby_path": "cubbyhole/job", "payload": ""}
+        answers.append(await bench.submit(**spent))
+        await bao_process.kill()
+        bench.clock.advance(CACHE_SECONDS + 1)
+        answers += [await bench.http.get("/v1/api/job/x"), await bench.http.get("/readyz")]
+    assert [answer.status_code for answer in answers] == [400, 403, 403, 403, 500, 503, 503]
+    assert [answer.text for answer in answers if "://" in answer.text or str(bao_process.port) in answer.text] == []
+
+
+async def test_while_bogus_tokens_wait_for_vault_others_go_on(nats: NatsProcess, openbao: OpenBao) -> None:
+    async with AsyncExitStack() as stack:
+        tarpit = Tarpit(openbao.address)
+        port = await stack.enter_async_context(tarpit.listening())
+        slow = OpenBao(f"http://127.0.0.1:{port}", openbao.root_token)
+        bench = await stack.enter_async_context(api(nats.url, slow))
+        await bench.submitted()
+        asking = [asyncio.create_task(bench.status_with(f"{BOGUS}-{number}")) for number in range(100)]
+        stack.callback(lambda: [task.cancel() for task in asking])
+        await tarpit.full.wait()
+        async with asyncio.timeout(5):
+            job_id = await bench.submitted()
+            assert (await bench.http.get(f"/v1/api/job/{job_id}")).status_code == 200
+            assert (await bench.http.get("/readyz")).status_code == 200

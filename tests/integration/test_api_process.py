@@ -1,18 +1,39 @@
-"""The API as a process: its start, its end, and what it keeps to itself."""
+"""The API as a process: its start, its end, what it keeps to itself, its health check, and a connection that breaks."""
 
 import asyncio
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from tests.support.api_bench import BODY, Api, Bench, api_process, becomes, secret, starting_api, submitted
+from stint.cli.services.health import url
+from stint.process.environment import load
+from stint.process.settings import ApiSettings
+from stint_api.web.connections import limited
+from stint_api.web.server import tls_context
+from tests.support.api_bench import (
+    BODY,
+    Api,
+    ApiProcess,
+    Bench,
+    api_process,
+    becomes,
+    secret,
+    service_environ,
+    starting_api,
+    submitted,
+)
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
+from tests.support.stack import STINT, finished
 from tests.support.waiting import until
 
 
@@ -119,3 +140,107 @@ def test_a_wrong_setting_is_one_sentence_and_2(settings: dict[str, str], named: 
     assert ended.stderr.startswith("stint: ")
     assert named in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+    """More than the kernel takes for a client that does not read."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(64 << 20)})
+
+
+async def test_a_tls_connection_that_breaks_as_its_reader_is_looked_at_is_no_error(certificates: Path) -> None:
+    """asyncio takes the socket away from it one turn of the loop before it says that the connection is lost."""
+    environ = {"STINT_API_ROLE_ID": "r", "STINT_API_SECRET_ID": "s"}
+    environ |= {f"STINT_TLS_{name.upper()}": f"{certificates}/server-{name}.pem" for name in ("cert", "key")}
+    settings = load(ApiSettings, environ)
+    loop, config = asyncio.get_running_loop(), uvicorn.Config(answer, log_config=None)
+    config.load()
+    waits, lost = loop.create_future(), asyncio.Event()
+
+    class Watched(limited(settings, tls_context(settings))):  # type: ignore[misc] # its class is made
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            waits.set_result(self)
+
+        def break_off(self) -> None:
+            """Lose the connection, and let the timer be due in the turn of the loop in which asyncio notices."""
+            self._transports[0].abort()
+            loop.call_soon(self._measure_reader, 0)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: errors.append(context))
+    server = await loop.create_server(lambda: Watched(config, ServerState(), {}), "127.0.0.1", 0)
+    async with server, asyncio.timeout(20):
+        verify = ssl.create_default_context(cafile=certificates / "ca.pem")
+        _reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=verify, limit=1)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        (await waits).break_off()
+        await lost.wait()
+        writer.transport.abort()
+    assert errors == []
+
+
+GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
+
+
+async def check(service: str, environ: Mapping[str, str]) -> tuple[int | None, str]:
+    ended = await finished(STINT, "health", service, env=environ)
+    return ended.code, ended.out.strip()
+
+
+def in_files(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        (folder / name).write_text(f"{value}\n")
+    return {f"{name}_FILE": str(folder / name) for name in values}
+
+
+async def test_an_api_with_the_settings_of_gostint_and_in_files_is_healthy(
+    nats_process: NatsProcess, openbao: OpenBao, certificates: Path, tmp_path: Path
+) -> None:
+    environ = await service_environ(nats_process.url, openbao)
+    for name in ("cert", "key"):
+        environ[f"GOSTINT_SSL_{name.upper()}"] = str(certificates / f"server-{name}.pem")
+    port = free_port()
+    environ |= in_files(tmp_path, {"STINT_PORT": str(port), "STINT_HOST": "127.0.0.1"})
+    process = ApiProcess(tmp_path / "api", environ=environ, ca=str(certificates / "ca.pem"))
+    async with running(process), asyncio.timeout(60):
+        await until(lambda: check("api", environ), lambda found: found == (0, ""))
+        # It is for the others' port, and compose gives the same settings to all.
+        assert await check("api", environ | {"STINT_HEALTH_PORT": str(free_port())}) == (0, "")
+        await nats_process.kill()
+        await until(lambda: check("api", environ), lambda found: found == (1, "NATS is not reachable."))
+    code, said = await check("api", environ)
+    assert (code, "refused" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "http://127.0.0.1:3232/readyz"),
+        ({"GOSTINT_PORT": "4000", "STINT_HOST": "0.0.0.0"}, "http://127.0.0.1:4000/readyz"),  # noqa: S104 - a text
+        ({"GOSTINT_SSL_CERT": "c", "GOSTINT_SSL_KEY": "k"}, "https://127.0.0.1:3232/readyz"),
+        ({"STINT_HOST": "::"}, "http://[::1]:3232/readyz"),
+        ({"STINT_HOST": "fd00::5"}, "http://[fd00::5]:3232/readyz"),
+        ({"STINT_HOST": "192.0.2.5"}, "http://192.0.2.5:3232/readyz"),
+        ({"STINT_HOST": "stint.example"}, "http://stint.example:3232/readyz"),
+    ],
+)
+def test_where_an_api_is_asked(settings: dict[str, str], expected: str) -> None:
+    assert url("api", GIVEN | settings) == expected
+
+
+async def test_the_others_are_asked_on_their_health_port_and_a_free_port_is_read_from_its_report(
+    tmp_path: Path,
+) -> None:
+    assert url("runner", {"STINT_HEALTH_PORT": "8080"}) == "http://127.0.0.1:8080/readyz"
+    assert url("projector", in_files(tmp_path, {"STINT_HEALTH_PORT": "9"})) == "http://127.0.0.1:9/readyz"
+    assert await check("runner", {}) == (1, "STINT_HEALTH_PORT: the health check must know the port.")
+    code, said = await check("api", {**GIVEN, "STINT_PORT": "x"})
+    assert (code, said[:11]) == (1, "STINT_PORT:")
+    (tmp_path / "port").write_text("4711\n")
+    settings = GIVEN | {"STINT_PORT": "0", "STINT_PORT_REPORT": str(tmp_path / "port")}
+    assert url("api", settings) == "http://127.0.0.1:4711/readyz"

@@ -16,6 +16,7 @@ from stint.core.names.streams import KEPT
 from stint.core.names.subjects import kept_subject
 from stint.jetstream.streams.stream import Stream
 from stint.vault.ticket import open_ticket
+from tests.support import submissions
 from tests.support.api_bench import BODY, Bench, api
 from tests.support.events import ended, started, submitted
 from tests.support.servers import NatsProcess, OpenBao
@@ -46,9 +47,7 @@ async def rerun(bench: Bench, job_id: str, **headers: str) -> httpx.Response:
 
 
 async def fact(bench: Bench, job_id: str) -> Submitted:
-    submitted = (await bench.load(job_id)).fact(Submitted)
-    assert submitted is not None
-    return submitted
+    return submissions.submitted(await bench.load(job_id))
 
 
 async def test_it_is_a_new_job_with_the_same_payload_and_a_ticket_of_its_own(bench: Bench) -> None:

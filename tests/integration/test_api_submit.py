@@ -61,15 +61,11 @@ async def test_content_may_have_16_mib(bench: Bench) -> None:
     assert (await bench.submit(content=more)).is_success  # beside a sealed payload it does not count
 
 
-# --- merging (STINT_COMPAT=gostint) ---------------------------------------------------------------------------------
-
-
 async def sealed(bench: Bench, **fields: Any) -> str:
     return await bench.vault.encrypt(bench.root, ROLE, json.dumps(fields).encode())
 
 
 OWN = {"container_image": "other", "run": ["env"], "env_vars": ["A=1"], "secret_refs": ["B@kv/b.x"], "tty": True}
-ALONE = Opened(JobPayload(qname="deploys", container_image="busybox"))
 
 
 @pytest.mark.parametrize("through", ["payload", "cubbyhole"])
@@ -94,20 +90,6 @@ async def test_the_payloads_queue_is_not_filled(compat: Bench) -> None:
         await opened(compat, job, "deploys")
 
 
-async def test_the_payload_stands_alone_without_own_fields_or_without_compat(compat: Bench, bench: Bench) -> None:
-    asked: list[tuple[Bench, dict[str, Any]]] = [
-        (compat, {"on_lost": "hold", "run": [], "tty": False}),
-        (bench, {**OWN, "timeout": -1}),
-    ]
-    for one, fields in asked:
-        payload = await sealed(one, qname="deploys", container_image="busybox")
-        job = await one.load(await one.submitted(payload=payload, **fields))
-        assert (await stored(one, job))[0] == payload.encode()
-        assert submitted(job).container_image == ""
-        assert await opened(one, job, "deploys") == ALONE
-    assert (await compat.submit(timeout=-1)).status_code == 400
-
-
 async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
     for bad in (f"{SEALED}\n{SEALED}", f"{SEALED}\n", f"\n{SEALED}"):
         for one in (compat, bench):
@@ -117,9 +99,6 @@ async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
     opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True, now=utc_now)
     with pytest.raises(JobFailedError):
         await opener.payload(three, "deploys")
-
-
-# --- Vault's rate limit ---------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

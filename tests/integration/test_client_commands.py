@@ -175,9 +175,7 @@ async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: 
     assert (result.code, result.out) == (125, "")
 
 
-async def test_a_job_is_submitted_from_files_and_gostints_options(
-    bench: Bench, stint: Client, queue: str, tmp_path: Path
-) -> None:
+async def test_a_job_is_submitted_in_gostints_ways(bench: Bench, stint: Client, queue: str, tmp_path: Path) -> None:
     """What the sealed job is, `test_client_run` shows; here each way leads to a job in its queue."""
     job = {"qname": queue, "container_image": "busybox", "run": ["true"]}
     (tmp_path / "job.json").write_text(json.dumps(job))
@@ -207,9 +205,6 @@ async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tupl
     assert "sEcReT" not in result.err
 
 
-# --- queues and changes -----------------------------------------------------------------------------------------
-
-
 async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
@@ -235,9 +230,6 @@ async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue:
         shown.press("\x03")
         async with asyncio.timeout(30):
             assert await shown.process.wait() == -signal.SIGINT
-
-
-# --- settings ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path) -> None:
@@ -335,39 +327,21 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
     assert (script.code, "complete_bash" in script.out) == (0, True)
 
 
-# --- a run on a terminal ----------------------------------------------------------------------------------------
-
-
-async def job_in(bench: Bench, queue: str) -> str:
-    """The id of the queue's job, once it is submitted."""
-    return await until(lambda: bench.job_of(queue))
-
-
-@pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130)])
+@pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130), ("x", 3)])
 async def test_ctrl_c_on_a_terminal_asks(bench: Bench, queue: str, key: str, code: int) -> None:
     async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
         await shown.until("waiting in its queue")
-        job = await job_in(bench, queue)
+        job = await until(lambda: bench.job_of(queue))
         shown.press("\x03")
         await shown.until("k or Ctrl-C kills it")
         assert not await bench.killed(job)
         shown.press(key)
         if key == "d":
             await shown.until(f"stint logs -f {job}")
+        elif key == "x":
+            await bench.run(queue, job, b"hello\n", 3)
+            await shown.until("hello")
+            await shown.until("failed with 3")
         async with asyncio.timeout(60):
             assert await shown.process.wait() == code
-    assert await bench.killed(job) == (key != "d")
-
-
-async def test_any_other_key_continues_to_watch(bench: Bench, queue: str) -> None:
-    async with bench.terminal("run", "--queue", queue, "--image", "busybox") as shown:
-        await shown.until("waiting in its queue")
-        job = await job_in(bench, queue)
-        shown.press("\x03")
-        await shown.until("k or Ctrl-C kills it")
-        shown.press("x")
-        await bench.run(queue, job, b"hello\n", 3)
-        await shown.until("hello")
-        await shown.until("failed with 3")
-        async with asyncio.timeout(60):
-            assert await shown.process.wait() == 3
+    assert await bench.killed(job) == (key in {"k", "\x03"})

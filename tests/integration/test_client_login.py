@@ -74,9 +74,7 @@ async def open_in_a_browser(url: str) -> httpx.Response:
         return await http.get(url)
 
 
-async def test_the_token_goes_into_the_file_and_is_never_shown(
-    tmp_path: Path, login: Start, openbao: OpenBao, people: Provider
-) -> None:
+async def test_the_token_goes_into_the_file(tmp_path: Path, login: Start, openbao: OpenBao, people: Provider) -> None:
     file = tmp_path / ".vault-token"
     file.write_text("an older one")
     file.chmod(0o644)
@@ -106,9 +104,7 @@ async def test_the_token_goes_into_the_file_and_is_never_shown(
         await open_in_a_browser(answer)
 
 
-async def test_commands_use_the_token_unless_another_one_is_set(
-    tmp_path: Path, login: Start, openbao: OpenBao, people: Provider
-) -> None:
+async def test_commands_use_the_token(tmp_path: Path, login: Start, openbao: OpenBao, people: Provider) -> None:
     async with login(VAULT_TOKEN="another") as running:
         await open_in_a_browser(await people.answer(await running.shows()))
         assert "does not count yet: VAULT_TOKEN is set (environment)" in (await running.end()).out
@@ -212,7 +208,7 @@ async def test_two_cannot_wait_at_one_port(login: Start) -> None:
         (("--mount", "a/../b"), "The Vault path is malformed."),
     ],
 )
-async def test_what_is_not_set_up_in_vault_is_named(login: Start, options: tuple[str, ...], said: str) -> None:
+async def test_what_vault_lacks_is_named(login: Start, options: tuple[str, ...], said: str) -> None:
     async with login(*options) as running:
         ended = await running.end()
     assert (ended.code, ended.out) == (125, "")

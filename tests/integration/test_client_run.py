@@ -23,7 +23,6 @@ from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.run import run_job
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
-from stint.core.events import Submitted
 from stint.core.job import Job, State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.ids import queue_token
@@ -40,6 +39,7 @@ from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result, finished, program
+from tests.support.submissions import submitted
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
 
@@ -87,8 +87,7 @@ class Taken(Played):
     async def open(self) -> tuple[JobPayload, str]:
         """The payload, and the secret id, which this spends."""
         vault, root = Vault(self._bench.openbao.address), self._bench.openbao.root_token
-        event = self._job.fact(Submitted)
-        assert event is not None
+        event = submitted(self._job)
         ticket = await open_ticket(vault, root, event.ticket, queue_token=self.token, job_id=self.job_id)
         payloads = JetStreamPayloads(self._bench.broker)
         sealed = await payloads.get(self.token, self.job_id, event.payload_chunks, attempt=event.payload_try)
@@ -230,9 +229,6 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
             await stint.send(sealed)
 
 
-# --- the command itself -----------------------------------------------------------------------------------------
-
-
 Run = Callable[..., AbstractAsyncContextManager[Process]]
 
 
@@ -334,9 +330,7 @@ async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, run: Run, queu
 
 
 @pytest.mark.parametrize("full", [True, False])
-async def test_standard_error_that_cannot_be_written_costs_neither_output_nor_exit_code(
-    bench: Bench, run: Run, queue: str, *, full: bool
-) -> None:
+async def test_a_full_standard_error_costs_nothing(bench: Bench, run: Run, queue: str, *, full: bool) -> None:
     reading, stderr = os.pipe()
     os.close(reading)
     if full:
@@ -363,9 +357,6 @@ async def test_a_job_whose_id_cannot_be_written_is_named_on_standard_error(
     assert process.returncode == 125
     assert f"ob {job.job_id} is submitted" in err.decode()
     assert b"The output cannot be written: No space left on device." in err
-
-
-# --- signals ----------------------------------------------------------------------------------------------------
 
 
 class Held(Relay):
@@ -426,9 +417,7 @@ async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, run: Run) -
 
 
 @pytest.mark.parametrize("options", [(), ("--detach",)])
-async def test_a_signal_during_the_submission_stops_the_job_too(
-    bench: Bench, run: Run, queue: str, options: tuple[str, ...]
-) -> None:
+async def test_a_signal_at_submission_counts(bench: Bench, run: Run, queue: str, options: tuple[str, ...]) -> None:
     async with (held := Held(bench.server.url)).listening(), run(*options, STINT_URL=held.url) as process:
         await held.asked.wait()
         process.send_signal(signal.SIGTERM)
@@ -477,9 +466,6 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(run: Run,
         assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
-# --- stint release ----------------------------------------------------------------------------------------------
-
-
 async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Result:
     token = bench.where.token
     environ = {"HOME": str(home), "STINT_URL": bench.server.url, "STINT_TOKEN": token}
@@ -511,8 +497,6 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
-
-# --- the example ------------------------------------------------------------------------------------------------
 
 
 async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench) -> None:

@@ -96,9 +96,6 @@ async def board(shown: Terminal, columns: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["queues", "runners", "audit", "history", "top"])
 async def test_a_pipe_gets_whole_lines_without_colour(scene: Scene, name: str) -> None:
     await scene.report()
@@ -182,9 +179,6 @@ async def test_a_queue_is_shown_in_words(scene: Scene) -> None:
     found = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert found["waiting"] == scene.waiting
     assert re.fullmatch(r"who token-stint-client, at 20[-0-9]+T[:.0-9]+Z, reason a test", found["paused"])
-
-
-# --- how they end -----------------------------------------------------------------------------------------------
 
 
 async def begun(shown: Terminal, scene: Scene, name: str) -> None:

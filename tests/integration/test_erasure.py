@@ -25,7 +25,6 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
-from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads
@@ -45,6 +44,7 @@ from stint.vault.policies import KEYS, PUBLISHER, PUBLISHERS
 from stint.vault.setup import client_token
 from stint_api.submit.key_sweeper import TOO_MANY, KeySweeper
 from stint_runner.inputs.opening import DESTROYED, Opener
+from tests.support import submissions
 from tests.support.api_bench import Bench, api, secret, service_environ
 from tests.support.brokers import connected, loaded
 from tests.support.events import ended, submitted, utc_now
@@ -73,7 +73,7 @@ class Services:
         job = await loaded(JetStreamEventLog(broker), job_id)
         stored = await _payload(broker, job)
         opener = Opener(vault=self.vault, session=self.runner, role=ROLE, role_id="", now=utc_now)
-        ticket = await opener.ticket(_submitted(job).ticket, job)
+        ticket = await opener.ticket(submissions.submitted(job).ticket, job)
         sealed = await opener.sealed(stored)
         opener.check_payload(sealed, ticket)
         opened = await opener.payload(sealed, "deploys")
@@ -135,14 +135,8 @@ async def over(bench: Bench) -> Job:
     return job
 
 
-def _submitted(job: Job) -> Submitted:
-    event = job.fact(Submitted)
-    assert event
-    return event
-
-
 async def _payload(broker: Broker, job: Job) -> bytes:
-    event = _submitted(job)
+    event = submissions.submitted(job)
     return await JetStreamPayloads(broker).get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
 
 
@@ -207,9 +201,7 @@ async def test_a_deleted_job_cannot_be_read_from_a_backup(
 
 
 @pytest.mark.parametrize(("day", "stays"), [(-34, False), (-33, True), (0, True), (33, True), (34, False)])
-async def test_a_key_without_a_job_stays_as_long_as_its_job_could_still_run(
-    day: int, stays: bool, off: Bench, stint: Services
-) -> None:
+async def test_a_key_stays_as_long_as_its_job_could_run(day: int, stays: bool, off: Bench, stint: Services) -> None:
     """It may belong to a submission that is under way, or to another installation. The day is a publisher's claim."""
     team = await Team.new(off)
     of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
@@ -240,8 +232,8 @@ async def test_a_publisher_keeps_no_key_alive_but_its_own(
     """Of the three publishers that have a key of the same job, the one in the middle of Vault's list has too many."""
     job = await over(off)
     teams = sorted([await Team.new(off) for _ in range(3)], key=lambda team: team.entity)
-    await stint.keys.store(new_key(key_name(job.job_id, _submitted(job))))
-    kept = [await team.store(team.folder + key_name(job.job_id, _submitted(job))) for team in teams]
+    await stint.keys.store(new_key(key_name(job.job_id, submissions.submitted(job))))
+    kept = [await team.store(team.folder + key_name(job.job_id, submissions.submitted(job))) for team in teams]
     for letter in "abc":
         await teams[1].store(teams[1].folder + letter * 30_000)
     monkeypatch.setattr(connections, "LONGEST", 2**16)
@@ -259,7 +251,7 @@ async def test_a_publisher_keeps_no_key_alive_but_its_own(
 async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Bench, stint: Services) -> None:
     job = await over(off)
     first, last = sorted([await Team.new(off), await Team.new(off)], key=lambda team: team.entity)
-    await last.store(last.folder + key_name(job.job_id, _submitted(job)))
+    await last.store(last.folder + key_name(job.job_id, submissions.submitted(job)))
     await first.store(a_name(folder=first.folder))
 
     class Keys(PayloadKeys):
@@ -273,7 +265,7 @@ async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Be
 
 
 async def test_the_apis_keys_do_not_wait_for_those_of_publishers(off: Bench, stint: Services) -> None:
-    name = key_name((job := await over(off)).job_id, _submitted(job))
+    name = key_name((job := await over(off)).job_id, submissions.submitted(job))
     await stint.keys.store(new_key(name))
 
     class Keys(PayloadKeys):
@@ -301,10 +293,10 @@ async def test_a_key_lives_as_long_as_its_payload(
     if not kept:
         await bench.parts.payloads.purge(job.token, job_id)
     team = await Team.new(bench)
-    of_publisher = await team.store(team.folder + key_name(job_id, _submitted(job)))
+    of_publisher = await team.store(team.folder + key_name(job_id, submissions.submitted(job)))
     await sweeper(bench, stint).sweep()
     await sweeper(bench, stint).sweep_publishers()
-    assert (key_name(job_id, _submitted(job)) in await stint.keys.names()) == has_key
+    assert (key_name(job_id, submissions.submitted(job)) in await stint.keys.names()) == has_key
     assert (of_publisher in await stint.keys.names(team.folder)) == has_key
 
 
@@ -364,7 +356,7 @@ async def test_an_api_destroys_keys_that_became_due_while_none_ran(
 ) -> None:
     async with api(nats_process.url, openbao) as bench:
         job = await over(bench)
-        name = key_name(job.job_id, _submitted(job))
+        name = key_name(job.job_id, submissions.submitted(job))
         assert name in await stint.keys.names()
     async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench:
         if erasure == "on":

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Self
@@ -13,17 +13,8 @@ from structlog.testing import capture_logs
 
 from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import (
-    EVENTS,
-    JOBS_BUCKET,
-    LOGS,
-    PAYLOADS,
-    PROJECTOR_DURABLE,
-    WORK,
-    consumer_name,
-    kv_stream,
-)
-from stint.core.names.subjects import event_filter, kv_subject, log_subject, payload_subject
+from stint.core.names.streams import EVENTS, LOGS, PAYLOADS, PROJECTOR_DURABLE, WORK, consumer_name
+from stint.core.names.subjects import event_filter, log_subject, payload_subject
 from stint.core.view import parse_time
 from stint.jetstream import (
     Broker,
@@ -36,9 +27,7 @@ from stint.jetstream import (
     ServerClock,
 )
 from stint.jetstream.streams import clock
-from stint.jetstream.streams.stream import Stream
-from stint.jetstream.wire.protocol import time_of
-from stint.ports import Place, StoredView
+from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector import auditor, project
 from stint_projector.__main__ import build, build_background
@@ -46,7 +35,6 @@ from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
-from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected, happen, loaded, work_queues
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.outputs import Writer, places_of
@@ -122,34 +110,6 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
             assert await JetStreamPayloads(broker).get(TOKEN, job_id, 2) == b"sealed" * 100_000
         wanted = await folded(broker, [GOES_ON, QUEUED])
         await until(lambda: all_views(broker), lambda found: found == wanted)
-
-
-async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broker) -> None:
-    """By the server's clock: this test may hear of it late."""
-    output, shown = JetStreamOutput(broker), Stream(broker, kv_stream(JOBS_BUCKET))
-
-    async def gone() -> bool:
-        return not await places_of(output)
-
-    async def view_gone(changes: AsyncIterator[StoredView | None]) -> datetime:
-        async for change in changes:
-            if change is not None and change.value is None:
-                break
-        marker = await shown.last(kv_subject(JOBS_BUCKET, JOBS[0]))
-        assert marker is not None
-        return time_of(marker)
-
-    async with followed(JetStreamViews(broker)) as changes, working(broker, STINT_RETENTION="2"):
-        watching = asyncio.create_task(view_gone(changes))
-        await happen(broker, JOBS[0], submitted())
-        await store(broker, JOBS[0])
-        await happen(broker, JOBS[0], ended("failed"))
-        output_gone = await until_purged(broker, gone)
-        assert output_gone is not None
-        async with asyncio.timeout(10):
-            assert abs(await watching - output_gone) < timedelta(seconds=2)
-        job = await loaded(JetStreamEventLog(broker), JOBS[0])
-        assert output_gone - parse_time(job.time_of("ended")) >= timedelta(seconds=2), "not before its time"
 
 
 async def until_none_is_shown(broker: Broker) -> None:
@@ -269,38 +229,6 @@ async def test_a_clock_that_is_ahead_removes_nothing(broker: Broker, monkeypatch
     await house.clean()
     assert (await held(broker, EVENTS), await held(broker, LOGS)) == (3, 3)
     assert await all_views(broker) == await folded(broker, JOBS[:1])
-
-
-async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:
-    old, young = JOBS[:10], JOBS[10:]
-    for job_id in old:
-        await store(broker, job_id)
-        await happen(broker, job_id, submitted(), started(), ended())
-    border = datetime.now(UTC)
-    for number, job_id in enumerate(young):
-        await store(broker, job_id)
-        await happen(broker, job_id, submitted(), started(), *([ended()] if number % 2 else []))
-    await happen(broker, QUEUED, submitted())
-    await take_all(broker, but=QUEUED)
-    house = House(broker, timedelta(hours=6))
-    house.now = border + timedelta(hours=6)
-    stop = asyncio.Event()
-
-    async def clean() -> int:
-        rounds = 0
-        while not stop.is_set():
-            await house.clean()
-            rounds += 1
-        return rounds
-
-    cleaning = asyncio.create_task(clean())
-    for _ in range(5):
-        await rebuild(house.projector)
-        assert await all_views(broker) == await folded(broker, [*young, QUEUED])
-    stop.set()
-    assert await cleaning > 0
-    assert await folded(broker, old) == {}
-    assert {place.job_id for place in await places_of(JetStreamOutput(broker))} == set(young)
 
 
 @pytest.mark.parametrize(("wildcard", "copies"), [("*", 4), (">", 2)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
+from stint.core.audit.operations import AnyOperation, Paused
+from stint.core.cloudevents import cloudevents
 from stint.core.errors import (
     BrokerClosedError,
     BrokerRefusedError,
@@ -18,17 +21,19 @@ from stint.core.errors import (
     OtherLayoutError,
     TooLargeError,
 )
-from stint.core.events import Record
+from stint.core.events import AnyEvent, Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
-from stint.core.names.subjects import EventAddress, barrier_subject, log_subject
+from stint.core.names.subjects import EventAddress, barrier_subject, event_address, event_filter, log_subject
 from stint.core.output.chain import Chain, Chunk
+from stint.core.schema import asyncapi
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamFacts,
     JetStreamHistory,
+    JetStreamOperations,
     JetStreamOutput,
     JetStreamViews,
     Streams,
@@ -39,11 +44,11 @@ from stint.jetstream import (
 from stint.jetstream.streams import consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, subject_of
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
 from tests.support.brokers import declare_anew, loaded
-from tests.support.events import TOKEN, started, submitted
+from tests.support.events import TOKEN, deleted, ended, started, submitted
 from tests.support.views import followed
 
 JOB = "0123456789abcdef01234567"
@@ -116,9 +121,7 @@ async def test_streams_of_another_layout_end_the_process_with_a_sentence(broker:
 @pytest.mark.parametrize(
     "headers", [{}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-Expected-Last-Subject-Sequence": "0"}]
 )
-async def test_facts_are_write_once_in_the_broker_and_none_can_be_deleted(
-    broker: Broker, headers: dict[str, str]
-) -> None:
+async def test_facts_are_write_once_in_the_broker_and_stay(broker: Broker, headers: dict[str, str]) -> None:
     subject = EventAddress("submitted", TOKEN, JOB).subject
     await broker.publish(subject, b"first")
     answer = await broker.publish(subject, b"second", headers)
@@ -296,3 +299,43 @@ async def test_what_a_stranger_writes_among_the_output_is_no_chunk(broker: Broke
     none = Chunk(number=0, offset=0, stream="", digest="", data=b"", sequence=1)
     assert [chunk async for chunk in output.read(TOKEN, JOB)] == [none]
     assert await output.last(TOKEN, JOB) == none
+
+
+async def headers(broker: Broker, job_id: str) -> Mapping[EventAddress, Mapping[str, str]]:
+    """Those of each event of a job that are about CloudEvents."""
+    pages = [page async for page in Stream(broker, EVENTS).pages(event_filter("*", "*", job_id))]
+    return {
+        event_address(subject_of(message)): {
+            name: text for name, text in (message.headers or {}).items() if name.startswith("ce-")
+        }
+        for page in pages
+        for message in page
+    }
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+async def test_each_event_has_them_only_with_the_setting(broker: Broker, on: bool) -> None:
+    log, job_id = JetStreamEventLog(broker, as_cloudevents=on), secrets.token_hex(12)
+    single: list[AnyEvent] = [submitted(), started()]
+    batch: list[AnyEvent] = [ended("success"), deleted()]
+    for event in single:
+        assert await log.append(TOKEN, job_id, event) is Outcome.WON
+    job = await loaded(log, job_id)
+    assert await log.append(TOKEN, job_id, *batch, after=job.sequence) is Outcome.WON
+    pause = Paused(event_id="p", at="2026-01-02T03:04:05Z")
+    await JetStreamOperations(broker, as_cloudevents=on).record(pause, operation := secrets.token_hex(12), TOKEN)
+    appended: list[tuple[str, AnyEvent | AnyOperation]] = [*((job_id, event) for event in [*single, *batch])]
+    written = {EventAddress(event.kind, TOKEN, name): event for name, event in [*appended, (operation, pause)]}
+    found = {**await headers(broker, job_id), **await headers(broker, operation)}
+    assert found == {address: cloudevents(address, event) if on else {} for address, event in written.items()}
+    read = await loaded(log, job_id)
+    assert {kind: read.facts[kind].event for kind in read.facts} == {event.kind: event for _, event in appended}
+
+
+def test_the_contract_names_them() -> None:
+    address = EventAddress("started", TOKEN, "a" * 24)
+    components = asyncapi("0")["components"]
+    assert components["messages"]["started"]["traits"] == [{"$ref": "#/components/messageTraits/cloudevent"}]
+    described = components["messageTraits"]["cloudevent"]["headers"]["properties"]
+    assert cloudevents(address, started()).keys() == described.keys()
+    assert cloudevents(address, started())["ce-source"] == f"/stint/queues/{TOKEN}"

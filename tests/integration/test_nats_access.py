@@ -1,26 +1,30 @@
-"""How NATS is reached: TLS that is never given up, and refusals that are said."""
+"""How NATS is reached: TLS that is never given up, refusals that are said, keys, and servers that stand still."""
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nkeys
 import pytest
 from structlog.testing import capture_logs
 
-from stint.core.errors import BrokerClosedError, ConfigError
+from stint.core.errors import BrokerClosedError, BrokerUnavailableError, ConfigError
 from stint.jetstream import Access, Broker
+from stint.jetstream.wire import connection
 from stint.jetstream.wire import connection as connection_module
+from stint.natsauth.callout.jwt import signed
 from tests.support.brokers import started
 from tests.support.certificates import authority, openssl
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, babble, running
 from tests.support.stack import finished
-from tests.support.waiting import until_true
+from tests.support.waiting import meanwhile, until_true
 
 PASSWORD = "sEcReT-of-nats"
 
@@ -69,9 +73,6 @@ class Eavesdropper(Relay):
     async def sent(self, data: bytes) -> bytes:
         self.seen += data
         return data
-
-
-# --- TLS --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["tls", "certificate authority"])
@@ -147,8 +148,6 @@ async def test_a_missing_client_certificate_is_said(tmp_path: Path, certificates
         assert not broker.connected.is_set()
 
 
-# --- settings ---------------------------------------------------------------------------------------------------
-
 GOOD = Access(url="tls://127.0.0.1")
 
 
@@ -177,9 +176,6 @@ def test_an_encrypted_key_is_refused_and_not_asked_about(certificates: Path, tmp
     )
     with pytest.raises(ConfigError, match="STINT_NATS_KEY"):
         Broker(replace(GOOD, cert=str(certificates / "cert.pem"), key=str(key)))
-
-
-# --- refusals ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_wrong_password_is_said_and_again_when_the_reason_changes(tmp_path: Path, logs: list[Any]) -> None:
@@ -259,3 +255,128 @@ async def test_a_rebuild_by_a_user_who_may_not_ends_with_a_sentence(tmp_path: Pa
         rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env=environ)
     assert (rebuild.code, rebuild.err.splitlines()[-1][:45]) == (2, "stint: NATS does not permit this to the user:")
     assert "Traceback" not in rebuild.err
+
+
+UNLIMITED = dict.fromkeys(("subs", "conn", "leaf", "imports", "exports", "data", "payload"), -1) | {"wildcards": True}
+STREAMS = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+
+
+def pair(prefix: int) -> nkeys.KeyPair:
+    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefix))
+
+
+def public(keys: nkeys.KeyPair) -> str:
+    return str(keys.public_key.decode())
+
+
+def seed(keys: nkeys.KeyPair) -> str:
+    return str(keys.seed.decode())
+
+
+def token(signer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, claims: Mapping[str, Any]) -> str:
+    body = {"sub": public(subject), "name": name, "nats": {"version": 2, **claims}}
+    return signed(body, bytes(signer.seed))
+
+
+async def connects(access: Access) -> bool:
+    """Whether it does, or hears that it may not."""
+    broker = Broker(access)
+    with capture_logs() as logs:
+        broker.start()
+        try:
+            await until_true(
+                lambda: broker.connected.is_set() or any("NATS refuses" in str(line.get("error")) for line in logs)
+            )
+            return broker.connected.is_set() and "error" not in await broker.api("INFO")
+        finally:
+            await broker.close()
+
+
+async def test_a_credentials_file_opens_nats(tmp_path: Path) -> None:
+    operator, account, system = (
+        pair(prefix) for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_ACCOUNT)
+    )
+    user, another = pair(nkeys.PREFIX_BYTE_USER), pair(nkeys.PREFIX_BYTE_USER)
+    root = token(operator, operator, "operator", {"type": "operator", "system_account": public(system)})
+    accounts = {
+        public(account): token(operator, account, "jobs", {"type": "account", "limits": UNLIMITED | STREAMS}),
+        public(system): token(operator, system, "SYS", {"type": "account", "limits": UNLIMITED}),
+    }
+    card = token(account, user, "runner", {"type": "user", "subs": -1, "data": -1, "payload": -1})
+    preload = ", ".join(f"{name}: {value}" for name, value in accounts.items())
+    settings = (
+        f"operator: {root}\nresolver: MEMORY\nresolver_preload: {{ {preload} }}\nsystem_account: {public(system)}"
+    )
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+        assert await connects(Access(url=nats.url, creds=credentials(card, user)))
+        assert not await connects(Access(url=nats.url, creds=credentials(card, another)))
+
+
+def credentials(card: str, user: nkeys.KeyPair) -> str:
+    """A credentials file as `nsc` writes it."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{card}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed(user)}\n------END USER NKEY SEED------\n"
+    )
+
+
+async def test_a_user_with_a_key_is_known_again_after_a_restart(tmp_path: Path) -> None:
+    user = pair(nkeys.PREFIX_BYTE_USER)
+    settings = f"authorization {{ users: [{{ nkey: {public(user)} }}] }}"
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+        broker = Broker(Access(url=nats.url, nkey=seed(user)))
+        broker.start()
+        await broker.wait_connected()
+        lost = broker.lost
+        await nats.restart()
+        async with asyncio.timeout(30):
+            await lost.wait()
+            await broker.wait_connected()
+        await broker.close()
+
+
+CHUNK = b"x" * 512 * 1024
+CHUNKS = 120
+"""Together more than the system keeps for a connection on its way."""
+
+
+async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PING_INTERVAL", 0.2)
+    async with started(nats_process.url) as broker, stuck(broker, nats_process):
+        async with asyncio.timeout(10):
+            await broker.lost.wait()
+        assert not broker.connected.is_set()
+        nats_process.resume()
+        async with asyncio.timeout(30):
+            await broker.wait_connected()
+
+
+async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker, stuck(broker, nats_process):
+        lost = broker.lost
+        await broker.replace()
+        assert lost.is_set()
+
+
+async def test_a_connection_to_a_frozen_server_is_closed_with_what_it_has_not_taken(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker, stuck(broker, nats_process), asyncio.timeout(10):
+        await broker.close()
+
+
+@asynccontextmanager
+async def stuck(broker: Broker, server: NatsProcess) -> AsyncIterator[None]:
+    """The server stands still, and data for it waits in this process."""
+    await broker.wait_connected()
+    server.pause()
+    async with meanwhile(*(unanswered(broker) for _ in range(CHUNKS))):
+        await until_true(lambda: broker.client.pending_data_size)
+        yield
+
+
+async def unanswered(broker: Broker) -> None:
+    """Send, and wait until it is cancelled."""
+    with pytest.raises(BrokerUnavailableError):
+        await broker.request("nobody.listens", CHUNK)
+    await asyncio.Event().wait()

@@ -133,9 +133,6 @@ async def test_one_pools_requests_keep_no_other_pool_waiting(tmp_path: Path, mon
         assert await until(lambda: made(flooding, OWN)) == consumer_name(OWN)
 
 
-# --- a flood of messages that are stored -----------------------------------------------------------------------------
-
-
 PER_MINUTE = 600_000
 """Messages; a fast disk syncs some 200,000."""
 APPENDS = 9
@@ -145,10 +142,7 @@ DROPPED = "Dropping messages due to excessive stream ingest rate"
 @pytest.mark.soak
 async def test_what_others_append_waits_for_few_messages_of_a_flood(server: Guarded) -> None:
     waited = []
-    async with (
-        server.connected("api") as api,
-        flood(server.access("mallory"), "own", per_minute=PER_MINUTE),
-    ):
+    async with server.connected("api") as api, flood(server.access("mallory"), "own", per_minute=PER_MINUTE):
         log, stream = JetStreamEventLog(api), Stream(api, EVENTS)
         await until_true(lambda: DROPPED in server.log)
         for _ in range(APPENDS):
@@ -175,10 +169,7 @@ async def test_the_views_of_a_pull_are_written_although_few_may_wait(server: Gua
 @pytest.mark.soak
 async def test_the_example_publishes_again_what_was_dropped(server: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "REPEATED", 60.0)  # such a flood drops nearly all
-    async with (
-        server.connected("mallory") as own,
-        flood(server.access("mallory"), "own", per_minute=PER_MINUTE),
-    ):
+    async with server.connected("mallory") as own, flood(server.access("mallory"), "own", per_minute=PER_MINUTE):
         await until_true(lambda: DROPPED in server.log)
         stream = own.client.jetstream(timeout=PATIENCE)
         for _ in range(APPENDS):

@@ -90,9 +90,7 @@ async def test_a_flooder_is_kept_out_others_go_on(server: Guarded, auth: NatsAut
     assert "Traceback" not in auth.log
 
 
-async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluster(
-    accounts: Accounts, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_two_services_know_what_any_server_gets(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
     await set_up(openbao)
     here, there = accounts.two_servers(tmp_path)
     rate = {"STINT_NATS_AUTH_RATE": str(RATE)}
@@ -140,9 +138,7 @@ async def test_connections_that_are_closed_before_a_look_count(server: Guarded, 
     assert not await accepted(server.access("mallory"))
 
 
-async def test_whoever_has_few_messages_stored_but_large_ones_is_kept_out(
-    server: Guarded, auth: NatsAuth, looks: asyncio.Queue[Msg]
-) -> None:
+async def test_who_sends_large_ones_is_kept_out(server: Guarded, auth: NatsAuth, looks: asyncio.Queue[Msg]) -> None:
     assert FEW / INTERVAL < RATE * WRITTEN
     async with asyncio.timeout(PATIENCE):
         while KEPT_OUT not in auth.log:

@@ -28,7 +28,6 @@ from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.events import AT
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.vault_bench import ROLE
-from tests.support.waiting import until
 
 QNAME = "own"
 QUEUE = queue_token(QNAME)
@@ -131,26 +130,6 @@ def raw(data: bytes) -> Made:
     return made
 
 
-async def spent_token(publisher: Publisher, job_id: str) -> bytes:
-    wrap = await publisher.bench.wrapped()
-    await publisher.bench.vault.unwrap_secret_id(wrap)
-    return msgspec.json.encode(await publisher.submission(job_id, wrap=wrap))
-
-
-async def expired_token(publisher: Publisher, job_id: str) -> bytes:
-    wrap = await publisher.bench.wrapped(ttl="1s")
-
-    async def is_known() -> bool:
-        try:
-            await publisher.bench.vault.wrap_info(wrap)
-        except Exception:  # noqa: BLE001 - whatever Vault says of it
-            return False
-        return True
-
-    await until(is_known, lambda known: not known)
-    return msgspec.json.encode(await publisher.submission(job_id, wrap=wrap))
-
-
 async def long_chunk(publisher: Publisher, job_id: str) -> bytes:
     await publisher.broker.publish(payload_subject(QUEUE, job_id, 0, "long-"), b"x" * (CHUNK_BYTES + 1))
     return msgspec.json.encode(await publisher.submission(job_id, payload_try="long-"))
@@ -181,8 +160,6 @@ ENDED = {
     "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
     "a payload of less than nothing": (body(payload_chunks=-(10**12), payload_bytes=-(10**15)), "not the one"),
     "a token that is none": (body(wrap="junk"), "unwrap"),
-    "a token that is spent": (spent_token, "unwrap"),
-    "a token that has expired": (expired_token, "unwrap"),
     # These run: what is wrong does not count.
     "a time that is none": (body(at="yesterday"), ""),  # the time that counts is that of NATS
     "a size that is too small": (body(payload_bytes=1), ""),

@@ -65,13 +65,8 @@ async def http(
         yield http
 
 
-# --- what is proven -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("auth")
-async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
-    server: Guarded, openbao: OpenBao, http: httpx.AsyncClient
-) -> None:
+async def test_a_publisher_is_proven_by_its_key(server: Guarded, openbao: OpenBao, http: httpx.AsyncClient) -> None:
     token = await token_for(openbao, {"deploys": ["create"]})
     where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
     async with Publisher(server.access(TEAM), where) as stint:
@@ -104,9 +99,6 @@ async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
     asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
     await receipt_says(server, http, job.id, asked)
     assert token not in auth.log + server.log
-
-
-# --- what proves nothing --------------------------------------------------------------------------------------------
 
 
 class Forger:
@@ -174,9 +166,6 @@ async def test_a_right_signature_hides_what_the_body_claims_but_a_name(http: htt
     assert said(found) == ("", "", "", forger.own.nkey, True, "root")
 
 
-# --- whose a key is -------------------------------------------------------------------------------------------------
-
-
 def with_key(server: Guarded, token: str, signer: EventSigner, proof: str = "") -> AbstractAsyncContextManager[Client]:
     """A publisher's connection with this token and this key. The proof of the key may be a wrong one."""
     inbox = publisher_inbox(token)
@@ -228,9 +217,7 @@ async def test_a_key_is_named_only_by_who_has_it(
     assert await JetStreamKeyOwners(operator).read([team]) == {}
 
 
-async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose_a_key_is(
-    accounts: Accounts, openbao: OpenBao, tmp_path: Path
-) -> None:
+async def test_a_login_waits_for_no_record_of_its_key(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
     await set_up(openbao)
     token, signer, subject = (
         await (await VaultIdentity.new(openbao, "deploys")).token(),

@@ -95,9 +95,7 @@ async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(example: 
         assert told == f"{third} unknown lost"
 
 
-async def test_output_is_collected_whole_though_the_collector_is_killed(
-    example: Example, runner: Broker, tmp_path: Path
-) -> None:
+async def test_output_is_collected_whole_after_a_kill(example: Example, runner: Broker, tmp_path: Path) -> None:
     job_id, folder = new_id(), tmp_path / "collected"
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
     await writer.write(b"one\n")
@@ -110,9 +108,7 @@ async def test_output_is_collected_whole_though_the_collector_is_killed(
     assert (folder / f"{job_id}.log").read_bytes() == b"one\n\xff two\n"
 
 
-async def test_output_that_was_removed_meanwhile_is_given_up_and_the_next_is_collected(
-    example: Example, runner: Broker, tmp_path: Path
-) -> None:
+async def test_output_that_was_removed_meanwhile_is_given_up(example: Example, runner: Broker, tmp_path: Path) -> None:
     removed, following = new_id(), new_id()
     await happen(runner, removed, msgspec.structs.replace(events.ended(), chunks=1, output_digest="0" * 64))
     await happen(runner, following, events.ended())
@@ -134,9 +130,7 @@ async def test_output_other_than_was_recorded_is_not_kept(example: Example, runn
     assert not (tmp_path / "collected" / f"{job_id}.log").exists()
 
 
-async def test_further_queues_are_added_and_the_position_is_kept(
-    accounts: Accounts, server: Guarded, example: Example, runner: Broker
-) -> None:
+async def test_further_queues_are_added(accounts: Accounts, server: Guarded, example: Example, runner: Broker) -> None:
     before, after = new_id(), new_id()
     await happen(runner, before, events.ended())
     assert (await subscribed(accounts, server, "deploys", "other")).code == 0

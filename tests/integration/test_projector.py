@@ -1,30 +1,30 @@
-"""The projector on a real NATS server, as a process would run it."""
+"""Projectors on a real NATS server: one, and several that are slow, frozen or killed."""
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from itertools import cycle
+from pathlib import Path
+from typing import Any, cast
 
-import msgspec
+import pytest
 
-from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
-from stint.core.names.streams import PROJECTOR_DURABLE
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
 from stint.core.names.subjects import EventAddress
-from stint.core.view import JobView
+from stint.core.view import parse_time
 from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
-from stint.process.background import Background, BackgroundTask
+from stint.jetstream.consuming.feed import ACK_WAIT
+from stint.jetstream.streams.stream import Stream
 from stint.process.settings import ProjectorSettings
-from stint_api.read.listing.index import ListIndex
-from stint_api.read.listing.query import Page
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected, happen
-from tests.support.events import TOKEN, deleted, ended, started, submitted
-from tests.support.servers import NatsProcess
+from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
+from tests.support.servers import NatsProcess, ProjectorProcess, running
 from tests.support.views import all_views, folded, until_shown
 from tests.support.waiting import PATIENCE, meanwhile, until
 
@@ -51,38 +51,6 @@ async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) 
         await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
         assert await rebuild(projector(broker)) == len(JOBS)
         assert await all_views(broker) == wanted
-
-
-async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
-    """Also that jobs are gone which exist nowhere, and never a shorter list than there are jobs."""
-    views = JetStreamViews(broker)
-    for job_id in JOBS:
-        await happen(broker, job_id, submitted())
-        await projector(broker).project(job_id)
-    stored = await views.get(JOBS[0])
-    assert stored is not None
-    assert stored.value is not None
-    ghost = msgspec.structs.replace(msgspec.json.decode(stored.value, type=JobView), job_id="f" * 24)
-    await views.put(ghost.job_id, encode(ghost), revision=0, ttl=None)
-    retention = timedelta(hours=6)
-    indexes = [
-        ListIndex(views, connected=broker.wait_connected, retention=retention, now=lambda: datetime.now(UTC))
-        for _ in range(2)
-    ]
-    parts = [BackgroundTask(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
-    async with asyncio.timeout(PATIENCE), Background(*parts).running():
-        for index in indexes:
-            await index.ready.wait()
-            assert await listed(index) == {ghost.job_id, *JOBS}
-        assert await rebuild(projector(broker)) == len(JOBS)
-        for index in indexes:
-            while ghost.job_id in (seen := await listed(index)):
-                assert seen.issuperset(JOBS)
-                await asyncio.sleep(0.02)
-
-
-async def listed(index: ListIndex) -> set[str]:
-    return {job.job_id for job in (await index.find(Page(limit=100))).jobs}
 
 
 async def test_an_event_with_too_many_levels_holds_up_no_view(broker: Broker) -> None:
@@ -152,3 +120,71 @@ async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Bro
     assert info["num_ack_pending"] == info["num_pending"] == 0
     assert info["delivered"]["consumer_seq"] >= DELIVERIES
     assert attempts > 1
+
+
+TAKEOVER = timedelta(seconds=10)
+"""Time in which a view must be whole again."""
+
+
+async def last_write(broker: Broker, stream: str) -> datetime:
+    """When a stream got its last message, by the server's clock."""
+    return parse_time(str((await Stream(broker, stream).info())["state"]["last_ts"]))
+
+
+LIVES: list[tuple[Any, ...]] = [
+    (submitted,),
+    (submitted, started, launched, ended),
+    (submitted, kill_requested, lambda: ended("failed", "killed")),
+    (submitted, started, held, released, lambda: ended("unknown", "lost")),
+    (submitted, started, launched, kill_requested),
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
+@pytest.mark.timeout(180)
+async def test_a_standby_takes_over_amid_a_load(nats_process: NatsProcess, tmp_path: Path, *, frozen: bool) -> None:
+    environ = {"NATS_URL": nats_process.url}
+    job_ids = [f"{number:024x}" for number in range(900)]
+    failed = datetime.max.replace(tzinfo=UTC)
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(connected(nats_process.url))
+        first, second = (ProjectorProcess(tmp_path / name, environ=environ) for name in ("first", "second"))
+        for process in (first, second):
+            await stack.enter_async_context(running(process))
+        for start in range(0, len(job_ids), 100):
+            lives = zip(job_ids[start : start + 100], cycle(LIVES), strict=False)
+            await asyncio.gather(*(happen(broker, job_id, *(fact() for fact in life)) for job_id, life in lives))
+            if start == 400:
+                first.pause() if frozen else await first.kill()
+                failed = datetime.now(UTC)
+        wanted = await folded(broker, job_ids)
+        await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
+        behind = await last_write(broker, kv_stream(JOBS_BUCKET)) - max(failed, await last_write(broker, EVENTS))
+        assert behind < TAKEOVER
+        if frozen:
+            first.resume()
+            await feed_is_empty(broker)
+            assert await all_views(broker) == wanted, "what it had in its hands does no harm"
+        assert await rebuild(projector(broker)) == len(job_ids)
+        assert await all_views(broker) == wanted
+
+
+async def consumer(broker: Broker) -> dict[str, Any]:
+    return await broker.api(f"CONSUMER.INFO.{EVENTS}.{PROJECTOR_DURABLE}")
+
+
+async def feed_is_empty(broker: Broker) -> None:
+    await until(
+        lambda: consumer(broker),
+        lambda info: "error" not in info and not info["num_pending"] and not info["num_ack_pending"],
+    )
+
+
+async def test_a_consumer_of_an_older_version_is_brought_up_to_date(broker: Broker) -> None:
+    await EventFeed(broker, PROJECTOR_DURABLE, ack_wait=30).declare()
+    await happen(broker, "0" * 24, submitted())
+    for _ in range(2):
+        await EventFeed(broker, PROJECTOR_DURABLE).declare()
+        assert (await consumer(broker))["config"]["ack_wait"] == ACK_WAIT * 10**9
+    assert (await consumer(broker))["num_pending"] == 1

@@ -17,13 +17,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import KillRequested, Submitted
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import (
-    Access,
-    Broker,
-    JetStreamEventLog,
-    JetStreamPayloads,
-    OutputRequests,
-)
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, OutputRequests
 from stint.jetstream.wire import fair
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
@@ -31,7 +25,7 @@ from stint.publisher import job as job_module
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint.vault.ticket import open_ticket
-from tests.support import events
+from tests.support import events, submissions
 from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import loaded
 from tests.support.outputs import Played
@@ -92,8 +86,7 @@ async def collected(job: PublishedJob) -> list[JobEvent]:
 
 async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
     job = await stint.submit(queue="Deploys", image="busybox", run=["true"], on_lost="hold")
-    submitted = (await loaded(JetStreamEventLog(runner), job.id)).fact(Submitted)
-    assert submitted
+    submitted = submissions.submitted(await loaded(JetStreamEventLog(runner), job.id))
     assert (job.queue, submitted.qname, submitted.on_lost) == ("deploys", "deploys", "hold")
     sealed = await JetStreamPayloads(runner).get(QUEUE, job.id, submitted.payload_chunks)
     async with Vault(openbao.address) as vault:
@@ -163,9 +156,7 @@ async def test_missed_output_is_read_again(
 
 
 @pytest.mark.usefixtures("_reading")
-async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(
-    runner: Broker, stint: Publisher, job: PublishedJob
-) -> None:
+async def test_who_comes_late_reads_a_running_jobs_output(runner: Broker, stint: Publisher, job: PublishedJob) -> None:
     await Played(runner, QUEUE, job.id).begin(("stdout", b"one"), ("stdout", b"two"))
     late = await stint.job("deploys", job.id)
     async with asyncio.timeout(60), aclosing(late.stream()) as items:
@@ -209,9 +200,7 @@ async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatc
         await job.wait(timeout=60)
 
 
-async def test_a_submission_is_stored_once_although_no_answer_came_at_first(
-    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_submission_is_stored_once(runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     published, real, lost = Counter[str](), stint._broker.publish, 1  # noqa: SLF001 - NATS itself loses no answer
 
     async def publish(subject: str, body: bytes, headers: Mapping[str, str] | None = None, *rest: float) -> Any:

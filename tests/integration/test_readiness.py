@@ -1,6 +1,7 @@
-"""`/readyz` of services whose parts fail."""
+"""`/readyz` of services whose parts fail, and services whose password in NATS is changed under them."""
 
 import asyncio
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +12,8 @@ import httpx
 import pytest
 
 from stint.core.errors import BrokerUnavailableError
+from stint.core.job import State
+from stint.core.names.ids import queue_token
 from stint.core.names.streams import (
     EVENTS,
     JOBS_BUCKET,
@@ -24,14 +27,16 @@ from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.jetstream.streams import topology
 from stint.process import background
+from stint.process.service import BROKER_CLOSED
 from stint_runner.dispatch import finder
-from tests.support.api_bench import Bench, api, starting_api
+from tests.support.api_bench import ApiProcess, Bench, api, service_environ, starting_api
 from tests.support.brokers import connected
+from tests.support.outputs import written
 from tests.support.ports import free_port
 from tests.support.runner_bench import Bench as RunnerBench
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, readyz, running
+from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, ServerProcess, babble, readyz, running
 from tests.support.stack import finished, program
 from tests.support.waiting import meanwhile, until, until_true
 
@@ -46,9 +51,6 @@ async def port_says(port: int, words: str) -> None:
     await until(lambda: readyz(port), lambda text: words in text)
 
 
-# --- the API ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(background, "STEADY", 0.5)
@@ -58,9 +60,7 @@ async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest
         yield bench
 
 
-async def test_an_api_whose_list_stands_still_is_not_ready_and_starts_it_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its views are gone, while NATS and Vault are well; or its index has failed."""
 
     async def refuse(*_arguments: object) -> NoReturn:
@@ -102,9 +102,6 @@ async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: Ope
                 await becomes(bench.http, "ready")
 
 
-# --- the projector ----------------------------------------------------------------------------------------------
-
-
 async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsProcess, tmp_path: Path) -> None:
     environ = {"NATS_URL": nats_process.url}
     async with (
@@ -139,12 +136,7 @@ async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: N
     assert ended.stderr.startswith("stint: STINT_HEALTH_PORT: cannot listen on port")
 
 
-# --- the runner -------------------------------------------------------------------------------------------------
-
-
-async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
-    runners: RunnerBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_runner_looks_for_jobs_after_a_fault(runners: RunnerBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "STEADY", 0.5)
     monkeypatch.setattr(finder, "RECONCILE", 0.5)
     pending, failed = JetStreamWorkQueues.pending, asyncio.Event()
@@ -209,3 +201,78 @@ async def test_a_runner_refuses_a_runtime_that_its_engine_does_not_have(runners:
     assert refused.code == 2
     assert "stint: STINT_JOB_RUNTIME: the engine has no runtime none-such, only " in refused.err
     assert " runc" in refused.err
+
+
+SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
+OLD, NEW = "sEcReT-old", "sEcReT-new"
+
+
+def users(service: str) -> str:
+    """Another user than the services' stays as it is."""
+    return f'authorization {{ users: [{{user: service, password: "{service}"}}, {{user: test, password: test}}] }}'
+
+
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path / "nats", settings=users(OLD))):
+        yield server
+
+
+def url(nats: NatsProcess, user: str, password: str) -> str:
+    return f"nats://{user}:{password}@127.0.0.1:{nats.port}"
+
+
+def change_password(nats: NatsProcess) -> None:
+    nats.settings = users(NEW)
+    nats.reload()
+
+
+async def ended(server: ServerProcess) -> int:
+    async with asyncio.timeout(30):
+        return await server.exit_code()
+
+
+@pytest.mark.parametrize("shape", [ApiProcess, ProjectorProcess])
+async def test_a_service_ends_with_a_sentence(
+    nats: NatsProcess, openbao: OpenBao, tmp_path: Path, shape: type[ApiProcess | ProjectorProcess]
+) -> None:
+    environ = await service_environ(url(nats, "service", OLD), openbao)
+    async with running(server := shape(tmp_path / "service", environ=environ)):
+        await until(lambda: readyz(server.port), lambda text: text == "ready\n")
+        change_password(nats)
+        assert await ended(server) == BROKER_CLOSED
+    assert SENTENCE in server.log
+    assert "Traceback" not in server.log
+    assert OLD not in server.log
+
+
+async def test_a_server_that_is_another_ends_a_rebuild_with_a_sentence() -> None:
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as other:
+        environ = {"NATS_URL": f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}"}
+        rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env=environ, seconds=30)
+    assert rebuild.code == BROKER_CLOSED
+    assert rebuild.err.splitlines()[-1] == "stint: The connection to NATS was closed for good: ValueError."
+
+
+async def test_a_runners_jobs_are_adopted(nats: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path) -> None:
+    token, job_id = queue_token("deploys"), secrets.token_hex(12)
+    settings = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15", "STINT_DRAIN": "60"}
+    async with connected(url(nats, "test", "test")) as broker:
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
+        own = settings | {"STINT_NATS_URL": url(nats, "service", OLD)}
+        async with ended_at_last(runner_process(bench, tmp_path, **own)) as runner:
+            await runner.start()
+            async with written(bench.output, token, job_id) as tail, asyncio.timeout(60):
+                await bench.submit("echo one; sleep 10; exit 7", job_id=job_id)
+                await anext(tail)
+            change_password(nats)
+            assert await ended(runner) == BROKER_CLOSED
+            assert SENTENCE in runner.log
+            assert not runner.said("draining")
+            assert await bench.containers(job_id), "its container goes on"
+            runner.settings = {**runner.settings, "STINT_NATS_URL": url(nats, "service", NEW)}
+            await runner.kill()
+            await runner.start()
+            assert len(runner.said("job adopted")) == 1
+            job, end = await bench.end(job_id)
+    assert (job.state, end.reason, end.return_code) == (State.FAILED, "exit_code", 7)

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,10 @@ from nats.aio.msg import Msg
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
-from stint.jetstream import Broker, ConsumerRequests, JetStreamHistory, Removals, declare
+from stint.jetstream import Broker, ConsumerRequests, Removals, declare
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
-from stint.natsauth import config
-from stint.natsauth.requests import Request, Role
-from stint.natsauth.roles import API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
 from tests.support.accounts import Accounts, nats_auth
 from tests.support.brokers import connected, pulled, work_queues
@@ -168,34 +164,3 @@ async def test_whatever_its_login_a_runner_has_consumers_and_its_jobs_removed(tm
                 await delivery.ack()
                 await until_left(operator)
             await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
-
-
-@pytest.mark.parametrize("served", ["", "own"])
-async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_removes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: str
-) -> None:
-    runner = replace(RUNNER, requests=_without(RUNNER, "MSG.DELETE.WORK"), tells={"api": RUNNER.tells["api"]})
-    services = (API, runner, replace(PROJECTOR, requests=_without(PROJECTOR, "CONSUMER.INFO.WORK.*")))
-    monkeypatch.setattr(config, "SERVICES", services)
-    accounts = Accounts(tmp_path / "keys")
-    async with (
-        accounts.declared(tmp_path / "nats") as server,
-        server.connected("operator") as operator,
-        server.connected("projector") as projector,
-        server.connected("runner") as runner_broker,
-        meanwhile(Removals(projector).run()),
-    ):
-        queues = await work_queues(runner_broker, served)
-        for _ in range(2):
-            await submit(operator, OWN)
-            await (await taken(queues)).ack()
-        history = JetStreamHistory(projector)
-        await history.remove_acknowledged(OWN)
-        assert len(await in_work(operator)) == 2
-        for place in await history.in_work():
-            await history.take_from_work(place)
-        assert not await in_work(operator)
-
-
-def _without(role: Role, call: str) -> list[Request]:
-    return [request for request in role.requests if not request.subject.endswith(call)]

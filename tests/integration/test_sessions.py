@@ -21,7 +21,7 @@ from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup
 from stint_api.errors import RefusalError
 from stint_api.session import cookie
-from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
+from stint_api.session.store import IDLE, LONGEST, TOUCHED, Session, Sessions
 from tests.support.brokers import connected
 from tests.support.ports import free_port
 from tests.support.relay import Line
@@ -73,11 +73,16 @@ async def processes(broker: Broker, nats_url: str, login: tuple[Vault, AppRoleSe
         yield Processes(one, other, Bucket(broker, SESSIONS_BUCKET), clock)
 
 
+async def session_of(sessions: Sessions, text: str) -> Session:
+    """The session with this cookie, which is there."""
+    found = await sessions.find(text)
+    assert found
+    return found
+
+
 async def test_a_session_is_known_to_every_process_and_ends_in_all(processes: Processes) -> None:
     text = await processes.one.begin(TOKEN, CALLER)
-    here, there = await processes.one.find(text), await processes.other.find(text)
-    assert here
-    assert there
+    here, there = await session_of(processes.one, text), await session_of(processes.other, text)
     assert (there.token, there.who) == (TOKEN, "anna")
     assert await processes.other.find(text) is there, "it is kept while the bucket is followed"
     await processes.one.end(text)
@@ -107,8 +112,7 @@ async def test_a_sealed_token_opens_in_its_own_session_only(processes: Processes
 
 async def test_a_session_ends_with_its_token(processes: Processes) -> None:
     text = await processes.one.begin(TOKEN, replace(CALLER, ttl=3.2))
-    session = await processes.other.find(text)
-    assert session
+    session = await session_of(processes.other, text)
     await asyncio.wait_for(session.ended.wait(), 30)
     assert await processes.one.find(text) is None
 
@@ -118,8 +122,7 @@ async def test_a_session_ends_with_its_token(processes: Processes) -> None:
 )
 async def test_a_session_lasts_no_longer_than_its_token(processes: Processes, ttl: float, lasts: timedelta) -> None:
     text = await processes.one.begin(TOKEN, replace(CALLER, ttl=ttl))
-    session = await processes.one.find(text)
-    assert session
+    session = await session_of(processes.one, text)
     assert abs(session.until - processes.clock() - lasts) < timedelta(minutes=1)
 
 
@@ -150,8 +153,7 @@ async def test_what_ended_while_nobody_listened_is_ended(
     async with connected(nats_url) as third:
         late = Sessions(third, *login, now=processes.clock)
         async with following(late):
-            session = await late.find(text)
-        assert session
+            session = await session_of(late, text)
         await processes.one.end(text)
         async with following(late):
             await until_true(session.ended.is_set)

@@ -100,9 +100,6 @@ async def _check(load: Load, job_id: str) -> None:
             assert stored != claim
 
 
-# --- a server that stands still while it has not taken everything that was sent to it --------------------------------
-
-
 CHUNK = b"x" * 512 * 1024
 CHUNKS = 120
 """Together more than the system keeps for a connection on its way."""

@@ -20,7 +20,6 @@ from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire import connection as connection_module
 from stint.jetstream.wire.protocol import NoAnswerError, check, origin_of, sequence_of
-from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Outcome
 from tests.support import events
 from tests.support.accounts import Accounts, Guarded
@@ -273,30 +272,13 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 async def test_the_projectors_account_suffices(server: Guarded) -> None:
-    async with (
-        server.connected("operator") as operator,
-        deaf(server.access("projector"), JS_PREFIX) as projector,
-    ):
+    async with server.connected("operator") as operator, deaf(server.access("projector"), JS_PREFIX) as projector:
         await submit(operator)
         await connect_again_alone(projector)
         await submit(operator)
         await Load(operator, kept=1000).check()
         (source,) = (await Stream(operator, WORK).info())["config"]["sources"]
         assert source["opt_start_seq"] == 2
-
-
-async def test_without_the_permission_all_goes_on_as_before(accounts: Accounts, tmp_path: Any) -> None:
-    async with accounts.declared(tmp_path) as server, server.connected("operator") as operator:
-        server.settings = accounts.settings.replace(f"STREAM.UPDATE.{WORK}", "STREAM.UPDATE.NONE")
-        assert server.settings != accounts.settings
-        server.reload()
-        await until_true(lambda: "Reloaded server configuration" in server.log)
-        await submit(operator)
-        async with deaf(server.access("projector"), JS_PREFIX) as projector:
-            with pytest.raises(DeniedError):
-                await connect_again_alone(projector)
-        await submit(operator)
-        await Load(operator, kept=1000).check()
 
 
 @pytest.mark.soak

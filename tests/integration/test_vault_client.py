@@ -1,19 +1,35 @@
-"""Vault's answers, and policies on queues' paths, on a real server. Each test has a key, role or token of its own."""
+"""Vault's answers, policies on queues' paths, and a service's own login, on a real server.
+
+Each test has a key, a role or a token of its own, or only adds to those of the module.
+"""
 
 import asyncio
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, queue_path, seal_ticket
+from stint.vault import (
+    BUS_KEY,
+    AppRoleSession,
+    Encryptor,
+    Login,
+    Ticket,
+    Vault,
+    error_text,
+    open_ticket,
+    queue_path,
+    seal_ticket,
+)
 from stint.vault.actions import RELEASE
+from stint.vault.encryptor import SMALL
 from tests.support.servers import OpenBao
-from tests.support.vault_bench import Bench, make_bench
+from tests.support.vault_bench import ROLE, Bench, make_bench, set_up
 
 TICKET = Ticket(wrap_secret_id="s.wrapping-token", payload_sha256="ab" * 32, wrap_expires_at="2026-01-02T03:04:05Z")
 
@@ -177,9 +193,6 @@ async def test_what_is_encrypted_together_opens_one_by_one(bench: Bench) -> None
         await bench.vault.decrypt(bench.root, bench.name, sealed[0])
 
 
-# --- policies on queues' paths ---------------------------------------------------------------------------------------
-
-
 NAMES = [
     *("a", "a/", "a//", "/a", " a", "a ", "a,b", "a/b", "a//b", "a/../b", "./a", ".", "..", "", " ", "/", "a\u00a0"),
     *("a\u3000", "a\u200b", "\u2028", "+", "+x", "a/+", "a/+/b", "a+b", "c++", "*", "a*", "a*b", "{{x}}"),
@@ -216,3 +229,106 @@ async def test_one_policy_can_mean_all_queues_or_the_beginning_of_names_that_are
     assert found == {RELEASE.path("a "): {"root"}}
     begun = await readable(bench, await token_for(bench, "stint/queue/a*"))
     assert begun == [name for name in NAMES if name.startswith("a") and queue_path(name) == f"stint/queue/{name}"]
+
+
+class CountingVault(Vault):
+    """The real one; counts logins and can shorten what they say about their life."""
+
+    def __init__(self, address: str, ttl: float | None = None) -> None:
+        super().__init__(address)
+        self.attempts = 0
+        self.begun = asyncio.Event()
+        self.logins: list[Login] = []
+        self._ttl = ttl
+
+    async def login(self, role_id: str, secret_id: str) -> Login:
+        self.attempts += 1
+        self.begun.set()
+        login = await super().login(role_id, secret_id)
+        self.logins.append(login)
+        return login if self._ttl is None else Login(login.token, self._ttl)
+
+
+async def session_for(bench: Bench, vault: Vault) -> AppRoleSession:
+    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(bench.name, token_num_uses=0, token_ttl=60))
+    answer = await bench.admin(lambda client: client.auth.approle.generate_secret_id(bench.name))
+    return AppRoleSession(vault, bench.role_id, answer["data"]["secret_id"])
+
+
+async def test_many_callers_share_one_login(bench: Bench) -> None:
+    vault = CountingVault(bench.vault.address)
+    session = await session_for(bench, vault)
+    tokens = await asyncio.gather(*(session.token() for _ in range(20)))
+    assert len(set(tokens)) == len(vault.logins) == 1
+    await session.close()
+    await session.close()
+    with pytest.raises(VaultDeniedError):
+        await vault.lookup_self(tokens[0])
+
+
+async def test_many_callers_share_one_failure_and_the_next_one_tries_again(bench: Bench) -> None:
+    """With a Vault that hangs, the twentieth would hear of it after twenty time-outs."""
+    vault = CountingVault(bench.vault.address)
+    session = AppRoleSession(vault, bench.role_id, "no-such-secret")
+    for attempts in (1, 2):
+        found = await asyncio.gather(*(session.token() for _ in range(20)), return_exceptions=True)
+        assert {type(error) for error in found} == {VaultRefusedError}
+        assert len({id(error) for error in found}) == 20, "each has its own: an error holds its caller's frames"
+        assert vault.attempts == attempts
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_login_to_the_next_one(bench: Bench) -> None:
+    vault = CountingVault(bench.vault.address)
+    session = await session_for(bench, vault)
+    first, second = asyncio.create_task(session.token()), asyncio.create_task(session.token())
+    await vault.begun.wait()
+    first.cancel()
+    assert await second
+    assert vault.attempts == 2
+
+
+async def test_a_token_near_its_end_is_replaced(bench: Bench) -> None:
+    vault = CountingVault(bench.vault.address, ttl=1e-9)
+    session = await session_for(bench, vault)
+    assert await session.token() != await session.token()
+
+
+async def test_a_lost_token_is_replaced_once_for_all_and_a_lacking_permission_replaces_none(bench: Bench) -> None:
+    vault = CountingVault(bench.vault.address)
+    session = await session_for(bench, vault)
+    await vault.revoke_self(await session.token())
+    callers = await asyncio.gather(*(session.call(vault.lookup_self) for _ in range(10)))
+    assert {caller.display_name for caller in callers} == {"approle"}
+    assert len(vault.logins) == 2
+    with pytest.raises(VaultDeniedError):
+        await session.call(lambda token: vault.encrypt(token, bench.name, b"x"))
+    assert len(vault.logins) == 2
+
+
+class WatchedVault(CountingVault):
+    """Counts calls that encrypt, and what they encrypt."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.sizes: list[int] = []
+        self.encrypting = asyncio.Event()
+
+    async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+        self.sizes.append(len(texts))
+        self.encrypting.set()
+        return await super().encrypt_all(token, key, texts)
+
+
+async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(openbao: OpenBao) -> None:
+    settings = await set_up(openbao)
+    vault = WatchedVault(openbao.address)
+    session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
+    encryptor = Encryptor(vault, session, ROLE)
+    texts = [f"text {number}".encode() for number in range(10)] + [bytes(SMALL + 1)]
+    first = asyncio.create_task(encryptor.encrypt(texts[0], associated_data=b"0"))
+    await vault.encrypting.wait()
+    rest = asyncio.gather(*(encryptor.encrypt(text, associated_data=b"0") for text in texts[1:]))
+    sealed = [await first, *await rest]
+    assert sorted(vault.sizes) == [1, 1, 9]
+    opened = [await vault.decrypt(openbao.root_token, ROLE, one, associated_data=b"0") for one in sealed]
+    assert opened == texts

@@ -1,14 +1,23 @@
 """What becomes of a call when the server is gone, stuck, or no Vault at all. The servers here speak HTTP by hand."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import ReferenceType, ref
 
 import pytest
 
-from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.core.errors import (
+    ConfigError,
+    VaultDeniedError,
+    VaultError,
+    VaultNotFoundError,
+    VaultRefusedError,
+    VaultUnavailableError,
+)
 from stint.vault import SecretData, Vault, client, connections, error_text
 from tests.support.ports import free_port
 
@@ -328,3 +337,34 @@ async def test_warnings_come_with_the_data_and_without() -> None:
 async def test_health_wants_an_unsealed_server(body: str, *, healthy: bool) -> None:
     async with scripted(answer(200, body)) as script:
         assert await Vault(script.address).health() is healthy
+
+
+@asynccontextmanager
+async def encrypted(certificates: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> AsyncIterator[str]:
+    """The address of a healthy server, which wants a client certificate if `verify` says so."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+    context.load_cert_chain(certificates / "server-cert.pem", certificates / "server-key.pem")
+    context.verify_mode = verify
+    script = Script([answer(200, '{"initialized": true, "sealed": false}')])
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=context) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_only_the_given_bundle_makes_a_server_trusted(certificates: Path) -> None:
+    async with encrypted(certificates) as address:
+        async with Vault(address, cacert=str(certificates / "ca.pem")) as vault:
+            assert await vault.health()
+            assert await vault.health()
+        with pytest.raises(VaultUnavailableError, match="CertificateError"):
+            await Vault(address).lookup_self("s.token")
+    with pytest.raises(ConfigError, match="VAULT_CACERT"):
+        Vault("https://127.0.0.1:8200", cacert=str(certificates / "ca-key.pem"))
+
+
+async def test_the_certificate_of_vaults_settings_is_shown(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = str(certificates / "ca.pem")
+    async with encrypted(certificates, ssl.CERT_REQUIRED) as address:
+        assert not await Vault(address, cacert=bundle).health()
+        monkeypatch.setattr(connections, "VAULT_CLIENT_CERT", str(certificates / "cert.pem"))
+        monkeypatch.setattr(connections, "VAULT_CLIENT_KEY", str(certificates / "key.pem"))
+        assert await Vault(address, cacert=bundle).health()

@@ -240,9 +240,6 @@ async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoP
     assert (again.updated, again.different) == ((f"policy {ROLE}",), ())
 
 
-# --- the command ------------------------------------------------------------------------------------------------
-
-
 async def command(server: BaoProcess, *options: str | Path, **environ: str) -> tuple[int, str, str]:
     """Exit code, output and errors of `stint vault-setup`."""
     settings = {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.root_token, **environ}

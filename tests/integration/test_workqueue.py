@@ -60,9 +60,7 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
     await until(queues.pending, lambda pending: not pending)
 
 
-async def test_a_job_that_was_acknowledged_and_not_removed_holds_up_nobody(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_an_acknowledged_job_holds_up_nobody(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """As after the loss of a server between the two. A new consumer delivers it again: it is acknowledged again."""
     await broker.request(held.ack_subject, Msg.Ack.Ack)
     await submit(broker, NEXT)
@@ -177,9 +175,6 @@ async def test_more_than_a_thousand_queues(broker: Broker, queues: WorkQueues) -
         assert (await pulled(queues, token=token)).lease == 30
 
 
-# --- consumers that come and go -----------------------------------------------------------------------------------
-
-
 async def delete_consumer(broker: Broker) -> None:
     assert (await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}"))["success"]
 
@@ -191,9 +186,7 @@ async def test_an_existing_consumer_keeps_its_lease(broker: Broker, queues: Work
     assert delivery.lease == 30, "a shorter lease would cut those that are being held"
 
 
-async def test_a_lease_is_that_of_the_delivery_whatever_the_consumer_gave_before(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_a_lease_is_that_of_the_delivery(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """The consumer was forgotten, and made again by a runner with a shorter lease."""
     await held.give_back()
     await delete_consumer(broker)
@@ -228,9 +221,7 @@ async def test_a_delivery_that_cannot_be_looked_at_is_given_back(
     assert (await delivered(queues)).count == 2, "at once, not a lease later"
 
 
-async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_one(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_a_delivery_without_a_consumer_says_so(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     await delete_consumer(broker)
     with pytest.raises(ConsumerGoneError):
         await held.renew()
@@ -243,9 +234,7 @@ async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_on
     assert await queues.pull(TOKEN, 0.05) is None
 
 
-async def test_a_holder_acknowledges_its_job_although_a_new_consumer_has_given_it_to_another(
-    broker: Broker, held: Delivery, other: WorkQueues
-) -> None:
+async def test_a_holder_acknowledges_what_another_got_too(broker: Broker, held: Delivery, other: WorkQueues) -> None:
     """The other gave it back for a lease, which the queue's next job does not wait for."""
     await submit(broker, NEXT)
     await delete_consumer(broker)
@@ -261,9 +250,7 @@ async def test_a_holder_acknowledges_its_job_although_a_new_consumer_has_given_i
     await until(other.pending, lambda pending: not pending)
 
 
-async def test_an_ack_says_nothing_of_a_stream_that_was_made_anew(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_an_ack_says_nothing_of_a_stream_made_anew(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """Its messages have the same numbers, and are other jobs."""
     for stream in (WORK, EVENTS):
         await broker.api(f"STREAM.DELETE.{stream}")
@@ -294,9 +281,6 @@ async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and
     assert again.count == 2, "it does not"
 
 
-# --- reclaimed by a later process -----------------------------------------------------------------------------------
-
-
 async def reclaimed(queues: WorkQueues, held: Delivery) -> JetStreamDelivery:
     delivery = await queues.reclaim(TOKEN, held.ack_subject, held.origin)
     assert isinstance(delivery, JetStreamDelivery)
@@ -312,9 +296,7 @@ async def test_a_delivery_is_reclaimed(held: Delivery, other: WorkQueues) -> Non
         assert await other.reclaim(TOKEN, nonsense, held.origin) is None
 
 
-async def test_a_delivery_whose_consumer_is_gone_is_reclaimed_from_a_new_one(
-    broker: Broker, held: Delivery, other: WorkQueues
-) -> None:
+async def test_a_job_whose_consumer_is_gone_is_reclaimed(broker: Broker, held: Delivery, other: WorkQueues) -> None:
     await delete_consumer(broker)
     again = await reclaimed(other, held)
     assert (again.subject, again.count) == (held.subject, 1)
@@ -322,9 +304,7 @@ async def test_a_delivery_whose_consumer_is_gone_is_reclaimed_from_a_new_one(
     await again.ack()
 
 
-async def test_a_job_of_which_another_has_a_new_consumers_first_delivery_is_reclaimed(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_a_job_that_another_has_first_is_reclaimed(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """Whoever has it leaves it to its holder for a lease."""
     await delete_consumer(broker)
     theirs = await delivered(await work_queues(broker, lease=3))
@@ -348,9 +328,7 @@ async def test_a_job_that_a_new_consumer_has_delivered_twice_is_reclaimed(
     await (await reclaimed(queues, held)).ack()
 
 
-async def test_a_job_that_its_own_consumer_has_delivered_again_is_another_runners(
-    queues: WorkQueues, held: Delivery, other: WorkQueues
-) -> None:
+async def test_a_job_delivered_again_is_anothers(queues: WorkQueues, held: Delivery, other: WorkQueues) -> None:
     await held.give_back()
     theirs = await delivered(other)
     assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None
@@ -358,9 +336,7 @@ async def test_a_job_that_its_own_consumer_has_delivered_again_is_another_runner
 
 
 @pytest.mark.parametrize("made", [True, False])
-async def test_a_job_that_a_new_consumer_has_not_come_to_is_reclaimed(
-    broker: Broker, queues: WorkQueues, made: bool
-) -> None:
+async def test_a_job_that_no_consumer_came_to_is_reclaimed(broker: Broker, queues: WorkQueues, made: bool) -> None:
     """Another runner was about to pull, or there is an earlier job that was acknowledged and not removed."""
     await submit(broker, JOB, NEXT)
     earlier = await delivered(queues)
@@ -395,9 +371,7 @@ async def test_a_lease_is_only_lengthened(broker: Broker, queues: WorkQueues, he
     assert (await delivered(queues)).lease == 30, "it is gone"
 
 
-async def test_another_job_that_a_new_consumer_delivers_is_given_back(
-    broker: Broker, queues: WorkQueues, held: Delivery
-) -> None:
+async def test_another_job_of_a_new_consumer_is_given_back(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """The job that was held is over, and its message is gone."""
     await submit(broker, NEXT)
     await held.ack()
@@ -419,9 +393,6 @@ async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replic
     await delivery.lengthen(40)
     longer = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
     assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"
-
-
-# --- servers ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_restarted_server_has_forgotten_who_has_a_job_and_its_holder_goes_on(nats_process: NatsProcess) -> None:

@@ -17,7 +17,6 @@ from aiodocker import Docker, DockerError
 from aiohttp import ClientTimeout, web
 
 from stint.core.errors import ImageError
-from stint.core.job import State
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, ImageUse, PullError
@@ -25,7 +24,6 @@ from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.registry.references import is_transient
 from tests.support import registry as real
-from tests.support.runner_bench import Bench
 from tests.support.second_engine import second_engine
 from tests.support.tarballs import tar_of
 
@@ -217,20 +215,7 @@ async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(engine: DockerEn
         await engine.ensure_image(served.image, always=False)
 
 
-async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, served: Registry) -> None:
-    served.slow = True
-    async with bench.runner(), asyncio.timeout(30):
-        job_id = await bench.submit("true", payload={"container_image": served.image})
-        await served.asked.wait()
-        await bench.append_kill(job_id)
-        job, end = await bench.end(job_id)
-        await served.dropped.wait()
-    assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
-
-
-async def test_a_pull_waits_for_those_that_take_all_of_the_engines_downloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_waits_for_those_that_take_all_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no progress for longer than a pull may, which is not its registry's fault, and is no failed attempt."""
     async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
         engine, slow.slow = DockerEngine(server.host, pull_patience=1), True
@@ -251,9 +236,7 @@ async def test_a_pull_waits_for_those_that_take_all_of_the_engines_downloads(
         await engine.close()
 
 
-async def test_a_pull_that_waits_for_others_too_long_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_that_waits_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
         engine, slow.slow = DockerEngine(server.host), True
         holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
@@ -285,9 +268,6 @@ async def test_a_container_is_of_the_image_that_its_name_means_now(engine: Docke
     await engine.remove(container)
     (pulled, made) = uses
     assert made == ImageUse(image_id=pulled.image_id, name=pulled.name)
-
-
-# --- a real registry ------------------------------------------------------------------------------------------------
 
 
 async def image_id(image: str) -> str:

@@ -1,6 +1,7 @@
-"""Which images go, and when: on a real engine, with a real registry, and records in a real NATS."""
+"""Which images go, and when: on real engines, with a real registry, and records in a real NATS."""
 
 import asyncio
+import json
 import os
 import secrets
 import time
@@ -9,21 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiodocker import Docker
+from aiodocker import Docker, DockerError
 
 from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.job import State
+from stint.core.names.headers import LABEL_JOB, LABEL_READ_ONLY
 from stint.core.names.streams import IMAGES_BUCKET, image_key, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.wire.protocol import raw_message
 from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
 from stint_runner.engine.port import ContainerSpec
+from stint_runner.engine.removal import remove_containers
 from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, image_record
 from tests.support.brokers import connected
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.relay import Relay
 from tests.support.runner_bench import make_bench
+from tests.support.second_engine import second_engine
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import meanwhile
 
@@ -376,3 +380,23 @@ async def test_what_is_no_record_is_passed_over(house: House, image: str) -> Non
         subject = kv_subject(IMAGES_BUCKET, image_key(await id_of_engine(house.engine), secrets.token_hex(4)))
         await house.broker.publish(subject, text)
     assert await house.later(DAY) == [image_id]
+
+
+async def test_a_read_only_jobs_image_goes_though_the_engine_does_not_list_it(tmp_path: Path, busybox: str) -> None:
+    """Docker 26 does not list an image whose layer it did not pull, as it had that unpacked from another image."""
+    config, job_id = tmp_path / "daemon.json", secrets.token_hex(12)
+    config.write_text(json.dumps({"features": {"containerd-snapshotter": True}}), encoding="utf-8")
+    async with registry(tmp_path) as shelf, second_engine(tmp_path, "--config-file", str(config)) as server:
+        pushed = await shelf.push_new(busybox, "team/app:1")
+        await server.load(busybox)
+        engine = DockerEngine(server.host)
+        spec = ContainerSpec(image=pushed, labels={LABEL_JOB: job_id, LABEL_READ_ONLY: "true"}, network="none")
+        async with Docker(url=server.host) as docker:
+            await engine.ensure_image(pushed, always=False)
+            frozen = await engine.freeze(await engine.create(spec), spec)
+            image = (await docker.containers.container(frozen).show())["Image"]
+            assert await remove_containers(engine, job_id) == 1
+            with pytest.raises(DockerError, match="No such image"):
+                await docker.images.inspect(image)
+            assert await docker.images.inspect(pushed)
+        await engine.close()

@@ -5,6 +5,7 @@ import base64
 import os
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -89,31 +90,23 @@ async def test_a_broken_configuration_fails_only_what_needs_it(image: str, busyb
         await forget(name)
 
 
-# --- Vault ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator["Shelf"]:
     async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):
         await vault_setup(server.address, server.root_token, kv_mount="kv", registries=PATH)
-        shelf = Shelf(server)
-        await shelf.open()
-        yield shelf
-        await shelf.session.close()
+        settings, client = await service_settings(server.address, server.root_token), Vault(server.address)
+        session = AppRoleSession(client, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
+        yield Shelf(server, client, session)
+        await session.close()
 
 
+@dataclass
 class Shelf:
     """The registry logins in a Vault, and a runner's way to them."""
 
+    server: BaoProcess
+    client: Vault
     session: AppRoleSession
-
-    def __init__(self, server: BaoProcess) -> None:
-        self.server = server
-        self.client = Vault(server.address)
-
-    async def open(self) -> None:
-        settings = await service_settings(self.server.address, self.server.root_token)
-        self.session = AppRoleSession(self.client, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
 
     async def put(self, **entries: object) -> None:
         await as_root(self.server, lambda client: client.adapter.post(f"/v1/{PATH}", json={"data": entries}))
@@ -130,14 +123,8 @@ async def test_from_vault(guarded: Registry, image: str, vault: Shelf, form: obj
 
 async def test_what_is_no_login_is_named_and_not_shown(vault: Shelf, image: str) -> None:
     host = image.partition("/")[0]
-    entries: list[object] = [
-        "no-colon-s3cret",
-        5,
-        {"username": 5, "password": "s3cret"},
-        ["s3cret"],
-        {"pass": "s3cret"},
-    ]
-    for entry in entries:
+    wrong = {"username": 5, "password": "s3cret"}
+    for entry in ("no-colon-s3cret", 5, wrong, ["s3cret"], {"pass": "s3cret"}):
         await vault.put(**{host: entry})
         with pytest.raises(
             ImageError, match=f"Pulled without a login: What Vault holds for {host} at {PATH}"

@@ -1,41 +1,40 @@
-"""Runners: queues, killed jobs, lost runners, and what the streams have of it. What jobs see stands in `tests/api`."""
+"""Runners: queues, output, a NATS that refuses, and what the streams have of it. What jobs see is in `tests/api`."""
 
 import asyncio
+import os
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import aiodocker
 import pytest
+from structlog.testing import capture_logs
 
-from stint.core.codec import encode
-from stint.core.events import Ended, Launched
-from stint.core.job import Job, State
-from stint.core.names.headers import LABEL_JOB
-from stint.core.names.streams import EVENTS
+from stint.core.events import Ended
+from stint.core.job import State
+from stint.core.names.streams import EVENTS, PAUSES_BUCKET, kv_stream
 from stint.core.names.subjects import unreadable_submission
-from stint.jetstream import JetStreamWorkQueues
+from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Look
+from stint_runner.dispatch import worker
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.inputs import secretfile
 from stint_runner.job import fill
-from stint_runner.lease.lease import LeaseTimes
 from stint_runner.output.pump import OutputPump
-from tests.api.archive import targz
-from tests.support.containers import running
+from tests.support import full_nats, memory
+from tests.support.brokers import connected
 from tests.support.events import TOKEN, event_id, started
-from tests.support.runner_bench import Bench
-from tests.support.servers import NatsProcess
-from tests.support.vault_bench import PASSWORD
-from tests.support.waiting import until
+from tests.support.full_nats import FILL, SMALL
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.waiting import until, until_true
 
 LEASE, TAKEOVER = 3.0, 7.0
 """Seconds: a short lease, and as short a T as its times allow."""
-
-
-def _time(job: Job, kind: str) -> datetime:
-    return datetime.fromisoformat(job.facts[kind].time[:26].rstrip("Z")).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("expired", [True, False])
@@ -46,31 +45,6 @@ async def test_an_expired_wrapping_token_is_no_alert(bench: Bench, expired: bool
     async with bench.runner(now=lambda: now):
         _, end = await bench.end(await bench.submit(wrap_secret_id="s.spent", wrap_expires_at=until.isoformat()))
     assert ("TAMPERED" in end.error, "expired at 2100-02-28" in end.error) == (not expired, expired)
-
-
-async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
-    async with bench.runner():
-        job, end, text = await bench.ended(
-            "id -u; cat /secrets.yml /demo.txt; echo $A; echo oops >&2; exit 3",
-            secret_refs=["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"],
-            content=targz({"demo.txt": "hello from content\n"}),
-            env_vars=["A=from env"],
-        )
-    assert (job.state, end.reason, end.return_code, end.error) == (State.FAILED, "exit_code", 3, "")
-    for part in ("2001\n", f"PASSWORD: {PASSWORD}\n", "NUMBER: 7\n", "hello from content\n", "from env\n", "oops\n"):
-        assert part in text
-    assert list(job.facts) == ["submitted", "started", "launched", "ended"]
-    launched = job.fact(Launched)
-    assert launched
-    assert launched.image_id.startswith("sha256:")
-    assert launched.secrets == {"kv/data/demo.password": 2, "kv/data/demo.number": 2}
-    assert PASSWORD.encode() not in encode(launched)
-    assert (end.output_bytes, end.output_complete) == (len(text), True)
-    last = await bench.output.last(job.token, job.job_id)
-    assert last is not None
-    assert (last.number, last.digest) == (end.chunks, end.output_digest)
-    assert not await bench.containers(job.job_id)
-    await bench.settled()
 
 
 async def test_the_secrets_of_one_job_do_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,18 +68,6 @@ async def test_the_secrets_of_one_job_do_not_hold_up_the_others(bench: Bench, mo
     async with bench.runner():
         _, _, text = await bench.ended("grep PASS /secrets.yml", **secrets)
     assert (text, went_on) == ("PASSWORD: ***\n", [True, True])
-
-
-async def test_capacity_bounds_the_jobs_at_a_time(bench: Bench) -> None:
-    ids = [await bench.submit("sleep 0.2", queue=f"own {number}") for number in range(4)]
-    async with bench.runner(capacity=2):
-        jobs = [(await bench.end(job_id))[0] for job_id in ids]
-    moments = sorted([(_time(job, "started"), 1) for job in jobs] + [(_time(job, "ended"), -1) for job in jobs])
-    running = peak = 0
-    for _, change in moments:
-        running += change
-        peak = max(peak, running)
-    assert peak == 2
 
 
 async def test_junk_subjects_are_recorded_outside_the_view(bench: Bench) -> None:
@@ -139,7 +101,7 @@ async def test_a_job_that_comes_while_a_runner_stops_is_left(bench: Bench, monke
     ) -> JetStreamDelivery | None:
         delivery = await pull(queues, token, wait, look)
         if delivery:
-            worker.drain()
+            runner.drain()
         return delivery
 
     async def noting(dispatcher: Dispatcher, delivery: Delivery, *, pulled_at: float) -> None:
@@ -149,29 +111,12 @@ async def test_a_job_that_comes_while_a_runner_stops_is_left(bench: Bench, monke
     job_id = await bench.submit("true")
     monkeypatch.setattr(JetStreamWorkQueues, "pull", stopping)
     monkeypatch.setattr(Dispatcher, "process", noting)
-    async with bench.runner() as worker, asyncio.timeout(30):
+    async with bench.runner() as runner, asyncio.timeout(30):
         await processed.wait()
     assert (await bench.loaded(job_id)).state is State.QUEUED
     monkeypatch.undo()
     async with bench.runner("another"):
         await bench.ends_well(job_id)
-
-
-# --- lost runners ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.soak
-async def test_the_job_of_a_lost_runner_ends_unknown_and_its_queue_goes_on(bench: Bench) -> None:
-    lost, good = await bench.submit("true"), await bench.submit("true")
-    await bench.log.append(TOKEN, lost, started("runner-that-is-gone"))
-    async with bench.runner(lease=LEASE, takeover=TAKEOVER):
-        job, end = await bench.end(lost)
-        after, _ = await bench.end(good)
-    assert (job.state, end.reason, end.by) == (State.UNKNOWN, "lost", "runner-1")
-    assert after.state is State.SUCCESS
-    assert (_time(after, "started") - _time(job, "ended")).total_seconds() >= TAKEOVER
-    waited = (_time(job, "ended") - _time(job, "started")).total_seconds()
-    assert waited >= LEASE, "its runner had a lease's time to renew"
 
 
 async def test_a_restarted_runner_does_not_run_its_own_job_again(bench: Bench) -> None:
@@ -195,32 +140,74 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
     assert list(pending) == [TOKEN], "its message is the other's to acknowledge"
 
 
-@pytest.mark.soak
-async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
-    runners: Bench, nats_process: NatsProcess
+MIB = 2**20
+REFS = ["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"]
+
+
+async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -> None:
+    secret = {"data": {"key": "-----BEGIN-----\nAAAA\n-----END-----\n", "pin": 90210}}
+    root = bench.openbao.root_token
+    await bench.vault.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
+    refs = ["KEY@kv/data/lines.key", "PIN@kv/data/lines.pin"]
+    run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml"
+    async with bench.runner():
+        _, end, text = await bench.ended(run, secret_refs=refs, mask_secrets=True, tty=True)
+    assert re.fullmatch(r"\*\*\*---\r\n# [^\r]+\r\nKEY: \|\r\n  \*\*\*\r\nPIN: \*\*\*\r\n", text)
+    assert end.output_masked == 3
+
+
+async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
+    async with bench.runner(output_limit=0):
+        await bench.ended("echo warm", secret_refs=REFS)
+        before = memory.from_now(os.getpid())
+        run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}"
+        _, end = await bench.end(await bench.submit(run, payload={"secret_refs": REFS, "mask_secrets": True}))
+    assert memory.peak(os.getpid()) - before < 24 * MIB
+    assert (end.return_code, end.output_truncated, end.output_complete) == (0, False, True)
+    assert end.output_masked > 100_000
+
+
+class Noted:
+    """What NATS says to a connection's publishes; `refused` is set with each refusal."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.refused = asyncio.Event()
+        self._publish = broker.publish
+
+    async def publish(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer = await self._publish(*arguments, **options)
+        if "error" in answer:
+            self.refused.set()
+        return answer
+
+
+async def test_a_job_that_ends_while_its_account_is_full_succeeds_once_there_is_room(
+    openbao: OpenBao, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with runners.runner(lease=LEASE, takeover=TAKEOVER):
-        job_id = await runners.running("echo up; sleep 600")
-        good = await runners.submit("true")
-        await nats_process.kill()
-        times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
-        await until(  # before a successor runs; its removal may take a busy engine longer
-            lambda: running({LABEL_JOB: job_id}),
-            lambda found: not found,
-            seconds=times.lease - times.margin + times.takeover,
-        )
-        await nats_process.start()
-        await runners.broker.wait_connected()
-        job, end = await runners.end(job_id)
-        assert (job.state, end.reason) == (State.UNKNOWN, "lost")
-        await runners.ends_well(good)
+    nats = NatsProcess(tmp_path / "nats", settings=SMALL)
+    async with running(nats), connected(nats.url) as broker, connected(nats.url) as filling:
+        bench, noted = await make_bench(broker, openbao, busybox, tmp_path), Noted(broker)
+        async with bench.runner():
+            job_id = await bench.running("trap 'go=1' USR1; echo up; until [ $go ]; do sleep 0.1; done; echo down")
+            await full_nats.fill(filling)
+            monkeypatch.setattr(broker, "publish", noted.publish)
+            (container,) = await bench.containers(job_id)
+            async with aiodocker.Docker() as docker:
+                await docker.containers.container(container.container_id).kill(signal="USR1")
+            await noted.refused.wait()
+            await filling.api(f"STREAM.DELETE.{FILL}")
+            job, end = await bench.end(job_id)
+        assert (end.status, end.output_complete, await bench.text(job)) == ("success", True, "up\ndown\n")
 
 
-@pytest.mark.soak
-async def test_a_short_outage_goes_unnoticed_by_the_job(runners: Bench, nats_process: NatsProcess) -> None:
-    async with runners.runner():
-        job_id = await runners.running("echo up; sleep 2.5; echo still up")
-        await nats_process.restart()
-        await runners.broker.wait_connected()
-        await runners.ends_well(job_id)
-        assert await runners.text(await runners.loaded(job_id)) == "up\nstill up\n"
+async def test_a_job_waits_while_its_queue_may_be_paused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket was deleted under the runners. The next service that starts makes it again."""
+    monkeypatch.setattr(worker, "RECONCILE", 0.2)
+    await bench.broker.api(f"STREAM.DELETE.{kv_stream(PAUSES_BUCKET)}")
+    with capture_logs() as said:
+        async with bench.runner():
+            job_id = await bench.submit()
+            await until_true(lambda: said)
+            await bench.declare()
+            await bench.ends_well(job_id)
+    assert "stream not found" in said[0]["error"]

@@ -1,4 +1,4 @@
-"""What a queue does not wait for, and what one job does not do to another of its runner."""
+"""What a queue does not wait for, what one job does not do to another of its runner, and paused queues."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,10 +11,14 @@ from stint.core.events import AnyEvent, Started
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import WORK, consumer_name
-from stint.ports import Outcome
+from stint.core.pause import Pause
+from stint.jetstream import JetStreamWorkQueues
+from stint.ports import Outcome, Turn
 from stint_runner.engine.docker import DockerEngine
+from stint_runner.job import run
+from stint_runner.job.examine import examine
 from stint_runner.job.run import JobRun
+from stint_runner.runner import Runner
 from tests.support.containers import running
 from tests.support.events import TOKEN, ended
 from tests.support.runner_bench import Bench
@@ -96,9 +100,7 @@ async def test_an_engine_that_removes_nothing_gets_no_more_jobs_than_slots(bench
 
 
 @pytest.mark.soak
-async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
-    bench: Bench, slow: SlowRemoval, adopter: RunnerProcess
-) -> None:
+async def test_one_slow_removal_fences_no_adopted_job(bench: Bench, slow: SlowRemoval, adopter: RunnerProcess) -> None:
     over = await bench.running("echo up; sleep 600", queue="over")
     (container,) = await slow.find({LABEL_JOB: over})
     healthy = await asyncio.gather(
@@ -113,19 +115,6 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
                 job, end = await bench.end(job_id)
                 assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
             assert container.container_id in slow.asked
-
-
-@pytest.mark.soak
-async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
-    """Whether its own runner or another one makes the next."""
-    async with bench.runner("runner-1", lease=3.0, capacity=1):
-        job_id = await bench.running("echo up; sleep 10; echo done")
-        following = await bench.submit("true")
-        async with bench.runner("runner-2", lease=3.0):
-            await bench.broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
-            job, end = await bench.end(job_id)
-            assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
-            await bench.ends_well(following)
 
 
 async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
@@ -175,3 +164,61 @@ async def test_a_claim_that_is_cut_off_leaves_and_cleans_nothing(bench: Bench, m
         assert not cleaned.is_set()
         await leased.lease.delivery.give_back()
         await bench.ends_well(job_id)
+
+
+PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")
+
+
+async def test_a_resume_while_the_job_is_given_back_is_not_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_paused, asked = Runner.is_paused, asyncio.Event()
+
+    async def resumed_right_after(self: Runner, token: str) -> bool:
+        paused = await is_paused(self, token)
+        if paused and not asked.is_set():
+            asked.set()
+            await bench.pauses.remove(token)
+            await bench.broker.client.flush()
+        return paused
+
+    monkeypatch.setattr(Runner, "is_paused", resumed_right_after)
+    await bench.pauses.put(TOKEN, PAUSE)
+    async with bench.runner(capacity=1), asyncio.timeout(20):  # less than a lease
+        await bench.ends_well(await bench.submit())
+    assert asked.is_set()
+
+
+async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined = asyncio.Event()
+
+    async def paused_meanwhile(*arguments: object) -> object:
+        found = await examine(*arguments)  # type: ignore[arg-type] # as it is called
+        if not examined.is_set():
+            examined.set()
+            job = await bench.loaded(job_id)
+            await bench.pauses.put(TOKEN, PAUSE)
+            assert await bench.log.bar(TOKEN, job_id, after=job.sequence)
+        return found
+
+    monkeypatch.setattr(run, "examine", paused_meanwhile)
+    job_id = await bench.submit()
+    async with bench.runner():
+        await given_back_after(bench, examined)
+        assert (await bench.loaded(job_id)).state is State.QUEUED
+        await bench.pauses.remove(TOKEN)
+        await bench.ends_well(job_id)
+
+
+async def given_back_after(bench: Bench, event: asyncio.Event) -> None:
+    await event.wait()
+    queues = JetStreamWorkQueues(bench.broker, lease=30)
+    dispatcher = bench.dispatchers["runner-1"]
+    await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD and not dispatcher.jobs)
+
+
+async def test_a_job_that_a_publisher_killed_ends_in_a_paused_queue(bench: Bench) -> None:
+    job_id = await bench.submit()
+    await bench.append_kill(job_id)
+    await bench.pauses.put(TOKEN, PAUSE)
+    async with bench.runner():
+        job, end = await bench.end(job_id)
+    assert (job.state, end.reason) == (State.FAILED, "killed")

@@ -15,7 +15,7 @@ from stint.core.names.headers import LABEL_JOB, LABEL_READ_ONLY, LABEL_TIMEOUT
 from stint.ports import Outcome
 from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
 from stint_runner.engine.docker_client import DockerClient
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
+from stint_runner.engine.port import ContainerInfo, ContainerSpec
 from tests.api.archive import targz
 from tests.support.containers import running
 from tests.support.events import TOKEN, started
@@ -59,9 +59,6 @@ async def _volumes(docker: DockerClient) -> set[str]:
     return {volume["Name"] for volume in found["Volumes"] or ()}
 
 
-# --- limits -------------------------------------------------------------------------------------------------------
-
-
 async def test_more_processors_than_there_are_limit_nothing(bench: Bench) -> None:
     async with bench.runner():
         await bench.ends_well(await bench.submit(payload={"cpus": 10_000}))
@@ -81,9 +78,6 @@ async def test_a_job_runs_with_the_runtime_that_the_settings_name(bench: Bench, 
         inspected = await docker.containers.container(container.container_id).show()
         await bench.append_kill(job_id)
     assert inspected["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
-
-
-# --- the time-out -----------------------------------------------------------------------------------------------
 
 
 class Ready(DockerEngine):
@@ -174,9 +168,6 @@ async def test_a_time_out_goes_on_after_an_adoption(bench: Bench, adopter: Runne
     async with bench.runner(kill_grace=0.1):
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
     assert [end.reason for end in ends] == ["", "timeout"]
-
-
-# --- the read-only root -----------------------------------------------------------------------------------------
 
 
 async def test_what_is_told_of_a_read_only_job_is_the_container_that_runs(bench: Bench, docker: DockerClient) -> None:
@@ -302,72 +293,48 @@ async def test_an_image_named_by_its_id_stays(docker: DockerClient, engine: Dock
     await docker.images.delete(image, force=True, noprune=True)
 
 
-# --- kills ------------------------------------------------------------------------------------------------------
+def stopped(call: str, *, after: bool) -> tuple[DockerEngine, asyncio.Event, asyncio.Event]:
+    """An engine that stands still before or after this call, an event that tells so, and one that lets it go on."""
+    engine, reached, go = DockerEngine(), asyncio.Event(), asyncio.Event()
+    real = getattr(engine, call)
+
+    async def standing_still(*arguments: Any, **options: Any) -> Any:
+        answer = await real(*arguments, **options) if after else None
+        reached.set()
+        await go.wait()
+        return answer if after else await real(*arguments, **options)
+
+    setattr(engine, call, standing_still)
+    return engine, reached, go
 
 
-class Gate:
-    """Stops a runner at one moment of a job's life, until the test lets it go on or the runner breaks it off."""
-
-    def __init__(self, moment: str) -> None:
-        self.moment = moment
-        self.reached, self.go = asyncio.Event(), asyncio.Event()
-
-    async def pass_(self, moment: str) -> None:
-        if moment == self.moment:
-            self.reached.set()
-            await self.go.wait()
-
-
-class Gated(DockerEngine):
-    """An engine with gates before and after what it does."""
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-
-    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
-        await self.gate.pass_("pulling")
-        await super().ensure_image(image, always=always, progress=progress)
-
-    async def create(self, spec: ContainerSpec) -> str:
-        await self.gate.pass_("creating")
-        container_id = await super().create(spec)
-        await self.gate.pass_("created")
-        return container_id
-
-    async def put_archive(self, container_id: str, archive: bytes) -> None:
-        await super().put_archive(container_id, archive)
-        await self.gate.pass_("filling")
-
-    async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
-        await self.gate.pass_("freezing")
-        frozen = await super().freeze(container_id, spec)
-        await self.gate.pass_("frozen")
-        return frozen
-
-    async def start(self, container_id: str) -> None:
-        await self.gate.pass_("starting")
-        await super().start(container_id)
-        await self.gate.pass_("started")
-
-
-MOMENTS = ["pulling", "creating", "created", "filling", "freezing", "frozen", "starting", "started"]
+MOMENTS = {
+    "pulling": ("ensure_image", False),
+    "creating": ("create", False),
+    "created": ("create", True),
+    "filling": ("put_archive", True),
+    "freezing": ("freeze", False),
+    "frozen": ("freeze", True),
+    "starting": ("start", False),
+    "started": ("start", True),
+}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_kill_at_each_moment(bench: Bench, docker: DockerClient, moment: str) -> None:
-    gate = Gate(moment)
-    async with bench.runner(engine=Gated(gate), kill_grace=0.1), asyncio.timeout(30):
+    call, after = MOMENTS[moment]
+    engine, reached, go = stopped(call, after=after)
+    async with bench.runner(engine=engine, kill_grace=0.1), asyncio.timeout(30):
         payload = {
             "read_only": moment in {"freezing", "frozen"},
             "image_pull_policy": "Always" if moment == "pulling" else "IfNotPresent",
         }
         job_id = await bench.submit("echo it ran; sleep 600", payload=payload)
-        await gate.reached.wait()
+        await reached.wait()
         assert [await bench.append_kill(job_id) for _ in range(2)] == [Outcome.WON, Outcome.LOST]
         if moment not in {"starting", "started"}:
             job, end = await bench.end(job_id)  # at once, whatever the engine is still at
-        gate.go.set()
+        go.set()
         job, end = await bench.end(job_id)
         await bench.ends_well(await bench.submit("true"))
     assert (job.state, end.reason) == (State.FAILED, "killed")

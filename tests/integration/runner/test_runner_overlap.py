@@ -168,14 +168,6 @@ async def test_a_payload_said_to_be_larger_keeps_no_memory(bench: Bench, monkeyp
     assert [free > 2**28 - 2**20 for free in left] == [True]
 
 
-async def test_a_payload_that_was_not_submitted_spends_nothing(bench: Bench) -> None:
-    wrapped = await bench.wrapped()
-    async with bench.runner():
-        job, end = await bench.end(await bench.submit("true", tamper=True, wrap_secret_id=wrapped))
-        assert (job.state, end.reason, Started.kind in job.facts) == (State.FAILED, "payload", False)
-        assert (await bench.vault.wrap_info(wrapped)).creation_path
-
-
 async def test_a_payload_that_only_the_jobs_own_token_may_decrypt(bench: Bench) -> None:
     """As in GoStint's set-ups: the payload is opened after the login."""
     root = bench.openbao.root_token
