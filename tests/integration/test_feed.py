@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 from nats.aio.msg import Msg
@@ -14,11 +16,12 @@ from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
-from stint_projector.follower import job_of
+from stint_projector.follower import Follower, job_of
+from stint_projector.project import Projected, Projector
 from tests.support.brokers import connected, happen
 from tests.support.events import submitted
 from tests.support.servers import NatsProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, meanwhile, until
 
 JOBS = [f"{number:024x}" for number in range(BATCH + 100)]
 
@@ -107,3 +110,35 @@ async def test_one_reader_has_all_until_it_leaves(nats_process: NatsProcess, mon
             await first.leave()
             async with asyncio.timeout(PATIENCE):  # far less than its turn would last
                 assert [job_of(event) for event in await waiting] == JOBS[4:5]
+
+
+async def test_a_slow_projector_keeps_what_it_has_although_another_reader_asks(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its heartbeats the other one would get the first event before the second one for a third time."""
+    monkeypatch.setattr(consumed, "TURN", 1.0)
+    monkeypatch.setattr(consumed, "PULL_WAIT", 0.5)
+    async with connected(nats_process.url) as one, connected(nats_process.url) as other:
+        slow, reader = (EventFeed(broker, "feed", ack_wait=1.5) for broker in (one, other))
+        begun = asyncio.Event()
+
+        class Slow:
+            async def project_all(self, changed: Sequence[Projected]) -> None:
+                begun.set()
+                await asyncio.Event().wait()
+                del changed
+
+        await submit(one, JOBS[:1])
+        async with meanwhile(Follower(slow, cast("Projector", Slow())).run()), asyncio.timeout(PATIENCE):
+            await begun.wait()
+            await until(lambda: one.api(f"CONSUMER.INFO.{EVENTS}.feed"), lambda info: info["num_waiting"] == 0)
+            await submit(one, JOBS[1:2])
+            seen: list[tuple[int, int]] = []
+            while (2, 3) not in seen:
+                await reader.declare()
+                async with aclosing(reader.batches()) as batches:
+                    async for batch in batches:
+                        seen += [(event.sequence, event.deliveries) for event in batch]
+                        if (2, 3) in seen:
+                            break
+    assert {sequence for sequence, _ in seen} == {2}
