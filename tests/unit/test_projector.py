@@ -25,7 +25,7 @@ from stint.jetstream import Delivered, EventFeed
 from stint.ports import StoredView, ViewPut
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 from stint_projector.follower import Follower
-from stint_projector.project import Projector
+from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
 from tests.support.events import (
     TOKEN,
@@ -116,6 +116,37 @@ async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
     assert await places_of(bench.output) == set()
     await bench.projector.project(JOB)
     assert await bench.value() is None, "never revived"
+
+
+async def test_a_deleted_job_without_a_view_leaves_a_trace(bench: Bench) -> None:
+    """Another projector, which knows the job only as submitted, would make its view otherwise."""
+    await bench.log.append(TOKEN, JOB, submitted())
+    early = await bench.log.load(JOB)
+    assert early
+    for event in (ended("failed"), deleted()):
+        await bench.log.append(TOKEN, JOB, event)
+    await bench.projector.project(JOB)
+    assert await bench.another().project_all([Projected(early, 0)]) is None
+    assert await bench.value() is None
+
+
+async def test_a_view_that_another_projector_makes_meanwhile_gives_way_to_a_newer_one(bench: Bench) -> None:
+    class Overtaken(MemoryViews):
+        older: bytes | None = None
+
+        async def get(self, job_id: str) -> StoredView | None:
+            stored = await super().get(job_id)
+            if self.older:
+                older, self.older = self.older, None
+                await self.put(job_id, older, revision=stored.revision if stored else 0, ttl=None)
+            return stored
+
+    bench.views = views = Overtaken()
+    await bench.log.append(TOKEN, JOB, submitted())
+    views.older = await bench.expected()
+    await bench.log.append(TOKEN, JOB, started())
+    await bench.another().project(JOB)
+    assert await bench.value() == await bench.expected()
 
 
 @pytest.mark.parametrize("end", [ended("failed"), rejected(), deleted()], ids=lambda event: event.kind)
