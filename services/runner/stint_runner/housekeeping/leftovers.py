@@ -5,6 +5,7 @@ from typing import Final
 import structlog
 
 from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import is_job_id
 from stint.process.waiting import repeat
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import cleared
@@ -33,7 +34,7 @@ class Leftovers:
         left = {container.labels[LABEL_JOB] for container in await engine.find({LABEL_JOB: ""})}
         left.update(await engine.frozen(LABEL_JOB))
         processed = {address.job_id for address in self._dispatcher.jobs}
-        for job_id in left - processed:
+        for job_id in filter(is_job_id, left - processed):  # strangers label images, too
             job = await self._runner.log.load(job_id)
             if job is not None and job.terminal and await cleared(engine, job_id, image=True, within=WITHIN):
                 log.info("leftovers of a job removed", job=job_id)
