@@ -77,12 +77,9 @@ class DockerImages:
 
     async def late_images(self) -> Sequence[ImageUse]:
         """Docker breaks off a pull while it downloads, and not while it unpacks."""
-        late = list[ImageUse]()
-        while self._broken_off:
-            use = await self._pulled(self._broken_off[0])
-            self._broken_off.pop(0)
-            late += [use] if use.image_id else []
-        return late
+        late = [await self._pulled(begun) for begun in tuple(self._broken_off)]
+        del self._broken_off[: len(late)]
+        return [use for use in late if use.image_id]
 
     async def _pulled(self, begun: _Begun) -> ImageUse:
         pulled = await self._id(str(begun.reference))
