@@ -175,6 +175,7 @@ class Doomed(JobHandle):
 
 
 AWAY = ApiUnreachableError("It is away.")
+GONE = ApiRefusedError("Stint has no such job.", 404)
 STOPPING = "stint: stopping the job; Ctrl-C again exits at once\nstint: It is away.\n"
 MAY_RUN = f"job {'a' * 24} may still run\n"
 
@@ -222,6 +223,21 @@ async def test_who_leaves_before_an_answer_is_told_that_the_job_may_run(
     with pytest.raises(ApiUnreachableError):
         await terminated(Doomed(AWAY), give_up)
     assert capsys.readouterr().err == f"{STOPPING}stint: Stint has not answered: {MAY_RUN}"
+
+
+@pytest.mark.parametrize(("error", "said"), [(AWAY, f"{MAY_RUN[:-1]}: stint logs -f {'a' * 24}\n"), (GONE, "")])
+async def test_only_a_job_that_is_there_may_still_run(
+    capsys: pytest.CaptureFixture[str], error: StintError, said: str
+) -> None:
+    interrupts = Interrupts(Console(stderr=True, width=200))
+
+    async def work() -> int:
+        interrupts.kills(Doomed(None))
+        raise error
+
+    with pytest.raises(type(error)):
+        await interrupts.around(work())
+    assert capsys.readouterr().err.removeprefix("stint: ") == said
 
 
 async def test_a_kill_that_is_refused_is_told(capsys: pytest.CaptureFixture[str]) -> None:
