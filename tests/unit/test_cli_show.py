@@ -23,7 +23,7 @@ from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import Column, as_json, show, show_change, table
-from stint.cli.show.terminal import lasted, moment
+from stint.cli.show.terminal import lasted, moment, sentences
 from stint.client import (
     ApiRefusedError,
     ApiUnreachableError,
@@ -37,6 +37,7 @@ from stint.client import (
     QueueInfo,
 )
 from stint.core.errors import ConfigError, StintError
+from stint.core.names.ids import QUEUE_NAME_MAX_BYTES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 COLUMNS = (
@@ -68,7 +69,12 @@ def test_a_name_cannot_move_the_cursor() -> None:
 def test_an_error_repeats_no_more_than_the_beginning_of_what_is_far_too_long(arguments: str) -> None:
     given = arguments.format("x" * 100_000).split()
     result = CliRunner().invoke(app, given, env={"STINT_TOKEN": "t", "VAULT_ADDR": "http://127.0.0.1:1"})
-    assert (result.exit_code, f"{'x' * 900}" in result.output, len(result.output) < 1200) == (2, True, True)
+    assert (result.exit_code, f"{'x' * 900}" in result.output, len(result.output) < 1300) == (2, True, True)
+
+
+def test_the_longest_name_of_a_queue_is_whole_in_a_sentence() -> None:
+    sentence = f"Queue {'x' * QUEUE_NAME_MAX_BYTES!r} is paused."
+    assert sentences(sentence) == sentence
 
 
 def test_a_table_without_rows_has_a_head() -> None:
