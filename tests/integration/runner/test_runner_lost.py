@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -439,6 +439,25 @@ async def test_leftovers_of_ended_jobs_are_removed_and_strangers_stay(bench: Ben
     finally:
         for container in (left, stranger):
             await engine.remove(container)
+
+
+async def test_leftover_containers_go_although_the_engine_cannot_list_its_images(bench: Bench) -> None:
+    """As Docker with an image that has lost a layer."""
+
+    class Imageless(DockerEngine):
+        async def frozen(self, label: str) -> Collection[str]:
+            raise EngineError(label)
+
+        async def discard(self, labels: Mapping[str, str]) -> None:
+            raise EngineError(str(labels))
+
+    async with bench.runner("runner-1", engine=(engine := Imageless())):
+        await bench.end(job_id := await bench.submit("true"))
+        await bench.settled()
+        await bench.container(engine, job_id)
+        with pytest.raises(EngineError):
+            await bench.leftovers("runner-1").remove()
+        assert not await engine.find({LABEL_JOB: job_id})
 
 
 async def test_a_stranger_s_label_stands_for_no_jobs(bench: Bench, engine: DockerEngine) -> None:
