@@ -10,13 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
+from stint.client.rest.connection import refusal
+from stint.core.events import Deleted, KillRequested
 from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory
 from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
-from stint_api.middleware.ending import ENDED
 from tests.support.answers import json_of
-from tests.support.api_bench import BODY, ApiProcess, Bench, api, api_process, service_environ
+from tests.support.api_bench import BODY, Api, ApiProcess, Bench, api, api_process, service_environ, submitted
 from tests.support.brokers import connected
 from tests.support.relay import Line
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -99,42 +100,50 @@ async def test_an_api_that_is_stopped_says_of_a_submission_that_nothing_is_known
     async with (
         connected(nats_process.url) as broker,
         (line := Line(nats_process.port)).listening(),
-        api_process(tmp_path, line.url, openbao) as (server, http),
+        api_process(tmp_path, line.url, openbao) as api,
     ):
-        line.break_at(SUBMISSION, through=through)
-        posting = asyncio.create_task(http.post("/v1/api/job", json=BODY))
-        await line.broken.wait()
-        for _ in range(signals):
-            server.signal(signal.SIGTERM)
-            with pytest.raises(httpx.ConnectError):  # it has heard the signal
-                await until(lambda: http.get("/healthz"), lambda _: False)
-        answer = await posting
+        answer = await cut_off(line, SUBMISSION, api, "POST", "job", through=through, signals=signals)
         assert answer.status_code == 503
         assert await submissions(broker) == ({answer.json()["_id"]} if through else set())
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "written"),
+    [
+        ("POST", "job/kill/{}", rb"PUB ev\.\w+\.\w+\.kill_requested "),
+        ("DELETE", "job/{}", rb"PUB ev\.\w+\.\w+\.deleted "),
+    ],
+)
 async def test_a_command_that_a_stopped_api_has_not_finished_can_be_repeated(
-    nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path
+    nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path, method: str, path: str, written: bytes
 ) -> None:
-    """It is a 503, after which clients repeat the request, and not uvicorn's 500."""
+    """It is a 503 with the job's id, after which a client knows that it may itself have deleted what is gone."""
     async with (
         connected(nats_process.url) as broker,
         (line := Line(nats_process.port)).listening(),
         api_process(tmp_path, line.url, openbao) as (server, http),
     ):
-        job_id = json_of(await http.post("/v1/api/job", json=BODY))["_id"]
-        line.break_at(re.compile(rb"PUB ev\.\w+\.\w+\.kill_requested "), through=True)
-        killing = asyncio.create_task(http.post(f"/v1/api/job/kill/{job_id}"))
-        await line.broken.wait()
+        job_id = await submitted(http)
+        answer = await cut_off(line, re.compile(written), (server, http), method, path.format(job_id))
+        assert (answer.status_code, answer.json()["_id"], refusal(answer).doubtful) == (503, job_id, True)
+        job = await JetStreamEventLog(broker).load(job_id)
+        assert job
+        assert {KillRequested.kind, Deleted.kind} & job.facts.keys()
+
+
+async def cut_off(
+    line: Line, at: re.Pattern[bytes], api: Api, method: str, path: str, *, through: bool = True, signals: int = 2
+) -> httpx.Response:
+    """What a request is answered whose API is stopped, with a second signal at once, while NATS does not answer."""
+    server, http = api
+    line.break_at(at, through=through)
+    asking = asyncio.create_task(http.request(method, f"/v1/api/{path}", json=BODY))
+    await line.broken.wait()
+    for _ in range(signals):
         server.signal(signal.SIGTERM)
         with pytest.raises(httpx.ConnectError):  # it has heard the signal
             await until(lambda: http.get("/healthz"), lambda _: False)
-        server.signal(signal.SIGTERM)
-        answer = await killing
-        assert (answer.status_code, answer.json()["error"]) == (503, ENDED)
-        job = await JetStreamEventLog(broker).load(str(job_id))
-        assert job
-        assert job.kill_requested
+    return await asking
 
 
 @pytest.mark.parametrize(("at", "through"), [(SUBMISSION, True), (SUBMISSION, False), (PAYLOAD, True)])

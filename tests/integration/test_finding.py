@@ -47,6 +47,9 @@ class HoldingDispatcher:
     async def clean_ups_below(self, number: int) -> None:
         del number
 
+    async def cleaned_up(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -23,7 +23,7 @@ from stint.cli.jobs.history import timeline
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.run import Narrator
 from stint.cli.show.form import Column, as_json, show, show_change, table
-from stint.cli.show.terminal import lasted, moment
+from stint.cli.show.terminal import lasted, moment, sentences
 from stint.client import (
     ApiRefusedError,
     ApiUnreachableError,
@@ -37,6 +37,7 @@ from stint.client import (
     QueueInfo,
 )
 from stint.core.errors import ConfigError, StintError
+from stint.core.names.ids import QUEUE_NAME_MAX_BYTES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 COLUMNS = (
@@ -68,7 +69,12 @@ def test_a_name_cannot_move_the_cursor() -> None:
 def test_an_error_repeats_no_more_than_the_beginning_of_what_is_far_too_long(arguments: str) -> None:
     given = arguments.format("x" * 100_000).split()
     result = CliRunner().invoke(app, given, env={"STINT_TOKEN": "t", "VAULT_ADDR": "http://127.0.0.1:1"})
-    assert (result.exit_code, f"{'x' * 900}" in result.output, len(result.output) < 1200) == (2, True, True)
+    assert (result.exit_code, f"{'x' * 900}" in result.output, len(result.output) < 1300) == (2, True, True)
+
+
+def test_the_longest_name_of_a_queue_is_whole_in_a_sentence() -> None:
+    sentence = f"Queue {'x' * QUEUE_NAME_MAX_BYTES!r} is paused."
+    assert sentences(sentence) == sentence
 
 
 def test_a_table_without_rows_has_a_head() -> None:
@@ -175,6 +181,7 @@ class Doomed(JobHandle):
 
 
 AWAY = ApiUnreachableError("It is away.")
+GONE = ApiRefusedError("Stint has no such job.", 404)
 STOPPING = "stint: stopping the job; Ctrl-C again exits at once\nstint: It is away.\n"
 MAY_RUN = f"job {'a' * 24} may still run\n"
 
@@ -222,6 +229,21 @@ async def test_who_leaves_before_an_answer_is_told_that_the_job_may_run(
     with pytest.raises(ApiUnreachableError):
         await terminated(Doomed(AWAY), give_up)
     assert capsys.readouterr().err == f"{STOPPING}stint: Stint has not answered: {MAY_RUN}"
+
+
+@pytest.mark.parametrize(("error", "said"), [(AWAY, f"{MAY_RUN[:-1]}: stint logs -f {'a' * 24}\n"), (GONE, "")])
+async def test_only_a_job_that_is_there_may_still_run(
+    capsys: pytest.CaptureFixture[str], error: StintError, said: str
+) -> None:
+    interrupts = Interrupts(Console(stderr=True, width=200))
+
+    async def work() -> int:
+        interrupts.kills(Doomed(None))
+        raise error
+
+    with pytest.raises(type(error)):
+        await interrupts.around(work())
+    assert capsys.readouterr().err.removeprefix("stint: ") == said
 
 
 async def test_a_kill_that_is_refused_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """Answers in the form of the API's contract, and the one place where errors become HTTP statuses."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -73,6 +75,15 @@ class UnknownOutcomeError(RefusalError):
     def __init__(self, job_id: str) -> None:
         sentence = "It is not known yet whether this was taken. Look again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _id=job_id)
+
+
+@contextmanager
+def unknown_if_cancelled(job_id: str) -> Iterator[None]:
+    """Around what may be carried out although the API ends meanwhile: see `stint_api.middleware.ending`."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise UnknownOutcomeError(job_id) from None
 
 
 class JsonAnswer(JSONResponse):

@@ -29,7 +29,7 @@ FOCUSED = """() => {
   const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
   return [document.activeElement.outerHTML.slice(0, 100), outlineStyle, parseFloat(outlineWidth)];
 }"""
-BROKEN = """() => [...document.querySelectorAll('.brand, .nav a')].filter((word) => {
+BROKEN = """() => [...document.querySelectorAll('.brand, .nav a, .conn')].filter((word) => {
   const text = document.createRange();
   text.selectNodeContents(word.lastChild);
   return text.getClientRects().length > 1;
@@ -135,7 +135,7 @@ async def colour(element: Locator) -> str:
     return str(await element.evaluate("(element) => getComputedStyle(element).color"))
 
 
-@pytest.mark.parametrize(("width", "height"), [(900, 700), (740, 340), (1280, 350)])
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (800, 600), (740, 340), (1280, 350)])
 async def test_output_scrolls_in_a_pane_that_fits_any_window(
     browser: Browser, stack: Stack, width: int, height: int
 ) -> None:

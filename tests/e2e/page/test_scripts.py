@@ -388,7 +388,7 @@ async def test_a_queues_name_in_an_address_is_what_the_api_takes(scripts: Page, 
 
 
 async def test_a_queues_name_does_not_turn_a_sentence_around(scripts: Page) -> None:
-    assert await call(scripts, "queue-name.js", "nameOf", {"qname": "a\u202eb ünï"}) == "a<U+202E>b ünï"
+    assert await call(scripts, "queue-name.js", "nameOf", {"qname": "a\u202eb ünï\u061c"}) == "a<U+202E>b ünï<U+061C>"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiodocker import Docker, DockerError
@@ -20,7 +21,7 @@ from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.wire.protocol import raw_message
 from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
-from stint_runner.engine.port import ContainerSpec
+from stint_runner.engine.port import ContainerSpec, ImageUse
 from stint_runner.engine.removal import remove_containers
 from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, image_record
 from tests.support.brokers import connected
@@ -310,6 +311,41 @@ async def test_a_pull_that_nobody_waits_for_any_more_is_stint_s(house: House, im
         house.clock[0] += DAY
         assert await keeper.sweep() == [image_id]
         await engine.close()
+
+
+class Flaky(DockerEngine):
+    """It breaks off all pulls, and as many answers about images as are `left`, after the first one."""
+
+    left = 0
+
+    async def _pull(self, *_: object) -> None:
+        raise EngineUnavailableError
+
+    async def late_images(self) -> Sequence[ImageUse]:
+        self.asked = 0
+        return await super().late_images()
+
+    async def _inspect(self, name: str) -> dict[str, Any] | None:
+        self.asked += 1
+        if self.left and self.asked > 1:
+            self.left -= 1
+            raise EngineUnavailableError
+        return await super()._inspect(name)
+
+
+async def test_an_engine_that_is_away_during_a_sweep_is_asked_again_for_all_pulls(house: House, busybox: str) -> None:
+    engine = Flaky(HOST)
+    house.another_keeper(engine)
+    for _ in range(2):
+        engine.asked = 0
+        with pytest.raises(EngineUnavailableError):
+            await engine.ensure_image(busybox, always=True)
+    engine.left = 1
+    with pytest.raises(EngineUnavailableError):
+        await engine.late_images()
+    assert len(await engine.late_images()) == 2
+    assert await engine.late_images() == []
+    await engine.close()
 
 
 @pytest.mark.parametrize("known", [False, True])

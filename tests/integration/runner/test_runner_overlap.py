@@ -119,6 +119,20 @@ async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pyte
         await until(lambda: login.is_revoked(bench), revoked)
 
 
+async def test_a_login_that_does_not_end_takes_no_slot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, login = Watched(), Login(go=asyncio.Event())
+    login.put_into(monkeypatch)
+    async with bench.runner(engine=engine, capacity=1):
+        job_id = await bench.submit("true")
+        await engine.created.wait()
+        await bench.append_kill(job_id)
+        await bench.end(job_id)
+        other = await bench.submit("true", queue="others")
+        await bench.append_kill(other)
+        assert (await bench.end(other))[1].reason == "killed"
+        login.go.set()
+
+
 async def test_a_claim_of_the_largest_payload_waits_for_no_pull(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     pulled = asyncio.Event()
 

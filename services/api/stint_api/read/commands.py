@@ -17,7 +17,7 @@ from stint.ports import EventLog, KeptPayloads, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
 from stint.vault.erasure import PayloadKeys
 from stint_api.auth import Authenticator, Identity
-from stint_api.errors import RefusalError
+from stint_api.errors import RefusalError, unknown_if_cancelled
 from stint_api.submit.submitter import check_outcome, visible
 
 log = structlog.get_logger()
@@ -88,6 +88,11 @@ class Jobs:
         job = await self._carry_out(
             identity, DELETE, job_id, lambda job: commands.delete(job, self._event(Deleted, identity))
         )
+        with unknown_if_cancelled(job_id):
+            await self._remove_data(job)
+        return job
+
+    async def _remove_data(self, job: Job) -> None:
         try:
             if self.keys and (submitted := job.fact(Submitted)):  # first, because copies of the payload may exist
                 await self.keys.destroy_of(job.job_id, submitted)
@@ -96,7 +101,6 @@ class Jobs:
             await self.output.purge(job.token, job.job_id)
         except StintError as error:  # the job is deleted; the janitor removes the rest
             log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
-        return job
 
     async def _carry_out(
         self, identity: Identity, action: Action, job_id: str, decide: Callable[[Job], commands.Events]
@@ -106,7 +110,8 @@ class Jobs:
             events = decide(job)
             if not events:
                 return job
-            outcome = await self.log.append(job.token, job.job_id, *events, after=job.sequence)
+            with unknown_if_cancelled(job.job_id):
+                outcome = await self.log.append(job.token, job.job_id, *events, after=job.sequence)
             if outcome is not Outcome.LOST:
                 check_outcome(outcome, job.job_id)
                 return job

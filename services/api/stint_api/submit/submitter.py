@@ -14,7 +14,7 @@ from stint.core.job import Job, State
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome
 from stint_api.auth import Identity
-from stint_api.errors import RefusalError, UnknownOutcomeError
+from stint_api.errors import RefusalError, UnknownOutcomeError, unknown_if_cancelled
 from stint_api.submit.body import Submission
 from stint_api.submit.sealing import CubbyholeError
 from stint_api.submit.storing import Store
@@ -66,10 +66,8 @@ class Submitter:
         known = Mark(self.new_job_id(), "") if key is None else mark(identity, key, submission)
         if known.digest and await self._is_stored(known):  # asked first: a repeat's cubbyhole token is spent
             return known.job_id
-        try:
+        with unknown_if_cancelled(known.job_id):
             return await self._store(identity, submission, known)
-        except asyncio.CancelledError:  # the API ends: see `stint_api.middleware.ending`
-            raise UnknownOutcomeError(known.job_id) from None
 
     async def _store(self, identity: Identity, submission: Submission, known: Mark) -> str:
         try:

@@ -28,6 +28,7 @@ class Dispatcher:
         self._runner = runner
         self._draining = False
         self._cleaning: set[asyncio.Task[object]] = set()
+        self._logging_out: set[asyncio.Task[object]] = set()
 
     async def process(self, delivery: Delivery, *, pulled_at: float) -> None:
         """Process a delivery to its end: run the job, or record why it cannot run.
@@ -71,7 +72,7 @@ class Dispatcher:
         finally:
             del self.jobs[leased.address]
             if run.needs_clean_up:
-                self.clean_up(run.clean_up())
+                self.clean_up(self._clean_up(run))
 
     async def _hint_unless_paused(self, token: str) -> None:
         """Repeat the hint of the pause's end: one that came before the job was given back had no effect."""
@@ -91,14 +92,21 @@ class Dispatcher:
 
     def clean_up(self, work: Coroutine[Any, Any, object]) -> None:
         """Do this in the background: no queue and no lease waits for it."""
-        task = asyncio.create_task(work)
-        self._cleaning.add(task)
-        task.add_done_callback(self._cleaning.discard)
+        _keep(self._cleaning, work)
+
+    async def _clean_up(self, run: JobRun) -> None:
+        await run.clean_up()
+        _keep(self._logging_out, run.log_out())  # a Vault that is unavailable holds up no job that does not need it
 
     async def clean_ups_below(self, number: int) -> None:
         """Wait until fewer than `number` clean-ups are running: an engine that hangs gets no more of them."""
         while len(self._cleaning) >= number:
             await asyncio.wait(self._cleaning, return_when=asyncio.FIRST_COMPLETED)
+
+    async def cleaned_up(self) -> None:
+        """Wait until nothing of the jobs that ended here is left to do."""
+        while doing := self._cleaning | self._logging_out:
+            await asyncio.wait(doing)
 
     async def _reject(self, lease: Lease) -> None:
         """Record a submission whose subject names no queue or job, outside the view, and remove it from WORK."""
@@ -107,3 +115,10 @@ class Dispatcher:
         await retry(lambda: self._runner.log.record_rejection(sequence, event))
         await retry(lease.ack)
         log.warning("submission rejected", sequence=sequence, error=event.error)
+
+
+def _keep(tasks: set[asyncio.Task[object]], work: Coroutine[Any, Any, object]) -> None:
+    """Do this as one of these tasks, until it is done."""
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

@@ -69,7 +69,7 @@ class Worker:
                     await self._draining.wait()
                 await self._finder.pass_on()
         finally:
-            await self._dispatcher.clean_ups_below(1)
+            await self._dispatcher.cleaned_up()
 
     async def _slot(self, number: int, adopted: Sequence[asyncio.Task[None]]) -> None:
         if number < len(adopted):

@@ -1,6 +1,7 @@
 """The images of a Docker engine: pulled, and removed."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -25,6 +26,7 @@ PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)  # two minut
 _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 TURN: Final = 3600.0  # seconds that a pull waits for others: Docker downloads three layers at a time, of all pulls
+BROKEN_OFF: Final = 100  # pulls that are remembered: of more, the oldest one's image stays until somebody prunes it
 
 
 class _Begun(NamedTuple):
@@ -47,7 +49,7 @@ class DockerImages:
         self._logins = logins
         self._patience = patience
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
-        self._broken_off: list[_Begun] = []
+        self._broken_off = deque[_Begun](maxlen=BROKEN_OFF)
 
     def _client(self) -> DockerClient:
         if self._docker is None:
@@ -77,12 +79,10 @@ class DockerImages:
 
     async def late_images(self) -> Sequence[ImageUse]:
         """Docker breaks off a pull while it downloads, and not while it unpacks."""
-        late = list[ImageUse]()
-        while self._broken_off:
-            use = await self._pulled(self._broken_off[0])
-            self._broken_off.pop(0)
-            late += [use] if use.image_id else []
-        return late
+        looked_for = tuple(self._broken_off)
+        late = [await self._pulled(begun) for begun in looked_for]
+        self._broken_off = deque((begun for begun in self._broken_off if begun not in looked_for), BROKEN_OFF)
+        return [use for use in late if use.image_id]
 
     async def _pulled(self, begun: _Begun) -> ImageUse:
         pulled = await self._id(str(begun.reference))

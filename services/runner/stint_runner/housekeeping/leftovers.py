@@ -1,10 +1,12 @@
 """Removes containers and images of jobs that are over from this engine, whichever runner left them."""
 
+from collections.abc import Collection
 from typing import Final
 
 import structlog
 
 from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import is_job_id
 from stint.process.waiting import repeat
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import cleared
@@ -30,11 +32,13 @@ class Leftovers:
     async def remove(self) -> None:
         """Sweep once. What is left of a job that is not in this log belongs to another Stint."""
         engine = self._runner.engine
-        left = {container.labels[LABEL_JOB] for container in await engine.find({LABEL_JOB: ""})}
-        left.update(await engine.frozen(LABEL_JOB))
-        processed = {address.job_id for address in self._dispatcher.jobs}
-        for job_id in left - processed:
+        await self._remove({container.labels[LABEL_JOB] for container in await engine.find({LABEL_JOB: ""})})
+        await self._remove(await engine.frozen(LABEL_JOB), image=True)  # last: an engine may be unable to list them
+
+    async def _remove(self, found: Collection[str], *, image: bool = False) -> None:
+        engine, processed = self._runner.engine, {address.job_id for address in self._dispatcher.jobs}
+        for job_id in filter(is_job_id, {*found} - processed):  # strangers label images, too
             job = await self._runner.log.load(job_id)
-            if job is not None and job.terminal and await cleared(engine, job_id, image=True, within=WITHIN):
+            if job is not None and job.terminal and await cleared(engine, job_id, image=image, within=WITHIN):
                 log.info("leftovers of a job removed", job=job_id)
                 self._runner.deadlines.drop(job_id)

@@ -192,6 +192,7 @@ class Preparation:
         """Remove the job's containers, which are looked for unless there is one known. False if one may be left."""
         if self._creation is not None:
             await asyncio.wait({self._creation})  # however large what it freezes
+        self._examined = replace(self._examined, opened=None, sealed=b"")  # a login may outlast its share of the memory
         engine, container_id = self._runner.engine, _result(self._creation)
         if self._read_only or not container_id:
             return await cleared(engine, self._job.job_id, image=self._read_only)

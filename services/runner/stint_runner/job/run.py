@@ -39,7 +39,7 @@ LOOK_AGAIN_PAUSE: Final = 0.2  # seconds between two reads of a job to which ano
 
 
 class JobRun:
-    """One job of this runner. `verdict` once, under its lease; then `clean_up`, whatever came of it."""
+    """One job of this runner. `verdict` once, under its lease; then `clean_up` and `log_out`, whatever came of it."""
 
     def __init__(self, runner: Runner, leased: LeasedJob) -> None:
         self.leased = leased
@@ -226,11 +226,14 @@ class JobRun:
         return touched or self._deadline.is_kept
 
     async def clean_up(self) -> None:
-        """Stop a container that lost its lease, remove the job's containers, and revoke its token."""
+        """Stop a container that lost its lease, and remove the job's containers."""
         if self.leased.forfeited.is_set():
             await self._container.fence(self.leased.lease.times.fence_grace)
         preparation, engine = self._preparation, self._runner.engine
         if await (preparation.removed() if preparation else cleared(engine, self._address.job_id)):
             self._deadline.drop()
-        if preparation:
-            await preparation.log_out()
+
+    async def log_out(self) -> None:
+        """Revoke the job's token, after `clean_up`. A login may be repeated for minutes before that."""
+        if self._preparation:
+            await self._preparation.log_out()

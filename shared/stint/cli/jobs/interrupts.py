@@ -12,12 +12,13 @@ import tty
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from rich.console import Console
 
 from stint.cli.show.terminal import sentences
-from stint.client import ApiError, JobHandle
+from stint.client import ApiError, ApiRefusedError, JobHandle
 from stint.core.errors import StintError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -80,7 +81,7 @@ class Interrupts:
         except StintError as error:
             if self._job:
                 self._say_what_is_left()
-                if isinstance(error, ApiError) and not self._killing:
+                if isinstance(error, ApiError) and not self._killing and not _is_gone(error):
                     self.say(f"job {self._job.id} may still run: stint logs -f {self._job.id}")
             raise
         finally:
@@ -143,6 +144,11 @@ class Interrupts:
     def say(self, text: str) -> None:
         """Print a line."""
         self.console.print(f"stint: {sentences(text)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_gone(error: ApiError) -> bool:
+    """Whether it says that there is no such job: it was deleted."""
+    return isinstance(error, ApiRefusedError) and error.code == HTTPStatus.NOT_FOUND
 
 
 class _Question:

@@ -23,8 +23,8 @@ _COLOURS: Final = {
 _SPACES: Final = str.maketrans("\n\t", "  ")
 """\r is none of them: on a terminal it would hide what stands before it."""
 
-_LONG: Final = re.compile(r"(\S{1000})\S+")
-"""A queue's name may have 1000 characters."""
+_LONG: Final = re.compile(r"(\S{1100})\S+")
+"""A queue's name may have 1000 characters, and stands between quotation marks."""
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
 _AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
 _WORDS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -1,0 +1,49 @@
+"""What a request is told that is cancelled as the API ends."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from stint.core.codec import decode
+from stint_api.middleware.ending import ENDED, Ending
+
+SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+BEGIN = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+async def cancelled(*messages: MutableMapping[str, Any]) -> tuple[list[MutableMapping[str, Any]], asyncio.Task[None]]:
+    """What a client gets of a request that is cancelled once it has answered so much."""
+    got, waiting = list[MutableMapping[str, Any]](), asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        got.append(message)
+
+    asking = asyncio.ensure_future(Ending(app)(SCOPE, receive, send))
+    await waiting.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    return got, asking
+
+
+async def test_a_request_without_an_answer_gets_a_503_that_names_no_job() -> None:
+    (begin, body), asking = await cancelled()
+    assert begin["status"] == 503
+    assert decode(body["body"], dict) == {"status": "Service Unavailable.", "error": ENDED}
+    assert not asking.cancelled()
+
+
+async def test_an_answer_that_has_begun_is_cut_off() -> None:
+    got, asking = await cancelled(BEGIN)
+    assert got == [BEGIN]
+    assert asking.cancelled()
