@@ -1,4 +1,4 @@
-"""How NATS is reached: TLS that is never given up, refusals that are said, keys, and servers that stand still."""
+"""How NATS is reached: TLS that is never given up, refusals that are said, and keys."""
 
 import asyncio
 import os
@@ -13,10 +13,9 @@ import nkeys
 import pytest
 from structlog.testing import capture_logs
 
-from stint.core.errors import BrokerClosedError, BrokerUnavailableError, ConfigError
+from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection
-from stint.jetstream.wire import connection as connection_module
 from stint.natsauth.callout.jwt import signed
 from tests.support.brokers import started
 from tests.support.certificates import authority, openssl
@@ -24,14 +23,14 @@ from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, babble, running
 from tests.support.stack import finished
-from tests.support.waiting import meanwhile, until_true
+from tests.support.waiting import until_true
 
 PASSWORD = "sEcReT-of-nats"
 
 
 @pytest.fixture(autouse=True)
 def _attempts_follow_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "CONNECT_WAIT", 0.1)
+    monkeypatch.setattr(connection, "CONNECT_WAIT", 0.1)
 
 
 @pytest.fixture
@@ -333,50 +332,3 @@ async def test_a_user_with_a_key_is_known_again_after_a_restart(tmp_path: Path) 
             await lost.wait()
             await broker.wait_connected()
         await broker.close()
-
-
-CHUNK = b"x" * 512 * 1024
-CHUNKS = 120
-"""Together more than the system keeps for a connection on its way."""
-
-
-async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
-    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "PING_INTERVAL", 0.2)
-    async with started(nats_process.url) as broker, stuck(broker, nats_process):
-        async with asyncio.timeout(10):
-            await broker.lost.wait()
-        assert not broker.connected.is_set()
-        nats_process.resume()
-        async with asyncio.timeout(30):
-            await broker.wait_connected()
-
-
-async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
-    async with started(nats_process.url) as broker, stuck(broker, nats_process):
-        lost = broker.lost
-        await broker.replace()
-        assert lost.is_set()
-
-
-async def test_a_connection_to_a_frozen_server_is_closed_with_what_it_has_not_taken(nats_process: NatsProcess) -> None:
-    async with started(nats_process.url) as broker, stuck(broker, nats_process), asyncio.timeout(10):
-        await broker.close()
-
-
-@asynccontextmanager
-async def stuck(broker: Broker, server: NatsProcess) -> AsyncIterator[None]:
-    """The server stands still, and data for it waits in this process."""
-    await broker.wait_connected()
-    server.pause()
-    async with meanwhile(*(unanswered(broker) for _ in range(CHUNKS))):
-        await until_true(lambda: broker.client.pending_data_size)
-        yield
-
-
-async def unanswered(broker: Broker) -> None:
-    """Send, and wait until it is cancelled."""
-    with pytest.raises(BrokerUnavailableError):
-        await broker.request("nobody.listens", CHUNK)
-    await asyncio.Event().wait()

@@ -92,11 +92,11 @@ class Dispatcher:
 
     def clean_up(self, work: Coroutine[Any, Any, object]) -> None:
         """Do this in the background: no queue and no lease waits for it."""
-        _keep(self._cleaning, work)
+        _spawn(self._cleaning, work)
 
     async def _clean_up(self, run: JobRun) -> None:
         await run.clean_up()
-        _keep(self._logging_out, run.log_out())  # a Vault that is unavailable holds up no job that does not need it
+        _spawn(self._logging_out, run.log_out())  # a Vault that is unavailable holds up no job that does not need it
 
     async def clean_ups_below(self, number: int) -> None:
         """Wait until fewer than `number` clean-ups are running: an engine that hangs gets no more of them."""
@@ -117,8 +117,8 @@ class Dispatcher:
         log.warning("submission rejected", sequence=sequence, error=event.error)
 
 
-def _keep(tasks: set[asyncio.Task[object]], work: Coroutine[Any, Any, object]) -> None:
-    """Do this as one of these tasks, until it is done."""
+def _spawn(tasks: set[asyncio.Task[object]], work: Coroutine[Any, Any, object]) -> None:
+    """Do this in the background, as one of these tasks until it is done."""
     task = asyncio.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)

@@ -48,7 +48,7 @@ class Prepared:
 
 
 class Preparation:
-    """Claims a job and makes its container. `run` once, when it is claimed; in any case then `removed`, `log_out`."""
+    """Claims a job and makes its container. `run` once, when it is claimed; in any case then `remove`, `log_out`."""
 
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
         """`share` has the memory of the payload; it is free when the container has its files."""
@@ -188,7 +188,7 @@ class Preparation:
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
-    async def removed(self) -> bool:
+    async def remove(self) -> bool:
         """Remove the job's containers, which are looked for unless there is one known. False if one may be left."""
         if self._creation is not None:
             await asyncio.wait({self._creation})  # however large what it freezes

@@ -230,7 +230,7 @@ class JobRun:
         if self.leased.forfeited.is_set():
             await self._container.fence(self.leased.lease.times.fence_grace)
         preparation, engine = self._preparation, self._runner.engine
-        if await (preparation.removed() if preparation else cleared(engine, self._address.job_id)):
+        if await (preparation.remove() if preparation else cleared(engine, self._address.job_id)):
             self._deadline.drop()
 
     async def log_out(self) -> None:

@@ -1,6 +1,7 @@
 """The options of a job, which `stint run` and `stint submit` share."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,24 +20,18 @@ from stint.process.env_file import read_variables
 
 Words = list[str] | None
 STDIN: Final = "-"
-_SECRET: Final = "path.key"
+_VARIABLE: Final = ("NAME=…", r"[^=]+=.*")
+_SECRET: Final = ("NAME@path.key", r"[^@]+@.*\..*")
 _NOT_GIVEN: Final[tuple[object, ...]] = (None, "", [])
 """Values of options that were not given. 0 is none of them: it takes back what --job-json limits."""
 
 
-def _named_by(mark: str, rest: str = "…") -> Callable[[Words], Words]:
-    """Check values: what follows the mark has a dot if `rest` has one, which shows its form.
-
-    The error does not repeat them, because a mistyped value may be a secret.
-    """
-
-    def fits(value: str) -> bool:
-        name, found, given = value.partition(mark)
-        return bool(name and found) and ("." in given or "." not in rest)
+def _of_form(form: str, pattern: str) -> Callable[[Words], Words]:
+    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
 
     def check(values: Words) -> Words:
-        if not all(map(fits, values or ())):
-            raise typer.BadParameter(f"A value must have the form NAME{mark}{rest}")
+        if not all(re.fullmatch(pattern, value, re.DOTALL) for value in values or ()):
+            raise typer.BadParameter(f"A value must have the form {form}")
         return values
 
     return check
@@ -49,9 +44,9 @@ def _list(value: str) -> str:
     return value
 
 
-def _list_named_by(mark: str, rest: str = "…") -> Callable[[str], str]:
+def _list_of_form(form: str, pattern: str) -> Callable[[str], str]:
     """Check a list in GoStint's form, and its values. As above."""
-    check = _named_by(mark, rest)
+    check = _of_form(form, pattern)
 
     def check_list(value: str) -> str:
         check(_words(value or "[]"))
@@ -91,8 +86,8 @@ class _GoStintOptions:
     cont_on_warnings_gostint: Annotated[bool, _gostint("-cont-on-warnings")] = False
     run: Annotated[str, _gostint("--run", "-run", callback=_list)] = ""
     entrypoint_list: Annotated[str, _gostint("-entrypoint", callback=_list)] = ""
-    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list_named_by("="))] = ""
-    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_named_by("@", _SECRET))] = ""
+    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list_of_form(*_VARIABLE))] = ""
+    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_of_form(*_SECRET))] = ""
 
 
 @dataclass(kw_only=True)
@@ -103,10 +98,11 @@ class JobOptions(_GoStintOptions):
     image: Annotated[str, typer.Option(help="The container image. A gostint.yml in the content may name it.")] = ""
     queue: Annotated[str, typer.Option(help="The queue. Its jobs run one at a time.", autocompletion=queues)] = ""
     secret: Annotated[
-        Words, typer.Option(callback=_named_by("@", _SECRET), help="A secret for the container, as NAME@path.key.")
+        Words, typer.Option(callback=_of_form(*_SECRET), help="A secret for the container, as NAME@path.key.")
     ] = None
     env: Annotated[
-        Words, typer.Option(callback=_named_by("="), help="An environment variable, as NAME=value. Not for secrets.")
+        Words,
+        typer.Option(callback=_of_form(*_VARIABLE), help="An environment variable, as NAME=value. Not for secrets."),
     ] = None
     env_file: Annotated[
         str, typer.Option(help="A file of NAME=value lines, quoted as for a shell, or - for standard input.")
