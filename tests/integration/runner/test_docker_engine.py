@@ -24,6 +24,7 @@ from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.scripts import lasting
 from tests.support.tarballs import tar_of
+from tests.support.waiting import PATIENCE
 
 MEBIBYTE = 2**20
 
@@ -168,8 +169,10 @@ async def relayed() -> AsyncIterator[tuple[Relay, DockerEngine]]:
     relay = Relay(address.path if address.scheme == "unix" else address.port or 0)
     async with relay.listening() as port:
         engine = DockerEngine(f"tcp://127.0.0.1:{port}")
-        yield relay, engine
-        await engine.close()
+        try:
+            yield relay, engine
+        finally:
+            await engine.close()
 
 
 async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> None:
@@ -303,15 +306,26 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
         await engine.close()
 
 
-async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell) -> None:
+async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     container = await engine.create(shell("echo ready; sleep 60"))
     await engine.start(container)
+    asked = {b"/wait": asyncio.Event(), b"/stop": asyncio.Event()}  # else a stop could take a connection made later
+
+    async def sent(data: bytes) -> bytes:
+        for path, event in asked.items():
+            if path in data:
+                event.set()
+        return data
+
     async with relayed() as (relay, through):
+        monkeypatch.setattr(relay, "sent", sent)
         output = through.output(container)
         assert (await anext(output)).data == b"ready\n"
         waiting = asyncio.create_task(through.wait(container))
         stopping = asyncio.create_task(through.stop(container, 60))
-        await through.info()
+        async with asyncio.timeout(PATIENCE):
+            for event in asked.values():
+                await event.wait()
         relay.cut()
         for broken in await asyncio.gather(anext(output), waiting, stopping, return_exceptions=True):
             assert isinstance(broken, EngineUnavailableError)
