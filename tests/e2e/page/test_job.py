@@ -231,13 +231,22 @@ async def test_all_lines_can_be_copied_and_reached_though_few_are_loaded(desk: B
     job_id = await stack.ended(f"yes {'x' * 100} | head -n 20000 | cat -n")
     await desk.grant_permissions(["clipboard-read", "clipboard-write"])
     page = await desk.new_page()
-    for keys in (["Control+a", "Control+c"], ["Home"]):
+    pressed = asyncio.Event()
+
+    async def after_the_keys(route: Route) -> None:
+        await pressed.wait()
+        await route.continue_()
+
+    await page.route(re.compile("from_line="), after_the_keys)
+    for keys, said in ((["Control+a", "Control+c"], "Copied"), (["Home"], "")):
         await page.goto(f"/jobs/{job_id}")
         await expect(page.locator("[data-gone]")).to_contain_text("Here from line")
         await page.locator(".lines").focus()
         for key in keys:
             await page.keyboard.press(key)
+        pressed.set()
         await expect(page.locator("[data-gone]")).to_be_empty()
+        await expect(page.locator("[data-say]")).to_have_text(said)
     await expect(page.locator(".ln code").first).to_contain_text(" 1")
     copied = await page.evaluate("navigator.clipboard.readText()")
     assert [int(line.split()[0]) for line in copied.split("\n")] == [*range(1, 20_001)]

@@ -60,29 +60,30 @@ export class Output {
     }
   }
 
-  /** Load lines before those that are here. */
-  async #earlier(some) {
+  /** Load lines before those that are here; one load at a time, which all who ask wait for. */
+  #earlier(some) {
     const { lines } = this;
-    if (this.loading || lines.first <= 1 || lines.list.length >= MOST) return;
-    this.loading = true;
-    const found = await before(this.path, lines.first, some).catch(() => []);
+    if (lines.first <= 1 || lines.list.length >= MOST) return Promise.resolve();
+    return (this.loading ??= this.#load(some).finally(() => { this.loading = null; }));
+  }
+
+  async #load(some) {
+    const found = await before(this.path, this.lines.first, some).catch(() => []);
     if (found.length) {
-      lines.prepend(found);
+      this.lines.prepend(found);
       this.log.update(); // first: the search may go to one of them
       this.find.again();
     }
-    this.loading = false;
     if (this.job) this.foot(this.job);
   }
 
   /** All lines, for searching and copying. */
   async #whole() {
-    while (this.lines.first > 1 && this.lines.list.length < MOST) {
-      const { first } = this.lines;
+    let first;
+    do {
+      ({ first } = this.lines);
       await this.#earlier(MOST / 4);
-      if (this.lines.first === first && !this.loading) return;
-      if (this.loading) await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    } while (this.lines.first < first);
   }
 
   note(sentence, kind) {
