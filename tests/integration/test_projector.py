@@ -21,7 +21,7 @@ from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector
-from stint_projector.rebuild import rebuild
+from stint_projector.rebuild import CONCURRENCY, rebuild
 from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, ProjectorProcess, running
@@ -70,6 +70,36 @@ async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) 
         await broker.wait_connected()
         await happen(broker, JOBS[1], submitted())
         await until_shown(JetStreamViews(broker), await folded(broker, JOBS[:2]), seconds=PATIENCE)
+
+
+async def test_a_rebuild_waits_for_its_server_and_goes_on_where_it_was(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rebuild_one, almost_done, gone = Projector.rebuild, asyncio.Event(), asyncio.Event()
+
+    async def counted(self: Projector, job_id: str) -> None:
+        if job_id == JOBS[-2]:
+            almost_done.set()
+            await gone.wait()
+        await rebuild_one(self, job_id)
+        done.append(job_id)
+
+    async def leave_and_come_back() -> None:
+        await almost_done.wait()
+        await nats_process.kill()
+        gone.set()
+        await nats_process.start()
+
+    monkeypatch.setattr(Projector, "rebuild", counted)
+    async with connected(nats_process.url) as broker:
+        for job_id in JOBS:
+            await happen(broker, job_id, submitted())
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            group.create_task(leave_and_come_back())
+            assert await rebuild(projector(broker)) == len(JOBS)
+        assert await all_views(broker) == await folded(broker, JOBS)
+    assert len(done) <= len(JOBS) + CONCURRENCY, "it did not begin again"
 
 
 async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_takes(broker: Broker) -> None:

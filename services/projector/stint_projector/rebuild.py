@@ -3,7 +3,9 @@
 import sys
 from typing import Final
 
-from stint.core.errors import ConfigError
+import stamina
+
+from stint.core.errors import BrokerUnavailableError, ConfigError
 from stint.core.names.ids import is_job_id
 from stint.jetstream import Access, Broker, ServerClock, declare
 from stint.jetstream.wire.requests import DeniedError
@@ -21,17 +23,40 @@ FORBIDDEN: Final = (
 )
 
 
+def _may_come_back(error: Exception) -> bool:
+    return isinstance(error, BrokerUnavailableError) and not isinstance(error, DeniedError)
+
+
+_patiently: Final = stamina.AsyncRetryingCaller(attempts=None, timeout=None).on(_may_come_back)
+
+
 async def rebuild(projector: Projector) -> int:
     """Compute the whole view again; returns the number of jobs. Projectors may run meanwhile.
 
     Each view is replaced or deleted. The bucket is never purged, because NATS does not notify its followers of a purge.
+    While NATS is away it waits, and then goes on where it was.
     """
-    jobs = {job_id: None async for job_id in projector.log.job_ids()}  # in the order in which the log has their events
-    await for_each(jobs, projector.rebuild, at_once=CONCURRENCY)
+    jobs = await _patiently(_job_ids, projector)
+    await _patiently(_renew, projector, dict(jobs))
     # The jobs of other views were submitted meanwhile, no longer exist, or never existed.
-    for key in set(await projector.views.job_ids()) - jobs.keys():
-        await (projector.rebuild(key) if is_job_id(key) else projector.views.delete(key))
+    others = set(await _patiently(projector.views.job_ids)) - jobs.keys()
+    await _patiently(_renew, projector, dict.fromkeys(others))
     return len(jobs)
+
+
+async def _job_ids(projector: Projector) -> dict[str, None]:
+    """In the order in which the log has their events."""
+    return {job_id: None async for job_id in projector.log.job_ids()}
+
+
+async def _renew(projector: Projector, keys: dict[str, None]) -> None:
+    """Replace or delete the views with these keys. Each that is done is taken out of them."""
+
+    async def renew(key: str) -> None:
+        await (projector.rebuild if is_job_id(key) else projector.views.delete)(key)
+        del keys[key]
+
+    await for_each([*keys], renew, at_once=CONCURRENCY)
 
 
 async def serve(settings: ProjectorSettings) -> None:
@@ -40,7 +65,7 @@ async def serve(settings: ProjectorSettings) -> None:
 
     async def work() -> int:
         await broker.wait_connected()
-        await declare(broker, settings.replicas)
+        await _patiently(declare, broker, settings.replicas)
         clock = ServerClock(broker)
         await clock.known()
         return await rebuild(build(settings, broker, clock))

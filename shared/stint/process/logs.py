@@ -10,6 +10,8 @@ from typing import Final, TextIO
 import stamina.instrumentation
 import structlog
 
+from stint.core.errors import StintError
+
 PIECE: Final = select.PIPE_BUF
 """Bytes that are written at a time: a pipe that takes any takes so many without waiting, and none of others between."""
 PATIENCE_MS: Final = 100
@@ -87,5 +89,6 @@ class _NeverHinders:
 def _log_first_retry(details: stamina.instrumentation.RetryDetails) -> None:
     """Log only the first retry; stamina's own hook would log each."""
     if details.retry_num == 1:
-        log = structlog.get_logger()
-        log.warning("server unavailable, retrying", error=str(details.caused_by) or type(details.caused_by).__name__)
+        error = details.caused_by
+        said = error.sentence if isinstance(error, StintError) else type(error).__name__
+        structlog.get_logger().warning("server unavailable, retrying", error=said)

@@ -72,7 +72,7 @@ async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench) 
 
 
 async def test_a_job_runs_with_the_runtime_that_the_settings_name(bench: Bench, docker: DockerClient) -> None:
-    async with bench.runner(job_runtime="io.containerd.runc.v2"):
+    async with bench.runner(job_runtime="io.containerd.runc.v2", kill_grace=0.1):
         job_id = await bench.running("echo ready; sleep 60")
         [container] = await bench.containers(job_id)
         inspected = await docker.containers.container(container.container_id).show()
@@ -250,7 +250,7 @@ async def test_an_image_that_the_engine_finishes_after_the_clean_up_is_removed_b
     bench: Bench, docker: DockerClient, engine: DockerEngine
 ) -> None:
     """Docker finishes a commit although its caller has left, and although the container is removed meanwhile."""
-    async with bench.runner("runner-1"):
+    async with bench.runner("runner-1", kill_grace=0.1):
         over, goes_on = await bench.submit(), await bench.running("echo up; sleep 600")
         await bench.end(over)
         for job_id in (over, goes_on, "d" * 24):
