@@ -82,24 +82,24 @@ CMD ["stint", "vault-setup", "--files", "/run/stint"]
 FROM service AS projector
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "projector"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s --retries=3 CMD ["stint", "health", "projector"]
 CMD ["stint", "projector"]
 
 FROM service AS nats-auth
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "nats-auth"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s --retries=3 CMD ["stint", "health", "nats-auth"]
 CMD ["stint", "nats-auth"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint
 EXPOSE 3232
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "api"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s --retries=3 CMD ["stint", "health", "api"]
 CMD ["stint", "api"]
 
 # Give it the socket of an engine, and `--group-add` with the group that may use it.
 FROM service AS runner
 COPY --from=runner-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "runner"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s --retries=3 CMD ["stint", "health", "runner"]
 CMD ["stint", "runner"]
