@@ -76,6 +76,23 @@ async def test_a_signal_ends_it_in_order(own: Api, number: signal.Signals) -> No
         assert await process.exit_code() == 0
 
 
+async def test_another_signal_ends_it_without_its_requests(own: Api) -> None:
+    process, http = own
+    reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
+    writer.write(b"POST /v1/api/job HTTP/1.1\r\nHost: stint\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n")
+    writer.write(f"X-Auth-Token: {http.headers['x-auth-token']}\r\n\r\n".encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    process.signal(signal.SIGTERM)
+    with pytest.raises(httpx.TransportError):  # once it listens no more
+        await until(lambda: http.get("/healthz", headers={"Connection": "close"}), lambda _answer: False)
+    process.signal(signal.SIGTERM)
+    assert b"HTTP/1.1 503 " in await reader.read()
+    assert await process.exit_code() == 0
+    assert "Traceback" not in process.log
+    assert not process.said("background task ended, restarting it")
+    writer.close()
+
+
 async def test_no_secret_reaches_the_store_or_the_log(own: Api, nats_process: NatsProcess) -> None:
     process, http = own
     await submitted(http)

@@ -92,6 +92,12 @@ class _Server(Server):
         for listener in sockets or ():
             listener.listen(BACKLOG)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the background tasks in order also if requests are not waited for, where Uvicorn leaves them."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
 
 async def serve(
     app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event, *, ending: asyncio.Event
