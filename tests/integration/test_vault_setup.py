@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.services.vault_setup import FILES
-from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError
+from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, SecretData, Signer, Vault
 from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
@@ -293,6 +294,33 @@ async def test_what_cannot_be_written_leaves_no_login_behind(bao_process: BaoPro
     assert (code, "cannot be written" in err) == (2, True)
     with pytest.raises(VaultNotFoundError):
         await accessors(bao_process, "stint-api")
+
+
+async def test_an_answer_that_is_lost_leaves_no_login_that_nobody_has(
+    bao_process: BaoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = (bao_process.address, bao_process.root_token)
+    await vault_setup(*access, kv_mount="kv")
+    call, calls, lost, kept = Vault.call, 0, 0, dict[str, str]()
+
+    async def losing(self: Vault, *arguments: Any) -> Any:
+        nonlocal calls
+        answer = await call(self, *arguments)
+        calls += 1
+        if calls == lost:
+            raise VaultUnavailableError
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "call", losing)
+        while calls >= lost:  # until none was lost
+            calls, lost = 0, lost + 1
+            with suppress(VaultUnavailableError):
+                await service_settings(*access, known=dict(kept), keep=kept.update)
+    assert lost > len(kept)
+    for name, prefix in (("stint-api", "STINT_API"), ("stint-runner", "STINT_RUNNER")):
+        await Vault(bao_process.address).login(kept[f"{prefix}_ROLE_ID"], kept[f"{prefix}_SECRET_ID"])
+        assert await accessors(bao_process, name) == 1
 
 
 ENDS: list[tuple[tuple[str, ...], dict[str, str], int]] = [

@@ -3,9 +3,10 @@
 import difflib
 import json
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 from stint.core.errors import VaultNotFoundError, VaultRefusedError
 from stint.vault.answers import data_of
@@ -127,28 +128,38 @@ async def _ensure(vault: Vault, token: str, resource: _Resource, *, update: bool
 
 
 async def service_settings(
-    vault_addr: str, token: str, *, role: str = "stint-job", cacert: str = "", known: Mapping[str, str] | None = None
+    vault_addr: str,
+    token: str,
+    *,
+    role: str = "stint-job",
+    cacert: str = "",
+    known: Mapping[str, str] | None = None,
+    keep: Callable[[Mapping[str, str]], None] = lambda _settings: None,
 ) -> Mapping[str, str]:
     """The settings that the services need to log in, by environment name.
 
-    A secret id in `known`, the settings of an earlier call, is kept if Vault still accepts it. A new one never expires:
-    see `revoke_secret_ids`.
+    A secret id in `known`, the settings of an earlier call, is kept if Vault still accepts it. A new one never expires.
+    It is made here, and `keep` is called with all settings before Vault knows it: whatever fails then, and be it that
+    Vault's answer is lost, no login is valid that nobody has.
     """
-    vault = Vault(vault_addr, cacert=cacert)
+    vault, settings, new = Vault(vault_addr, cacert=cacert), {"STINT_ROLE": role}, dict[str, str]()
 
     async def role_id(name: str) -> str:
         return str(data_of(await vault.call(token, lambda client: client.auth.approle.read_role_id(name)))["role_id"])
 
-    async def secret_id(name: str, present: str) -> str:
-        if present and await _is_known(vault, token, name, present):
-            return present
-        answer = await vault.call(token, lambda client: client.auth.approle.generate_secret_id(name))
-        return str(data_of(answer)["secret_id"])
+    async def register(name: str, secret_id: str) -> None:
+        await vault.call(token, lambda client: client.auth.approle.create_custom_secret_id(name, secret_id))
 
-    settings = {"STINT_ROLE": role, "STINT_ROLE_ID": await role_id(role)}
+    settings["STINT_ROLE_ID"] = await role_id(role)
     for name, prefix in _LOGINS.items():
         settings[f"{prefix}_ROLE_ID"] = await role_id(name)
-        settings[f"{prefix}_SECRET_ID"] = await secret_id(name, (known or {}).get(f"{prefix}_SECRET_ID", ""))
+        secret_id = (known or {}).get(f"{prefix}_SECRET_ID", "")
+        if not secret_id or not await _is_known(vault, token, name, secret_id):
+            secret_id = new[name] = str(uuid4())
+        settings[f"{prefix}_SECRET_ID"] = secret_id
+    keep(settings)
+    for name, secret_id in new.items():
+        await register(name, secret_id)
     return settings
 
 
@@ -161,24 +172,15 @@ async def _is_known(vault: Vault, token: str, name: str, secret_id: str) -> bool
     return bool(data_of(answer))
 
 
-async def revoke_secret_ids(
-    vault_addr: str,
-    token: str,
-    settings: Mapping[str, str],
-    *,
-    cacert: str = "",
-    known: Mapping[str, str] | None = None,
-) -> None:
-    """Revoke the secret ids in these settings, except those in `known`, which existed before."""
+async def revoke_secret_ids(vault_addr: str, token: str, settings: Mapping[str, str], *, cacert: str = "") -> None:
+    """Revoke the secret ids in these settings."""
     vault = Vault(vault_addr, cacert=cacert)
 
     async def revoke(name: str, secret_id: str) -> None:
         await vault.call(token, lambda client: client.auth.approle.destroy_secret_id(name, secret_id))
 
     for name, prefix in _LOGINS.items():
-        secret_id = settings[f"{prefix}_SECRET_ID"]
-        if secret_id != (known or {}).get(f"{prefix}_SECRET_ID"):
-            await revoke(name, secret_id)
+        await revoke(name, settings[f"{prefix}_SECRET_ID"])
 
 
 async def client_token(

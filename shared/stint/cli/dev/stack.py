@@ -122,10 +122,12 @@ class Stack:
         report = await vault_setup(vault_addr, token, role=role, kv_mount="kv", cacert=cacert, registries=registries)
         for name in report.different:
             log.warning("differs in Vault and was not changed: see stint vault-setup --update", name=name)
-        logins = await service_settings(vault_addr, token, role=role, cacert=cacert)
-        if vault_addr == os.environ.get("VAULT_ADDR"):
-            self._revoke = partial(revoke_secret_ids, vault_addr, token, logins, cacert=cacert)
-        return logins
+
+        def keep(logins: Mapping[str, str]) -> None:
+            if vault_addr == os.environ.get("VAULT_ADDR"):
+                self._revoke = partial(revoke_secret_ids, vault_addr, token, logins, cacert=cacert)
+
+        return await service_settings(vault_addr, token, role=role, cacert=cacert, keep=keep)
 
     async def _services(self, environment: Mapping[str, str], access: NatsAccess) -> str:
         port = self.port or next(self._ports)

@@ -15,7 +15,7 @@ from stint.cli.options import taking
 from stint.core.errors import ConfigError
 from stint.process.env_file import read_env_file, write_env_file, write_private
 from stint.process.environment import Shape, load
-from stint.vault.setup import SetupReport, revoke_secret_ids, service_settings
+from stint.vault.setup import SetupReport, service_settings
 from stint.vault.setup import vault_setup as set_up
 
 DIFFERENT: Final = 1
@@ -131,23 +131,24 @@ def _tell(report: SetupReport) -> None:
 
 
 async def _write_logins(server: _Server, role: str, registries: str, env_file: Path | None, files: Path | None) -> None:
-    """Write the logins. New secret ids never expire, so they are revoked at once if they cannot be written."""
+    """Write the logins, before Vault is told of new secret ids, which never expire."""
     access = (server.vault_addr, server.vault_token.get_secret_value())
     given = read_env_file(env_file) if env_file else {}
     known = {**given, **(_read_files(files) if files else {})}
-    settings = await service_settings(*access, role=role, cacert=server.vault_cacert, known=known)
-    try:
+
+    def write(settings: Mapping[str, str]) -> None:
         if env_file:
             write_env_file(
                 env_file, {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
             )
-            typer.echo(f"settings written to {env_file}")
         if files:
             _write_files(files, settings)
-            typer.echo(f"logins written to {files}")
-    except ConfigError:
-        await revoke_secret_ids(*access, settings, cacert=server.vault_cacert, known=known)
-        raise
+
+    await service_settings(*access, role=role, cacert=server.vault_cacert, known=known, keep=write)
+    if env_file:
+        typer.echo(f"settings written to {env_file}")
+    if files:
+        typer.echo(f"logins written to {files}")
 
 
 def _read_files(folder: Path) -> dict[str, str]:
