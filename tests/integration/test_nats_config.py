@@ -1,6 +1,7 @@
 """`stint nats-config`, and nats-server with what it writes."""
 
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Sequence
 from itertools import islice
@@ -16,6 +17,7 @@ from stint.natsauth.users import KeyUser
 from tests.support.certificates import authority, certificate
 from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess, running
+from tests.support.stack import finished
 from tests.support.waiting import until_true
 
 SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
@@ -58,6 +60,21 @@ def test_a_difference_is_shown_and_changed_only_on_demand_and_no_text_differs(tm
     (tmp_path / "accounts.conf").write_bytes(b"\xff")
     assert "differs, not changed" in configure(tmp_path).output
     assert configure(tmp_path, "--update").exit_code == 0
+
+
+async def test_a_file_that_cannot_be_written_stays_and_one_that_is_changed_keeps_its_mode(tmp_path: Path) -> None:
+    configure(tmp_path / "nats")
+    accounts, before = tmp_path / "nats/accounts.conf", texts(tmp_path)
+    accounts.chmod(0o640)
+    update = ("nats-config", tmp_path / "nats", "--publisher", "team=deploys", "--update")
+    limited = ("sh", "-c", 'ulimit -f 4; exec "$@"', "sh", sys.executable, "-B", "-m", "stint")
+    full = await finished(*limited, *update, env={})
+    assert (full.code, f"{accounts} cannot be written" in full.err) == (2, True)
+    assert {name: text for name, text in texts(tmp_path).items() if "publishers" not in name} == before
+    accounts.symlink_to(accounts.rename(tmp_path / "elsewhere"))
+    assert (await finished(sys.executable, "-m", "stint", *update, env={})).code == 0
+    assert (accounts.is_symlink(), accounts.stat().st_mode & 0o777) == (True, 0o640)
+    assert "_INBOX.team.>" in accounts.read_text()
 
 
 def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -25,6 +26,15 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file atomically, with mode 0600; an existing file is replaced. Raises ConfigError if it cannot."""
+    _write(path, text)
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace the text of a file atomically: its mode and owner stay, and a link stays one. Raises ConfigError."""
+    _write(path.resolve(), text, like=path)
+
+
+def _write(path: Path, text: str, *, like: Path | None = None) -> None:
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path} is not a regular file.")
@@ -35,6 +45,9 @@ def write_private(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            if like:
+                shutil.chown(draft, like.stat().st_uid, like.stat().st_gid)
+                shutil.copymode(like, draft)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
