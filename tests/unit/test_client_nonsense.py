@@ -183,6 +183,48 @@ async def test_a_silent_api_is_a_finding(path: str, late: bytes, said: str, monk
     assert found[-1].what.endswith(said)
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "about", "said"),
+    [
+        ("/v1/api/health", 503, "api", "is not ready: NATS is away."),
+        ("/v1/api/runner", 503, "api", "is not ready: NATS is away."),
+        ("/v1/api/queue", 503, "queues", "NATS is away."),
+        ("/v1/sys/health", 500, "vault", "answers with an error (500)"),
+        ("/v1/sys/health", 0, "vault", "is not reachable: no answer in time."),
+        ("/info", 503, "docker", "answers with an error (503)"),
+        ("/info", 0, "docker", "does not answer: no answer in time."),
+    ],
+)
+async def test_a_server_in_trouble_is_a_finding(
+    path: str, status: int, about: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose answer comes byte by byte, and does not end (0)."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bad = path.encode() in await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status if bad and status else 200} x\r\nContent-Length: 25\r\n\r\n".encode())
+        with suppress(OSError):
+            while bad and not status:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.write(b'{"error":"NATS is away."} ')
+        writer.close()
+
+    monkeypatch.setattr(servers, "WITHIN", 0.5)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1") as server,
+        await asyncio.start_unix_server(answer, tmp_path / "docker.sock"),
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        where = Endpoints(url=url, vault_addr=url, token="t")
+        looks = (servers.look_at_api(where), servers.look_at_vault(where, None), servers.look_at_docker())
+        findings = [finding for found in await asyncio.gather(*looks) for finding in found]
+    (wrong,) = [found.what for found in findings if (found.about, found.verdict) == (about, "bad")]
+    assert wrong.endswith(said)
+
+
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])
 @pytest.mark.parametrize("name", ["a page to sign in", "another address"])
 async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:

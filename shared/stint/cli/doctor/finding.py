@@ -33,7 +33,8 @@ ok, warn, bad, skipped = (partial(Finding, verdict) for verdict in get_args(Verd
 
 def words(error: Exception) -> str:
     """An error in words, also if it has none, to stand at the end of a sentence."""
-    return str(error).removesuffix(".") or type(error).__name__
+    said = "no answer in time" if isinstance(error, TimeoutError) else str(error).removesuffix(".")
+    return said or type(error).__name__
 
 
 def clock(about: str, headers: Mapping[str, str]) -> list[Finding]:

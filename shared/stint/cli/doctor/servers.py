@@ -12,7 +12,7 @@ import httpx
 
 from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
-from stint.client import ApiRefusedError, Client, Endpoints
+from stint.client import ApiRefusedError, Client, Endpoints, QueueInfo
 from stint.client.rest.connection import http_client, parsed
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, StintError, UndecodableError, VaultDeniedError
@@ -41,24 +41,32 @@ async def look_at_api(where: Endpoints) -> list[Finding]:
     url = without_login(where.url)
     try:
         async with http_client(where) as http:
-            async with asyncio.timeout(READY_WITHIN):
-                answer = await http.get("/readyz")
-            if not answer.is_success:
-                what = f"{url} is not ready: {answer.text.strip()}"
-                return [bad("api", what, "Mend what it names; its log says more.")]
-            async with asyncio.timeout(WITHIN):
-                health = await http.get("/v1/api/health")
-                listed = await http.get("/v1/api/runner")
+            answers = await _answers(http)
     except ConfigError as error:
         return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
     except TimeoutError:
         return [bad("api", f"{url} does not answer in time", MEND)]
     except httpx.HTTPError as error:
         return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
+    if answers[-1].is_server_error:
+        reason = (parsed(answers[-1].content) or {}).get("error") or answers[-1].text.strip()
+        return [bad("api", f"{url} is not ready: {reason}", "Mend what it names; its log says more.")]
+    ready, health, listed = answers
     if (figures := parsed(health.content)) is None:
         return [bad("api", f"{url} does not answer as Stint does", MEND)]
-    clocks = [*clock("api", answer.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
+    clocks = [*clock("api", ready.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
     return [ok("api", f"{url} is ready"), *clocks, *_runners(figures), *await _queues(where)]
+
+
+async def _answers(http: httpx.AsyncClient) -> list[httpx.Response]:
+    """Those of `/readyz`, the health and the runners, up to the first that says that the API cannot answer."""
+    answers = list[httpx.Response]()
+    for path, within in (("/readyz", READY_WITHIN), ("/v1/api/health", WITHIN), ("/v1/api/runner", WITHIN)):
+        async with asyncio.timeout(within):
+            answers.append(await http.get(path))
+        if answers[-1].is_server_error:
+            break
+    return answers
 
 
 def _runners(figures: Mapping[str, Any]) -> list[Finding]:
@@ -74,25 +82,29 @@ async def _queues(where: Endpoints) -> list[Finding]:
         async with asyncio.timeout(WITHIN), Client.connect(where, patience=0) as stint:
             queues = await stint.queues()
     except ApiRefusedError as error:
+        if error.temporary:
+            return [bad("queues", error.sentence, "Look at the API's log.")]
         mend = "Use a token with the policy stint-client, or policies on its queues: `vault token lookup`."
         return [bad("permissions", error.sentence, mend)]
     except TimeoutError:
         return [bad("queues", f"the API has not listed them within {WITHIN:g} s", "Look at the API's log.")]
     except StintError as error:
         return [bad("queues", error.sentence, "Look at the API's log.")]
-    found = [ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")]
-    for queue in queues[:_MOST]:
-        name = f"queue {queue.name!r}"
-        if queue.held:
-            mend = f"Make sure that its container is gone, then: stint release {queue.running}"
-            found.append(warn(name, f"waits for the lost runner of job {queue.running}", mend))
-        elif queue.paused and queue.depth:
-            what = f"was paused by {queue.paused.who}; jobs that wait: {queue.depth}"
-            found.append(warn(name, what, f"When it may continue: stint resume {quote(queue.name)}"))
-        elif queue.depth and not queue.served:
-            what = f"no runner serves it; jobs that wait: {queue.depth}"
-            found.append(bad(name, what, "Start a runner that takes its jobs."))
-    return found
+    accepted = ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")
+    return [accepted, *(finding for queue in queues[:_MOST] if (finding := _standstill(queue)))]
+
+
+def _standstill(queue: QueueInfo) -> Finding | None:
+    name = f"queue {queue.name!r}"
+    if queue.held:
+        mend = f"Make sure that its container is gone, then: stint release {queue.running}"
+        return warn(name, f"waits for the lost runner of job {queue.running}", mend)
+    if queue.paused and queue.depth:
+        what = f"was paused by {queue.paused.who}; jobs that wait: {queue.depth}"
+        return warn(name, what, f"When it may continue: stint resume {quote(queue.name)}")
+    if queue.depth and not queue.served:
+        return bad(name, f"no runner serves it; jobs that wait: {queue.depth}", "Start a runner that takes its jobs.")
+    return None
 
 
 async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
@@ -101,14 +113,14 @@ async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
     mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
     try:
         address = check_address(where.vault_addr)
-        async with httpx.AsyncClient(verify=where.vault_cacert or True, timeout=10) as http:
+        async with asyncio.timeout(WITHIN), httpx.AsyncClient(verify=where.vault_cacert or True) as http:
             answer = await http.get(f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true")
     except ConfigError as error:
         return [bad("vault", error.sentence, mend)]
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return [bad("vault", f"{url} is not reachable: {words(error)}.", mend)]
-    if answer.status_code in _STATES:
-        state, mend = _STATES[answer.status_code]
+    if answer.is_error:
+        state, mend = _STATES.get(answer.status_code, (f"answers with an error ({answer.status_code})", mend))
         return [bad("vault", f"{url} {state}", mend)]
     found = [ok("vault", f"{url} is unsealed"), *clock("vault", answer.headers)]
     try:
@@ -185,12 +197,17 @@ async def look_at_docker() -> list[Finding]:
     if not await asyncio.to_thread(is_there, Path(socket)):
         return [skipped("docker", f"there is no {socket}: only runners need an engine")]
     try:
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=WITHIN) as http:
-            info = decode((await http.get("http://docker/info")).content, dict)
-    except (httpx.HTTPError, UndecodableError) as error:
+        transport = httpx.AsyncHTTPTransport(uds=socket)
+        async with asyncio.timeout(WITHIN), httpx.AsyncClient(transport=transport) as http:
+            answer = await http.get("http://docker/info")
+            info = decode(answer.content, dict)
+    except (httpx.HTTPError, UndecodableError, TimeoutError) as error:
         if not os.access(socket, os.W_OK):
             return [bad("docker", f"this user may not use {socket}", "Add the runner's user to the socket's group.")]
         return [bad("docker", f"{socket} does not answer: {words(error)}.", "Start the Docker engine.")]
+    if answer.is_error:
+        what = f"{socket} answers with an error ({answer.status_code})"
+        return [bad("docker", what, "Look at the log of the Docker engine.")]
     found = [ok("docker", f"version {info.get('ServerVersion')}, {info.get('OperatingSystem')}")]
     found += clock_at("docker", info.get("SystemTime"))
     if not info.get("LiveRestoreEnabled"):
