@@ -10,18 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerUnavailableError, ConfigError
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
 from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
 from stint.jetstream.consuming.feed import ACK_WAIT
 from stint.jetstream.streams.stream import Stream
+from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector
-from stint_projector.rebuild import CONCURRENCY, rebuild
+from stint_projector.rebuild import CONCURRENCY, rebuild, serve
 from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, ProjectorProcess, running
@@ -100,6 +101,22 @@ async def test_a_rebuild_waits_for_its_server_and_goes_on_where_it_was(
             assert await rebuild(projector(broker)) == len(JOBS)
         assert await all_views(broker) == await folded(broker, JOBS)
     assert len(done) <= len(JOBS) + CONCURRENCY, "it did not begin again"
+
+
+async def test_a_rebuild_whose_bucket_is_deleted_ends_with_a_sentence(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuild_one = Projector.rebuild
+
+    async def deleted_first(self: Projector, job_id: str) -> None:
+        await broker.api(f"STREAM.DELETE.{kv_stream(JOBS_BUCKET)}")
+        await rebuild_one(self, job_id)
+
+    monkeypatch.setattr(Projector, "rebuild", deleted_first)
+    async with connected(nats_process.url) as broker:
+        await happen(broker, JOBS[0], submitted())
+        with pytest.raises(ConfigError, match=r"stream not found.*Start `stint rebuild` again\."):
+            await serve(load(ProjectorSettings, {"NATS_URL": nats_process.url}))
 
 
 async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_takes(broker: Broker) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import stamina
 
-from stint.core.errors import BrokerUnavailableError, ConfigError
+from stint.core.errors import BrokerUnavailableError, ConfigError, StreamMissingError
 from stint.core.names.ids import is_job_id
 from stint.jetstream import Access, Broker, ServerClock, declare
 from stint.jetstream.wire.requests import DeniedError
@@ -75,6 +75,8 @@ async def serve(settings: ProjectorSettings) -> None:
             count = await broker.while_open(work())
         except DeniedError:
             raise ConfigError(FORBIDDEN) from None
+        except StreamMissingError as error:
+            raise ConfigError(f"{error.sentence} Start `stint rebuild` again.") from None
     sys.stdout.write(f"The view was computed again from {count} jobs.\n")
 
 
