@@ -6,12 +6,18 @@ STINT_NATS_INBOX_PREFIX of a subscriber. Uses nothing of Stint.
 
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+
+async def told(error: Exception) -> None:
+    """The client would log each error, so each attempt to connect again, with a traceback."""
+    print(f"NATS: {error}", file=sys.stderr, flush=True)
 
 
 async def connected() -> Client:
@@ -23,6 +29,7 @@ async def connected() -> Client:
         nkeys_seed=os.environ["STINT_NATS_NKEY_FILE"],
         inbox_prefix=os.environ["STINT_NATS_INBOX_PREFIX"],
         max_reconnect_attempts=-1,
+        error_cb=told,
         **options,
     )
 

@@ -105,6 +105,27 @@ async def test_a_stop_while_it_is_started_again_leaves_no_process(
     assert not child.pid_path.exists()
 
 
+async def test_a_child_whose_pid_cannot_be_written_is_started_again_all_the_same(
+    data_dir: DataDir, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "RESTART_PAUSE", 0)
+    written = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
+
+    def write(*_: object) -> None:
+        written[len(gate.started) - 1].set()
+        if len(gate.started) == 2:
+            raise ConfigError("There is no room.")
+
+    monkeypatch.setattr(children, "write_private", write)
+    child = _child(data_dir)
+    await child.start()
+    for number in range(2):
+        gate.started[number].kill()
+        await written[number + 1].wait()
+    await child.stop()
+    assert (len(gate.started), gate.left()) == (3, [])
+
+
 async def test_a_stopped_child_is_not_started_again(data_dir: DataDir, gate: Gate) -> None:
     child = _child(data_dir)
     await child.stop()

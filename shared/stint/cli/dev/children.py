@@ -158,7 +158,10 @@ class Child:
             if not self.restart:
                 return
             await asyncio.sleep(RESTART_PAUSE)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except (ConfigError, OSError) as error:  # of its log or pid file: it may run all the same
+                log.warning("child could not be restarted in order", child=self.name, error=str(error))
             process = self._process or process
 
     async def stop(self) -> None:
