@@ -90,14 +90,15 @@ async def test_a_full_nats_has_room_again_once_jobs_are_no_longer_kept(tmp_path:
     async with running(nats), connected(nats.url) as broker:
         projector, output = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamOutput(broker)
         shorter = replace(projector, retention=timedelta(0))
-        janitor = Janitor(shorter, JetStreamHistory(broker))
+        history = JetStreamHistory(broker)
         await Writer(output, TOKEN, jobs[-1]).write(b"line\n")
         for job in jobs:
             await happen(broker, job, submitted(), ended("failed"))
             await projector.project(job)
+        await until(lambda: history.is_waiting(jobs[-1]))  # a copy that came later would take the room
         await full_nats.fill(broker)
-        await janitor.expire()
-        await Auditor(shorter, JetStreamHistory(broker), lambda _place: None).sweep()
+        await Janitor(shorter, history).expire()
+        await Auditor(shorter, history, lambda _place: None).sweep()
         assert not await places_of(output)
         assert not await all_views(broker)
 
