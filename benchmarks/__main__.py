@@ -57,5 +57,7 @@ def main(
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its folder and processes go with it
+    # As Ctrl-C, which asyncio turns into a cancellation: raised between any two lines, it left `stint dev` behind.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     typer.run(main)

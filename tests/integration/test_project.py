@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.waiting import until_true
@@ -26,7 +27,7 @@ def test_the_site_builds_without_a_warning_and_a_browser_needs_no_other_host_for
         assert [source for source in loaded if "//" in source] == []
 
 
-async def test_benchmarks_that_are_stopped_leave_no_folder(tmp_path: Path) -> None:
+async def test_benchmarks_that_are_stopped_leave_no_folder_and_no_process(tmp_path: Path) -> None:
     """As by `timeout`, which sends SIGTERM. Their Stint ends before its folder goes."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks", "--only", "queues", "--times", "1"),
@@ -43,6 +44,16 @@ async def test_benchmarks_that_are_stopped_leave_no_folder(tmp_path: Path) -> No
         if process.returncode is None:
             process.kill()
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - an empty folder needs no thread
+    assert _processes_of(tmp_path) == []
+
+
+def _processes_of(folder: Path) -> list[str]:
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if bytes(folder) in command.read_bytes():
+                found.append(command.parent.name)
+    return found
 
 
 async def test_nothing_is_left_to_find() -> None:
