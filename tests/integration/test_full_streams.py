@@ -91,13 +91,14 @@ async def test_a_full_nats_has_room_again_once_jobs_are_no_longer_kept(tmp_path:
         projector, output = build(ProjectorSettings(), broker, ServerClock(broker)), JetStreamOutput(broker)
         shorter = replace(projector, retention=timedelta(0))
         history = JetStreamHistory(broker)
+        janitor = Janitor(shorter, history)  # what had become due before it began is the auditor's
         await Writer(output, TOKEN, jobs[-1]).write(b"line\n")
         for job in jobs:
             await happen(broker, job, submitted(), ended("failed"))
             await projector.project(job)
         await until(lambda: history.is_waiting(jobs[-1]))  # a copy that came later would take the room
         await full_nats.fill(broker)
-        await Janitor(shorter, history).expire()
+        await janitor.expire()
         await Auditor(shorter, history, lambda _place: None).sweep()
         assert not await places_of(output)
         assert not await all_views(broker)
