@@ -26,7 +26,7 @@ unit: venv ## the tests that need nothing but Python, in seconds
 test: setup lint ## lint, types, and all tests that are not marked `soak`; `make test ARGS="-k lease"` goes to pytest
 	@scripts/ensure-registry
 	@scripts/ensure-chromium
-	$(BIN)/pytest -n 3 -m "not soak" $(ARGS)
+	$(BIN)/pytest -n 4 -m "not soak" $(ARGS)
 
 soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults, and each fuzz target for FUZZ_SECONDS=600
 	@scripts/ensure-registry

@@ -113,6 +113,7 @@ async def test_no_secret_reaches_the_store_or_the_log(own: Api, nats_process: Na
     assert [text for text in hidden if text in process.log] == []
 
 
+@pytest.mark.soak
 async def test_it_serves_before_nats_and_vault_are_there(nats_process: NatsProcess, bao_process: BaoProcess) -> None:
     await nats_process.kill()
     async with starting_api(nats_process.url, bao_process) as bench:

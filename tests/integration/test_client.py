@@ -102,6 +102,7 @@ async def test_a_job_runs_again(bench: Bench, queue: str, nats: NatsProcess, ope
             await stint.rerun(again.id, key=key)
 
 
+@pytest.mark.soak
 async def test_requests_are_repeated_while_stint_is_away(
     bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
 ) -> None:

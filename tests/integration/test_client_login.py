@@ -215,6 +215,7 @@ async def test_what_vault_lacks_is_named(login: Start, options: tuple[str, ...],
     assert said in ended.err
 
 
+@pytest.mark.soak
 async def test_vault_that_is_away_before_and_after_the_browser(tmp_path: Path, bao_process: BaoProcess) -> None:
     people = await provider(bao_process.address, bao_process.root_token, "https://api")
     async with started(tmp_path, bao_process.address) as running:

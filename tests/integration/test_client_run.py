@@ -139,6 +139,7 @@ async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
     assert (await job.open())[0] == wanted
 
 
+@pytest.mark.soak
 async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
     async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
         where = replace(bench.where, url=server.url)

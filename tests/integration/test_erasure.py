@@ -350,6 +350,7 @@ async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(benc
     assert await stint.keys.names(team.folder) == [other]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("erasure", ["on", "off"])
 async def test_an_api_destroys_keys_that_became_due_while_none_ran(
     erasure: str, stint: Services, nats_process: NatsProcess, openbao: OpenBao

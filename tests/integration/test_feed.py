@@ -72,6 +72,7 @@ async def test_a_reader_keeps_its_turn_from_its_second_pull_on(broker: Broker) -
     assert ("id" in first, "id" in second) == (False, True)
 
 
+@pytest.mark.soak
 async def test_what_was_not_acknowledged_comes_again_and_is_not_taken_for_new(broker: Broker) -> None:
     feed = EventFeed(broker, "feed", ack_wait=0.5)
     await feed.declare()
@@ -112,6 +113,7 @@ async def test_one_reader_has_all_until_it_leaves(nats_process: NatsProcess, mon
                 assert [job_of(event) for event in await waiting] == JOBS[4:5]
 
 
+@pytest.mark.soak
 async def test_a_slow_projector_keeps_what_it_has_although_another_reader_asks(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ async def test_what_a_killed_server_revives_goes(nats_process: NatsProcess, monk
             await until_none_is_shown(broker)
 
 
+@pytest.mark.soak
 async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     swept, sweep = asyncio.Event(), Auditor.sweep
 

@@ -132,6 +132,7 @@ async def test_an_operators_consumer_bars_no_pool(pool: Pool, operator: Broker, 
         assert not await is_permitted(broker, OTHER)
 
 
+@pytest.mark.soak
 async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
     server: Guarded, pool: Pool, operator: Broker, auth: NatsAuth
 ) -> None:

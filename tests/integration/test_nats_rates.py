@@ -27,6 +27,8 @@ from tests.support.servers import OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import PATIENCE, until, until_true
 
+pytestmark = pytest.mark.soak
+
 RATE = 50
 """Messages a second, instead of 1000."""
 LOOKS = 6

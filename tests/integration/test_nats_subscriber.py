@@ -77,6 +77,7 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
+@pytest.mark.soak
 async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(example: Example, runner: Broker) -> None:
     first, second, third = new_id(), new_id(), new_id()
     async with example("notify") as process:
@@ -95,6 +96,7 @@ async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(example: 
         assert told == f"{third} unknown lost"
 
 
+@pytest.mark.soak
 async def test_output_is_collected_whole_after_a_kill(example: Example, runner: Broker, tmp_path: Path) -> None:
     job_id, folder = new_id(), tmp_path / "collected"
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)

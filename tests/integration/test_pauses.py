@@ -44,6 +44,7 @@ async def append(bench: Bench, job_id: str, *facts: object) -> None:
         assert await bench.parts.log.append(token, job_id, fact) is Outcome.WON  # type: ignore[arg-type] # events
 
 
+@pytest.mark.soak
 async def test_a_pause_survives_its_server_and_a_rebuild(nats_process: NatsProcess, openbao: OpenBao) -> None:
     async with connected(nats_process.url) as broker:
         await JetStreamPauses(broker).put("me", PAUSE)

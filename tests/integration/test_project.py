@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.support.waiting import until_true
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ def test_the_site_builds_without_a_warning_and_a_browser_needs_no_other_host_for
         assert [source for source in loaded if "//" in source] == []
 
 
+@pytest.mark.soak
 async def test_benchmarks_that_are_stopped_leave_no_folder_and_no_process(tmp_path: Path) -> None:
     """As by `timeout`, which sends SIGTERM. Their Stint ends before its folder goes."""
     process = await asyncio.create_subprocess_exec(

@@ -63,6 +63,7 @@ async def test_an_event_with_too_many_levels_holds_up_no_view(broker: Broker) ->
         await until(lambda: JetStreamViews(broker).get(JOBS[1]), lambda stored: stored is not None)
 
 
+@pytest.mark.soak
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker, following(broker):
         await happen(broker, JOBS[0], submitted())
@@ -73,6 +74,7 @@ async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) 
         await until_shown(JetStreamViews(broker), await folded(broker, JOBS[:2]), seconds=PATIENCE)
 
 
+@pytest.mark.soak
 async def test_a_rebuild_waits_for_its_server_and_goes_on_where_it_was(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ async def test_a_rebuild_whose_bucket_is_deleted_ends_with_a_sentence(
             await serve(load(ProjectorSettings, {"NATS_URL": nats_process.url}))
 
 
+@pytest.mark.soak
 async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_takes(broker: Broker) -> None:
     """As when the bucket has no leader, but the log has one."""
     attempts, projected = 0, asyncio.Event()

@@ -115,6 +115,7 @@ async def test_a_flood_of_requests_ends(broker: Broker) -> None:
     await until(asked_again)
 
 
+@pytest.mark.soak
 async def test_after_a_restart_of_nats_it_goes_on(nats_process: NatsProcess, broker: Broker) -> None:
     queues = await work_queues(broker, "own", lease=2)
     for _ in range(2):

@@ -21,6 +21,8 @@ from tests.support.brokers import connected, loaded, started
 from tests.support.servers import NatsProcess
 from tests.support.waiting import meanwhile, until, until_true
 
+pytestmark = pytest.mark.soak
+
 KILLS = 3
 WRITERS = 8
 BETWEEN = 40

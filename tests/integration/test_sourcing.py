@@ -27,6 +27,8 @@ from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, meanwhile, until, until_true
 
+pytestmark = pytest.mark.soak
+
 WRITERS = 2
 KILLS = 5
 ROUNDS = 8

@@ -395,6 +395,7 @@ async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replic
     assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"
 
 
+@pytest.mark.soak
 async def test_a_restarted_server_has_forgotten_who_has_a_job_and_its_holder_goes_on(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker, connected(nats_process.url) as another:
         queues, other = await work_queues(broker), await work_queues(another)

@@ -27,6 +27,8 @@ from tests.support import registry as real
 from tests.support.second_engine import second_engine
 from tests.support.tarballs import tar_of
 
+pytestmark = pytest.mark.soak
+
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"

@@ -348,6 +348,7 @@ async def test_an_engine_that_is_away_during_a_sweep_is_asked_again_for_all_pull
     await engine.close()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("known", [False, True])
 async def test_a_use_while_nats_is_away_is_told_later(nats_process: NatsProcess, image: str, known: bool) -> None:
     async with connected(nats_process.url) as broker:

@@ -119,6 +119,7 @@ async def test_a_job_that_comes_while_a_runner_stops_is_left(bench: Bench, monke
         await bench.ends_well(job_id)
 
 
+@pytest.mark.soak
 async def test_a_restarted_runner_does_not_run_its_own_job_again(bench: Bench) -> None:
     mine = await bench.submit("echo again")
     await bench.log.append(TOKEN, mine, started("runner-1"))

@@ -153,6 +153,7 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
     assert [float(each.labels[LABEL_TIMEOUT]) for each in own] == [0.9]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("state", ["kept", "lost"])
 async def test_a_time_out_goes_on_after_an_adoption(bench: Bench, adopter: RunnerProcess, state: str) -> None:
     """Without the runner's state it counts from the launch in the log, by the clock of the log."""
