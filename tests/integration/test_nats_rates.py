@@ -94,7 +94,7 @@ async def test_a_flooder_is_kept_out_others_go_on(server: Guarded, auth: NatsAut
 
 async def test_two_services_know_what_any_server_gets(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
     await set_up(openbao)
-    here, there = accounts.two_servers(tmp_path)
+    here, there = accounts.cluster(tmp_path)
     rate = {"STINT_NATS_AUTH_RATE": str(RATE)}
     async with (
         running(here),

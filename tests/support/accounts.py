@@ -91,9 +91,9 @@ class Accounts:
                 await declare(projector)
             yield server
 
-    def two_servers(self, folder: Path) -> Iterator["Guarded"]:
-        """Two servers of a cluster with these accounts, which are not started yet."""
-        for server in servers_of_cluster(folder, ("one", "other")):
+    def cluster(self, folder: Path, size: int = 2) -> Iterator["Guarded"]:
+        """Servers of a cluster with these accounts, which are not started yet."""
+        for server in servers_of_cluster(folder, [f"server-{number}" for number in range(size)]):
             yield Guarded(server.data_dir, settings=server.settings, accounts=self)
 
     @asynccontextmanager

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Self
 
 import httpx
 
+from stint.natsauth.cluster import PINGS
 from stint.natsauth.command import BUFFERED
+from stint.natsauth.config import rendered
 from tests.support.ports import free_port, free_ports
 from tests.support.waiting import until_true
 
@@ -191,12 +193,12 @@ class NatsProcess(ServerProcess):
 def servers_of_cluster(folder: Path, names: Sequence[str], settings: str = "") -> list[NatsProcess]:
     """Servers that form a cluster, and are not started yet. They tell clients of no other server."""
     ports = [*islice(free_ports(), len(names))]
-    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    common = {"name": "tests", "routes": [f"nats://127.0.0.1:{port}" for port in ports], "no_advertise": True, **PINGS}
     return [
         NatsProcess(
             folder / name,
             settings=f"{settings}\nserver_name: {name}\n"
-            f'cluster {{ name: tests, listen: "127.0.0.1:{port}", routes: [{routes}], no_advertise: true }}',
+            + rendered({"cluster": {**common, "listen": f"127.0.0.1:{port}"}}),
         )
         for name, port in zip(names, ports, strict=True)
     ]
