@@ -296,12 +296,9 @@ async def test_what_cannot_be_written_leaves_no_login_behind(bao_process: BaoPro
         await accessors(bao_process, "stint-api")
 
 
-async def test_an_answer_that_is_lost_leaves_no_login_that_nobody_has(
-    bao_process: BaoProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    access = (bao_process.address, bao_process.root_token)
-    await vault_setup(*access, kv_mount="kv")
-    call, calls, lost, kept = Vault.call, 0, 0, dict[str, str]()
+async def losing_each_answer(patch: pytest.MonkeyPatch, attempt: Callable[[int], Awaitable[object]]) -> int:
+    """Make an attempt without the first answer of Vault, one without the second, and so on. Returns their number."""
+    call, calls, lost = Vault.call, 0, 0
 
     async def losing(self: Vault, *arguments: Any) -> Any:
         nonlocal calls
@@ -311,16 +308,51 @@ async def test_an_answer_that_is_lost_leaves_no_login_that_nobody_has(
             raise VaultUnavailableError
         return answer
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Vault, "call", losing)
+    with patch.context() as patched:
+        patched.setattr(Vault, "call", losing)
         while calls >= lost:  # until none was lost
             calls, lost = 0, lost + 1
             with suppress(VaultUnavailableError):
-                await service_settings(*access, known=dict(kept), keep=kept.update)
-    assert lost > 5, "the answers about three role ids and two secret ids"
+                await attempt(lost)
+    return lost
+
+
+async def test_an_answer_that_is_lost_leaves_no_login_that_nobody_has(
+    bao_process: BaoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access, kept = (bao_process.address, bao_process.root_token), dict[str, str]()
+    await vault_setup(*access, kv_mount="kv")
+    attempts = await losing_each_answer(
+        monkeypatch, lambda _: service_settings(*access, known=dict(kept), keep=kept.update)
+    )
+    assert attempts > 5, "the answers about three role ids and two secret ids"
     for name, prefix in (("stint-api", "STINT_API"), ("stint-runner", "STINT_RUNNER")):
         await Vault(bao_process.address).login(kept[f"{prefix}_ROLE_ID"], kept[f"{prefix}_SECRET_ID"])
         assert await accessors(bao_process, name) == 1
+
+
+async def test_a_set_up_that_was_broken_off_writes_its_secret_when_it_is_repeated(
+    bao_process: BaoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = (bao_process.address, bao_process.root_token)
+    attempts = await losing_each_answer(monkeypatch, lambda number: vault_setup(*access, kv_mount=f"kv{number}"))
+    for number in range(1, attempts + 1):
+        await vault_setup(*access, kv_mount=f"kv{number}")
+        secret = await Vault(bao_process.address).read(bao_process.root_token, f"kv{number}/data/demo")
+        assert secret is not None, number
+        assert secret.data is not None
+        assert secret.data["metadata"]["version"] == 1
+
+
+async def test_a_secret_that_was_deleted_stays_so_and_a_mount_of_others_gets_none(bao_process: BaoProcess) -> None:
+    access, vault = (bao_process.address, bao_process.root_token), Vault(bao_process.address)
+    await as_root(bao_process, lambda c: c.sys.enable_secrets_engine("kv", path="theirs", options={"version": "2"}))
+    await vault_setup(*access, kv_mount="kv")
+    assert await vault.read(bao_process.root_token, "kv/data/demo")
+    await as_root(bao_process, lambda client: client.adapter.delete("/v1/kv/metadata/demo"))
+    for mount in ("kv", "theirs"):
+        await vault_setup(*access, kv_mount=mount)
+        assert await vault.read(bao_process.root_token, f"{mount}/data/demo") is None
 
 
 ENDS: list[tuple[tuple[str, ...], dict[str, str], int]] = [
