@@ -21,6 +21,7 @@ from tests.support.stack import finished
 from tests.support.waiting import until_true
 
 SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
+LIMITED = ("sh", "-c", 'ulimit -f 4; exec "$@"', "sh", sys.executable, "-B", "-m", "stint")  # to files of 2 or 4 KB
 KEYS = ("api", "runner", "projector", "operator")
 
 
@@ -62,13 +63,21 @@ def test_a_difference_is_shown_and_changed_only_on_demand_and_no_text_differs(tm
     assert configure(tmp_path, "--update").exit_code == 0
 
 
+async def test_a_first_configuration_that_did_not_fit_is_written_when_it_is_repeated(tmp_path: Path) -> None:
+    folder = tmp_path / "nats"
+    first = await finished(*LIMITED, "nats-config", folder, env={})
+    assert (first.code, f"{folder / 'accounts.conf'} cannot be written" in first.err) == (2, True)
+    assert not [name for name in texts(folder) if "/" not in name]
+    assert configure(folder).exit_code == 0
+    assert [(folder / name).stat().st_mode & 0o777 for name in ("accounts.conf", "nats.conf")] == [0o644, 0o644]
+
+
 async def test_a_file_that_cannot_be_written_stays_and_one_that_is_changed_keeps_its_mode(tmp_path: Path) -> None:
     configure(tmp_path / "nats")
     accounts, before = tmp_path / "nats/accounts.conf", texts(tmp_path)
     accounts.chmod(0o640)
     update = ("nats-config", tmp_path / "nats", "--publisher", "team=deploys", "--update")
-    limited = ("sh", "-c", 'ulimit -f 4; exec "$@"', "sh", sys.executable, "-B", "-m", "stint")
-    full = await finished(*limited, *update, env={})
+    full = await finished(*LIMITED, *update, env={})
     assert (full.code, f"{accounts} cannot be written" in full.err) == (2, True)
     assert {name: text for name, text in texts(tmp_path).items() if "publishers" not in name} == before
     accounts.symlink_to(accounts.rename(tmp_path / "elsewhere"))

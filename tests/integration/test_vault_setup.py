@@ -1,6 +1,7 @@
 """`vault-setup` and what each of its roles can and cannot do, on a server of its own: the names are fixed ones."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.support.servers import BaoProcess, running
 from tests.support.vault_bench import ROLE, as_root
 
 PARTS = 18
+NOBODY = 65534 if os.geteuid() == 0 else -1  # only root can give a file away
 
 
 class Stack(NamedTuple):
@@ -409,3 +411,29 @@ async def test_the_containers_logins_are_kept_while_they_are_good(bao_process: B
     assert (await command(bao_process, "--files", tmp_path, **access))[0] == 0
     assert contents(tmp_path) == written
     assert len(written) == sum(len(names) for names in FILES.values())
+
+
+async def test_files_are_not_written_again_and_keep_owner_mode_and_link(
+    bao_process: BaoProcess, tmp_path: Path
+) -> None:
+    for service in FILES:
+        (tmp_path / service).mkdir()
+    env_file = tmp_path / "stint.env"
+    options = ("--env-file", env_file, "--files", tmp_path)
+    assert (await command(bao_process, *options))[0] == 0
+    env_file.symlink_to(env_file.rename(tmp_path / "elsewhere"))
+    files = [env_file, *contents(tmp_path)]
+    for path in files:
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o440)
+    kept = {path: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in files}
+    inodes = [path.stat().st_ino for path in files]
+    assert (await command(bao_process, *options))[0] == 0
+    assert [path.stat().st_ino for path in files] == inodes
+    old = read_env_file(env_file)["STINT_API_SECRET_ID"]
+    await as_root(bao_process, lambda client: client.auth.approle.destroy_secret_id("stint-api", old))
+    assert (await command(bao_process, *options))[0] == 0
+    new = read_env_file(env_file)["STINT_API_SECRET_ID"]
+    assert new == (tmp_path / "api" / "STINT_API_SECRET_ID").read_text() != old
+    assert env_file.is_symlink()
+    assert {path: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in files} == kept

@@ -10,7 +10,7 @@ from rich.pretty import pretty_repr
 
 from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
 from stint.core.names.ids import normalise_queue_name
-from stint.process.env_file import read_env_file, read_variables, write_env_file
+from stint.process.env_file import read_env_file, read_variables, save, write_env_file
 from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path
 from stint.vault.actions import RELEASE
 from stint.vault.hvac_adapter import check_token
@@ -175,6 +175,22 @@ def test_an_env_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> None
     assert path.read_text() == "STINT_A=1\n"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("private", "present", "mode"),
+    [(True, 0, 0o600), (True, 0o640, 0o640), (True, 0o644, 0o600), (False, 0, 0o644), (False, 0o664, 0o664)],
+)
+def test_a_saved_file_keeps_its_link_and_mode_but_a_private_one_is_not_for_others(
+    tmp_path: Path, private: bool, present: int, mode: int
+) -> None:
+    path, link = tmp_path / "stint.env", tmp_path / "link"
+    link.symlink_to(path)
+    if present:
+        path.touch()
+        path.chmod(present)
+    save(link, "text", private=private)
+    assert (path.read_text(), path.stat().st_mode & 0o777, link.is_symlink()) == ("text", mode, True)
 
 
 @pytest.mark.parametrize(

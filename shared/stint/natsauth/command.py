@@ -25,7 +25,7 @@ from stint.natsauth.users import (
     subscriber_name,
     user_list,
 )
-from stint.process.env_file import rewrite, write_private
+from stint.process.env_file import save
 
 DIFFERENT: Final = 1  # exit code: a file differs, and was not changed
 PUBLISHERS: Final = "publishers"  # the folder of the publishers' keys
@@ -186,12 +186,8 @@ def _write(path: Path, text: str, *, update: bool) -> bool:
             if not update:
                 typer.echo(f"differs, not changed: {path}")
                 return False
-        if private:
-            write_private(path, text)
-        elif present is None:
-            path.write_bytes(text.encode())
-        else:
-            rewrite(path, text)  # NATS could not start with half of it
+        if present != text:
+            save(path, text, private=private)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
     except UnicodeEncodeError:

@@ -3,11 +3,11 @@
 import os
 import re
 import shlex
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from stat import S_IMODE, S_IRWXO
 from typing import Final
 
 from stint.core.errors import ConfigError
@@ -21,7 +21,12 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
     A value that contains a single quote is only right for shells: dotenv readers do not agree on its quoting. Raises
     ConfigError as `write_private` does, and if a name or value cannot be represented. The message contains no value.
     """
-    write_private(path, "".join(_line(name, value) for name, value in values.items()))
+    write_private(path, env_text(values))
+
+
+def env_text(values: Mapping[str, str]) -> str:
+    """What `write_env_file` writes."""
+    return "".join(_line(name, value) for name, value in values.items())
 
 
 def write_private(path: Path, text: str) -> None:
@@ -29,14 +34,18 @@ def write_private(path: Path, text: str) -> None:
     _write(path, text)
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Replace the text of a file atomically: its mode and owner stay, and a link stays one. Raises ConfigError."""
-    _write(path.resolve(), text, like=path)
+def save(path: Path, text: str, *, private: bool = True) -> None:
+    """Write a file atomically. An existing one keeps its owner and mode, and a link stays one. Raises ConfigError.
+
+    A new file has mode 0600, or 0644 if it is not private. A private one that is open to others gets mode 0600, too.
+    """
+    _write(Path(os.path.realpath(path)), text, mode=0o600 if private else 0o644, keep=True)
 
 
-def _write(path: Path, text: str, *, like: Path | None = None) -> None:
+def _write(path: Path, text: str, *, mode: int = 0o600, keep: bool = False) -> None:
     try:
-        if path.exists() and not path.is_file():
+        present = path.stat() if path.exists() else None
+        if present and not path.is_file():
             raise ConfigError(f"{path} is not a regular file.")
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
         draft = Path(name)
@@ -45,9 +54,11 @@ def _write(path: Path, text: str, *, like: Path | None = None) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if like:
-                shutil.chown(draft, like.stat().st_uid, like.stat().st_gid)
-                shutil.copymode(like, draft)
+            if keep and present:
+                os.chown(draft, present.st_uid, present.st_gid)
+                if mode & S_IRWXO or not present.st_mode & S_IRWXO:
+                    mode = S_IMODE(present.st_mode)
+            draft.chmod(mode)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from stint.cli.errors import reported
 from stint.cli.options import taking
 from stint.core.errors import ConfigError
-from stint.process.env_file import read_env_file, write_env_file, write_private
+from stint.process.env_file import env_text, read_env_file, save
 from stint.process.environment import Shape, load
 from stint.vault.setup import SetupReport, service_settings
 from stint.vault.setup import vault_setup as set_up
@@ -40,15 +40,16 @@ class _Options:
     env_file: Annotated[
         Path | None,
         typer.Option(
-            help="Write the services' settings to this file (mode 0600). Its other settings are kept, and so are "
-            "logins that Vault still accepts."
+            help="Write the services' settings to this file (a new one gets mode 0600). Its other settings are kept, "
+            "and so are logins that Vault still accepts."
         ),
     ] = None
     files: Annotated[
         Path | None,
         typer.Option(
             help="Write each service's logins to the folders `api` and `runner` in this one, which must exist: a file "
-            "(mode 0600) for each setting, such as STINT_API_SECRET_ID. Logins that Vault still accepts are kept."
+            "(a new one gets mode 0600) for each setting, such as STINT_API_SECRET_ID. Logins that Vault still accepts "
+            "are kept."
         ),
     ] = None
     role: Annotated[
@@ -137,18 +138,17 @@ async def _write_logins(server: _Server, role: str, registries: str, env_file: P
     known = {**given, **(_read_files(files) if files else {})}
 
     def write(settings: Mapping[str, str]) -> None:
-        if env_file:
-            write_env_file(
-                env_file, {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
-            )
+        wanted = {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
+        if env_file and wanted != given:
+            save(env_file, env_text(wanted))
         if files:
             _write_files(files, settings)
 
     await service_settings(*access, role=role, cacert=server.vault_cacert, known=known, keep=write)
     if env_file:
-        typer.echo(f"settings written to {env_file}")
+        typer.echo(f"settings are in {env_file}")
     if files:
-        typer.echo(f"logins written to {files}")
+        typer.echo(f"logins are in {files}")
 
 
 def _read_files(folder: Path) -> dict[str, str]:
@@ -168,4 +168,6 @@ def _read_file(path: Path) -> str:
 def _write_files(folder: Path, settings: Mapping[str, str]) -> None:
     for service, names in FILES.items():
         for name in names:
-            write_private(folder / service / name, settings[name])
+            path = folder / service / name
+            if _read_file(path) != settings[name]:
+                save(path, settings[name])
