@@ -1,5 +1,6 @@
 """`stint nats-config`, and nats-server with what it writes."""
 
+import asyncio
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from stint.cli.app import app
 from stint.natsauth.callout.jwt import public_key_of
 from stint.natsauth.callout.keyed import key_users
+from stint.natsauth.command import nats_config
 from stint.natsauth.users import KeyUser
 from tests.support.certificates import authority, certificate
 from tests.support.ports import free_ports
@@ -70,6 +72,11 @@ async def test_a_first_configuration_that_did_not_fit_is_written_when_it_is_repe
     assert not [name for name in texts(folder) if "/" not in name]
     assert configure(folder).exit_code == 0
     assert [(folder / name).stat().st_mode & 0o777 for name in ("accounts.conf", "nats.conf")] == [0o644, 0o644]
+
+
+async def test_many_at_once_make_one_set_of_keys_and_the_configuration_fits_it(tmp_path: Path) -> None:
+    await asyncio.gather(*(asyncio.to_thread(nats_config, folder=tmp_path) for _ in range(6)))
+    assert configure(tmp_path).exit_code == 0
 
 
 async def test_a_file_that_cannot_be_written_stays_and_one_that_is_changed_keeps_its_mode(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.services.vault_setup import FILES
+from stint.cli.services.vault_setup import vault_setup as set_up
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, SecretData, Signer, Vault
@@ -355,6 +356,15 @@ async def test_a_secret_that_was_deleted_stays_so_and_a_mount_of_others_gets_non
     for mount in ("kv", "theirs"):
         await vault_setup(*access, kv_mount=mount)
         assert await vault.read(bao_process.root_token, f"{mount}/data/demo") is None
+
+
+async def test_two_at_once_make_one_login_for_each_service(
+    bao_process: BaoProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAULT_ADDR", bao_process.address)
+    monkeypatch.setenv("VAULT_TOKEN", bao_process.root_token)
+    await asyncio.gather(*(asyncio.to_thread(set_up, env_file=tmp_path / "stint.env") for _ in range(2)))
+    assert [await accessors(bao_process, role) for role in ("stint-api", "stint-runner")] == [1, 1]
 
 
 ENDS: list[tuple[tuple[str, ...], dict[str, str], int]] = [

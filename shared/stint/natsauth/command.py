@@ -1,7 +1,8 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -26,6 +27,7 @@ from stint.natsauth.users import (
     user_list,
 )
 from stint.process.env_file import save
+from stint.process.lock import locked
 
 DIFFERENT: Final = 1  # exit code: a file differs, and was not changed
 PUBLISHERS: Final = "publishers"  # the folder of the publishers' keys
@@ -107,7 +109,7 @@ def nats_config(options: _Options) -> None:
     Example: `stint nats-config nats --publisher shop=deploys,reports --subscriber board`
     """
     folder = options.folder
-    with reported("stint nats-config"):
+    with reported("stint nats-config"), _alone_in(folder):
         pools = by_name("--pool", map(pool_named, options.pool or ()))
         files = _accounts(options, pools)
         if not options.accounts_only:
@@ -121,6 +123,17 @@ def nats_config(options: _Options) -> None:
         _tell_of_pool(folder / POOLS / user, user, served, confined=_auth(options))
     if unchanged:
         raise typer.Exit(DIFFERENT)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and have another `stint nats-config` for it wait: all files must fit the same keys."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}.") from None
+    with locked(folder):
+        yield
 
 
 def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str, str]:

@@ -156,7 +156,8 @@ async def service_settings(
 
     A secret id in `known`, the settings of an earlier call, is kept if Vault still accepts it. A new one never expires.
     It is made here, and `keep` is called with all settings before Vault knows it: whatever fails then, and be it that
-    Vault's answer is lost, no login is valid that nobody has.
+    Vault's answer is lost, no login is valid that nobody has. The caller must prevent two calls at once for the same
+    settings: each would make secret ids, and only one call's are kept.
     """
     vault, settings, new = Vault(vault_addr, cacert=cacert), {"STINT_ROLE": role}, dict[str, str]()
 

@@ -15,6 +15,7 @@ from stint.cli.options import taking
 from stint.core.errors import ConfigError
 from stint.process.env_file import env_text, read_env_file, save
 from stint.process.environment import Shape, load
+from stint.process.lock import locked
 from stint.vault.setup import SetupReport, service_settings
 from stint.vault.setup import vault_setup as set_up
 
@@ -92,7 +93,8 @@ def vault_setup(options: _Options) -> None:
 
     Example: `stint vault-setup --env-file stint.env --secrets 'kv/data/*'`
     """
-    with reported("stint vault-setup"):
+    # Two at once would make logins of which only one's are kept.
+    with reported("stint vault-setup"), locked(options.env_file and options.env_file.parent, options.files):
         server = load(_Server, os.environ)
         report = asyncio.run(_set_up(server, options))
         _tell(report)
