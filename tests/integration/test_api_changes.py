@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import stint
-from stint.client.rest.api import LiveEvent, parse_events
+from stint.client.rest.live import LiveEvent, parse_events
 from stint.core.codec import encode
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.client.rest.api import Api, LiveEvent
+from stint.client.rest.api import Api
+from stint.client.rest.live import LiveEvent
 from tests.support.api_bench import submitted
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import as_root

@@ -38,8 +38,9 @@ from stint.client import (
 from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
 from stint.client.job import PATIENCE
-from stint.client.rest.api import Api, LiveEvent, parse_events
+from stint.client.rest.api import Api
 from stint.client.rest.connection import _verify, unreachable
+from stint.client.rest.live import LiveEvent, parse_events
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
 from stint.core.errors import ConfigError, VaultUnavailableError

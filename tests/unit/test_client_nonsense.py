@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +13,9 @@ import pytest
 
 from stint.cli.doctor import servers
 from stint.client import Client, Endpoints, Sealed
-from stint.client.errors import ApiRefusedError, UnexpectedAnswerError
+from stint.client.errors import ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
+from stint.client.rest.connection import LONGEST
+from stint.client.rest.live import LONGEST_EVENT
 from stint.client.results import JobInfo, read
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
@@ -82,15 +86,25 @@ QUESTIONS: Final[dict[str, Callable[[Client], Awaitable[Any]]]] = {
 }
 
 
-@asynccontextmanager
-async def _server(status: int, header: str, body: bytes) -> AsyncIterator[Endpoints]:
-    """Answers the same to everything."""
+def _head(status: int, header: str = "") -> bytes:
     lines = filter(None, (f"HTTP/1.1 {status} x", header, "Connection: close"))
-    head = "\r\n".join(lines) + "\r\n\r\n"
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+@asynccontextmanager
+async def _server(
+    status: int, header: str, body: bytes, *, drip: bytes = b"", times: int | None = 0
+) -> AsyncIterator[Endpoints]:
+    """Answers the same to everything. `drip` follows it each 0.05 s, so many times or for ever (None)."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(head.encode() + body)
+        writer.write(_head(status, header) + body)
+        with suppress(OSError):
+            for _ in itertools.count() if times is None else range(times):
+                await asyncio.sleep(0.05)
+                writer.write(drip)
+                await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1")
@@ -254,3 +268,69 @@ def test_a_time_without_a_zone_is_none_of_stints() -> None:
     assert read(job, JobInfo).submitted
     with pytest.raises(UnexpectedAnswerError, match="timezone"):
         read(job | {"submitted": "2026-01-02T03:04:05"}, JobInfo)
+
+
+OVER: Final = {"_id": JOB, "status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
+END: Final = b"event: end\nid: 2\ndata: " + json.dumps(OVER).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("charset", ["hex", "undefined", "idna", "utf-16"])
+async def test_a_live_stream_is_utf_8_whatever_its_type_says(charset: str) -> None:
+    async with _server(200, f"{STREAM}; charset={charset}", END) as where, Client.connect(where) as stint:
+        assert (await stint.job(JOB).wait()).succeeded
+
+
+async def test_an_answer_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(b'{"data":"' + b"x" * LONGEST + b'"}', 1)
+    async with _server(200, "Content-Encoding: gzip", bomb) as where, Client.connect(where) as stint:
+        for question in ("jobs", "queues", "release"):
+            with pytest.raises(UnexpectedAnswerError, match=r"^Stint's answer is longer than 64 MiB\.$"):
+                await QUESTIONS[question](stint)
+        assert len(await stint.job(JOB).output()) > LONGEST, "outputs have another limit"
+        monkeypatch.setattr("stint.client.rest.api.LONGEST_OUTPUT", LONGEST)
+        with pytest.raises(UnexpectedAnswerError, match="longer than 64 MiB"):
+            await stint.job(JOB).output()
+
+
+@pytest.mark.parametrize("line", [b"data: " + b"x" * LONGEST_EVENT, b"a: b\n" * LONGEST_EVENT])
+@pytest.mark.parametrize("question", ["stream", "events"])
+async def test_an_event_is_read_up_to_a_limit_and_not_asked_for_again(
+    question: str, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stint.client.job.PATIENCE", 120.0)
+    async with asyncio.timeout(20), _server(200, STREAM, line) as where, Client.connect(where) as stint:
+        with pytest.raises(UnexpectedAnswerError, match=r"^An event of Stint's stream is longer than 4 MiB\.$"):
+            await QUESTIONS[question](stint)
+
+
+async def test_many_events_together_are_longer_than_one() -> None:
+    pings = (b": " + b"p" * 1020 + b"\n\n") * (LONGEST_EVENT // 1024 + 1)
+    async with _server(200, STREAM, pings + END) as where, Client.connect(where) as stint:
+        assert (await stint.job(JOB).wait()).succeeded
+
+
+@pytest.mark.parametrize(
+    ("question", "status", "drip"),
+    [("queues", 200, b" "), ("queues", 103, _head(103)), ("events", 503, b" "), ("stream", 103, _head(103))],
+)
+async def test_an_answer_that_does_not_end_is_left(
+    question: str, status: int, drip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
+    async with (
+        asyncio.timeout(20),
+        _server(status, "", b"", drip=drip, times=None) as where,
+        Client.connect(where, patience=0) as stint,
+    ):
+        with pytest.raises(ApiUnreachableError, match=r"is not reachable \(TimeoutError\)"):
+            await QUESTIONS[question](stint)
+
+
+async def test_a_live_stream_may_take_longer_than_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
+    async with (
+        _server(200, STREAM, b": ping\n\n", drip=b": ping\n\n", times=10) as where,
+        Client.connect(where) as stint,
+    ):
+        with pytest.raises(ApiUnreachableError, match="ended too early"):
+            await stint.job(JOB).wait()

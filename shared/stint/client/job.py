@@ -8,7 +8,8 @@ from typing import Any, BinaryIO, Final, Literal
 import msgspec
 
 from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
-from stint.client.rest.api import JOBS, Api, Attempts, LiveEvent
+from stint.client.rest.api import JOBS, Api, Attempts
+from stint.client.rest.live import LiveEvent
 from stint.client.results import Fact, JobEvent, JobInfo, JobResult, Output, Phase, read
 from stint.core.events import Ended
 from stint.core.names.ids import check_job_id
@@ -155,7 +156,7 @@ class JobHandle:
         raise ApiUnreachableError("Stint's live stream ended too early.")
 
     async def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
-        """The output so far, or one stream of it, or its last lines."""
+        """The output so far, or one stream of it, or its last lines: at most 1 GiB; `copy_output` copies any length."""
         return await self._api.read(f"{self._path}/output", stream=stream, tail=tail)
 
     async def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:

@@ -9,11 +9,22 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 
 import httpx
-import msgspec
 
 from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.connection import body_of, http_client, in_doubt, is_ours, parsed, refusal, unreachable
+from stint.client.rest.connection import (
+    LONGEST,
+    LONGEST_OUTPUT,
+    SLOWEST,
+    body_of,
+    http_client,
+    in_doubt,
+    is_ours,
+    refusal,
+    unreachable,
+    whole,
+)
+from stint.client.rest.live import LiveEvent, lines_of, parse_events
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
 
@@ -31,14 +42,6 @@ Say = Callable[[str], None]
 
 def silent(_sentence: str) -> None:
     """Tell nobody."""
-
-
-class LiveEvent(msgspec.Struct, frozen=True):
-    """An event of a live stream. With `position` the stream can be resumed after it."""
-
-    name: str
-    data: Mapping[str, Any]
-    position: str
 
 
 class Attempts:
@@ -153,7 +156,7 @@ class Api:
 
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
-        answer = await self._repeated("GET", path, params=_given(params))
+        answer = await self._repeated("GET", path, params=_given(params), longest=LONGEST_OUTPUT)
         if not is_ours(answer):
             raise refusal(answer)
         return answer.content
@@ -172,13 +175,16 @@ class Api:
         """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
-            async with self._http.stream("GET", _address(path, params), headers=headers) as answer:
+            async with (
+                asyncio.timeout(LONGEST / SLOWEST) as total,
+                self._http.stream("GET", _address(path, params), headers=headers) as answer,
+            ):
                 if not is_ours(answer):
-                    await answer.aread()
-                    raise refusal(answer)
-                async for event in parse_events(answer.aiter_lines()):
+                    raise refusal(await whole(answer, LONGEST))
+                total.reschedule(None)
+                async for event in parse_events(lines_of(answer.aiter_bytes())):
                     yield event
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise unreachable(self._http, error) from None
 
     async def _repeated(
@@ -195,28 +201,15 @@ class Api:
                 return answer
             await attempts.next(refused)
 
-    async def _request(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
+    async def _request(
+        self, method: str, path: httpx.URL | str, *, longest: int = LONGEST, **options: Any
+    ) -> httpx.Response:
         try:
             with _of_text():
-                return await self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
+                async with asyncio.timeout(longest / SLOWEST), self._http.stream(method, path, **options) as answer:
+                    return await whole(answer, longest if is_ours(answer) else LONGEST)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise unreachable(self._http, error) from None
-
-
-async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
-    """Parse lines into Server-Sent Events, without those whose data is no JSON object. A ping is one without a name."""
-    fields: dict[str, str] = {}
-    async for line in lines:
-        if line:
-            name, _, value = line.partition(":")  # of a comment the name is ""
-            fields[name] = value.removeprefix(" ")
-            continue
-        if fields and fields.keys() <= {"", "id"}:
-            fields |= {"event": "", "data": "{}"}
-        data = parsed(fields.get("data", "").encode())
-        if data is not None:
-            yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
-        fields = {}
 
 
 def _address(path: str, params: Mapping[str, Any]) -> httpx.URL:

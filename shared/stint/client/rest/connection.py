@@ -8,13 +8,19 @@ from urllib.request import getproxies
 
 import httpx
 
-from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, UndecodableError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
+LONGEST: Final = 64 * 1024 * 1024
+"""Bytes of an answer in JSON. The longest is the list of all queues, at about half a KiB each: 100,000 of them fit."""
+LONGEST_OUTPUT: Final = 1024 * 1024 * 1024
+"""Bytes of an answer that is a job's output: 16 times what a runner keeps of it unless it is told to keep more."""
+SLOWEST: Final = 64 * 1024
+"""Bytes a second with which the longest answer just arrives in time: 17 minutes for JSON, 4.5 hours for an output."""
 _HIGHEST_PORT: Final = 65535
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
@@ -64,6 +70,18 @@ def parsed(text: bytes) -> dict[str, Any] | None:
         return decode(text, dict)
     except UndecodableError:
         return None
+
+
+async def whole(answer: httpx.Response, longest: int) -> httpx.Response:
+    """The answer with all of its body, unpacked. Raises UnexpectedAnswerError if that has more bytes than `longest`."""
+    blocks, size = list[bytes](), 0
+    async for block in answer.aiter_bytes():
+        blocks.append(block)
+        size += len(block)
+        if size > longest:
+            raise UnexpectedAnswerError(f"Stint's answer is longer than {longest >> 20} MiB.", doubtful=True)
+    answer.headers.pop("Content-Encoding", None)
+    return httpx.Response(answer.status_code, headers=answer.headers, content=b"".join(blocks), request=answer.request)
 
 
 def is_ours(answer: httpx.Response) -> bool:
@@ -120,7 +138,7 @@ def in_doubt(error: ApiError) -> ApiError:
     return error
 
 
-def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
+def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError | TimeoutError) -> ApiUnreachableError:
     """The error if there was no answer: `doubtful` if the request may have arrived."""
     where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
     why = ": ".join(filter(None, (type(error).__name__, str(error).rstrip("."))))  # a time-out has no text
