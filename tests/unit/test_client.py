@@ -7,7 +7,10 @@ import itertools
 import json
 import os
 import ssl
+import subprocess
+import sys
 import tarfile
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -93,6 +96,43 @@ def test_what_cannot_be_content(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(packing, "MAX_CONTENT", 10)
     with pytest.raises(ConfigError, match="too large"):
         pack(folder)
+
+
+def test_a_folder_is_packed_no_further_than_its_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is an archive read further. A folder whose files compress well is packed, however long they are."""
+    for number in range(100):
+        (folder / f"{number:02}").write_bytes(os.urandom(100_000))
+    (folder.parent / "x.tar.gz").write_bytes(bytes(10**7))
+    monkeypatch.setattr(packing, "MAX_CONTENT", 10**6)
+    for content in (folder, folder.parent / "x.tar.gz"):
+        tracemalloc.start()
+        with pytest.raises(ConfigError, match="too large"):
+            pack(content)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 5 * 10**6
+    for number in range(100):
+        (folder / f"{number:02}").write_bytes(bytes(100_000))
+    assert len(_members(pack(folder))) == 105
+
+
+def test_a_deep_folder_is_packed(tmp_path: Path) -> None:
+    depth = sys.getrecursionlimit() + 100
+    subprocess.run(["mkdir", "-p", tmp_path / "/".join("a" * depth)], check=True)
+    try:
+        assert len(_members(pack(tmp_path))) == depth
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "a"], check=True)  # as above: what Python has recurses
+
+
+def test_a_file_that_is_shorter_than_it_says_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of /sys are: it is no error of the system, and has no text of it."""
+    (tmp_path / "cut").write_bytes(b"x")
+    stat = os.lstat(tmp_path / "cut")
+    longer = os.stat_result((*stat[:6], 1000, *stat[7:]))
+    monkeypatch.setattr(os, "lstat", lambda _path: longer)
+    with pytest.raises(ConfigError, match=r"cannot be read: unexpected end of data\.$"):
+        pack(tmp_path)
 
 
 def test_a_folder_in_it_that_cannot_be_read_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

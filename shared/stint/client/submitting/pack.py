@@ -5,8 +5,9 @@ import gzip
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from stint.core.errors import ConfigError
 from stint.core.submission.payload import MAX_CONTENT
@@ -26,7 +27,7 @@ def pack(content: Path | str | BinaryIO) -> str:
         else:
             packed = _folder(path) if path.is_dir() else _archive(path)
     except OSError as error:
-        raise ConfigError(f"content: {error.filename or name} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"content: {error.filename or name} cannot be read: {error.strerror or error}.") from None
     if len(packed) > MAX_CONTENT:
         raise ConfigError(f"content: {name} is too large: at most {MAX_CONTENT // 1024 // 1024} MiB, compressed.")
     return f"targz,{base64.b64encode(packed).decode()}"
@@ -35,13 +36,29 @@ def pack(content: Path | str | BinaryIO) -> str:
 def _archive(path: Path) -> bytes:
     if not path.name.endswith(".tar.gz"):
         raise ConfigError(f"content: {path} is neither a folder nor a .tar.gz file.")
-    return path.read_bytes()
+    with path.open("rb") as archive:
+        return archive.read(MAX_CONTENT + 1)
+
+
+class _FullError(Exception):
+    """What is packed already is more than `MAX_CONTENT`."""
+
+
+class _Packed(gzip.GzipFile):
+    fileobj: io.BytesIO
+
+    def write(self, data: Any) -> int:
+        if self.fileobj.tell() > MAX_CONTENT:
+            raise _FullError
+        return super().write(data)
 
 
 def _folder(path: Path) -> bytes:
+    """The folder packed, or the first part of it, which is too large."""
     buffer = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", filename="", mtime=0) as zipped,
+        suppress(_FullError),
+        _Packed(fileobj=buffer, mode="wb", filename="", mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for found in sorted(_inside(path)):
@@ -51,10 +68,12 @@ def _folder(path: Path) -> bytes:
 
 def _inside(folder: Path) -> Iterator[Path]:
     """All that is in it. `Path.rglob` would leave out what is in a folder that cannot be read, without a word."""
-    for found in folder.iterdir():
-        yield found
-        if found.is_dir() and not found.is_symlink():
-            yield from _inside(found)
+    folders = [folder]
+    while folders:
+        for found in folders.pop().iterdir():
+            yield found
+            if found.is_dir() and not found.is_symlink():
+                folders.append(found)
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
