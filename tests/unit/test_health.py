@@ -1,9 +1,11 @@
-"""What a service says of its health, what runs beside it, and when a runner says that it can run jobs."""
+"""What a service says of its health, how that is asked, what runs beside it, and when a runner says it can run jobs."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from stint.process.health import readyz, watched
 from stint_runner import readiness
 from stint_runner.engine.port import Offers
 from stint_runner.readiness import Readiness, check_engine
+from tests.support.stack import finished
 
 
 class Look:
@@ -199,3 +202,45 @@ async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with
             scripted.now += STEADY / 2
         await scripted.started.get()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]
+
+
+_HEALTH: Final = "from stint.cli.services import health; health.WITHIN = 0.5; health.app(['runner'])"
+_HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
+_LATE: Final = "No answer within 0.5 s."
+
+
+@pytest.mark.parametrize(
+    ("answer", "drips", "said"),
+    [
+        (_HEALTHY, False, ""),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 12\r\n\r\nNATS is away", False, "NATS is away"),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 99\r\n\r\nNATS is away", False, "NATS is away"),
+        (b"HTTP/1.1 503 x\r\nConnection: close\r\n\r\n" + b"x" * 10**6, False, "x" * 4096),
+        (b"HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\nNATS", False, "The answer is not HTTP ("),
+        (b"\x00\xffgarbage\r\n\r\n", False, "The answer is not HTTP (BadStatusLine)."),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10**5, False, "The answer is not HTTP (LineTooLong)."),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101, False, "The answer is not HTTP (HTTPException)."),
+        (b"HTTP/1.1 302 x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", False, "The answer has the status 302."),
+        (b"", False, "Remote end closed connection without response"),
+        (b"HTTP/1.1 200 OK\r\nX: ", True, _LATE),
+        (b"HTTP/1.1 503 x\r\n\r\n", True, _LATE),
+    ],
+)
+async def test_whatever_answers_a_health_check_it_ends_in_time_with_a_sentence(
+    answer: bytes, drips: bool, said: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(_HEALTHY if b"/elsewhere" in asked else answer.replace(b"%s", b"/elsewhere"))
+        with suppress(OSError):
+            while drips:
+                await asyncio.sleep(0.05)
+                writer.write(b"x")
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        environ = {"STINT_HEALTH_PORT": str(server.sockets[0].getsockname()[1])}
+        ended = await finished(sys.executable, "-c", _HEALTH, env=environ, seconds=20)
+    assert (ended.code, ended.out.strip()[: len(said)], ended.err) == (1 if said else 0, said, "")
+    assert len(ended.out) <= 4096 + 1

@@ -2,12 +2,14 @@
 
 import ipaddress
 import os
+import signal
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
@@ -16,7 +18,9 @@ from stint.process.environment import load
 from stint.process.settings import ApiSettings, Settings
 
 WITHIN: Final = 5.0
-"""Seconds for the answer."""
+"""Seconds for the whole answer."""
+MOST: Final = 4096
+"""Bytes of an answer that are read: services say in a sentence what is missing."""
 
 app = typer.Typer(add_completion=False)
 
@@ -32,21 +36,42 @@ def health(
 
     Example: `stint health api`
     """
-    # The service's certificate names the host that clients see, and no proxy leads to this machine. Not httpx: it
-    # would make this start half as slow again.
-    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, WITHIN)
     try:
-        with opener.open(url(service, os.environ), timeout=WITHIN):
-            return
-    except urllib.error.HTTPError as error:
-        missing = error.read().decode(errors="replace").strip()
+        missing = _missing(url(service, os.environ))
     except ConfigError as error:
         missing = error.sentence
     except OSError as error:
-        missing = str(error)
-    typer.echo(missing)
-    raise typer.Exit(1)
+        missing = str(error) or type(error).__name__
+    except HTTPException as error:
+        missing = f"The answer is not HTTP ({type(error).__name__})."
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if missing:
+        typer.echo(missing)
+        raise typer.Exit(1)
+
+
+def _late(_signal: int, _frame: object) -> NoReturn:
+    raise TimeoutError(f"No answer within {WITHIN:g} s.")
+
+
+def _missing(address: str) -> str:
+    """What a service says is missing, "" if it is ready. A redirect is no answer: another server may be ready.
+
+    Raises OSError or HTTPException if it does not answer.
+    """
+    parts = urlsplit(address)
+    # The service's certificate names the host that clients see. Not httpx: it would make this start half as slow again.
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
+    tls = parts.scheme == "https"
+    connection = HTTPSConnection(parts.netloc, context=context) if tls else HTTPConnection(parts.netloc)
+    connection.request("GET", parts.path)
+    answer = connection.getresponse()
+    if answer.status == HTTPStatus.OK:
+        return ""
+    said = answer.read(MOST).decode(errors="replace").strip()
+    return said or f"The answer has the status {answer.status}."
 
 
 def url(service: str, environ: Mapping[str, str]) -> str:
