@@ -13,14 +13,24 @@ import pytest
 
 from stint.client import Endpoints, Fact, JobEvent, JobFailedError, JobResult, Output
 from stint.core.codec import decode
-from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, StintError
 from stint.core.events import KillRequested, Submitted
+from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, OutputRequests
 from stint.jetstream.wire import fair
 from stint.jetstream.wire.protocol import NoAnswerError
-from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
+from stint.publisher import (
+    DeniedError,
+    JobDeletedError,
+    OutputMissedError,
+    PublishedJob,
+    Publisher,
+    SubmissionInDoubtError,
+    output,
+    publisher,
+)
 from stint.publisher import job as job_module
 from stint.vault import Vault
 from stint.vault.setup import client_token
@@ -217,6 +227,28 @@ async def test_a_submission_is_stored_once(runner: Broker, stint: Publisher, mon
     lost = publisher.ATTEMPTS
     with pytest.raises(BrokerUnavailableError, match="did not acknowledge"):
         await stint.submit(queue="deploys", image="busybox")
+
+
+@pytest.mark.parametrize("then", [NoAnswerError, BrokerUnavailableError, BrokerRefusedError, DeniedError])
+async def test_a_submission_in_doubt_names_its_job(
+    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch, then: type[StintError]
+) -> None:
+    """NATS has stored it, and no answer comes; nor does what comes of another attempt end the doubt."""
+    real = stint._broker.publish  # noqa: SLF001 - NATS itself loses no answer
+    failures = iter((NoAnswerError(), then(), then()))
+
+    async def publish(subject: str, *rest: Any) -> Any:
+        answer = await real(subject, *rest)
+        if subject.startswith("ev."):
+            raise next(failures)
+        return answer
+
+    monkeypatch.setattr(stint._broker, "publish", publish)  # noqa: SLF001 - as above
+    with pytest.raises(SubmissionInDoubtError) as caught:
+        await stint.submit(queue="deploys", image="busybox")
+    job_id = caught.value.job_id
+    assert caught.value.sentence == f"NATS did not answer. It is not known whether job {job_id} was submitted."
+    assert (await loaded(JetStreamEventLog(runner), job_id)).state is State.QUEUED
 
 
 @pytest.mark.soak

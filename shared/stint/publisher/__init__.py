@@ -6,6 +6,14 @@ Needs `pip install 'stint-jobs[nats]'`. The job's fields, its events and its res
 from stint.jetstream.wire.requests import DeniedError
 from stint.publisher.job import JobDeletedError, PublishedJob
 from stint.publisher.output import OutputMissedError
-from stint.publisher.publisher import Publisher, signing
+from stint.publisher.publisher import Publisher, SubmissionInDoubtError, signing
 
-__all__ = ["DeniedError", "JobDeletedError", "OutputMissedError", "PublishedJob", "Publisher", "signing"]
+__all__ = [
+    "DeniedError",
+    "JobDeletedError",
+    "OutputMissedError",
+    "PublishedJob",
+    "Publisher",
+    "SubmissionInDoubtError",
+    "signing",
+]

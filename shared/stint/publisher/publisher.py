@@ -21,7 +21,7 @@ from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject, 
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, EventSigner
 from stint.jetstream.payloads import CHUNK_BYTES
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
@@ -36,6 +36,14 @@ ATTEMPTS: Final = 3
 """Publishes of one message that is not acknowledged."""
 ANSWER: Final = 5.0
 """Seconds for each answer."""
+
+
+class SubmissionInDoubtError(BrokerUnavailableError):
+    """NATS did not answer, so that it is not known whether the job `job_id` was submitted."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"NATS did not answer. It is not known whether job {job_id} was submitted.")
+        self.job_id = job_id
 
 
 class Publisher:
@@ -78,7 +86,8 @@ class Publisher:
             ConfigError: a field is wrong.
             VaultError: Vault cannot be reached, or refuses. Nothing has been submitted.
             BrokerRefusedError: this publisher may not submit to the queue, or NATS refuses. Nothing has been submitted.
-            BrokerUnavailableError: NATS did not answer. The job may have been submitted.
+            SubmissionInDoubtError: NATS did not answer. The job may have been submitted: see `job`.
+            BrokerUnavailableError: NATS did not take the job. Nothing has been submitted.
         """
         payload = await asyncio.to_thread(payload_of, queue, fields)
         token, job_id = queue_token(payload.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
@@ -100,7 +109,10 @@ class Publisher:
         async with job.heard():  # what is published before that is missed
             for number, chunk in enumerate(chunks):
                 await _store(self._broker, payload_subject(token, job_id, number), chunk)
-            await _store(self._broker, subject, body, self._signer.headers(subject, body))
+            try:
+                await _store(self._broker, subject, body, self._signer.headers(subject, body))
+            except NoAnswerError:
+                raise SubmissionInDoubtError(job_id) from None
         return job
 
     async def job(self, queue: str, job_id: str) -> PublishedJob:
@@ -126,22 +138,26 @@ class Publisher:
 async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
 
-    Raises BrokerRefusedError if NATS refuses that, and BrokerUnavailableError if it did not answer: it may be stored.
+    Raises NoAnswerError if it may be stored all the same, otherwise BrokerRefusedError if NATS refuses that, and
+    BrokerUnavailableError if NATS did not take it.
     """
     doubtful = False
     for _ in range(ATTEMPTS):
         try:
             answer = await broker.publish(subject, body, {**(headers or {}), EXPECTED_SEQUENCE: "0"}, ANSWER)
-        except DeniedError:
-            raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
+            check(answer, *([ErrorCode.WRONG_LAST_SEQUENCE] if doubtful else []))
         except NoAnswerError:
             doubtful = True
             await broker.connected_within(ANSWER)
-            continue
-        if not (doubtful and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE):
-            check(answer)
-        return
-    raise BrokerUnavailableError("NATS did not acknowledge the message.")
+        except (BrokerUnavailableError, BrokerRefusedError) as error:
+            if doubtful:
+                break
+            if isinstance(error, DeniedError):
+                raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
+            raise
+        else:
+            return
+    raise NoAnswerError("NATS did not acknowledge the message.")
 
 
 def signing(access: Access, token: str) -> tuple[Access, EventSigner]:
