@@ -1,7 +1,7 @@
 """Submit a job straight to NATS, without the REST API.
 
 Needs NATS_URL (and STINT_NATS_CACERT and its like where NATS asks for more), VAULT_ADDR, and VAULT_TOKEN with the
-policy `stint-publisher`. Prints the job's id, or in a sentence why there is none.
+policy `stint-publisher`. Prints the job's id, or says in a sentence why there is none, or why that is not known.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from stint.jetstream import Access
 from stint.jetstream.wire.failures import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
-from stint.publisher import signing
+from stint.publisher import SubmissionInDoubtError, signing
 from stint.vault import Ticket, Vault, seal_ticket
 
 CHUNK = 512 * 1024
@@ -83,7 +83,10 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
         for number, chunk in enumerate(chunks):
             await store(stream, payload_subject(queue, job_id, number), chunk, "PAYLOADS")
         subject, body = EventAddress("submitted", queue, job_id).subject, encode(submitted)
-        ack = await store(stream, subject, body, "EVENTS", signer.headers(subject, body))
+        try:
+            ack = await store(stream, subject, body, "EVENTS", signer.headers(subject, body))
+        except TimeoutError:  # also if the connection was lost
+            raise SubmissionInDoubtError(job_id) from None
         if ack.duplicate or not ack.seq:
             raise SystemExit("NATS did not store the job.")
     return job_id

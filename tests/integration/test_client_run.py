@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import nats.errors
 import pytest
 from examples import publish
 from rich.console import Console
@@ -23,12 +25,14 @@ from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.run import run_job
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
+from stint.core.errors import StintError
 from stint.core.job import Job, State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, event_address, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, JetStreamWorkQueues
+from stint.publisher import SubmissionInDoubtError
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
@@ -36,7 +40,7 @@ from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected, delivered, loaded, work_queues
 from tests.support.outputs import Played
 from tests.support.ports import free_port
-from tests.support.relay import Relay
+from tests.support.relay import Line, Relay
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result, finished, program
 from tests.support.submissions import submitted
@@ -510,6 +514,26 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     payload, secret_id = await taken.open()
     assert payload == wanted
     assert secret_id
+
+
+async def test_the_example_names_a_job_that_may_have_been_submitted(bench: Bench) -> None:
+    """NATS has stored the message at which the line breaks, and its answer is lost. A payload alone is no job."""
+    token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
+    line = Line(bench.nats.port)
+
+    async def failure(at: bytes) -> BaseException:
+        line.mend()
+        line.break_at(re.compile(at), through=True)
+        with pytest.raises((StintError, nats.errors.Error)) as caught:
+            await publish.publish(Access(url=line.url), bench.openbao.address, token, asking(), ROLE)
+        return caught.value
+
+    async with line.listening():
+        in_doubt, refused = await failure(rb"PUB ev\."), await failure(rb"PUB pl\.")
+    assert isinstance(in_doubt, SubmissionInDoubtError)
+    assert f"not known whether job {in_doubt.job_id} was submitted" in in_doubt.sentence
+    assert (await loaded(bench.log, in_doubt.job_id)).state is State.QUEUED
+    assert isinstance(refused, TimeoutError)
 
 
 async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench, tmp_path: Path) -> None:
