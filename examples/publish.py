@@ -78,6 +78,7 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
     async with access.client() as connection:
         # pending_size=0: while disconnected a publish must fail, not be sent later.
         options = {**access.options(), "pending_size": 0, "allow_reconnect": False, "error_cb": raised_anyway}
+        options["max_reconnect_attempts"] = 1  # of the first connection: nats-py would try for two minutes
         await connection.connect(access.servers, **options)
         stream = connection.jetstream()
         for number, chunk in enumerate(chunks):

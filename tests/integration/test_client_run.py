@@ -546,6 +546,7 @@ async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench
         ({"VAULT_TOKEN": poor}, "does not have the policy stint-publisher."),
         ({"VAULT_TOKEN": good, "VAULT_ADDR": f"http://{nowhere}"}, "is not reachable"),
         ({"VAULT_TOKEN": good, "NATS_URL": "nats://[::1"}, "NATS_URL: not the address of a NATS server."),
+        ({"VAULT_TOKEN": good, "NATS_URL": f"nats://{nowhere}"}, "NATS does not take the job: no servers available"),
         ({"VAULT_TOKEN": good, "NATS_URL": tls}, "NATS does not take the job: TLS is asked for, and the server"),
     ]
 
