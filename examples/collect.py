@@ -6,14 +6,13 @@ nothing. After a job's end it waits for its output for SECONDS (60): the output 
 collected it.
 """
 
+import argparse
 import asyncio
 import hashlib
 import json
-import sys
-from contextlib import suppress
 from pathlib import Path
 
-from examples.subscriber import connected, messages
+from examples.subscriber import connected, messages, run
 from nats.aio.client import Client
 
 
@@ -56,15 +55,15 @@ def joined(folder: Path, job_id: str, ended: dict[str, str | int]) -> bool:
     return True
 
 
-async def main(folder: Path, name: str, patience: int = 60) -> None:
+async def main(folder: Path, name: str, seconds: int) -> None:
     """Collect until interrupted."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     connection = await connected()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(chunks(connection, folder, name))
-        group.create_task(ends(connection, folder, name, patience))
+    await asyncio.gather(chunks(connection, folder, name), ends(connection, folder, name, seconds))
 
 
-_, target, subscriber, *seconds = sys.argv
-Path(target).mkdir(parents=True, exist_ok=True)
-with suppress(KeyboardInterrupt):
-    asyncio.run(main(Path(target), subscriber, *map(int, seconds)))
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", type=Path)
+parser.add_argument("name")
+parser.add_argument("seconds", type=int, nargs="?", default=60)
+run(main(**vars(parser.parse_args())))

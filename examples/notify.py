@@ -3,12 +3,10 @@
 Usage: python -m examples.notify NAME, where NAME is the subscriber; see `subscriber.py` for what it needs.
 """
 
-import asyncio
+import argparse
 import json
-import sys
-from contextlib import suppress
 
-from examples.subscriber import connected, messages
+from examples.subscriber import connected, messages, run
 
 
 async def main(name: str) -> None:
@@ -26,5 +24,6 @@ async def main(name: str) -> None:
         await message.ack()
 
 
-with suppress(KeyboardInterrupt):
-    asyncio.run(main(*sys.argv[1:]))
+parser = argparse.ArgumentParser()
+parser.add_argument("name")
+run(main(**vars(parser.parse_args())))

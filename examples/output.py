@@ -5,13 +5,14 @@ reads it again, as long as it is kept. Needs NATS_URL (STINT_NATS_CACERT if the 
 own), and STINT_NATS_NKEY_FILE and STINT_NATS_INBOX_PREFIX of a publisher. Uses nothing of Stint.
 """
 
+import argparse
 import asyncio
 import base64
 import hashlib
 import json
 import sys
 
-from examples.subscriber import connected
+from examples.subscriber import connected, run
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -55,4 +56,8 @@ async def main(qname: str, job: str) -> None:
     await connection.close()
 
 
-asyncio.run(main(*sys.argv[1:]))
+parser = argparse.ArgumentParser()
+parser.add_argument("queue")
+parser.add_argument("job")
+given = parser.parse_args()
+run(main(given.queue, given.job))

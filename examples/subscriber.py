@@ -1,16 +1,18 @@
-"""What `notify.py` and `collect.py` share: a subscriber's connection, and the messages of one of its two consumers.
+"""What `notify.py`, `collect.py` and `output.py` share: a connection, a subscriber's messages, and how they end.
 
 Needs NATS_URL (STINT_NATS_CACERT if the server's certificate is one of your own), and STINT_NATS_NKEY_FILE and
 STINT_NATS_INBOX_PREFIX of a subscriber. Uses nothing of Stint.
 """
 
+import asyncio
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -22,12 +24,18 @@ async def told(error: Exception) -> None:
 
 async def connected() -> Client:
     """A connection that is kept up: what is stored meanwhile is received afterwards."""
+    try:
+        url, seed, inbox = (
+            os.environ[name] for name in ("NATS_URL", "STINT_NATS_NKEY_FILE", "STINT_NATS_INBOX_PREFIX")
+        )
+    except KeyError as error:
+        raise SystemExit(f"Set {error.args[0]}.") from None
     cacert = os.environ.get("STINT_NATS_CACERT")
     options: dict[str, Any] = {"tls": ssl.create_default_context(cafile=cacert)} if cacert else {}
     return await nats.connect(
-        os.environ["NATS_URL"],
-        nkeys_seed=os.environ["STINT_NATS_NKEY_FILE"],
-        inbox_prefix=os.environ["STINT_NATS_INBOX_PREFIX"],
+        url,
+        nkeys_seed=seed,
+        inbox_prefix=inbox,
         max_reconnect_attempts=-1,
         error_cb=told,
         **options,
@@ -44,3 +52,13 @@ async def messages(connection: Client, stream: str, name: str) -> AsyncIterator[
             continue
         for message in batch:
             yield message
+
+
+def run(program: Coroutine[Any, Any, None]) -> None:
+    """Run a program until it ends, is interrupted, or fails, which it says in a sentence."""
+    try:
+        asyncio.run(program)
+    except KeyboardInterrupt:
+        pass
+    except (nats.errors.Error, OSError, UnicodeError) as error:
+        raise SystemExit(str(error)) from None

@@ -19,7 +19,7 @@ from tests.support.accounts import Accounts, Guarded
 from tests.support.brokers import happen
 from tests.support.outputs import Writer
 from tests.support.servers import running
-from tests.support.stack import Result, program, stint
+from tests.support.stack import Result, finished, program, stint
 from tests.support.waiting import until_true
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +130,30 @@ async def test_output_other_than_was_recorded_is_not_kept(example: Example, runn
     async with example("collect", tmp_path / "collected") as process:
         assert await line(process) == f"{job_id}: the output is not what the job's runner recorded"
     assert not (tmp_path / "collected" / f"{job_id}.log").exists()
+
+
+async def test_an_example_says_in_a_sentence_what_is_wrong(accounts: Accounts, server: Guarded, tmp_path: Path) -> None:
+    environ, job = {"NATS_URL": server.url, **accounts.environ(NAME)}, "a" * 24
+    cases: list[tuple[Sequence[str | Path], dict[str, str], str]] = [
+        (["output"], environ, "the following arguments are required: queue, job"),
+        (["output", "deploys", "a b"], environ, "nats: invalid subject"),
+        (["output", "\udcff", job], environ, "surrogates not allowed"),
+        (["output", "deploys", job], environ, "nats: timeout"),  # a subscriber may not read it
+        (["notify"], environ, "the following arguments are required: name"),
+        (["notify", NAME], {}, "Set NATS_URL."),
+        (["collect", tmp_path / "out", NAME, "x"], environ, "invalid int value: 'x'"),
+        (["collect", "/dev/null/out", NAME], environ, "Not a directory: '/dev/null/out'"),
+    ]
+
+    async def said(arguments: Sequence[str | Path], env: dict[str, str]) -> str:
+        name, *own = arguments
+        ended = await finished(sys.executable, "-m", f"examples.{name}", *own, cwd=ROOT, env=env)
+        assert (bool(ended.code), ended.out, "Traceback" in ended.err) == (True, "", False), ended.err
+        return ended.err.splitlines()[-1]
+
+    lines = await asyncio.gather(*(said(arguments, env) for arguments, env, _ in cases))
+    for found, (_, _, words) in zip(lines, cases, strict=True):
+        assert found.endswith(words)
 
 
 async def test_further_queues_are_added(accounts: Accounts, server: Guarded, example: Example, runner: Broker) -> None:
