@@ -16,43 +16,49 @@ from examples.subscriber import connected, messages, run
 from nats.aio.client import Client
 
 
+def store(path: Path, data: bytes) -> None:
+    """Write a file whole, or not at all: the disk may be full."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
 async def chunks(connection: Client, folder: Path, name: str) -> None:
     """Store each chunk of output in a file of its own."""
     async for message in messages(connection, "LOGS", name):
         _, _, job_id = message.subject.split(".")
         parts = folder / f"{job_id}.parts"
         parts.mkdir(exist_ok=True)
-        (parts / str(int((message.headers or {})["Stint-Chunk"]))).write_bytes(message.data)
+        store(parts / str(int((message.headers or {})["Stint-Chunk"])), message.data)
         await message.ack()
 
 
 async def ends(connection: Client, folder: Path, name: str, patience: int) -> None:
-    """Join the chunks of a job that has ended. If some have not come yet, look again a second later."""
+    """Join the chunks of a job that has ended. If that is not its output, look again a second later: more may come."""
     async for message in messages(connection, "EVENTS", name):
         _, job_id, _, kind = message.subject.split(".")
-        if kind != "ended" or joined(folder, job_id, json.loads(message.data)):
-            await message.ack()
-        elif message.metadata.num_delivered <= patience:
+        wrong = join(folder, job_id, json.loads(message.data)) if kind == "ended" else ""
+        if wrong and message.metadata.num_delivered <= patience:
             await message.nak(delay=1)
-        else:
-            print(f"{job_id}: not all of the output is there", flush=True)
-            await message.ack()
+            continue
+        if wrong:
+            print(f"{job_id}: {wrong}", flush=True)
+        await message.ack()
 
 
-def joined(folder: Path, job_id: str, ended: dict[str, str | int]) -> bool:
-    """Write the job's output, if all of it is there and its digest is the recorded one."""
+def join(folder: Path, job_id: str, ended: dict[str, str | int]) -> str:
+    """Write the job's output, if all of it is there and its digest is the recorded one. Returns what is wrong."""
     paths = [folder / f"{job_id}.parts" / str(number) for number in range(1, int(ended.get("chunks", 0)) + 1)]
     if not all(path.exists() for path in paths):
-        return False
+        return "not all of the output is there"
     digest, output = "", [path.read_bytes() for path in paths]
     for chunk in output:
         digest = hashlib.sha256(digest.encode() + chunk).hexdigest()
     if digest != ended.get("output_digest", ""):
-        print(f"{job_id}: the output is not what the job's runner recorded", flush=True)
-        return True
-    (folder / f"{job_id}.log").write_bytes(b"".join(output))
+        return "the output is not what the job's runner recorded"
+    store(folder / f"{job_id}.log", b"".join(output))
     print(f"{job_id}: {len(b''.join(output))} bytes of output", flush=True)
-    return True
+    return ""
 
 
 async def main(folder: Path, name: str, seconds: int) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from stint.core.names.ids import queue_token
+from stint.core.output.chain import Chain
 from stint.jetstream import Broker, JetStreamOutput
 from tests.support import events
 from tests.support.accounts import Accounts, Guarded
@@ -20,7 +21,7 @@ from tests.support.brokers import happen
 from tests.support.outputs import Writer
 from tests.support.servers import running
 from tests.support.stack import Result, finished, program, stint
-from tests.support.waiting import until_true
+from tests.support.waiting import until, until_true
 
 ROOT = Path(__file__).parents[2]
 NAME = "billing"
@@ -127,9 +128,43 @@ async def test_output_other_than_was_recorded_is_not_kept(example: Example, runn
     await writer.write(b"altered\n")
     ended = msgspec.structs.replace(writer.counted(events.ended()), output_digest="0" * 64)
     await happen(runner, job_id, ended)
-    async with example("collect", tmp_path / "collected") as process:
+    async with example("collect", tmp_path / "collected", after=["1"]) as process:
         assert await line(process) == f"{job_id}: the output is not what the job's runner recorded"
     assert not (tmp_path / "collected" / f"{job_id}.log").exists()
+
+
+@pytest.mark.soak
+async def test_a_full_disk_costs_no_output(
+    accounts: Accounts, server: Guarded, example: Example, runner: Broker, tmp_path: Path
+) -> None:
+    job_id, folder = new_id(), tmp_path / "collected"
+    writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
+    await writer.write(b"x" * 5000)
+    await happen(runner, job_id, writer.counted(events.ended()))
+    command = ("prlimit", "--fsize=1024", sys.executable, "-m", "examples.collect", folder, NAME)
+    environ = {"NATS_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1", **accounts.environ(NAME)}
+    full = await finished(*command, cwd=ROOT, env=environ)
+    assert full == Result(1, "", "[Errno 27] File too large\n")
+    assert not (folder / f"{job_id}.parts" / "1").exists()
+    async with example("collect", folder) as process:
+        assert await line(process) == f"{job_id}: 5000 bytes of output"
+    assert (folder / f"{job_id}.log").read_bytes() == b"x" * 5000
+
+
+async def test_a_chunk_that_is_damaged_may_come_again(
+    server: Guarded, example: Example, runner: Broker, tmp_path: Path
+) -> None:
+    job_id, folder = new_id(), tmp_path / "collected"
+    damaged, chain = folder / f"{job_id}.parts" / "1", Chain().add(b"whole")
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"wh")
+    await happen(runner, job_id, msgspec.structs.replace(events.ended(), chunks=1, output_digest=chain.digest))
+    async with example("collect", folder) as process, server.connected("operator") as operator:
+        await until(
+            lambda: operator.api(f"CONSUMER.INFO.EVENTS.sub-{NAME}"), lambda consumer: consumer["num_redelivered"]
+        )
+        await Writer(JetStreamOutput(runner), QUEUE, job_id).write(b"whole")
+        assert await line(process) == f"{job_id}: 5 bytes of output"
 
 
 async def test_an_example_says_in_a_sentence_what_is_wrong(accounts: Accounts, server: Guarded, tmp_path: Path) -> None:
