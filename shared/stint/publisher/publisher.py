@@ -21,7 +21,7 @@ from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject, 
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, EventSigner
 from stint.jetstream.payloads import CHUNK_BYTES
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
@@ -145,18 +145,24 @@ async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str
     for _ in range(ATTEMPTS):
         try:
             answer = await broker.publish(subject, body, {**(headers or {}), EXPECTED_SEQUENCE: "0"}, ANSWER)
-            check(answer, *([ErrorCode.WRONG_LAST_SEQUENCE] if doubtful else []))
         except NoAnswerError:
             doubtful = True
             await broker.connected_within(ANSWER)
+            continue
         except (BrokerUnavailableError, BrokerRefusedError) as error:
             if doubtful:
                 break
             if isinstance(error, DeniedError):
                 raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
             raise
-        else:
+        code = error_code(answer)
+        if doubtful and code == ErrorCode.WRONG_LAST_SEQUENCE:
             return
+        # A stream that is full has looked for the message first; other refusals say nothing of the attempt before.
+        if doubtful and code not in {0, ErrorCode.SUBJECT_TAKEN}:
+            break
+        check(answer)
+        return
     raise NoAnswerError("NATS did not acknowledge the message.")
 
 
