@@ -327,9 +327,9 @@ async def test_an_answer_that_does_not_end_is_left(
 
 
 async def test_a_live_stream_may_take_longer_than_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
+    monkeypatch.setattr("stint.client.rest.api.SLOWEST", LONGEST // 2)
     async with (
-        _server(200, STREAM, b": ping\n\n", drip=b": ping\n\n", times=10) as where,
+        _server(200, STREAM, b": ping\n\n", drip=b": ping\n\n", times=45) as where,
         Client.connect(where) as stint,
     ):
         with pytest.raises(ApiUnreachableError, match="ended too early"):
