@@ -13,13 +13,14 @@ from typing import Any
 
 import nats
 import nats.errors
+import nkeys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 
 async def told(error: Exception) -> None:
     """The client would log each error, so each attempt to connect again, with a traceback."""
-    print(f"NATS: {error}", file=sys.stderr, flush=True)
+    print(f"NATS: {str(error) or type(error).__name__}", file=sys.stderr, flush=True)
 
 
 async def connected() -> Client:
@@ -60,5 +61,5 @@ def run(program: Coroutine[Any, Any, None]) -> None:
         asyncio.run(program)
     except KeyboardInterrupt:
         pass
-    except (nats.errors.Error, OSError, UnicodeError) as error:
+    except (nats.errors.Error, nkeys.NkeysError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None

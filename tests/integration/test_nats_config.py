@@ -102,6 +102,8 @@ def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> Non
     password = texts(tmp_path)["cluster/STINT_NATS_ROUTES"].strip()
     shared = texts(tmp_path)["cluster.conf"]
     assert all(part in shared for part in (f"nats://stint:{password}@127.0.0.1:6223", "key.pem", '"verify": true'))
+    (tmp_path / "cluster.conf").chmod(0o644)
+    assert configure(tmp_path, *cluster, *tls).exit_code == 0
     assert (tmp_path / "cluster.conf").stat().st_mode & 0o777 == 0o600
     changed = configure(tmp_path, *cluster, *tls, "--route", "nats://127.0.0.1:6224")
     assert (changed.exit_code, password in changed.output) == (1, False)

@@ -358,12 +358,27 @@ async def test_a_secret_that_was_deleted_stays_so_and_a_mount_of_others_gets_non
         assert await vault.read(bao_process.root_token, f"{mount}/data/demo") is None
 
 
+async def test_who_may_not_change_a_mount_sets_all_up(bao_process: BaoProcess) -> None:
+    rules = """path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }
+               path "sys/mounts/kv/tune" { capabilities = ["deny"] }"""
+    await as_root(bao_process, lambda client: client.sys.create_or_update_policy("most", rules))
+    made = await as_root(bao_process, lambda client: client.auth.token.create(policies=["most"]))
+    token = made["auth"]["client_token"]
+    for _ in range(2):
+        await vault_setup(bao_process.address, token, kv_mount="kv")
+        assert await Vault(bao_process.address).read(token, "kv/data/demo")
+
+
 async def test_two_at_once_make_one_login_for_each_service(
     bao_process: BaoProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAULT_ADDR", bao_process.address)
     monkeypatch.setenv("VAULT_TOKEN", bao_process.root_token)
-    await asyncio.gather(*(asyncio.to_thread(set_up, env_file=tmp_path / "stint.env") for _ in range(2)))
+    links = [tmp_path / name / "stint.env" for name in ("one", "other")]
+    for link in links:
+        link.parent.mkdir()
+        link.symlink_to(tmp_path / "stint.env")
+    await asyncio.gather(*(asyncio.to_thread(set_up, env_file=link) for link in links))
     assert [await accessors(bao_process, role) for role in ("stint-api", "stint-runner")] == [1, 1]
 
 
@@ -447,3 +462,7 @@ async def test_files_are_not_written_again_and_keep_owner_mode_and_link(
     assert new == (tmp_path / "api" / "STINT_API_SECRET_ID").read_text() != old
     assert env_file.is_symlink()
     assert {path: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in files} == kept
+    for path in files:
+        path.chmod(0o644)
+    assert (await command(bao_process, *options))[0] == 0
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}

@@ -1,7 +1,9 @@
 """What a service says of its health, how that is asked, what runs beside it, and when a runner says it can run jobs."""
 
 import asyncio
+import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from types import SimpleNamespace
@@ -12,7 +14,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
+from stint.cli.services import health as health_check
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.process import background, health
 from stint.process.background import RESTART_PAUSE, STEADY, Background, BackgroundTask
@@ -207,6 +211,7 @@ async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with
 _HEALTH: Final = "from stint.cli.services import health; health.WITHIN = {}; health.app(['runner'])"
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
 _LATE: Final = "No answer within 0.5 s."
+_SETTINGS: Final = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b", "STINT_PORT": "1"}
 
 
 @pytest.mark.parametrize(
@@ -244,3 +249,17 @@ async def test_whatever_answers_a_health_check_it_ends_in_time_with_a_sentence(
         ended = await finished(sys.executable, "-c", _HEALTH.format(0.5 if drips else 50), env=environ, seconds=60)
     assert (ended.code, ended.out.strip()[: len(said)], ended.err) == (1 if said else 0, said, "")
     assert len(ended.out) <= 4096 + 1
+
+
+def test_a_health_check_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [answered.wait(60)][1:])
+    monkeypatch.setattr(health_check, "WITHIN", 0.1)
+    ended = CliRunner().invoke(health_check.app, ["api"], env=_SETTINGS | {"STINT_HOST": "stint.example"})
+    answered.set()
+    assert (ended.exit_code, ended.output) == (1, "No answer within 0.1 s.\n")
+
+
+def test_a_host_that_cannot_be_one_is_said() -> None:
+    ended = CliRunner().invoke(health_check.app, ["api"], env=_SETTINGS | {"STINT_HOST": "a..b"})
+    assert (ended.exit_code, "label empty or too long" in ended.output) == (1, True)

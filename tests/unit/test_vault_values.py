@@ -193,6 +193,20 @@ def test_a_saved_file_keeps_its_link_and_mode_but_a_private_one_is_not_for_other
     assert (path.read_text(), path.stat().st_mode & 0o777, link.is_symlink()) == ("text", mode, True)
 
 
+def test_a_file_whose_owner_cannot_be_kept_is_its_writers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "stint.env"
+    path.touch(0o640)
+
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    save(path, "text")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("text", 0o600)
+
+
 @pytest.mark.parametrize(
     "values", [{"STINT_A": f"{SECRET}\n"}, {"STINT A": SECRET}, {"1": SECRET}, {"A": f"{SECRET}\0"}]
 )

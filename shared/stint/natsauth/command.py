@@ -26,7 +26,7 @@ from stint.natsauth.users import (
     subscriber_name,
     user_list,
 )
-from stint.process.env_file import save
+from stint.process.env_file import is_open, save
 from stint.process.lock import locked
 
 DIFFERENT: Final = 1  # exit code: a file differs, and was not changed
@@ -199,7 +199,7 @@ def _write(path: Path, text: str, *, update: bool) -> bool:
             if not update:
                 typer.echo(f"differs, not changed: {path}")
                 return False
-        if present != text:
+        if present != text or (private and is_open(path)):
             save(path, text, private=private)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None

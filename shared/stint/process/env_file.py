@@ -5,6 +5,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from stat import S_IMODE, S_IRWXO
@@ -37,9 +38,15 @@ def write_private(path: Path, text: str) -> None:
 def save(path: Path, text: str, *, private: bool = True) -> None:
     """Write a file atomically. An existing one keeps its owner and mode, and a link stays one. Raises ConfigError.
 
-    A new file has mode 0600, or 0644 if it is not private. A private one that is open to others gets mode 0600, too.
+    A new file has mode 0600, or 0644 if it is not private. A private one that is open to others gets mode 0600, too. So
+    does one whose owner this user cannot keep.
     """
     _write(Path(os.path.realpath(path)), text, mode=0o600 if private else 0o644, keep=True)
+
+
+def is_open(path: Path) -> bool:
+    """Whether others than its owner and group may do anything with the file."""
+    return path.exists() and bool(path.stat().st_mode & S_IRWXO)
 
 
 def _write(path: Path, text: str, *, mode: int = 0o600, keep: bool = False) -> None:
@@ -55,9 +62,10 @@ def _write(path: Path, text: str, *, mode: int = 0o600, keep: bool = False) -> N
                 file.flush()
                 os.fsync(file.fileno())
             if keep and present:
-                os.chown(draft, present.st_uid, present.st_gid)
-                if mode & S_IRWXO or not present.st_mode & S_IRWXO:
-                    mode = S_IMODE(present.st_mode)
+                with suppress(PermissionError):
+                    os.chown(draft, present.st_uid, present.st_gid)
+                    if mode & S_IRWXO or not present.st_mode & S_IRWXO:
+                        mode = S_IMODE(present.st_mode)
             draft.chmod(mode)
             draft.replace(path)
         finally:

@@ -4,11 +4,12 @@ import difflib
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from stint.core.errors import VaultNotFoundError, VaultRefusedError
+from stint.core.errors import VaultDeniedError, VaultNotFoundError, VaultRefusedError
 from stint.vault.answers import data_of
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
@@ -136,11 +137,15 @@ async def _write_example(vault: Vault, token: str, kv_mount: str) -> None:
     mount = await vault.read(token, f"sys/mounts/{kv_mount}")
     if not mount or (mount.data or {}).get("description") != _WITHOUT_EXAMPLE:
         return
-    if not await vault.read(token, f"{kv_mount}/metadata/demo"):
-        example = {"options": {"cas": 0}, "data": {"password": secrets.token_urlsafe(12)}}
+    example = {"options": {"cas": 0}, "data": {"password": secrets.token_urlsafe(12)}}
+    try:
         await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
-    tuned = {"description": ""}
-    await vault.call(token, lambda client: client.adapter.post(f"/v1/sys/mounts/{kv_mount}/tune", json=tuned))
+    except VaultRefusedError as error:
+        if "check-and-set" not in error.sentence:  # which is the refusal of a secret that is there
+            raise
+    with suppress(VaultDeniedError):  # then the next set-up tries to write it again
+        tuned = {"description": ""}
+        await vault.call(token, lambda client: client.adapter.post(f"/v1/sys/mounts/{kv_mount}/tune", json=tuned))
 
 
 async def service_settings(

@@ -2,13 +2,13 @@
 
 import ipaddress
 import os
-import signal
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn
+from threading import Thread
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -36,31 +36,30 @@ def health(
 
     Example: `stint health api`
     """
-    signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, WITHIN)
-    try:
-        missing = _missing(url(service, os.environ))
-    except ConfigError as error:
-        missing = error.sentence
-    except OSError as error:
-        missing = str(error) or type(error).__name__
-    except HTTPException as error:
-        missing = f"The answer is not HTTP ({type(error).__name__})."
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    if missing:
+    said = list[str]()
+    # In a thread, which is left behind when it is late: no time-out bounds a question to a name server.
+    asking = Thread(target=lambda: said.append(_missing(service)), daemon=True)
+    asking.start()
+    asking.join(WITHIN)
+    if missing := said[0] if said else f"No answer within {WITHIN:g} s.":
         typer.echo(missing)
         raise typer.Exit(1)
 
 
-def _late(_signal: int, _frame: object) -> NoReturn:
-    raise TimeoutError(f"No answer within {WITHIN:g} s.")
+def _missing(service: str) -> str:
+    """What is missing for the service to be ready, "" if nothing is."""
+    try:
+        return _asked(url(service, os.environ))
+    except ConfigError as error:
+        return error.sentence
+    except (OSError, UnicodeError) as error:  # the latter of a host that cannot be one
+        return str(error) or type(error).__name__
+    except HTTPException as error:
+        return f"The answer is not HTTP ({type(error).__name__})."
 
 
-def _missing(address: str) -> str:
-    """What a service says is missing, "" if it is ready. A redirect is no answer: another server may be ready.
-
-    Raises OSError or HTTPException if it does not answer.
-    """
+def _asked(address: str) -> str:
+    """What the service says is missing. A redirect is no answer: another server may be ready."""
     parts = urlsplit(address)
     # The service's certificate names the host that clients see. Not httpx: it would make this start half as slow again.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above

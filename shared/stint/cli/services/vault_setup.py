@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from stint.cli.errors import reported
 from stint.cli.options import taking
 from stint.core.errors import ConfigError
-from stint.process.env_file import env_text, read_env_file, save
+from stint.process.env_file import env_text, is_open, read_env_file, save
 from stint.process.environment import Shape, load
 from stint.process.lock import locked
 from stint.vault.setup import SetupReport, service_settings
@@ -94,7 +94,9 @@ def vault_setup(options: _Options) -> None:
     Example: `stint vault-setup --env-file stint.env --secrets 'kv/data/*'`
     """
     # Two at once would make logins of which only one's are kept.
-    with reported("stint vault-setup"), locked(options.env_file and options.env_file.parent, options.files):
+    folders = [options.files / service for service in FILES] if options.files else []
+    folders += [Path(os.path.realpath(options.env_file)).parent] if options.env_file else []
+    with reported("stint vault-setup"), locked(*folders):
         server = load(_Server, os.environ)
         report = asyncio.run(_set_up(server, options))
         _tell(report)
@@ -141,7 +143,7 @@ async def _write_logins(server: _Server, role: str, registries: str, env_file: P
 
     def write(settings: Mapping[str, str]) -> None:
         wanted = {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
-        if env_file and wanted != given:
+        if env_file and (wanted != given or is_open(env_file)):
             save(env_file, env_text(wanted))
         if files:
             _write_files(files, settings)
@@ -171,5 +173,5 @@ def _write_files(folder: Path, settings: Mapping[str, str]) -> None:
     for service, names in FILES.items():
         for name in names:
             path = folder / service / name
-            if _read_file(path) != settings[name]:
+            if _read_file(path) != settings[name] or is_open(path):
                 save(path, settings[name])

@@ -4,7 +4,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -16,6 +16,7 @@ from stint.client.rest.connection import (
     LONGEST,
     LONGEST_OUTPUT,
     SLOWEST,
+    blocks_of,
     body_of,
     http_client,
     in_doubt,
@@ -175,14 +176,14 @@ class Api:
         """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
-            async with (
-                asyncio.timeout(LONGEST / SLOWEST) as total,
-                self._http.stream("GET", _address(path, params), headers=headers) as answer,
-            ):
-                if not is_ours(answer):
-                    raise refusal(await whole(answer, LONGEST))
-                total.reschedule(None)
-                async for event in parse_events(lines_of(answer.aiter_bytes())):
+            async with AsyncExitStack() as stack:
+                # Not around the rest: a timeout refers to its task, and a generator that does can never be finalized.
+                async with asyncio.timeout(LONGEST / SLOWEST):
+                    request = self._http.stream("GET", _address(path, params), headers=headers)
+                    answer = await stack.enter_async_context(request)
+                    if not is_ours(answer):
+                        raise refusal(await whole(answer, LONGEST))
+                async for event in parse_events(lines_of(blocks_of(answer))):
                     yield event
         except (httpx.HTTPError, TimeoutError) as error:
             raise unreachable(self._http, error) from None
