@@ -52,14 +52,17 @@ def _missing(service: str) -> str:
         return _asked(url(service, os.environ))
     except ConfigError as error:
         return error.sentence
-    except (OSError, UnicodeError) as error:  # the latter of a host that cannot be one
+    except (OSError, UnicodeError) as error:
         return str(error) or type(error).__name__
     except HTTPException as error:
         return f"The answer is not HTTP ({type(error).__name__})."
 
 
 def _asked(address: str) -> str:
-    """What the service says is missing. A redirect is no answer: another server may be ready."""
+    """What the service says is missing. A redirect is no answer: another server may be ready.
+
+    Raises OSError or HTTPException if there is no answer, and UnicodeError if the host cannot be one.
+    """
     parts = urlsplit(address)
     # The service's certificate names the host that clients see. Not httpx: it would make this start half as slow again.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above

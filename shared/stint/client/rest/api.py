@@ -177,7 +177,7 @@ class Api:
         headers = {"Last-Event-ID": after} if after else {}
         try:
             async with AsyncExitStack() as stack:
-                # Not around the rest: a timeout refers to its task, and a generator that does can never be finalized.
+                # Not around the rest: it refers to its task, and the stream of a task that fails would stay open.
                 async with asyncio.timeout(LONGEST / SLOWEST):
                     request = self._http.stream("GET", _address(path, params), headers=headers)
                     answer = await stack.enter_async_context(request)
