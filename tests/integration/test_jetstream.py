@@ -3,10 +3,10 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from nats.aio.msg import Msg
@@ -21,7 +21,7 @@ from stint.core.errors import (
     OtherLayoutError,
     TooLargeError,
 )
-from stint.core.events import AnyEvent, Record
+from stint.core.events import AnyEvent
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
@@ -168,16 +168,35 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
 
 async def test_what_comes_during_a_proof_of_absence_is_found(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     log = JetStreamEventLog(broker)
-    look = log._first_submission  # noqa: SLF001 - what comes between two requests
+    subjects = Stream.subjects
 
-    async def overtaken(job_id: str) -> Record | None:
-        found = await look(job_id)
-        await log.append(TOKEN, job_id, submitted())
+    async def overtaken(*args: Any) -> Collection[str]:
+        found = await subjects(*args)
+        await log.append(TOKEN, JOB, submitted())
         return found
 
-    monkeypatch.setattr(log, "_first_submission", overtaken)
+    monkeypatch.setattr(Stream, "subjects", overtaken)
     job = await loaded(log, JOB)
     assert job.state is State.QUEUED
+
+
+@pytest.mark.parametrize("missing", ["submitted", "started"])
+async def test_servers_that_disagree_deny_nothing_of_a_job(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """While two believe that they lead, one question may be answered by the one and the next by the other."""
+    log, api = JetStreamEventLog(broker), broker.api
+    await log.append(TOKEN, JOB, submitted())
+    await log.append(TOKEN, JOB, started())
+
+    async def left_behind(call: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
+        if (request or {}).get("last_by_subj") == EventAddress(missing, TOKEN, JOB).subject:
+            return {"error": {"err_code": ErrorCode.NO_MESSAGE}}
+        return await api(call, request, wait)
+
+    monkeypatch.setattr(broker, "api", left_behind)
+    with pytest.raises(BrokerUnavailableError):
+        await log.load(JOB, at_least=3)
 
 
 async def test_the_messages_that_prove_an_absence_are_no_events(broker: Broker) -> None:

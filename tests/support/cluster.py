@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +41,39 @@ class Cluster:
 
     async def leader(self, broker: Broker, stream: str) -> str:
         """The name of the server that leads the stream, once there is one."""
-        found = await until(lambda: _info(broker, stream), lambda found: found.get("leader"), seconds=ELECTED)
-        return str(found["leader"])
+        found = await until(lambda: _info(broker, stream), _leader, seconds=ELECTED)
+        return str(_leader(found))
 
-    async def whole(self, broker: Broker, stream: str) -> None:
-        """Return once every replica of the stream has all that its leader has."""
-        await until(lambda: _info(broker, stream), _is_whole, seconds=ELECTED)
+    async def whole(self, broker: Broker, stream: str, *, through: int = 0) -> None:
+        """Return once every replica of the stream has all that its leader has.
+
+        A server that has just resumed believes that it leads, and of the others that they are as it knew them. Who
+        wants an answer of its successor names a sequence that was acknowledged by that one.
+        """
+        await until(lambda: _info(broker, stream), partial(_is_whole, through), seconds=ELECTED)
 
 
 async def _info(broker: Broker, stream: str) -> dict[str, Any]:
-    """The `cluster` of a STREAM.INFO answer, empty while nobody gives one."""
+    """A STREAM.INFO answer, empty while nobody gives one."""
     try:
         await broker.wait_connected()
-        answer = await broker.api(f"STREAM.INFO.{stream}")
+        return await broker.api(f"STREAM.INFO.{stream}")
     except StintError:
-        answer = {}
-    cluster: dict[str, Any] = answer.get("cluster") or {}
-    return cluster
+        return {}
 
 
-def _is_whole(info: Mapping[str, Any]) -> bool:
-    replicas = info.get("replicas") or []
+def _leader(info: Mapping[str, Any]) -> str | None:
+    return _group(info).get("leader")
+
+
+def _is_whole(through: int, info: Mapping[str, Any]) -> bool:
+    replicas = _group(info).get("replicas") or []
     whole = [one for one in replicas if one.get("current") and not one.get("lag") and not one.get("offline")]
-    return len(whole) == len(replicas) == SIZE - 1
+    return len(whole) == len(replicas) == SIZE - 1 and info["state"]["last_seq"] >= through
+
+
+def _group(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    return info.get("cluster") or {}
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
@@ -9,7 +9,7 @@ from uuid import uuid4
 from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent, Record, Submitted
+from stint.core.events import PUBLISHED, AnyEvent, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.headers import EXPECTED_SUBJECT
 from stint.core.names.streams import EVENTS
@@ -22,7 +22,7 @@ from stint.core.names.subjects import (
     unreadable_submission,
 )
 from stint.jetstream.event_signer import EventSigner
-from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, is_absent
+from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, current_subjects
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -111,7 +111,7 @@ class JetStreamEventLog:
         Otherwise that raises NoAnswerError: ours or another writer's is still being replicated.
         """
         subject = EventAddress(event.kind, token, job_id).subject
-        message = await self._found(lambda: self._last(subject), subject)
+        message = await self._stored(subject)
         if message is None:
             if by_other_facts:
                 return None
@@ -132,41 +132,30 @@ class JetStreamEventLog:
                 job = fold(records(messages), job)
         if job is None or job.sequence < at_least:
             # A lagging replica may not have what was acknowledged a moment ago.
-            return await self._load_from_leader(job_id) or job
+            job = await self._read(await self._events.subjects(subjects, ANSWER))
+        if job is None or job.sequence < at_least:
+            job = await self._read(await current_subjects(self._events, subjects))
         return job
 
-    async def _load_from_leader(self, job_id: str) -> Job | None:
-        submissions = event_filter(Submitted.kind, "*", job_id)
-        first = await self._found(lambda: self._first_submission(job_id), submissions, counts=names_job)
-        if first is None:
-            return None
-        # The last event of any kind, known or not, counts in the aggregate's sequence. Events that come after it,
-        # between one get and the next, are omitted: the later of two new events could be found, and the other not.
-        last = await self._last(event_filter("*", first.token, job_id))
-        if last is None:
-            return None
-        subjects = (event_filter(kind, first.token, job_id) for kind in EVENT_TYPES)
-        found = await asyncio.gather(*(self._last(subject) for subject in subjects))
-        messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
-        return fold(records([*messages, last]))
+    async def _read(self, subjects: Collection[str]) -> Job | None:
+        """The job of these events, from the leader. None if they are of none.
 
-    async def _found(
-        self, read: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
-    ) -> T | None:
-        """The result of `read` on these subjects; None only if it is proven that there is nothing."""
+        Raises BrokerUnavailableError if one is not there: while two servers believe that they lead, either may answer.
+        """
+        found = await asyncio.gather(*(self._last(subject) for subject in subjects if names_job(subject)))
+        messages = [message for message in found if message]
+        if len(messages) < len(found):
+            raise BrokerUnavailableError(UNPROVEN)
+        return fold(records(messages))
+
+    async def _stored(self, subject: str) -> RawMessage | None:
+        """The message on this subject; None only if it is proven that there is none."""
         for _ in range(READS):
-            if (found := await read()) is not None:
+            if (found := await self._last(subject)) is not None:
                 return found
-            if await is_absent(self._events, subject, counts=counts):
+            if not await current_subjects(self._events, subject):
                 return None
         raise BrokerUnavailableError(UNPROVEN)
-
-    async def _first_submission(self, job_id: str) -> Record | None:
-        """The first submission, which determines the job's queue. Subjects that name no queue are skipped."""
-        async for message in self._events.each(event_filter(Submitted.kind, "*", job_id), ANSWER):
-            if record := next(records([message]), None):
-                return record
-        return None
 
     async def _last(self, subject: str) -> RawMessage | None:
         return await self._events.last(subject, ANSWER)

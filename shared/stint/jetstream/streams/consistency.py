@@ -1,13 +1,13 @@
 """Keeps answers true while a cluster elects leaders: repeats writes, proves absence."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from secrets import token_hex
 from typing import Final, TypeVar
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.subjects import barrier_subject
-from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.stream import Stream, subjects_of
 from stint.jetstream.wire.broker import RECONNECT, Broker
 from stint.jetstream.wire.protocol import NoAnswerError
 
@@ -16,7 +16,7 @@ ELECTION: Final = 10.0
 ANSWER: Final = 2.5  # seconds for each attempt. The first may have gone to the lost leader; the next must still fit
 PAUSE: Final = 0.1  # seconds between attempts: without a leader each is refused at once
 
-UNPROVEN: Final = "NATS cannot prove at the moment that nothing is stored under this id. Try again."
+UNPROVEN: Final = "NATS cannot prove at the moment what is stored under this id. Try again."
 
 T = TypeVar("T")
 
@@ -41,20 +41,18 @@ async def across_elections(broker: Broker, write: Callable[[], Awaitable[T]]) ->
             raise NoAnswerError if doubtful else failure
 
 
-async def is_absent(stream: Stream, pattern: str, *, counts: Callable[[str], bool] = lambda _: True) -> bool:
-    """Whether it is proven that the stream has no message on these subjects, except on those that do not count.
+async def current_subjects(stream: Stream, pattern: str) -> Collection[str]:
+    """The subjects under this pattern that have a message, by a server that has all that was acknowledged before.
 
     A server that was frozen may believe for a moment that it still leads after another was elected, and not know what
     that one has acknowledged; nothing that it says of its followers is evidence. A message that is stored now is: only
     a majority acknowledges it, and a server that has it has all that was acknowledged before. Raises
-    BrokerUnavailableError if it cannot be proven.
+    BrokerUnavailableError if that cannot be proven.
     """
-    info, barrier = await stream.info({"subjects_filter": pattern}, ANSWER), 0
-    if (info.get("cluster") or {}).get("replicas"):
+    info = await stream.info({"subjects_filter": pattern}, ANSWER)
+    if info["config"]["num_replicas"] > 1:
         barrier = await stream.store(barrier_subject(token_hex(8)), ANSWER)
         info = await stream.info({"subjects_filter": pattern}, ANSWER)
-    if any(map(counts, info["state"].get("subjects") or ())):
-        return False
-    if info["state"]["last_seq"] < barrier:
-        raise BrokerUnavailableError(UNPROVEN)
-    return True
+        if info["state"]["last_seq"] < barrier:
+            raise BrokerUnavailableError(UNPROVEN)
+    return subjects_of(info)
