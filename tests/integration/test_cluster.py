@@ -276,6 +276,26 @@ async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster
                     break
 
 
+@pytest.mark.parametrize("stream", [EVENTS, PAYLOADS])
+async def test_a_payload_of_a_job_that_can_be_read_can_be_read(cluster: Cluster, broker: Broker, stream: str) -> None:
+    """Also by a runner whose server lacks it still: a job whose payload is missing fails for good."""
+    left = await cluster.leader(broker, stream)
+    async with connected_to(cluster, *cluster.others(left)) as ahead, connected_to(cluster, left) as behind:
+        load = Load(ahead)
+        with paused(cluster.servers[left]):
+            running = asyncio.create_task(load.run())
+            await load.reached.wait()
+            load.happened.set()
+            await running
+        log, payloads = JetStreamEventLog(behind), JetStreamPayloads(behind)
+
+        async def run(job_id: str) -> bytes:
+            await until(lambda: _sees(log, job_id), lambda seen: seen is True, seconds=60)
+            return await payloads.get(events.TOKEN, job_id, 1)
+
+        assert set(await asyncio.gather(*map(run, load.submitted))) == {b"sealed"}
+
+
 async def test_a_leader_that_hears_nobody_proves_no_absence(cluster: Cluster, broker: Broker) -> None:
     """It goes on to answer for 10 s, in which others may have a leader and take jobs."""
     leader = await cluster.leader(broker, EVENTS)

@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from stint.core.errors import (
     BrokerUnavailableError,
     OtherLayoutError,
     TooLargeError,
+    UndecodableError,
 )
 from stint.core.events import AnyEvent
 from stint.core.job import State
@@ -35,6 +37,7 @@ from stint.jetstream import (
     JetStreamHistory,
     JetStreamOperations,
     JetStreamOutput,
+    JetStreamPayloads,
     JetStreamViews,
     Streams,
     declare,
@@ -138,6 +141,26 @@ async def test_an_oversized_message_is_refused_before_it_drops_the_connection(br
     with pytest.raises(TooLargeError):
         await log.append(TOKEN, JOB, submitted("x" * 2_000_000))
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON, "the connection is still there"
+
+
+@pytest.mark.parametrize("lagging", [1, 3])
+async def test_a_payload_that_a_replica_lacks_is_waited_for(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, lagging: int
+) -> None:
+    payloads, direct_last, asked = JetStreamPayloads(broker), broker.direct_last, count(1)
+    await payloads.put(TOKEN, JOB, b"sealed")
+
+    async def behind(stream: str, subject: str) -> Msg | None:
+        return None if next(asked) <= lagging else await direct_last(stream, subject)
+
+    monkeypatch.setattr(broker, "direct_last", behind)
+    with pytest.raises(UndecodableError):  # a single server has no replicas that could lag
+        await payloads.get(TOKEN, JOB, 1)
+    monkeypatch.setattr(Broker, "several", True)
+    assert await payloads.get(TOKEN, JOB, 1) == b"sealed"
+    monkeypatch.setattr(consistency, "LAG", 0.2)
+    with pytest.raises(UndecodableError):
+        await payloads.get(TOKEN, JOB, 2)
 
 
 async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

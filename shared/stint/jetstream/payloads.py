@@ -9,7 +9,7 @@ from typing import Final
 from stint.core.errors import UndecodableError
 from stint.core.names.streams import KEPT, PAYLOADS
 from stint.core.names.subjects import kept_subject, payload_subject
-from stint.jetstream.streams.consistency import ANSWER, across_elections
+from stint.jetstream.streams.consistency import ANSWER, across_elections, replicated
 from stint.jetstream.streams.stream import ALL, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -64,12 +64,13 @@ class JetStreamPayloads:
             raise UndecodableError("The payload's prefix is not up to 64 letters, digits, hyphens and underscores.")
         parts = list[bytes]()
         for number in range(chunks):
-            message = await self._broker.direct_last(PAYLOADS, payload_subject(token, job_id, number, attempt))
-            if message and len(message.data) > CHUNK_BYTES:
+            read = partial(self._broker.direct_last, PAYLOADS, payload_subject(token, job_id, number, attempt))
+            message = await replicated(self._broker, read)
+            if message is None:
+                raise UndecodableError(f"The payload has {number} of its {chunks} chunks.")
+            if len(message.data) > CHUNK_BYTES:
                 raise UndecodableError(f"A chunk of a payload has at most {CHUNK_BYTES} bytes.")
-            parts += [message.data] if message else []
-        if len(parts) < chunks:
-            raise UndecodableError(f"The payload has {len(parts)} of its {chunks} chunks.")
+            parts.append(message.data)
         return b"".join(parts)
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:

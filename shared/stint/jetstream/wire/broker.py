@@ -80,12 +80,13 @@ class Broker(Connection):
         """Return if there is a connection. In a cluster, wait a moment until another server has taken it over."""
         await self.usable.wait()
         connected = self.client.is_connected and self.connected.is_set()
-        if not connected and not (self._several and await self.connected_within(RECONNECT)):
+        if not connected and not (self.several and await self.connected_within(RECONNECT)):
             raise BrokerUnavailableError
 
     @property
-    def _several(self) -> bool:
-        return len(self.client.servers) > 1
+    def several(self) -> bool:
+        """Whether the server is one of a cluster: there are others by the settings, or it has said so."""
+        return len(self.client.servers) > 1 or "cluster" in self.client._server_info  # noqa: SLF001 - nats-py has no public way
 
     async def answer(self, subject: str, answer: Awaitable[T]) -> T:
         """The answer to a request on this subject, unless the server denies it or its connection is lost first."""
@@ -165,7 +166,7 @@ class Broker(Connection):
         try:
             return await read()
         except NoAnswerError:
-            if not self._several:
+            if not self.several:
                 raise
             return await read()
 
