@@ -188,6 +188,12 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
     assert up_to_date is not None
     assert (behind_by_one.sequence, up_to_date.sequence) == (1, 2)
 
+    async def leader_behind(*_: object) -> Collection[str]:
+        return [EventAddress("submitted", TOKEN, JOB).subject]
+
+    monkeypatch.setattr(Stream, "subjects", leader_behind)
+    assert await log.load(JOB, at_least=2) == up_to_date, "what is older than what is known is to be proven"
+
 
 async def test_what_comes_during_a_proof_of_absence_is_found(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     log = JetStreamEventLog(broker)

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from stint.core.errors import StintError, UndecodableError, VaultDeniedError
+from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultDeniedError
 from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
+from stint.jetstream.streams.stream import Entry
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup
@@ -157,6 +158,36 @@ async def test_what_ended_while_nobody_listened_is_ended(
         await processes.one.end(text)
         async with following(late):
             await until_true(session.ended.is_set)
+
+
+async def test_a_server_that_lags_lets_nobody_in(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    earlier = await processes.bucket.read(cookie.key(text))
+    await processes.one.end(text)
+
+    async def lagging(*_: object) -> Entry | None:
+        return earlier
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "read", lagging)
+        with pytest.raises(BrokerUnavailableError):
+            await processes.other.find(text)
+    assert await processes.other.find(text) is None
+
+
+async def test_a_session_that_a_server_lacks_is_ended(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    session, there = await session_of(processes.one, text), await session_of(processes.other, text)
+
+    async def lagging(*_: object) -> Entry | None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "read", lagging)
+        await processes.one.end(text)
+    assert session.ended.is_set()
+    await asyncio.wait_for(there.ended.wait(), 10)
+    assert await processes.one.find(text) is None
 
 
 async def test_a_session_ends_though_its_token_cannot_be_revoked(processes: Processes, broker: Broker) -> None:

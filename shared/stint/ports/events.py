@@ -51,7 +51,8 @@ class EventLog(Protocol):
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
         """The job computed from all its events, None if it does not exist. Only the stream's leader can say the latter.
 
-        `at_least` is a sequence that the caller knows of: an older aggregate is not accepted either.
+        `at_least` is a sequence that the caller knows of: an older aggregate is returned only if the log is proven to
+        have nothing newer. So it is with a sequence that no event has. Without it, the newest events may be missing.
         """
 
     def job_ids(self) -> AsyncIterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stint.core.events import AnyEvent, Started
-from stint.core.job import Job, State
+from stint.core.job import Job, State, fold
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
@@ -16,7 +16,7 @@ from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Outcome, Turn
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.job import run
-from stint_runner.job.examine import examine
+from stint_runner.job.examine import OvertakenError, examine
 from stint_runner.job.run import JobRun
 from stint_runner.runner import Runner
 from tests.support.containers import running
@@ -164,6 +164,22 @@ async def test_a_claim_that_is_cut_off_leaves_and_cleans_nothing(bench: Bench, m
         assert not cleaned.is_set()
         await leased.lease.delivery.give_back()
         await bench.ends_well(job_id)
+
+
+async def test_a_job_that_a_replica_shows_as_queued_keeps_its_container(bench: Bench) -> None:
+    """It is another runner's on the same engine: the replica lacks what that one has written."""
+    async with bench.runner():
+        job_id = await bench.running("echo up; sleep 600")
+        job = await bench.loaded(job_id)
+        lagging = fold([job.facts["submitted"]])
+        assert lagging
+        assert lagging.state is State.QUEUED
+        runner = bench.runners["runner-1"]
+        with runner.memory.share() as share, pytest.raises(OvertakenError):
+            await examine(runner, lagging, share)
+        assert await running({LABEL_JOB: job_id})
+        await bench.append_kill(job_id)
+        await bench.end(job_id)
 
 
 PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")

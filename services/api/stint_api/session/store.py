@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode
-from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultRefusedError
+from stint.core.errors import BrokerUnavailableError, UndecodableError, VaultDeniedError, VaultError, VaultRefusedError
 from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
@@ -30,6 +30,8 @@ LONGEST: Final = timedelta(days=7)
 """How long a session lasts at most, if its token lasts longer."""
 TOUCHED: Final = timedelta(minutes=5)
 """How exactly it is kept when a session was used last."""
+TOUCHES: Final = 5
+"""Attempts to keep that: other processes may do it at the same time."""
 NO_KEY: Final = f"The API may not use Vault's transit key {SESSION_KEY}: `stint vault-setup` makes it."
 RETRY_PAUSE: Final = 1.0
 """Seconds before the bucket is followed again after a failure."""
@@ -53,7 +55,7 @@ class Session:
         key: its name in the bucket.
         who: Vault's display name of the token.
         until: when it ends at the latest.
-        used: when it was last kept that it is used, as far as this process knows.
+        used: when this process last kept that it is used; None if it has not yet: then nothing proves that it lasts.
         ended: set when it has ended, in whatever process.
     """
 
@@ -61,7 +63,7 @@ class Session:
     token: str = field(repr=False)
     who: str
     until: datetime
-    used: datetime
+    used: datetime | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -100,9 +102,12 @@ class Sessions:
         session = self._known.get(bound) if self.following.is_set() else None
         if session is None:
             session = await self._load(bound)
-        if session is not None and self._now() - session.used > TOUCHED:
+        if session is not None and not self._is_fresh(session):
             session = await self._touch(session)
         return session
+
+    def _is_fresh(self, session: Session) -> bool:
+        return session.used is not None and self._now() - session.used <= TOUCHED
 
     async def end(self, text: str) -> None:
         """End the session with this cookie: in this process now, and in all others as they hear of it.
@@ -110,14 +115,16 @@ class Sessions:
         A token that was made for the session is revoked. If that fails, the session has ended all the same.
         """
         bound = cookie.key(text)
+        known = bound in self._known  # a server that lags may not have it
         value, _ = await self._stored(bound)
-        if value is None:  # what is deleted is written: nobody without a session may do that
+        if value is None and not known:  # what is deleted is written: nobody without a session may do that
             return
         try:
             await self._bucket.delete(bound)
         finally:  # NATS may delete it without an answer, and nobody finds its token then
             self._forget(bound)
-            await self._revoke(bound, value)
+            if value is not None:
+                await self._revoke(bound, value)
 
     async def _stored(self, bound: str) -> tuple[bytes | None, int]:
         """What the bucket has of a session, and its revision; None for one that has ended, which is forgotten."""
@@ -147,11 +154,8 @@ class Sessions:
             return session
         stored = decode(value, Stored)
         token = await self._open(bound, stored.sealed)
-        # The bucket does not say when it was last used: `find` keeps this use, unless the session has just begun.
-        made = Session(key=bound, token=token, who=stored.who, until=stored.until, used=stored.made)
-        session = self._known.setdefault(bound, made)
-        await self._stored(bound)  # it may have ended before it was among those that are known
-        return None if session.ended.is_set() else session
+        made = Session(key=bound, token=token, who=stored.who, until=stored.until)
+        return self._known.setdefault(bound, made)
 
     async def _seal(self, bound: str, token: str) -> str:
         try:
@@ -171,16 +175,23 @@ class Sessions:
         return opened.decode()
 
     async def _touch(self, session: Session) -> Session | None:
-        """Let it last for `IDLE` from now. Another process may do that at the same time, or end it."""
+        """Let it last for `IDLE` from now, unless another process has ended it.
+
+        That this is written proves that it has not ended: a server that lags may say what was true once.
+        """
         now = self._now()
-        value, revision = await self._stored(session.key)
-        if value is None or now >= session.until:
-            self._forget(session.key)
-            return None
-        ttl = self._lifetime(now, session.until)
-        await self._bucket.write(session.key, value, revision=revision, ttl=ttl)
-        session.used = now
-        return session
+        for _ in range(TOUCHES):
+            value, revision = await self._stored(session.key)
+            if value is None or now >= session.until:
+                self._forget(session.key)
+                return None
+            ttl = self._lifetime(now, session.until)
+            if await self._bucket.write(session.key, value, revision=revision, ttl=ttl):
+                session.used = now
+                return session
+            if self._is_fresh(session):  # by another request
+                return session
+        raise BrokerUnavailableError
 
     def _lifetime(self, now: datetime, until: datetime) -> float:
         return max(1.0, min(IDLE, until - now).total_seconds())

@@ -12,12 +12,16 @@ from stint_runner.retry import retry
 
 log = structlog.get_logger()
 
+Check = Callable[[], Awaitable[object]]
+
 CLEAN_UP: Final = 30.0  # seconds for which each step of a clean-up is retried
 
 
-async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:
+async def cleared(
+    engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP, sure: Check | None = None
+) -> bool:
     """Remove a job's containers as `remove_containers` does, for so many seconds. False if the engine would not."""
-    return await _done(job_id, lambda: remove_containers(engine, job_id, image=image), within)
+    return await _done(job_id, lambda: remove_containers(engine, job_id, image=image, sure=sure), within)
 
 
 async def removed(engine: Engine, job_id: str, container_id: str) -> bool:
@@ -34,14 +38,16 @@ async def _done(job_id: str, removal: Callable[[], Awaitable[object]], within: f
     return True
 
 
-async def remove_containers(engine: Engine, job_id: str, *, image: bool = False) -> int:
+async def remove_containers(engine: Engine, job_id: str, *, image: bool = False, sure: Check | None = None) -> int:
     """Remove all containers of a job from this engine; returns how many there were.
 
     The image of a read-only container is removed before it: while the image exists, a container shows that it does.
-    With `image` it is looked for in any case.
+    With `image` it is looked for in any case. `sure` is awaited before a container is removed, and may raise.
     """
     labels = {LABEL_JOB: job_id}
     found = await engine.find(labels)
+    if found and sure:
+        await sure()
     if image or any(LABEL_READ_ONLY in container.labels for container in found):
         for container in found:
             await engine.kill(container.container_id)

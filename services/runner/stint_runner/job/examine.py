@@ -1,5 +1,6 @@
 """The checks before a job is claimed. They spend nothing and change nothing."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +27,10 @@ LONGEST_LINE: Final = 32 * 1024 * 1024
 """Bytes of a request to Vault, in which a line of a payload must fit. Its lines are opened one after the other."""
 
 
+class OvertakenError(StintError):
+    """Another process's event came first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
     """A job that can be claimed. If only its own token may open the payload, there is `sealed` instead of `opened`."""
@@ -39,7 +44,8 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     """Open the ticket and the payload, and look at the wrapping token, which is not spent.
 
     Raises RejectedError if it is no submission, one of a payload that cannot be, or the ticket of another job;
-    JobFailedError if it can never run; UnfitError if it cannot run here. Of several the first in this order counts.
+    JobFailedError if it can never run; UnfitError if it cannot run here; OvertakenError if it is no longer queued. Of
+    several the first in this order counts.
     """
     submitted = job.fact(Submitted)
     if submitted is None:
@@ -50,7 +56,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
         runner.opener.ticket(submitted.ticket, job),
         _sealed(runner, job, submitted),
         # No container may bear the job's label when it is claimed.
-        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE),
+        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE, sure=lambda: _check_queued(runner, job)),
     )
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")
@@ -58,6 +64,16 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
     runner.space.take_turn()
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
+
+
+async def _check_queued(runner: Runner, job: Job) -> None:
+    """Raises OvertakenError if the job has gone on: a replica that lags may have said that it is queued.
+
+    Then its container may be that of a runner that has started it.
+    """
+    current = await retry(lambda: runner.log.load(job.job_id, at_least=sys.maxsize))
+    if current is None or current.sequence > job.sequence:
+        raise OvertakenError
 
 
 def _memory_for(submitted: Submitted) -> int:

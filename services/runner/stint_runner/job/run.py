@@ -20,10 +20,10 @@ from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import RejectedError
 from stint_runner.job import verdict
 from stint_runner.job.container import ContainerState, Exited, JobContainer
-from stint_runner.job.examine import examine
+from stint_runner.job.examine import OvertakenError, examine
 from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
-from stint_runner.job.verdict import OvertakenError, UnstartedError, Verdict
+from stint_runner.job.verdict import UnstartedError, Verdict
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.phases import Report
 from stint_runner.retry import append_events, retry

@@ -38,10 +38,6 @@ class UnstartedError(StintError):
         self.event = event
 
 
-class OvertakenError(StintError):
-    """Another process's event came first."""
-
-
 async def settle(verdict: Verdict, lease: Lease) -> None:
     """Acknowledge, give back or leave a delivery, as the verdict says. Raises LeaseLostError if it is not ours."""
     match verdict:
