@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from stint.core.codec import encode
-from stint.core.events import Deleted, Ended, Record, Rejected, Started, Submitted
+from stint.core.events import Deleted, Ended, KillRequested, Record, Rejected, Started, Submitted
 from stint.core.job import Job, State, evolve
 from stint.core.view import view
 from tests.chaos.check_output import output_faults
@@ -133,7 +133,15 @@ def _one_end(case: Case) -> Iterator[Violation]:
             yield Violation("I2", item.job_id, f"It was acknowledged, and is still {job.state}.")
         elif ends[item.job_id] > 1 or (not ends[item.job_id] and job.state is not State.DELETED):
             yield Violation("I2", item.job_id, f"It has {ends[item.job_id]} ends.")
+        elif _is_blamed(job):
+            yield Violation("I2", item.job_id, "It ended for what was submitted, and nothing was wrong with that.")
     yield from _ghosts(case)
+
+
+def _is_blamed(job: Job) -> bool:
+    """Whether its end says that its submission is wrong, or its payload."""
+    ended = job.fact(Ended)
+    return Rejected.kind in job.facts or (ended is not None and ended.reason == "payload")
 
 
 def _ghosts(case: Case) -> Iterator[Violation]:
@@ -152,6 +160,8 @@ def _ghosts(case: Case) -> Iterator[Violation]:
 
 def _legal(case: Case) -> Iterator[Violation]:
     for record in case.illegal:
+        if record.kind == KillRequested.kind and case.evidence.servers > 1:
+            continue  # the runner's end was being stored: it changes nothing
         yield Violation("I9", record.job_id, f"Its {record.kind} at {record.sequence} is not legal there.")
     ran = {sight.key for sights in case.evidence.truth.values() for sight in sights}
     for key in ran:

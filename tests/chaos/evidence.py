@@ -71,6 +71,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         views: by job id, once everything had settled; `rebuilt` after they were made again.
         left: what should be gone: a kind (`container`, `payload`, `work`, `consumer`, `token`) and its name.
         patience: seconds that a queue with work may pass without a job's end when no fault is about.
+        servers: of NATS. Of several the leader does not count an event that it is just storing.
     """
 
     submissions: Sequence[Submission]
@@ -82,6 +83,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     left: Sequence[tuple[str, str]] = ()
     faults: Sequence[Pause] = ()
     patience: float = 60.0
+    servers: int = 1
 
 
 class Violation(msgspec.Struct, frozen=True, order=True):

@@ -84,8 +84,12 @@ async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """Of a cluster, target 0 is whoever leads the stream of events."""
     leads = await retry(world.leader) if len(world.nats) > 1 else 0
     server = world.nats[(leads + fault.target) % len(world.nats)]
-    await server.kill()
-    lifting.push_async_callback(server.start)
+    if fault.kind == "nats pause":
+        server.pause()
+        lifting.callback(server.resume)
+    else:
+        await server.kill()
+        lifting.push_async_callback(server.start)
 
 
 async def _runner_and_nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
@@ -162,6 +166,7 @@ _KINDS: dict[str, Kind] = {
     "work recreate": _work,
     "work renumber": _work_renumbered,
     "nats kill": _nats,
+    "nats pause": _nats,
     "runner and nats kill": _runner_and_nats,
     "vault seal": _vault,
 }

@@ -120,4 +120,5 @@ async def _evidence(made: World, faults: Sequence[Fault]) -> Evidence:
         left=left,
         faults=injected,
         patience=plan.patience,
+        servers=plan.servers,
     )

@@ -12,6 +12,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "partition stall": 4,
     "partition drop": 3,
     "nats kill": 3,
+    "nats pause": 3,
     "runner and nats kill": 2,
     "vault seal": 2,
     "projector kill": 2,
@@ -28,7 +29,9 @@ WEIGHTS: Final[Mapping[str, int]] = {
 
 _INSTANT: Final = frozenset({"consumer delete", "work recreate", "work renumber"})
 """These have no length."""
-_GLOBAL: Final = frozenset({"nats kill", "runner and nats kill", "vault seal", "work recreate", "work renumber"})
+_GLOBAL: Final = frozenset(
+    {"nats kill", "nats pause", "runner and nats kill", "vault seal", "work recreate", "work renumber"}
+)
 """These hit everybody: one at a time."""
 
 
@@ -92,6 +95,6 @@ def _length(dice: random.Random, kind: str, lease: float) -> float:
         return 0.0
     if kind in {"projector kill", "api kill"}:
         return dice.uniform(0.1, 3.0)
-    if kind in _GLOBAL:
+    if kind in _GLOBAL - {"nats pause"}:
         return dice.choice([dice.uniform(0.1, 0.5) * lease, dice.uniform(0.5, 1.2) * lease])
     return dice.choice([dice.uniform(0.05, 0.4), dice.uniform(0.4, 1.1), dice.uniform(1.1, 3.0)]) * lease

@@ -98,6 +98,7 @@ ENDED: dict[str, tuple[str, str, Spoil]] = {
     ),
     "lost": ("I2", "job_id", lose),
     "two ends": ("I2", "job_id", lambda run, item: run.fact(item.job_id, events.rejected(), "x")),
+    "blamed": ("I2", "job_id", lambda run, _item: end_with(run, status="failed", reason="payload")),
     "ran twice": ("I3", "key", lambda run, item: run.sees(item.key, "begin", "end", process="again", queue="x")),
     "view missing": ("I5", "job_id", lambda run, item: run.extra.update(rebuilt=run.views(without=item.job_id))),
     "view of a deleted job": ("I5", "job_id", lambda run, item: keep_views(run, item, events.deleted())),
@@ -120,6 +121,14 @@ def test_a_fault_of_a_job_is_found(name: str) -> None:
     found = run.found()
     assert (invariant, getattr(item, blamed)) in found
     assert {subject for _, subject in found} <= {item.key, item.job_id, getattr(item, blamed)}, "no other is blamed"
+
+
+def test_a_kill_behind_the_end_that_was_being_stored_is_no_fault_of_a_cluster() -> None:
+    run = good()
+    run.fact(run.whole("x").job_id, events.kill_requested(), "x")
+    assert run.found()
+    run.extra["servers"] = 3
+    assert not run.found()
 
 
 def overlap(run: Run) -> tuple[str, str]:
