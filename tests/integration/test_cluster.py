@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerUnavailableError, PayloadMissingError
 from stint.core.events import AnyEvent
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
@@ -22,6 +22,8 @@ from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
+from stint_runner.job.examine import READS
+from stint_runner.retry import retry
 from tests.integration.test_janitor import working
 from tests.support import events
 from tests.support.api_bench import BODY, api
@@ -291,7 +293,8 @@ async def test_a_payload_of_a_job_that_can_be_read_can_be_read(cluster: Cluster,
 
         async def run(job_id: str) -> bytes:
             await until(lambda: _sees(log, job_id), lambda seen: seen is True, seconds=60)
-            return await payloads.get(events.TOKEN, job_id, 1)
+            assert payloads.may_lag
+            return await retry(lambda: payloads.get(events.TOKEN, job_id, 1), on=PayloadMissingError, attempts=READS)
 
         assert set(await asyncio.gather(*map(run, load.submitted))) == {b"sealed"}
 

@@ -5,7 +5,6 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,9 +20,8 @@ from stint.core.errors import (
     BrokerUnavailableError,
     OtherLayoutError,
     TooLargeError,
-    UndecodableError,
 )
-from stint.core.events import AnyEvent
+from stint.core.events import AnyEvent, Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
@@ -37,7 +35,6 @@ from stint.jetstream import (
     JetStreamHistory,
     JetStreamOperations,
     JetStreamOutput,
-    JetStreamPayloads,
     JetStreamViews,
     Streams,
     declare,
@@ -143,26 +140,6 @@ async def test_an_oversized_message_is_refused_before_it_drops_the_connection(br
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON, "the connection is still there"
 
 
-@pytest.mark.parametrize("lagging", [1, 3])
-async def test_a_payload_that_a_replica_lacks_is_waited_for(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, lagging: int
-) -> None:
-    payloads, direct_last, asked = JetStreamPayloads(broker), broker.direct_last, count(1)
-    await payloads.put(TOKEN, JOB, b"sealed")
-
-    async def behind(stream: str, subject: str) -> Msg | None:
-        return None if next(asked) <= lagging else await direct_last(stream, subject)
-
-    monkeypatch.setattr(broker, "direct_last", behind)
-    with pytest.raises(UndecodableError):  # a single server has no replicas that could lag
-        await payloads.get(TOKEN, JOB, 1)
-    monkeypatch.setattr(Broker, "several", True)
-    assert await payloads.get(TOKEN, JOB, 1) == b"sealed"
-    monkeypatch.setattr(consistency, "LAG", 0.2)
-    with pytest.raises(UndecodableError):
-        await payloads.get(TOKEN, JOB, 2)
-
-
 async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     log = JetStreamEventLog(broker)
     await log.append(TOKEN, JOB, submitted())
@@ -197,14 +174,14 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
 
 async def test_what_comes_during_a_proof_of_absence_is_found(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     log = JetStreamEventLog(broker)
-    subjects = Stream.subjects
+    look = log._first_submission  # noqa: SLF001 - what comes between two requests
 
-    async def overtaken(*args: Any) -> Collection[str]:
-        found = await subjects(*args)
-        await log.append(TOKEN, JOB, submitted())
+    async def overtaken(job_id: str) -> Record | None:
+        found = await look(job_id)
+        await log.append(TOKEN, job_id, submitted())
         return found
 
-    monkeypatch.setattr(Stream, "subjects", overtaken)
+    monkeypatch.setattr(log, "_first_submission", overtaken)
     job = await loaded(log, JOB)
     assert job.state is State.QUEUED
 

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
 
 from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultDeniedError
-from stint.core.names.streams import SESSIONS_BUCKET
+from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.streams.stream import Entry
 from stint.jetstream.wire.protocol import NoAnswerError
@@ -24,6 +25,7 @@ from stint_api.errors import RefusalError
 from stint_api.session import cookie
 from stint_api.session.store import IDLE, LONGEST, TOUCHED, Session, Sessions
 from tests.support.brokers import connected
+from tests.support.cluster import clustered, connected_to
 from tests.support.ports import free_port
 from tests.support.relay import Line
 from tests.support.servers import OpenBao
@@ -173,6 +175,20 @@ async def test_a_server_that_lags_lets_nobody_in(processes: Processes, monkeypat
         with pytest.raises(BrokerUnavailableError):
             await processes.other.find(text)
     assert await processes.other.find(text) is None
+
+
+@pytest.mark.soak
+async def test_many_first_requests_at_once_find_the_session(
+    tmp_path: Path, login: tuple[Vault, AppRoleSession]
+) -> None:
+    """In a cluster, where a write is refused while another one is being replicated; as a browser's, at two APIs."""
+    async with clustered(tmp_path) as cluster, connected_to(cluster) as first, connected_to(cluster) as second:
+        await cluster.whole(first, kv_stream(SESSIONS_BUCKET))
+        apis = [Sessions(broker, *login, now=Clock()) for broker in (first, second)]
+        async with following(apis[0]), following(apis[1]):
+            for _ in range(10):
+                text = await apis[0].begin(TOKEN, CALLER)
+                assert all(await asyncio.gather(*(api.find(text) for api in apis for _ in range(6))))
 
 
 async def test_a_session_that_a_server_lacks_is_ended(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:

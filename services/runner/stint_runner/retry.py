@@ -25,8 +25,9 @@ async def retry(
     *,
     on: Errors = (BrokerUnavailableError, VaultUnavailableError),
     within: float | None = None,
+    attempts: int | None = None,
 ) -> T:
-    """Repeat a call while its server is unavailable: for ever, or for `within` seconds; then raise its error.
+    """Repeat a call while its server is unavailable: for ever, for `within` seconds, or so often; then raise its error.
 
     The first repetition comes at once, further ones after growing, jittered pauses. Almost every call succeeds at once,
     and does not pay for a retry's bookkeeping.
@@ -36,7 +37,7 @@ async def retry(
     except on:
         pass
     again = stamina.AsyncRetryingCaller(
-        attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
+        attempts=attempts, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
     )
     return await again(on, call)
 

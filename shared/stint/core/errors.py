@@ -30,6 +30,10 @@ class UndecodableError(StintError):
     """The bytes do not have the expected format."""
 
 
+class PayloadMissingError(UndecodableError):
+    """A payload is not there, or not whole."""
+
+
 class IllegalCommandError(StintError):
     """The job's state does not allow this command."""
 
@@ -40,6 +44,10 @@ class BrokerUnavailableError(StintError):
 
 class NoRoomError(BrokerUnavailableError):
     """NATS has no room left."""
+
+
+class InProgressError(BrokerUnavailableError):
+    """Another write to the same place is being replicated: it may be stored, or get lost."""
 
 
 class ConsumerGoneError(BrokerUnavailableError):

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from functools import partial
 from typing import Final
 
-from stint.core.errors import UndecodableError
+from stint.core.errors import PayloadMissingError, UndecodableError
 from stint.core.names.streams import KEPT, PAYLOADS
 from stint.core.names.subjects import kept_subject, payload_subject
-from stint.jetstream.streams.consistency import ANSWER, across_elections, replicated
+from stint.jetstream.streams.consistency import ANSWER, across_elections
 from stint.jetstream.streams.stream import ALL, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -42,6 +42,10 @@ class JetStreamPayloads:
         self._broker = broker
         self._payloads = Stream(broker, PAYLOADS)
 
+    @property
+    def may_lag(self) -> bool:
+        return self._broker.several
+
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
         chunks = _chunks(sealed)
         for number, chunk in enumerate(chunks):
@@ -64,10 +68,9 @@ class JetStreamPayloads:
             raise UndecodableError("The payload's prefix is not up to 64 letters, digits, hyphens and underscores.")
         parts = list[bytes]()
         for number in range(chunks):
-            read = partial(self._broker.direct_last, PAYLOADS, payload_subject(token, job_id, number, attempt))
-            message = await replicated(self._broker, read)
+            message = await self._broker.direct_last(PAYLOADS, payload_subject(token, job_id, number, attempt))
             if message is None:
-                raise UndecodableError(f"The payload has {number} of its {chunks} chunks.")
+                raise PayloadMissingError(f"The payload has {number} of its {chunks} chunks.")
             if len(message.data) > CHUNK_BYTES:
                 raise UndecodableError(f"A chunk of a payload has at most {CHUNK_BYTES} bytes.")
             parts.append(message.data)

@@ -12,11 +12,18 @@ from stint.ports.common import News, Place, Stamp, StreamState
 class PayloadStore(Protocol):
     """Sealed payloads, write-once, until the job has ended."""
 
+    @property
+    def may_lag(self) -> bool:
+        """Whether what was stored may be missing for a moment where it is read."""
+
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
         """Store a payload in chunks, apart from those of other attempts; returns their number. Safe to repeat."""
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
-        """The whole payload that this attempt stored. Raises UndecodableError if a chunk is missing."""
+        """The whole payload that this attempt stored.
+
+        Raises PayloadMissingError if a chunk is missing, and UndecodableError if it cannot be a payload.
+        """
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         """Remove the payload; with `through` only chunks up to that sequence. Safe to repeat."""

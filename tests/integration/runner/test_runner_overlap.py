@@ -7,18 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.errors import EngineError, JobFailedError, VaultDeniedError, VaultUnavailableError
+from stint.core.errors import EngineError, JobFailedError, PayloadMissingError, VaultDeniedError, VaultUnavailableError
 from stint.core.events import Launched, Started
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB
+from stint.jetstream import JetStreamPayloads
 from stint.ports import Outcome
+from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY, Ticket
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Progress, unheard
 from stint_runner.inputs.content import Content, check_content
 from stint_runner.inputs.opening import Opener
 from stint_runner.job import prepare
-from stint_runner.job.examine import CHUNK, MAX_CHUNKS
+from stint_runner.job.examine import CHUNK, MAX_CHUNKS, READS
 from tests.api.archive import targz
 from tests.support.runner_bench import Bench
 from tests.support.vault_bench import ROLE
@@ -158,6 +160,33 @@ async def test_a_claim_of_the_largest_payload_waits_for_no_pull(bench: Bench, mo
         assert "1 of its 128 chunks" in (await bench.end(claiming))[1].error
         pulled.set()
         await bench.ends_well(pulling)
+
+
+@pytest.mark.parametrize("times", [3, 1000])
+async def test_a_payload_that_a_replica_lacks_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It keeps no memory meanwhile: others may need it, and the payload may never come."""
+    get, free, full = bench.payloads.get, list[int](), RunnerSettings.model_fields["prepare_memory"].default
+
+    async def lagging(token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
+        free.append(bench.runners["runner-1"].memory.free)
+        if len(free) <= times:
+            raise PayloadMissingError("It is not there.")
+        return await get(token, job_id, chunks, attempt=attempt)
+
+    monkeypatch.setattr(bench.payloads, "get", lagging)
+    async with bench.runner():
+        for may_lag in (False, True):
+            monkeypatch.setattr(JetStreamPayloads, "may_lag", may_lag)
+            free.clear()
+            job, end = await bench.end(await bench.submit("true"))
+            if may_lag and times < READS:
+                assert (job.state, len(free)) == (State.SUCCESS, times + 1)
+            else:
+                assert (end.reason, end.error, len(free)) == ("payload", "It is not there.", 1 + (1 + READS) * may_lag)
+            assert max(free) < full
+            assert bench.runners["runner-1"].memory.free == full
 
 
 async def test_a_payload_said_to_be_larger_keeps_no_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

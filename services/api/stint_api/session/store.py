@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -12,7 +13,14 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode
-from stint.core.errors import BrokerUnavailableError, UndecodableError, VaultDeniedError, VaultError, VaultRefusedError
+from stint.core.errors import (
+    BrokerUnavailableError,
+    InProgressError,
+    UndecodableError,
+    VaultDeniedError,
+    VaultError,
+    VaultRefusedError,
+)
 from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
@@ -30,8 +38,9 @@ LONGEST: Final = timedelta(days=7)
 """How long a session lasts at most, if its token lasts longer."""
 TOUCHED: Final = timedelta(minutes=5)
 """How exactly it is kept when a session was used last."""
-TOUCHES: Final = 5
-"""Attempts to keep that: other processes may do it at the same time."""
+TOUCHES: Final = 10
+TOUCH_PAUSE: Final = 0.1
+"""Attempts to keep that, and seconds between them: other processes may do it at the same time."""
 NO_KEY: Final = f"The API may not use Vault's transit key {SESSION_KEY}: `stint vault-setup` makes it."
 RETRY_PAUSE: Final = 1.0
 """Seconds before the bucket is followed again after a failure."""
@@ -57,6 +66,7 @@ class Session:
         until: when it ends at the latest.
         used: when this process last kept that it is used; None if it has not yet: then nothing proves that it lasts.
         ended: set when it has ended, in whatever process.
+        touching: held while this process keeps that it is used.
     """
 
     key: str
@@ -65,6 +75,7 @@ class Session:
     until: datetime
     used: datetime | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    touching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Sessions:
@@ -179,18 +190,21 @@ class Sessions:
 
         That this is written proves that it has not ended: a server that lags may say what was true once.
         """
-        now = self._now()
-        for _ in range(TOUCHES):
-            value, revision = await self._stored(session.key)
-            if value is None or now >= session.until:
-                self._forget(session.key)
-                return None
-            ttl = self._lifetime(now, session.until)
-            if await self._bucket.write(session.key, value, revision=revision, ttl=ttl):
-                session.used = now
-                return session
-            if self._is_fresh(session):  # by another request
-                return session
+        async with session.touching:
+            for _ in range(TOUCHES):
+                now = self._now()
+                if self._is_fresh(session):  # since another request has waited for this
+                    return session
+                value, revision = await self._stored(session.key)
+                if value is None or now >= session.until:
+                    self._forget(session.key)
+                    return None
+                ttl = self._lifetime(now, session.until)
+                with suppress(InProgressError):
+                    if await self._bucket.write(session.key, value, revision=revision, ttl=ttl):
+                        session.used = now
+                        return session
+                await asyncio.sleep(TOUCH_PAUSE)
         raise BrokerUnavailableError
 
     def _lifetime(self, now: datetime, until: datetime) -> float:
@@ -207,6 +221,7 @@ class Sessions:
         try:
             async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
                 for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
+                    session.used = None
                     await self._stored(session.key)
                 self.following.set()
                 async for page in pages:

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final
 
-from stint.core.errors import BrokerUnavailableError, JobFailedError, StintError, UnfitError
+from stint.core.errors import BrokerUnavailableError, JobFailedError, PayloadMissingError, StintError, UnfitError
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
@@ -23,6 +23,9 @@ OPENING: Final = 8
 for it as it was stored."""
 CHUNK: Final = 512 * 1024  # bytes of a payload's chunk, in which its submitter may say that it is smaller
 MAX_CHUNKS: Final = 128  # chunks of any payload
+READS: Final = 10
+"""Attempts to read a payload that is not there, in about 10 s: a replica of NATS whose server was frozen may lack what
+was acknowledged for 2 s, as measured."""
 LONGEST_LINE: Final = 32 * 1024 * 1024
 """Bytes of a request to Vault, in which a line of a payload must fit. Its lines are opened one after the other."""
 
@@ -54,7 +57,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     await share.take(_memory_for(submitted))
     ticket, sealed, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),
-        _sealed(runner, job, submitted),
+        _sealed(runner, job, submitted, share),
         # No container may bear the job's label when it is claimed.
         cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE, sure=lambda: _check_queued(runner, job)),
     )
@@ -85,15 +88,38 @@ def _memory_for(submitted: Submitted) -> int:
     return OPENING * min(size, LONGEST_LINE)
 
 
-async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
-    chunks, attempt = submitted.payload_chunks, submitted.payload_try
+async def _sealed(runner: Runner, job: Job, submitted: Submitted, share: Share) -> bytes:
     try:
-        stored = await retry(
-            lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
-        )
+        stored = await _stored(runner, job, submitted, share)
     except StintError as error:
         raise JobFailedError(error.sentence, reason="payload") from None
     return await runner.opener.sealed(stored)
+
+
+async def _stored(runner: Runner, job: Job, submitted: Submitted, share: Share) -> bytes:
+    """The payload as it was stored. One that is not there yet is waited for, and keeps no memory meanwhile."""
+
+    async def get() -> bytes:
+        chunks, attempt = submitted.payload_chunks, submitted.payload_try
+        return await retry(
+            lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
+        )
+
+    async def take_and_get() -> bytes:
+        await share.take(_memory_for(submitted))
+        try:
+            return await get()
+        except PayloadMissingError:
+            share.shrink(0)
+            raise
+
+    try:
+        return await get()
+    except PayloadMissingError:
+        if not runner.payloads.may_lag:
+            raise
+        share.shrink(0)
+    return await retry(take_and_get, on=PayloadMissingError, attempts=READS)
 
 
 async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:

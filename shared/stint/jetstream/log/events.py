@@ -1,7 +1,7 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
@@ -9,14 +9,16 @@ from uuid import uuid4
 from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.core.events import PUBLISHED, AnyEvent, Submitted
+from stint.core.events import PUBLISHED, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.headers import EXPECTED_SUBJECT
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import (
     EventAddress,
     bar_kind,
+    event_address,
     event_filter,
+    is_literal,
     live_filter,
     names_job,
     unreadable_submission,
@@ -111,7 +113,7 @@ class JetStreamEventLog:
         Otherwise that raises NoAnswerError: ours or another writer's is still being replicated.
         """
         subject = EventAddress(event.kind, token, job_id).subject
-        message = await self._stored(subject)
+        message = await self._found(lambda: self._last(subject), subject)
         if message is None:
             if by_other_facts:
                 return None
@@ -130,32 +132,48 @@ class JetStreamEventLog:
         except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
             async for messages in self._events.pages(subjects):
                 job = fold(records(messages), job)
+        if job is not None and job.sequence >= at_least:
+            return job
+        # A lagging replica may not have what was acknowledged a moment ago.
+        submissions = event_filter(Submitted.kind, "*", job_id)
+        first = await self._found(lambda: self._first_submission(job_id), submissions, counts=names_job)
+        if first is None:
+            return None
+        own = event_filter("*", first.token, job_id)
+        job = await self._read(await self._events.subjects(own, ANSWER))
         if job is None or job.sequence < at_least:
-            # A lagging replica may not have what was acknowledged a moment ago.
-            job = await self._read(await self._events.subjects(subjects, ANSWER))
-        if job is None or job.sequence < at_least:
-            job = await self._read(await current_subjects(self._events, subjects))
+            job = await self._read(await current_subjects(self._events, own))
         return job
 
+    async def _found(
+        self, read: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
+    ) -> T | None:
+        """The result of `read` on these subjects; None only if it is proven that there is nothing that counts."""
+        for _ in range(READS):
+            if (found := await read()) is not None:
+                return found
+            if not any(map(counts, await current_subjects(self._events, subject))):
+                return None
+        raise BrokerUnavailableError(UNPROVEN)
+
+    async def _first_submission(self, job_id: str) -> Record | None:
+        """The first submission, which determines the job's queue. Subjects that name no queue are skipped."""
+        async for message in self._events.each(event_filter(Submitted.kind, "*", job_id), ANSWER):
+            if record := next(records([message]), None):
+                return record
+        return None
+
     async def _read(self, subjects: Collection[str]) -> Job | None:
-        """The job of these events, from the leader. None if they are of none.
+        """The job of these events of its queue, from the leader. None if they are of none.
 
         Raises BrokerUnavailableError if one is not there: while two servers believe that they lead, either may answer.
         """
-        found = await asyncio.gather(*(self._last(subject) for subject in subjects if names_job(subject)))
+        asked = [subject for subject in subjects if is_literal(event_address(subject).kind)]
+        found = await asyncio.gather(*(self._last(subject) for subject in asked))
         messages = [message for message in found if message]
         if len(messages) < len(found):
             raise BrokerUnavailableError(UNPROVEN)
         return fold(records(messages))
-
-    async def _stored(self, subject: str) -> RawMessage | None:
-        """The message on this subject; None only if it is proven that there is none."""
-        for _ in range(READS):
-            if (found := await self._last(subject)) is not None:
-                return found
-            if not await current_subjects(self._events, subject):
-                return None
-        raise BrokerUnavailableError(UNPROVEN)
 
     async def _last(self, subject: str) -> RawMessage | None:
         return await self._events.last(subject, ANSWER)

@@ -1,8 +1,7 @@
-"""Keeps answers true while a cluster elects leaders, and replicas lag: repeats writes, proves absence."""
+"""Keeps answers true while a cluster elects leaders: repeats writes, proves absence."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from secrets import token_hex
 from typing import Final, TypeVar
 
@@ -16,9 +15,6 @@ ELECTION: Final = 10.0
 """Seconds for which a write is repeated. Servers elect 4 to 9 s after the last message of a leader; 3.8 measured."""
 ANSWER: Final = 2.5  # seconds for each attempt. The first may have gone to the lost leader; the next must still fit
 PAUSE: Final = 0.1  # seconds between attempts: without a leader each is refused at once
-
-LAG: Final = 10.0
-"""Seconds for which a replica may lack what was acknowledged. If its server was frozen: 2 after that, as measured."""
 
 UNPROVEN: Final = "NATS cannot prove at the moment what is stored under this id. Try again."
 
@@ -43,20 +39,6 @@ async def across_elections(broker: Broker, write: Callable[[], Awaitable[T]]) ->
         left = end - asyncio.get_running_loop().time()
         if left <= 0 or not await broker.connected_within(min(RECONNECT, left)):
             raise NoAnswerError if doubtful else failure
-
-
-async def replicated(broker: Broker, read: Callable[[], Awaitable[T | None]]) -> T | None:
-    """Repeat a read from any replica while it finds nothing, for `LAG` seconds; None if there is nothing then.
-
-    This is for those who may not ask a leader for proof.
-    """
-    found = await read()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAG):
-            while found is None and broker.several:
-                await asyncio.sleep(PAUSE)
-                found = await read()
-    return found
 
 
 async def current_subjects(stream: Stream, pattern: str) -> Collection[str]:

@@ -18,6 +18,7 @@ from stint.core.codec import to_record
 from stint.core.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
+    InProgressError,
     InvalidJobIdError,
     InvalidTokenError,
     NoRoomError,
@@ -59,7 +60,6 @@ class ErrorCode(IntEnum):
     BATCH_INCOMPLETE = 10176  # the leader has changed, or messages were dropped: none of the batch is stored
 
 
-_AGAIN: Final = frozenset({ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
 _FULL: Final = frozenset({ErrorCode.ACCOUNT_FULL, ErrorCode.SERVER_FULL})
 
 NOT_FIRST: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN})
@@ -76,7 +76,8 @@ def check(answer: dict[str, Any], *expected: ErrorCode) -> dict[str, Any]:
     """Return the answer if it is not an error, or one that is expected.
 
     Raises:
-        BrokerUnavailableError: the server cannot carry out the request now; a `NoRoomError` if it has no room.
+        BrokerUnavailableError: the server cannot carry out the request now; a `NoRoomError` if it has no room, an
+            `InProgressError` if another write comes first.
         StreamMissingError: there is no such stream.
         BrokerRefusedError: the server refuses the request.
     """
@@ -86,7 +87,9 @@ def check(answer: dict[str, Any], *expected: ErrorCode) -> dict[str, Any]:
     sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
     if code in _FULL:
         raise NoRoomError(sentence)
-    if error.get("code") in _LATER or code in _AGAIN:
+    if code == ErrorCode.IN_PROGRESS:
+        raise InProgressError(sentence)
+    if error.get("code") in _LATER or code == ErrorCode.BATCH_INCOMPLETE:
         raise BrokerUnavailableError(sentence)
     raise (StreamMissingError if code == ErrorCode.STREAM_NOT_FOUND else BrokerRefusedError)(sentence)
 

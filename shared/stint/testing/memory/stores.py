@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import structs
 
-from stint.core.errors import LogGapError, UndecodableError
+from stint.core.errors import LogGapError, PayloadMissingError, UndecodableError
 from stint.core.names.subjects import payload_subject
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
@@ -45,6 +45,8 @@ class Triggers(Generic[T]):
 class MemoryPayloads:
     """See `stint.ports.PayloadStore`."""
 
+    may_lag = False
+
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._stored: dict[str, tuple[Stamp, bytes]] = {}
         self._sequence = 0
@@ -64,7 +66,7 @@ class MemoryPayloads:
         wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
         found = [self._stored[subject][1] for subject in wanted if subject in self._stored]
         if len(found) < chunks:
-            raise UndecodableError(f"The payload has {len(found)} of its {chunks} chunks.")
+            raise PayloadMissingError(f"The payload has {len(found)} of its {chunks} chunks.")
         return b"".join(found)
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
