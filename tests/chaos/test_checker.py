@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from stint.core.events import AnyEvent
-from tests.chaos.checker import check
+from tests.chaos.checker import BEHIND, check
 from tests.chaos.checker_bench import START, Run, good
 from tests.chaos.evidence import Answer, Pause, Sight, Submission
 from tests.support import events
@@ -125,10 +125,14 @@ def test_a_fault_of_a_job_is_found(name: str) -> None:
 
 def test_a_kill_behind_the_end_that_was_being_stored_is_no_fault_of_a_cluster() -> None:
     run = good()
-    run.fact(run.whole("x").job_id, events.kill_requested(), "x")
+    job_id = run.whole("x").job_id
+    run.fact(job_id, events.kill_requested(), "x")
     assert run.found()
     run.extra["servers"] = 3
     assert not run.found()
+    run.seconds += BEHIND.total_seconds()
+    run.fact(job_id, events.kill_requested(), "x")
+    assert run.found() == {("I9", job_id)}, "nobody was storing its end any more"
 
 
 def overlap(run: Run) -> tuple[str, str]:

@@ -134,7 +134,7 @@ class Sessions:
             await self._bucket.delete(bound)
         finally:  # NATS may delete it without an answer, and nobody finds its token then
             self._forget(bound)
-            if value is not None:
+            if value is not None:  # otherwise nobody has its token, which will expire
                 await self._revoke(bound, value)
 
     async def _stored(self, bound: str) -> tuple[bytes | None, int]:
@@ -221,7 +221,7 @@ class Sessions:
         try:
             async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
                 for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
-                    session.used = None
+                    session.used = None  # what the bucket says now is proven at the next use
                     await self._stored(session.key)
                 self.following.set()
                 async for page in pages:

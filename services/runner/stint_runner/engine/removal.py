@@ -18,10 +18,10 @@ CLEAN_UP: Final = 30.0  # seconds for which each step of a clean-up is retried
 
 
 async def cleared(
-    engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP, sure: Check | None = None
+    engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP, check: Check | None = None
 ) -> bool:
     """Remove a job's containers as `remove_containers` does, for so many seconds. False if the engine would not."""
-    return await _done(job_id, lambda: remove_containers(engine, job_id, image=image, sure=sure), within)
+    return await _done(job_id, lambda: remove_containers(engine, job_id, image=image, check=check), within)
 
 
 async def removed(engine: Engine, job_id: str, container_id: str) -> bool:
@@ -38,16 +38,16 @@ async def _done(job_id: str, removal: Callable[[], Awaitable[object]], within: f
     return True
 
 
-async def remove_containers(engine: Engine, job_id: str, *, image: bool = False, sure: Check | None = None) -> int:
+async def remove_containers(engine: Engine, job_id: str, *, image: bool = False, check: Check | None = None) -> int:
     """Remove all containers of a job from this engine; returns how many there were.
 
     The image of a read-only container is removed before it: while the image exists, a container shows that it does.
-    With `image` it is looked for in any case. `sure` is awaited before a container is removed, and may raise.
+    With `image` it is looked for in any case. `check` is awaited before a container is removed, and may raise.
     """
     labels = {LABEL_JOB: job_id}
     found = await engine.find(labels)
-    if found and sure:
-        await sure()
+    if found and check:
+        await check()
     if image or any(LABEL_READ_ONLY in container.labels for container in found):
         for container in found:
             await engine.kill(container.container_id)

@@ -59,7 +59,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
         runner.opener.ticket(submitted.ticket, job),
         _sealed(runner, job, submitted, share),
         # No container may bear the job's label when it is claimed.
-        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE, sure=lambda: _check_queued(runner, job)),
+        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE, check=lambda: _check_queued(runner, job)),
     )
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")

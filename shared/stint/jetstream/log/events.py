@@ -164,7 +164,7 @@ class JetStreamEventLog:
         return None
 
     async def _read(self, subjects: Collection[str]) -> Job | None:
-        """The job of these events of its queue, from the leader. None if they are of none.
+        """The job of these events of its queue, from the leader. None without its submission.
 
         Raises BrokerUnavailableError if one is not there: while two servers believe that they lead, either may answer.
         """
