@@ -55,6 +55,12 @@ class EventLog(Protocol):
         have nothing newer. So it is with a sequence that no event has. Without it, the newest events may be missing.
         """
 
+    async def current(self, job_id: str) -> Job | None:
+        """The same, with everything that was acknowledged before the call, because the caller may know of it.
+
+        Only while no server leads the stream, the newest events may be missing.
+        """
+
     def job_ids(self) -> AsyncIterator[str]:
         """The ids of all jobs in the log, oldest first. An id can occur twice."""
 

@@ -52,7 +52,7 @@ class Jobs:
 
         Otherwise raises RefusalError, or InvalidJobIdError if that is not an id.
         """
-        job = await self.log.load(check_job_id(job_id))
+        job = await self.log.current(check_job_id(job_id))
         if job is None or not visible(job, self.retention, self.now()):
             raise RefusalError(HTTPStatus.NOT_FOUND, "not found")
         await self.auth.require(identity, action, queue_name(job.token))

@@ -181,7 +181,7 @@ class Preparation:
         )
         if await append_events(runner.log, self._job.token, job_id, launched, unless=Ended.kind):
             return
-        job = await retry(lambda: runner.log.load(job_id))
+        job = await retry(lambda: runner.log.current(job_id))
         if job is None or job.terminal:
             raise LeaseLostError("The job was ended by another.")
         # Otherwise a stranger's event stands in its place already.

@@ -65,7 +65,7 @@ class JobRun:
             # As adoption found it. If later events end it, the lease's keeper hears of them and interrupts the run.
             return await self._resume(*self._adopted)
         seen = 0
-        while (job := await self._load()) is not None:
+        while (job := await self._load(at_least=seen + 1)) is not None:
             try:
                 return await self._process(job, seen)
             except UnstartedError as unstarted:
@@ -210,8 +210,8 @@ class JobRun:
         recorded = job.terminal or await self._append(ended, after=job.sequence)
         return Verdict.ACK if recorded else Verdict.LEAVE
 
-    async def _load(self) -> Job | None:
-        return await retry(lambda: self._runner.log.load(self._address.job_id))
+    async def _load(self, *, at_least: int = 0) -> Job | None:
+        return await retry(lambda: self._runner.log.load(self._address.job_id, at_least=at_least))
 
     async def _append(self, *events: AnyEvent, after: int | None = None) -> bool:
         """Whether the events are in the log, and ours."""

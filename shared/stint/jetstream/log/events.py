@@ -145,6 +145,17 @@ class JetStreamEventLog:
             job = await self._read(await current_subjects(self._events, own))
         return job
 
+    async def current(self, job_id: str) -> Job | None:
+        job = await self.load(job_id)
+        if job is None or not self._broker.several:
+            return job
+        try:
+            newest = await self._last(event_filter("*", job.token, job_id))
+        except BrokerUnavailableError:
+            return job
+        sequence = sequence_of(newest) if newest else 0
+        return job if job.sequence >= sequence else await self.load(job_id, at_least=sequence)
+
     async def _found(
         self, read: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
     ) -> T | None:

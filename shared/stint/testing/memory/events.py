@@ -65,6 +65,9 @@ class MemoryEventLog:
         mine = (record for record in self.records if record.job_id == job_id)
         return fold(record for record in mine if names_job(EventAddress(record.kind, record.token, job_id).subject))
 
+    async def current(self, job_id: str) -> Job | None:
+        return await self.load(job_id)
+
     async def job_ids(self) -> AsyncIterator[str]:
         for record in list(self.records):
             if record.kind == Submitted.kind:
