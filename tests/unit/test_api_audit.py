@@ -25,7 +25,7 @@ from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret
 from stint_api.audit.table import EntryTable, WantedEntries
 from tests.support import events
 from tests.support.events import record
-from tests.support.waiting import meanwhile, until
+from tests.support.waiting import meanwhile, until, until_true
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 A, B = queue_token("a"), queue_token("b")
@@ -191,7 +191,7 @@ class Log:
 
     def __init__(self, records: Sequence[Record], last: int, created: str = "once") -> None:
         self.records, self.last, self.created, self.first = list(records), last, created, 1
-        self.away = False
+        self.away, self.lag = False, 0
 
     async def state(self) -> StreamState:
         if self.away:
@@ -200,8 +200,11 @@ class Log:
 
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         for one in self.records:
-            if one.sequence > after:
+            if after < one.sequence <= self.last - self.lag:
                 yield FactsPage(one.sequence, [one])
+
+    async def lacks(self, *, after: int, through: int) -> bool:
+        return any(after < one.sequence <= through for one in self.records)
 
 
 class Owners:
@@ -244,6 +247,17 @@ async def test_it_follows_the_log_and_begins_again_with_another_one(monkeypatch:
         await becomes(index, [10, 6])
         log.records, log.last, log.created, log.first = LOG[:1], 20, "again", 1
         await becomes(index, [1])
+
+
+async def test_it_is_complete_once_the_replica_that_is_read_has_shown_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_api.audit.index.POLL", 0.01)
+    log = Log(LOG, 10)
+    log.lag = 1
+    async with following(log) as index:
+        await until_true(lambda: bool(index._tables and index._tables.sequence))  # noqa: SLF001 - nothing else tells it
+        assert await sequences(index) is None
+        log.lag = 0
+        await becomes(index, [10, 6, 4, 1])
 
 
 async def test_it_covers_only_the_newest_events() -> None:

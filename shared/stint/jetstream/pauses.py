@@ -27,8 +27,8 @@ class JetStreamPauses:
         return read_pause(entry.value) if entry and entry.value is not None else None
 
     async def all(self) -> Mapping[str, Pause]:
-        found = self._bucket.entries()
-        return {key: read_pause(value) async for key, _, value in found if value is not None and is_queue_token(key)}
+        found = {key: value async for key, _, value in self._bucket.current_entries()}
+        return {key: read_pause(value) for key, value in found.items() if value is not None and is_queue_token(key)}
 
     async def put(self, token: str, pause: Pause) -> None:
         while not await self._bucket.write(token, encode(pause), revision=await self._revision(token)):

@@ -30,6 +30,9 @@ from stint.publisher.output import HeardOutput, OutputReader
 
 LOOK: Final = 5.0
 """Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""
+SOON: Final = 0.01
+"""Seconds, times four for each attempt, until an event that was heard of is asked for again: a server of a cluster may
+lag behind the one that told of it. What would take longer than `LOOK` was invented."""
 LOOKS: Final = 10
 """Attempts to read the log while NATS is unavailable."""
 AGAIN: Final = 1.0
@@ -59,6 +62,7 @@ class PublishedJob:
         self._records: dict[str, Record] = {Submitted.kind: own}
         self._output = HeardOutput(broker, self._token, job_id)
         self._hinted: set[str] = set()
+        self._pause = SOON
         self._news = asyncio.Event()
         self._heard = AsyncExitStack()
 
@@ -106,7 +110,8 @@ class PublishedJob:
                     raise output.missed()
                 yield msgspec.structs.replace(read(msgspec.to_builtins(view(job)), JobResult), tail=output.tail)
                 return
-            heard, deadline = await any_of(news, within=AGAIN if output.lacks else LOOK), 0.0
+            within = min(self._pause if self._hinted else LOOK, AGAIN if output.lacks else LOOK)
+            heard, deadline = await any_of(news, within=within) or bool(self._hinted), 0.0
 
     async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
         """The job's result, once it has ended.
@@ -163,6 +168,10 @@ class PublishedJob:
         """The job as the log has it. If nothing was heard (`quiet`), all that may have been missed is asked for."""
         hinted, self._hinted = self._hinted, set()
         await self._read(*hinted, *_LAST)
+        lacking = hinted - self._records.keys()
+        self._pause = 4 * self._pause if lacking else SOON
+        if self._pause < LOOK:
+            self._hinted |= lacking
         if quiet or self._records.keys() & set(_LAST):
             await self._read(*_TOLD)
             await self._output.hear_last()

@@ -124,4 +124,5 @@ class AuditIndex:
             owners = await self.owners.read({record.signer for record in page.records if record.signer})
             await self._do(partial(tables.apply, page, owners))
         await self._do(partial(tables.forget, oldest))
-        self._as_of = moment
+        if not await self.facts.lacks(after=tables.sequence, through=state.last):
+            self._as_of = moment

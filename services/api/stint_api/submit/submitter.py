@@ -86,7 +86,7 @@ class Submitter:
         return known.job_id
 
     async def _is_stored(self, known: Mark) -> bool:
-        job = await self.log.load(known.job_id)
+        job = await self.log.current(known.job_id)
         if job is not None:
             self._check(known, job)
         return job is not None

@@ -64,6 +64,13 @@ class JetStreamFacts:
             events = [message for message in messages if is_event(subject_of(message))]
             yield FactsPage(sequence_of(messages[-1]), list(records(events)), list(operations(events)))
 
+    async def lacks(self, *, after: int, through: int) -> bool:
+        """Whether a replica has not shown all of the messages behind `after` up to `through`, which may be removed."""
+        if after >= through:
+            return False
+        message = await self._events.get({"seq": after + 1, "next_by_subj": ALL})
+        return message is not None and sequence_of(message) <= through
+
 
 class JetStreamHistory:
     """See `stint.ports.History`."""

@@ -41,8 +41,8 @@ class JetStreamOperations:
         check(await across_elections(self._broker, once), ErrorCode.WRONG_LAST_SEQUENCE)
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Record]:
-        """Those of up to 1024 operations that are stored, from any replica."""
-        found = operations(await self._events.last_of_each([address.subject for address in addresses]))
+        """Those of up to 1024 operations that are stored."""
+        found = operations(await self._events.last_of_all([address.subject for address in addresses]))
         return {EventAddress(one.kind, one.token, one.job_id): one for one in found}
 
 

@@ -32,8 +32,8 @@ class JetStreamSignatures:
         self._owners = owners
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Signed]:
-        """Those of up to 1024 events that are stored and whose signature is right, from any replica."""
-        messages = await self._events.last_of_each([address.subject for address in addresses])
+        """Those of up to 1024 events that are stored and whose signature is right."""
+        messages = await self._events.last_of_all([address.subject for address in addresses])
         found = list(records(filter(_is_signed, messages)))
         signers = {record.signer for record in found}
         apis, owners = await self._owners.of_apis(signers), await self._owners.read(signers)

@@ -1,5 +1,6 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -73,6 +74,14 @@ class Stream:
         """The last message on each of these subjects, from any replica. Raises BrokerRefusedError beyond 1024."""
         return await self._broker.direct_get(self._name, {"multi_last": patterns}) if patterns else []
 
+    async def last_of_all(self, subjects: Collection[str]) -> list[Stored]:
+        """The last message on each of up to 1024 subjects that has one. What a replica lacks is asked of the leader."""
+        found: list[Stored] = [*await self.last_of_each([*subjects])]
+        if self._broker.several:
+            lacking = set(subjects).difference(map(subject_of, found))
+            found += filter(None, await asyncio.gather(*map(self.last, lacking)))
+        return found
+
     async def page(
         self, pattern: str = ALL, *, after: int = 0, since: datetime | None = None, size: int = BATCH
     ) -> list[Msg]:
@@ -90,9 +99,8 @@ class Stream:
             yield messages
             after = sequence_of(messages[-1])
 
-    async def each(self, pattern: str, wait: float | None = None) -> AsyncIterator[RawMessage]:
-        """The messages on these subjects one by one, from the leader."""
-        after = 0
+    async def each(self, pattern: str, wait: float | None = None, *, after: int = 0) -> AsyncIterator[RawMessage]:
+        """The messages on these subjects with a sequence above `after`, one by one, from the leader."""
         while message := await self.get({"seq": after + 1, "next_by_subj": pattern}, wait):
             yield message
             after = sequence_of(message)
@@ -186,6 +194,16 @@ class Bucket(Stream):
         """The entries, from any replica. `keys` may contain wildcards; all by default."""
         async for messages in self.pages(self._prefix + keys if keys else ALL):
             for message in messages:
+                yield self._entry(message)
+
+    async def current_entries(self) -> AsyncIterator[Entry]:
+        """All entries. What a replica lacks comes from the leader: the last entry of a key that comes twice counts."""
+        last = 0
+        async for entry in self.entries():
+            last = entry.revision
+            yield entry
+        if self._broker.several:
+            async for message in self.each(ALL, after=last):
                 yield self._entry(message)
 
     async def ages(self) -> Sequence[tuple[Entry, timedelta]]:
