@@ -1,5 +1,6 @@
 """Signing in to the page at an OIDC provider, on real servers: the way in, and what others could try."""
 
+import base64
 import html
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -152,6 +153,22 @@ async def test_a_new_sign_in_ends_the_last_one_and_its_token(bench: Bench, brows
         await bench.vault.lookup_self(token)
 
 
+async def test_two_sign_ins_by_oidc_leave_one_session(bench: Bench, browser: Browser, people: Provider) -> None:
+    """The provider's answer comes without the first one's cookie: it is a link from another site."""
+    await browser.come_back(await people.answer(await browser.begin()))
+    token, first = await session_token(bench, browser), browser.cookies[SESSION]
+    await browser.come_back(await people.answer(await browser.begin()))
+    assert browser.cookies[SESSION] != first
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.lookup_self(token)
+
+
+async def test_a_sign_in_that_is_refused_leaves_the_session(browser: Browser, people: Provider) -> None:
+    await browser.come_back(await people.answer(await browser.begin()))
+    assert said(await browser.post("/session", token="nobody", to="/"))
+    assert (await browser.get("/session")).is_success
+
+
 @pytest.mark.parametrize(
     "to",
     ["//elsewhere.invalid", "https://elsewhere.invalid/", "/\\elsewhere.invalid", "/a\r\nRefresh: 9", "/" + "a" * 3000],
@@ -221,7 +238,10 @@ async def test_a_code_that_the_provider_does_not_know_signs_nobody_in(browser: B
     assert not browser.cookies
 
 
-@pytest.mark.parametrize("sent", ["x", "e30", "bnVsbA", "====", "a" * 5000])
+ALL_SESSIONS = base64.urlsafe_b64encode(b'{"state":"x","nonce":"x","to":"/","before":"*"}').decode()
+
+
+@pytest.mark.parametrize("sent", ["x", "e30", "bnVsbA", "====", "a" * 5000, ALL_SESSIONS])
 async def test_a_cookie_that_is_none_of_ours_begins_nothing(browser: Browser, sent: str) -> None:
     browser.cookies[UNDER_WAY] = sent
     assert said(await browser.get(f"{BEGIN}/callback?state=x&code=y", site="cross-site")) == NOT_BEGUN
@@ -230,10 +250,11 @@ async def test_a_cookie_that_is_none_of_ours_begins_nothing(browser: Browser, se
 async def test_vault_that_is_away_is_said_to_be(bench: Bench, browser: Browser, people: Provider) -> None:
     answer = await people.answer(await browser.begin("/queues"))
     away = Vault(f"http://127.0.0.1:{free_port()}")
-    async with bench.another(lookup_vault=away) as http:
+    async with bench.another(oidc_vault=away) as http:
         browser.http, _ = http, http.headers.pop("X-Auth-Token")
         assert said(await browser.come_back(answer)) == NO_VAULT
         assert said(await browser.get(f"{BEGIN}?to=/queues")) == NO_VAULT
+        assert (await http.get("/v1/api/job", headers={"X-Auth-Token": bench.token})).is_success
     assert not browser.cookies
 
 

@@ -88,7 +88,7 @@ async def test_a_session_is_known_to_every_process_and_ends_in_all(processes: Pr
     here, there = await session_of(processes.one, text), await session_of(processes.other, text)
     assert (there.token, there.who) == (TOKEN, "anna")
     assert await processes.other.find(text) is there, "it is kept while the bucket is followed"
-    await processes.one.end(text)
+    await processes.one.end(cookie.key(text))
     assert here.ended.is_set()
     await asyncio.wait_for(there.ended.wait(), 10)
     assert await processes.other.find(text) is None
@@ -157,7 +157,7 @@ async def test_what_ended_while_nobody_listened_is_ended(
         late = Sessions(third, *login, now=processes.clock)
         async with following(late):
             session = await session_of(late, text)
-        await processes.one.end(text)
+        await processes.one.end(cookie.key(text))
         async with following(late):
             await until_true(session.ended.is_set)
 
@@ -165,7 +165,7 @@ async def test_what_ended_while_nobody_listened_is_ended(
 async def test_a_server_that_lags_lets_nobody_in(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     text = await processes.one.begin(TOKEN, CALLER)
     earlier = await processes.bucket.read(cookie.key(text))
-    await processes.one.end(text)
+    await processes.one.end(cookie.key(text))
 
     async def lagging(*_: object) -> Entry | None:
         return earlier
@@ -200,7 +200,7 @@ async def test_a_session_that_a_server_lacks_is_ended(processes: Processes, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "read", lagging)
-        await processes.one.end(text)
+        await processes.one.end(cookie.key(text))
     assert session.ended.is_set()
     await asyncio.wait_for(there.ended.wait(), 10)
     assert await processes.one.find(text) is None
@@ -210,7 +210,7 @@ async def test_a_session_ends_though_its_token_cannot_be_revoked(processes: Proc
     text = await processes.one.begin(TOKEN, CALLER, revoke=True)
     away = Vault(f"http://127.0.0.1:{free_port()}")
     with capture_logs() as logged:
-        await Sessions(broker, away, AppRoleSession(away, "role", "secret"), now=processes.clock).end(text)
+        await Sessions(broker, away, AppRoleSession(away, "role", "secret"), now=processes.clock).end(cookie.key(text))
     assert [line["event"] for line in logged] == ["the token of a session that ended is not revoked, it will expire"]
     assert TOKEN not in str(logged)
     assert await processes.other.find(text) is None
@@ -229,7 +229,7 @@ async def test_a_token_is_revoked_though_nats_does_not_answer_that_its_session_h
         cut_off.timeout = 0.5
         line.break_at(re.compile(rb"PUB \$KV\."), through=True)
         with pytest.raises(NoAnswerError):
-            await sessions.end(text)
+            await sessions.end(cookie.key(text))
     assert await processes.other.find(text) is None
     with pytest.raises(VaultDeniedError):
         await vault.lookup_self(token)
@@ -244,7 +244,7 @@ async def test_a_token_with_few_uses_is_refused(processes: Processes) -> None:
 async def test_what_is_no_session_is_an_error_and_no_session(processes: Processes) -> None:
     text, before = "a" * 43, (await processes.bucket.info())["state"]["last_seq"]
     assert await processes.one.find(text) is None
-    await processes.one.end(text)
+    await processes.one.end(cookie.key(text))
     assert (await processes.bucket.info())["state"]["last_seq"] == before, "anybody can invent a cookie and its proof"
     for value in (b"", b"{}", json.dumps({"sealed": "x", "who": 1}).encode()):
         await processes.bucket.write(cookie.key(text), value)

@@ -155,6 +155,7 @@ async def starting_api(nats_url: str, openbao: OpenBao | BaoProcess, **settings:
         stack.push_async_callback(broker.close)
         await stack.enter_async_context(vault)
         await stack.enter_async_context(parts.lookup_vault)
+        await stack.enter_async_context(parts.oidc_vault)
         await stack.enter_async_context(parts.background.running())
         yield Bench(vault, root, token, broker, parts, app, http, clock)
 

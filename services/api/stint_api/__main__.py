@@ -49,6 +49,8 @@ log = structlog.get_logger()
 
 LOOKUPS: Final = 16
 """Tokens that Vault is asked about at a time."""
+SIGN_INS: Final = 4
+"""Sign-ins by OIDC at a time."""
 NO_STREAMS: Final = "Streams or buckets are missing in NATS."
 
 
@@ -76,7 +78,7 @@ async def _serve(settings: ApiSettings) -> None:
                 "every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide", asked_by=asked_by
             )
         broker.start()
-        async with vault, services.lookup_vault:
+        async with vault, services.lookup_vault, services.oidc_vault:
             try:
                 async with watched(services.missing):
                     await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
@@ -119,6 +121,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         sessions=sessions,
         vault=vault,
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
+        oidc_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=SIGN_INS),
         session=session,
         broker_up=broker.connected.is_set,
         now=clock.now,

@@ -43,6 +43,7 @@ class Services:
 
     Attributes:
         lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
+        oidc_vault: the same server, asked to sign people in only: it waits for a provider, which may be slow.
         signatures: None if NATS has no account for each role.
         broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
@@ -72,6 +73,7 @@ class Services:
     sessions: Sessions
     vault: Vault
     lookup_vault: Vault
+    oidc_vault: Vault
     session: AppRoleSession
     broker_up: Callable[[], bool]
     background: Background
@@ -88,7 +90,7 @@ class Services:
         self.compat = settings.compat == "gostint"
         self.lookups = Lookups(self.lookup_vault, monotonic=self.monotonic)
         role = settings.oidc_role
-        self.oidc = Oidc(self.lookup_vault, mount=settings.oidc_mount, role=role) if role else None
+        self.oidc = Oidc(self.oidc_vault, mount=settings.oidc_mount, role=role) if role else None
         self.auth = Authenticator(self.lookups, vault, session, by_policy=settings.by_policy)
         self.keys = PayloadKeys(vault, session) if settings.erasure == "on" else None
         self.jobs = self._jobs()

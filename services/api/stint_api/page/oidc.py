@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,11 +43,20 @@ router = APIRouter(include_in_schema=False)
 
 
 class UnderWay(msgspec.Struct, frozen=True):
-    """A sign-in that has begun, with what the answer must contain, Vault's nonce, and the address asked for."""
+    """A sign-in that has begun.
+
+    Attributes:
+        state: what the answer must contain.
+        nonce: Vault's.
+        to: the address asked for.
+        before: `cookie.bound` of the browser, which sends no `Strict` cookie with the answer. A browser could
+            send anything here, even a pattern of keys.
+    """
 
     state: str
     nonce: str
     to: str
+    before: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
 
 
 @router.get(PATH)
@@ -62,7 +71,7 @@ async def begin(services: ServicesOf, request: Request, to: str = "/") -> Respon
         begun = await services.oidc.begin(address)
     except VaultError as error:
         return sign_in_page(services, request, to=to, error=_words(NOT_SET_UP, error, address=address))
-    kept = _cookie(request.headers, UnderWay(begun.state, begun.nonce, to))
+    kept = _cookie(request.headers, UnderWay(begun.state, begun.nonce, to, cookie.bound(request.headers)))
     headers = {**SAFETY, "Set-Cookie": kept, "Cache-Control": "no-store"}
     return RedirectResponse(begun.url, HTTPStatus.SEE_OTHER, headers)
 
@@ -89,7 +98,7 @@ async def _answer(services: ServicesOf, oidc: Oidc, request: Request, begun: Und
     except VaultError as error:
         return sign_in_page(services, request, to=to, error=_words(REFUSED, error))
     try:
-        text = await begin_session(services, request, login.token, revoke=True)
+        text = await begin_session(services, login.token, before=begun.before, revoke=True)
     except StintError as error:
         with suppress(VaultError):  # no session has the token; should Vault be away, it expires by itself
             await services.vault.revoke_self(login.token)

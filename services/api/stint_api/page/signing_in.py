@@ -81,26 +81,29 @@ async def sign_in(services: ServicesOf, request: Request) -> Response:
         return sign_in_page(services, request, to=to, error=FOREIGN)
     token = form.get("token", "").strip()
     try:
-        text = await begin_session(services, request, token)
+        text = await begin_session(services, token, before=cookie.bound(request.headers))
     except StintError as error:
         return sign_in_page(services, request, to=to, error=sentence(error))
     headers = {"Set-Cookie": cookie.header(request.headers, text), "Cache-Control": "no-store"}
     return RedirectResponse(to, HTTPStatus.SEE_OTHER, headers)
 
 
-async def begin_session(services: ServicesOf, request: Request, token: str, *, revoke: bool = False) -> str:
-    """Begin a session in the place of the browser's last one; returns its cookie's value. `revoke`: see `Sessions`."""
-    caller = await services.lookups.fresh(token)
-    if before := cookie.value(request.headers):
+async def begin_session(services: ServicesOf, token: str, *, before: str, revoke: bool = False) -> str:
+    """Begin a session in the place of `before`, by `cookie.bound`, which ends; returns its cookie's value.
+
+    `revoke`: see `Sessions`.
+    """
+    text = await services.sessions.begin(token, await services.lookups.fresh(token), revoke=revoke)
+    if before:
         await services.sessions.end(before)
-    return await services.sessions.begin(token, caller, revoke=revoke)
+    return text
 
 
 @router.post("/session/end")
 async def sign_out(services: ServicesOf, request: Request) -> Response:
     """End the session, and with it all streams that it has open."""
     if text := proven(request, (await form_of(request)).get("csrf", "")):
-        await services.sessions.end(text)
+        await services.sessions.end(cookie.key(text))
     headers = {"Set-Cookie": cookie.header(request.headers, ""), "Cache-Control": "no-store"}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
 
@@ -139,7 +142,7 @@ async def session(services: ServicesOf, request: Request) -> Response:
     except RefusalError as refusal:
         if refusal.code != HTTPStatus.FORBIDDEN:
             raise
-        await services.sessions.end(text)
+        await services.sessions.end(cookie.key(text))
         raise RefusalError(HTTPStatus.UNAUTHORIZED, REVOKED) from None
     return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})
 

@@ -126,7 +126,7 @@ async def show(
     try:
         caller = await caller_of(services, session)
         if caller is None:
-            await services.sessions.end(text)
+            await services.sessions.end(cookie.key(text))
             return sign_in_page(services, request, error=REVOKED, ended=True)
         found = await find(services, caller) if find else None
     except StintError as error:

@@ -48,6 +48,11 @@ def key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def bound(headers: Mapping[str, str]) -> str:
+    """The `key` of the session whose cookie a request has, "" if it has none."""
+    return key(text) if (text := value(headers)) else ""
+
+
 def proof(text: str) -> str:
     """What the page sends in the header `CSRF`: known only to who has read the page of this session."""
     return hmac.new(text.encode(), b"stint csrf", hashlib.sha256).hexdigest()

@@ -120,12 +120,11 @@ class Sessions:
     def _is_fresh(self, session: Session) -> bool:
         return session.used is not None and self._now() - session.used <= TOUCHED
 
-    async def end(self, text: str) -> None:
-        """End the session with this cookie: in this process now, and in all others as they hear of it.
+    async def end(self, bound: str) -> None:
+        """End the session of this `cookie.key`: in this process now, and in all others as they hear of it.
 
         A token that was made for the session is revoked. If that fails, the session has ended all the same.
         """
-        bound = cookie.key(text)
         known = bound in self._known  # a server that lags may not have it
         value, _ = await self._stored(bound)
         if value is None and not known:  # what is deleted is written: nobody without a session may do that
