@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from stint.core.errors import JobFailedError
-from stint_runner.inputs import content
+from stint_runner.inputs import content, tarball
 from stint_runner.inputs.content import Manifest, check_content, parse_manifest, yaml_mapping
 from stint_runner.inputs.spec import MAX_SECRET_REFS
 from stint_runner.inputs.tarball import Tarball
@@ -128,6 +128,13 @@ def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
     ten = tar_of([(str(n), b"") for n in range(10)])
     assert gzip.decompress(check_content(pack(ten)).archive) == ten
     assert refused(pack(tar_of([(str(n), b"") for n in range(11)]))) == "Failed content tar: over 10 members"
+
+
+def test_many_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tarball, "MAX_LINES", 10)
+    member = extended(record(b"a", b"b"), record(b"mtime", b"1.5")) + header()
+    assert gzip.decompress(check_content(pack(ten := member * 5 + END)).archive) == ten
+    assert refused(pack(member * 6 + END)) == "Failed content tar: too many attributes"
 
 
 @pytest.mark.parametrize(

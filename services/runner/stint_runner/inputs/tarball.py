@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 BLOCK: Final = tarfile.BLOCKSIZE
 MAX_EXTENSION: Final = 2**20  # bytes of a header with a long name or attributes; also Docker's limit
 MAX_GLOBAL: Final = 100  # global headers, and attributes in them
+MAX_LINES: Final = 1_000_000  # in the extended headers of all members: each attribute has one, and takes a microsecond
 
 _STEP: Final = 64 * 1024
 _SIZE_FIELD: Final = slice(124, 136)
@@ -44,6 +45,7 @@ class Tarball:
         self._begun = False
         self._left = 0
         self._global = 0
+        self._lines = 0
 
     def entries(self) -> Iterator[Entry]:
         """The members, in their order. `data` gives that of the one that came last.
@@ -102,7 +104,11 @@ class Tarball:
     def _extension(self, size: int) -> bytes:
         if size > MAX_EXTENSION:
             raise tarfile.HeaderError("invalid header")
-        return self._exactly(_padded(size))[:size]
+        data = self._exactly(_padded(size))[:size]
+        self._lines += data.count(b"\n")
+        if self._lines > MAX_LINES:
+            raise tarfile.HeaderError("too many attributes")
+        return data
 
     def _pass_global(self, size: int, *, behind: dict[bytes, bytes]) -> None:
         """Attributes of all further members, which Docker does not look at."""
