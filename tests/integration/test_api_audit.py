@@ -111,7 +111,7 @@ async def test_a_pause_is_shown_to_who_may_read_the_queue_and_a_drain_to_who_may
     assert shown == {"reads": {("paused", mine), ("resumed", mine)}, "drains": {("drain_requested", my_runner)}}
 
 
-@pytest.mark.parametrize("runner", ["", "x" * 500_000, "a b", "a\n"])
+@pytest.mark.parametrize("runner", ["", "x" * 60_000, "a b", "a\n"])
 async def test_a_drain_of_what_no_runner_is_called_leaves_the_audit_readable(bench: Bench, runner: str) -> None:
     """Only the API may write it, where accounts of NATS hold; Vault was asked about each of these names."""
     drain = DrainRequested(event_id="d", at="", by="ops", runner=runner)

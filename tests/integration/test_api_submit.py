@@ -12,7 +12,9 @@ import pytest
 
 from stint.core.codec import encode
 from stint.core.errors import JobFailedError, VaultError
+from stint.core.events import TEXT_LENGTH
 from stint.core.submission.payload import JobPayload
+from stint_api.submit.body import LONGEST_TOKEN
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, api
@@ -59,6 +61,15 @@ async def test_content_may_have_16_mib(bench: Bench) -> None:
     answer = await bench.submit(payload="", content=more)
     assert (answer.status_code, "16 MiB" in answer.json()["error"]) == (413, True)
     assert (await bench.submit(content=more)).is_success  # beside a sealed payload it does not count
+
+
+async def test_what_an_event_names_is_bounded(bench: Bench) -> None:
+    image = "x" * 100_000
+    job = await bench.load(await bench.submitted(**PLAIN | {"container_image": image}))
+    assert submitted(job).container_image == image[:TEXT_LENGTH]
+    assert (await opened(bench, job, "deploys")).job.container_image == image
+    answer = await bench.submit(wrap_secret_id="x" * (LONGEST_TOKEN + 1))
+    assert (answer.status_code, "wrap_secret_id" in answer.json()["error"]) == (413, True)
 
 
 async def sealed(bench: Bench, **fields: Any) -> str:

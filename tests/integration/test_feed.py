@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
+from stint.jetstream.consuming import pulls
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
 from stint_projector.follower import Follower, job_of
@@ -54,6 +56,14 @@ async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_
     stored = await Stream(broker, EVENTS).get({"seq": events[0].sequence})
     assert stored is not None
     assert parse_time(stored.headers["Nats-Time-Stamp"]) == parse_time(events[0].time) < datetime.now(UTC)
+
+
+async def test_large_events_come_in_pulls_of_so_many_bytes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulls, "MAX_BYTES", 100_000)
+    for number, job_id in enumerate(JOBS[:12], 1):
+        await happen(broker, job_id, replace(submitted(), container_image="x" * 5_000 * number))
+    events = await receive(EventFeed(broker, "feed"), 12)
+    assert [event.number for event in events] == list(range(1, 13))
 
 
 async def test_a_reader_keeps_its_turn_from_its_second_pull_on(broker: Broker) -> None:

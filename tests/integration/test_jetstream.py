@@ -21,7 +21,7 @@ from stint.core.errors import (
     OtherLayoutError,
     TooLargeError,
 )
-from stint.core.events import AnyEvent, Record
+from stint.core.events import LARGEST, AnyEvent, Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
@@ -41,6 +41,7 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
+from stint.jetstream.consuming import pulls
 from stint.jetstream.streams import consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
@@ -137,6 +138,8 @@ async def test_an_oversized_message_is_refused_before_it_drops_the_connection(br
     log = JetStreamEventLog(broker)
     with pytest.raises(TooLargeError):
         await log.append(TOKEN, JOB, submitted("x" * 2_000_000))
+    with pytest.raises(TooLargeError, match="maximum"):
+        await log.append(TOKEN, JOB, submitted("x" * LARGEST))
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON, "the connection is still there"
 
 
@@ -277,6 +280,18 @@ async def test_more_than_one_page_is_followed(broker: Broker) -> None:
         told = [stored async for stored in _told(pages, count)]
         assert [stored.revision for stored in told] == list(range(1, count + 1))
         assert await anext(pages) == []
+
+
+async def test_a_page_is_full_when_it_has_so_many_bytes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulls, "MAX_BYTES", 10_000)
+    views, count = JetStreamViews(broker), 10
+    for number in range(count):
+        await views.put(job_id(number), b"x" * 4000, revision=0, ttl=None)
+    async with views.follow() as pages:
+        sizes = list[int]()
+        while page := await anext(pages):
+            sizes.append(len(page))
+    assert (sum(sizes), max(sizes)) == (count, 2)
 
 
 async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> None:

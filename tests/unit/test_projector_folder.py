@@ -1,12 +1,14 @@
 """Which jobs are folded in memory, and which must be loaded."""
 
+from msgspec.structs import replace
+
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Delivered
-from stint_projector.follower import KEPT, Folder
+from stint_projector.follower import KEPT, LARGE, Folder
 from stint_projector.project import Projected
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_projector import JOB
@@ -92,3 +94,11 @@ def test_only_so_many_jobs_are_remembered_and_those_that_changed_last() -> None:
     projected(folder, delivered(KEPT + 2, submitted(), job_id=ids[-1]))
     projected(folder, delivered(KEPT + 3, ended(), job_id=ids[0]))
     assert folder.fold([delivered(KEPT + 4, ended(), job_id=ids[1])]).unknown == {ids[1]: KEPT + 4}
+
+
+def test_a_large_job_is_loaded_instead_of_remembered() -> None:
+    folder = Folder()
+    large = replace(submitted(), container_image="x" * (LARGE + 1))
+    projected(folder, delivered(1, large), delivered(2, submitted(), job_id=OTHER))
+    changes = folder.fold([delivered(3, started()), delivered(4, started(), job_id=OTHER)])
+    assert (changes.unknown, [known.job.job_id for known in changes.folded]) == ({JOB: 3}, [OTHER])

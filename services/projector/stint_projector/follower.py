@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record, Submitted
-from stint.core.job import evolve
+from stint.core.job import Job, evolve
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Delivered, EventFeed
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 KEPT: Final = 10_000
 """Jobs that are remembered, the ones that changed last: some 3 kB each."""
+LARGE: Final = 8 * 1024
+"""Characters of a job's events from which on it is not remembered, but loaded again."""
 CONCURRENCY: Final = 16
 """Jobs that are loaded at a time."""
 HEARTBEATS: Final = 3
@@ -84,8 +87,9 @@ class Folder:
         return Changes(list(changed.values()), unknown)
 
     def remember(self, projected: Iterable[Projected]) -> None:
-        """Keep jobs whose view is at the revision given with it, unless they have ended."""
-        self._known.update({known.job.job_id: known for known in projected if not known.job.terminal})
+        """Keep jobs whose view is at the revision given with it, unless they have ended or are large."""
+        living = (known for known in projected if not known.job.terminal and not _is_large(known.job))
+        self._known.update({known.job.job_id: known for known in living})
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
 
@@ -93,6 +97,11 @@ class Folder:
         """Forget everything: the numbers may be those of another consumer."""
         self._known.clear()
         self._number = 0
+
+
+def _is_large(job: Job) -> bool:
+    events = [msgspec.structs.astuple(record.event) for record in job.facts.values() if record.event]
+    return sum(len(text) for event in events for text in event if isinstance(text, str)) > LARGE
 
 
 def job_of(event: Delivered) -> str:

@@ -199,6 +199,11 @@ PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim; its signature, if
 there is one, is proof (see `stint.core.audit.signature`)."""
 
+LARGEST: Final = 64 * 1024
+"""Bytes of an event with its headers, as NATS enforces it. The largest that a service writes has 16 KiB of secrets'
+names, or two texts of `TEXT_LENGTH`: 48 KiB if JSON escapes all of their characters."""
+TEXT_LENGTH: Final = 4096
+"""Characters of an image's name, and of an error, in an event."""
 NAME_LENGTH: Final = 256
 """Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""
 

@@ -9,7 +9,19 @@ from msgspec import Meta
 
 from stint.core.codec import decode
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
-from stint.core.events import Ended, Held, Int64, KillRequested, Launched, Record, Rejected, Started, Submitted
+from stint.core.events import (
+    NAME_LENGTH,
+    TEXT_LENGTH,
+    Ended,
+    Held,
+    Int64,
+    KillRequested,
+    Launched,
+    Record,
+    Rejected,
+    Started,
+    Submitted,
+)
 from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name, queue_token
 
@@ -90,7 +102,10 @@ _check_queue_name = lru_cache(1024)(queue_token)
 
 
 def view(job: Job) -> JobView:
-    """The view of a job. The same events always give the same bytes."""
+    """The view of a job. The same events always give the same bytes.
+
+    Everybody who lists jobs keeps views in memory, so that texts that a publisher may write are cut.
+    """
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
     end = job.fact(Ended) or _end_without_words(job)
     return JobView(
@@ -98,9 +113,11 @@ def view(job: Job) -> JobView:
         status=job.state,
         node_uuid=job.runner,
         qname=queue_name(job.token),
-        container_image=(launched.container_image if launched else "")
-        or end.container_image
-        or (submitted.container_image if submitted else ""),
+        container_image=(
+            (launched.container_image if launched else "")
+            or end.container_image
+            or (submitted.container_image if submitted else "")
+        )[:TEXT_LENGTH],
         container_id=launched.container_id if launched else "",
         submitted=_time(job.time_of(Submitted.kind)),
         started=_time(job.time_of(Started.kind)),
@@ -112,13 +129,13 @@ def view(job: Job) -> JobView:
         kill_grace=started.kill_grace if started else 0.0,
         reason=end.reason,
         error=end.error,
-        submitted_by=submitted.by if submitted else "",
+        submitted_by=submitted.by[:NAME_LENGTH] if submitted else "",
         output_bytes=end.output_bytes,
         output_complete=end.output_complete,
         output_truncated=end.output_truncated,
         output_masked=end.output_masked,
         held=job.held,
-        rerun_of=submitted.rerun_of if submitted else "",
+        rerun_of=submitted.rerun_of[:NAME_LENGTH] if submitted else "",
         held_since=_time(job.time_of(Held.kind)),
         submission=job.facts[Submitted.kind].sequence,
         sequence=job.sequence,

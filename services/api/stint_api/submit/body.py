@@ -31,6 +31,10 @@ MAX_BYTES: Final = 30 * 1024 * 1024
 SLICE: Final = 4 * 1024
 """Bytes of a body that are scanned at a time, before others have their turn: 3 ms if all of them are brackets."""
 
+LONGEST_TOKEN: Final = 4096
+"""Characters of a wrapping token, of which a job's first event holds the ciphertext. Vault's have some 100, and as JWT
+some 500."""
+
 _CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run again."
@@ -48,6 +52,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         documented(
             "A response-wrapping token that holds a secret id of the jobs' AppRole. Spent when the job runs.",
             minLength=1,
+            maxLength=LONGEST_TOKEN,
         ),
     ] = ""
     cubby_token: Annotated[

@@ -22,7 +22,7 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
-from stint.core.events import Submitted
+from stint.core.events import TEXT_LENGTH, Submitted
 from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import JobPayload
 from stint.ports import Outcome
@@ -84,7 +84,8 @@ class Sealer:
         if submission.envelope.payload:
             return Sealed(check_sealed(submission.envelope.payload) + await self.own_fields(submission))
         job = replace(submission.job, qname=submission.qname)
-        return Sealed(await self._encrypt(job, submission.size), container_image=job.container_image, tty=job.tty)
+        image = job.container_image[:TEXT_LENGTH]
+        return Sealed(await self._encrypt(job, submission.size), container_image=image, tty=job.tty)
 
     async def own_fields(self, submission: Submission) -> bytes:
         """The request's own job fields as a second line, where they count. `on_lost` stands in the fact."""

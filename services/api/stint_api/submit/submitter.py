@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
-from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
+from stint.core.errors import BrokerUnavailableError, StintError, TooLargeError, UndecodableError
 from stint.core.events import Submitted
 from stint.core.job import Job, State
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, UnknownOutcomeError, unknown_if_cancelled
-from stint_api.submit.body import Submission
+from stint_api.submit.body import LONGEST_TOKEN, Submission
 from stint_api.submit.sealing import CubbyholeError
 from stint_api.submit.storing import Store
 
@@ -61,6 +61,8 @@ class Submitter:
         """
         if not submission.envelope.wrap_secret_id:
             raise UndecodableError("AppRole SecretID's Wrapping Token must be present in the job request")
+        if len(submission.envelope.wrap_secret_id) > LONGEST_TOKEN:
+            raise TooLargeError("The wrap_secret_id is longer than a token of Vault.")
         if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
             raise BrokerUnavailableError
         known = Mark(self.new_job_id(), "") if key is None else mark(identity, key, submission)

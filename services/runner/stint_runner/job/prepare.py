@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from stint.core.errors import EngineError, ImageError, JobFailedError, LeaseLostError, VaultError
-from stint.core.events import Ended, Launched, Started
+from stint.core.events import TEXT_LENGTH, Ended, Launched, Started
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload
@@ -32,7 +32,6 @@ from stint_runner.together import side_by_side
 
 log = structlog.get_logger()
 
-TEXT_LENGTH: Final = 4096  # characters of an image's name and of an error in an event, which must fit into one message
 PULLS: Final = 2  # pulls of a missing image: the first one's may be removed as unused before it has a container
 
 

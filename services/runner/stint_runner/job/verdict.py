@@ -7,10 +7,9 @@ from functools import partial
 import structlog
 
 from stint.core.errors import EngineError, JobFailedError, StintError, VaultError
-from stint.core.events import AnyEvent, Ended, Launched, Started
+from stint.core.events import TEXT_LENGTH, AnyEvent, Ended, Launched, Started
 from stint.core.job import Job, State
 from stint_runner.job.container import Exited, JobContainer
-from stint_runner.job.prepare import TEXT_LENGTH
 from stint_runner.lease.lease import Lease
 from stint_runner.retry import retry
 from stint_runner.runner import Runner

@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from stint.core.errors import OtherLayoutError, StintError
+from stint.core.events import LARGEST
 from stint.core.names.streams import (
     EVENTS,
     IMAGES_BUCKET,
@@ -76,6 +77,7 @@ _EVENTS: Final[Mapping[str, Any]] = {
     "name": EVENTS,
     "subjects": [event_filter(), barrier_subject("*")],
     **_WRITE_ONCE,
+    "max_msg_size": LARGEST,
     "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
 }
 _PAYLOADS: Final[Mapping[str, Any]] = {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE}

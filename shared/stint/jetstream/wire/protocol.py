@@ -23,6 +23,7 @@ from stint.core.errors import (
     InvalidTokenError,
     NoRoomError,
     StreamMissingError,
+    TooLargeError,
 )
 from stint.core.events import Record
 from stint.core.names.headers import SEQUENCE, SIGNATURE, SOURCE, SUBJECT, TIME
@@ -53,6 +54,7 @@ class ErrorCode(IntEnum):
     STREAM_NOT_FOUND = 10059
     WRONG_LAST_SEQUENCE = 10071  # the subject has a message already, if `EXPECTED_SEQUENCE` is 0
     SUBJECT_TAKEN = 10077  # the subject already has its one message; or the stream has all that it may have
+    TOO_LARGE = 10054  # the message is larger than the stream takes
     CONSUMER_EXISTS = 10148  # with other settings
     CONSUMER_MISSING = 10149  # that is to be updated
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
@@ -79,6 +81,7 @@ def check(answer: dict[str, Any], *expected: ErrorCode) -> dict[str, Any]:
         BrokerUnavailableError: the server cannot carry out the request now; a `NoRoomError` if it has no room, an
             `InProgressError` if another write comes first.
         StreamMissingError: there is no such stream.
+        TooLargeError: the stream takes no message of this size.
         BrokerRefusedError: the server refuses the request.
     """
     error, code = answer.get("error"), error_code(answer)
@@ -87,6 +90,8 @@ def check(answer: dict[str, Any], *expected: ErrorCode) -> dict[str, Any]:
     sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
     if code in _FULL:
         raise NoRoomError(sentence)
+    if code == ErrorCode.TOO_LARGE:
+        raise TooLargeError(sentence)
     if code == ErrorCode.IN_PROGRESS:
         raise InProgressError(sentence)
     if error.get("code") in _LATER or code == ErrorCode.BATCH_INCOMPLETE:
