@@ -11,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 from nats.aio.msg import Msg
 
+from stint.core.events import LARGEST
 from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
-from stint.jetstream.consuming import pulls
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
 from stint_projector.follower import Follower, job_of
@@ -58,12 +58,16 @@ async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_
     assert parse_time(stored.headers["Nats-Time-Stamp"]) == parse_time(events[0].time) < datetime.now(UTC)
 
 
-async def test_large_events_come_in_pulls_of_so_many_bytes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulls, "MAX_BYTES", 100_000)
-    for number, job_id in enumerate(JOBS[:12], 1):
-        await happen(broker, job_id, replace(submitted(), container_image="x" * 5_000 * number))
-    events = await receive(EventFeed(broker, "feed"), 12)
-    assert [event.number for event in events] == list(range(1, 13))
+async def test_nats_sends_pulls_of_the_largest_events_without_closing_the_connection(broker: Broker) -> None:
+    large = replace(submitted(), container_image="x" * (LARGEST - 1024))
+    for start in range(0, len(JOBS), 100):
+        await asyncio.gather(*(happen(broker, job_id, large) for job_id in JOBS[start : start + 100]))
+    asked_at = broker.lost
+    events = await receive(EventFeed(broker, "feed"), len(JOBS))
+    assert [event.number for event in events] == list(range(1, len(JOBS) + 1))
+    assert broker.lost is asked_at
+    assert not broker.lost.is_set()
+    assert BATCH * LARGEST <= 32 * 2**20
 
 
 async def test_a_reader_keeps_its_turn_from_its_second_pull_on(broker: Broker) -> None:

@@ -41,7 +41,6 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
-from stint.jetstream.consuming import pulls
 from stint.jetstream.streams import consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
@@ -280,18 +279,6 @@ async def test_more_than_one_page_is_followed(broker: Broker) -> None:
         told = [stored async for stored in _told(pages, count)]
         assert [stored.revision for stored in told] == list(range(1, count + 1))
         assert await anext(pages) == []
-
-
-async def test_a_page_is_full_when_it_has_so_many_bytes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulls, "MAX_BYTES", 10_000)
-    views, count = JetStreamViews(broker), 10
-    for number in range(count):
-        await views.put(job_id(number), b"x" * 4000, revision=0, ttl=None)
-    async with views.follow() as pages:
-        sizes = list[int]()
-        while page := await anext(pages):
-            sizes.append(len(page))
-    assert (sum(sizes), max(sizes)) == (count, 2)
 
 
 async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> None:

@@ -49,7 +49,7 @@ log = structlog.get_logger()
 
 LOOKUPS: Final = 16
 """Tokens that Vault is asked about at a time."""
-SIGN_INS: Final = 4
+SIGN_INS: Final = 16
 """Sign-ins by OIDC at a time."""
 NO_STREAMS: Final = "Streams or buckets are missing in NATS."
 

@@ -11,7 +11,9 @@ from stint.jetstream.consuming.pulls import ANSWER_MARGIN, EXPIRED, Inbox, reque
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, position_of
 
-BATCH: Final = 500  # messages that one pull asks for, and of a page: two milliseconds of work for who reads views
+BATCH: Final = 500
+"""Messages that one pull asks for, and of a page: two milliseconds of work for who reads views. As in `EventFeed`, so
+many of the largest views must not be too much for a connection."""
 PULL_WAIT: Final = 1.0  # seconds that a pull stays open without a message
 KEPT: Final = 10  # seconds after the last pull for which the server keeps the consumer
 

@@ -110,8 +110,7 @@ class PublishedJob:
                     raise output.missed()
                 yield msgspec.structs.replace(read(msgspec.to_builtins(view(job)), JobResult), tail=output.tail)
                 return
-            within = min(self._pause if self._hinted else LOOK, AGAIN if output.lacks else LOOK)
-            heard, deadline = await any_of(news, within=within) or bool(self._hinted), 0.0
+            heard, deadline = await self._hears(news, within=AGAIN if output.lacks else LOOK), 0.0
 
     async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
         """The job's result, once it has ended.
@@ -153,6 +152,13 @@ class PublishedJob:
         this, self._news = self._news, asyncio.Event()
         this.set()
 
+    async def _hears(self, news: asyncio.Event, *, within: float) -> bool:
+        """Wait for news, or until the log is to be asked again. False if anything may have been missed."""
+        if await any_of(news, within=min(self._pause, within) if self._hinted else within):
+            return True
+        self._pause *= 4
+        return bool(self._hinted)
+
     async def _current(self, *, quiet: bool) -> Job:
         """As `_look`. A broken connection is waited for."""
         for _ in range(LOOKS):
@@ -169,8 +175,9 @@ class PublishedJob:
         hinted, self._hinted = self._hinted, set()
         await self._read(*hinted, *_LAST)
         lacking = hinted - self._records.keys()
-        self._pause = 4 * self._pause if lacking else SOON
-        if self._pause < LOOK:
+        if not lacking:
+            self._pause = SOON
+        elif self._pause < LOOK:
             self._hinted |= lacking
         if quiet or self._records.keys() & set(_LAST):
             await self._read(*_TOLD)

@@ -1,5 +1,6 @@
 """Signing in with a Vault token, and out again."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlencode
@@ -95,7 +96,12 @@ async def begin_session(services: ServicesOf, token: str, *, before: str, revoke
     """
     text = await services.sessions.begin(token, await services.lookups.fresh(token), revoke=revoke)
     if before:
-        await services.sessions.end(before)
+        try:
+            await services.sessions.end(before)
+        except StintError:
+            with suppress(StintError):  # nobody gets its cookie
+                await services.sessions.end(cookie.key(text))
+            raise
     return text
 
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError
-from stint.core.events import Submitted
+from stint.core.events import TEXT_LENGTH, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.submission.jsontext import Scanner, read_object
@@ -197,7 +197,7 @@ def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     if submitted is None or not submitted.payload_digest or not 0 < submitted.payload_bytes <= LARGEST:
         raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
     digest, size = submitted.payload_digest, submitted.payload_bytes
-    image, tty = submitted.container_image, submitted.tty
+    image, tty = submitted.container_image[:TEXT_LENGTH], submitted.tty
 
     async def read() -> Sealed:
         try:

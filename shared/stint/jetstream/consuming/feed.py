@@ -22,7 +22,8 @@ from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-BATCH: Final = 1000  # events per pull
+BATCH: Final = 500
+"""Events per pull. The largest have 32 MiB together: NATS closes a connection for which more than 64 MiB wait."""
 MAX_PENDING: Final = 4 * BATCH  # events without an ack at a time: being projected, waiting, and with a dead reader
 ACK_WAIT: Final = 5.0  # seconds after which an event without an ack or heartbeat is delivered to another reader
 PULL_WAIT: Final = 2.0

@@ -5,18 +5,12 @@ import json
 from typing import Final
 
 from nats.aio.msg import Msg
-from nats.js.api import Header
 
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, status_of
 from stint.process.waiting import any_of
 
 EXPIRED: Final = "408"  # the status that ends a pull whose time is over
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes that a pull of several messages asks for. The server closes a connection for which more than 64 MiB wait, or
-that takes nothing for 10 s."""
-FULL: Final = "Message Size Exceeds MaxBytes"  # how the server ends a pull whose next message is too much
-COUNTED: Final = "Batch Completed"  # the same after the last message of a batch, which is known by its number
 ANSWER_MARGIN: Final = 1.0  # seconds after a pull's expiry within which the server must have reported it
 
 
@@ -25,8 +19,7 @@ async def request_messages(
 ) -> str:
     """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject. `options` are NATS' own."""
     # Without `expires` the server would keep the request for ever.
-    bound = {"max_bytes": MAX_BYTES} if batch > 1 else {}
-    request = {"batch": batch, "expires": int(wait * NANOSECONDS), **bound, **options}
+    request = {"batch": batch, "expires": int(wait * NANOSECONDS), **options}
     subject = f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     await broker.send(subject, json.dumps(request).encode(), reply=inbox)
     return subject
@@ -46,10 +39,7 @@ class Inbox:
 
     async def receive(self, message: Msg) -> None:
         if status := status_of(message):
-            description = (message.headers or {}).get(Header.DESCRIPTION, "")
-            if description == COUNTED:
-                return
-            self._status = "" if description == FULL else status
+            self._status = status
         else:
             self._messages.append(message)
             self._received += 1

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from nats.aio.msg import Msg
 
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.headers import MARKER
 from stint.core.names.streams import kv_stream
 from stint.core.names.subjects import is_literal, kv_subject
@@ -32,6 +34,7 @@ from stint.ports import Place, StreamState
 
 BATCH: Final = 256  # messages that one read asks for
 BATCH_BYTES: Final = 512 * 1024  # bytes that one read asks for, and that are held while a slow reader waits
+LEADER_WAIT: Final = 2.5  # seconds for the leader to say what a replica lacks
 MARKER_TTL: Final = 60  # seconds for which the marker of a deleted or expired key is kept, for those who follow
 
 ALL: Final = ">"
@@ -79,7 +82,7 @@ class Stream:
         found: list[Stored] = [*await self.last_of_each([*subjects])]
         if self._broker.several:
             lacking = set(subjects).difference(map(subject_of, found))
-            found += filter(None, await asyncio.gather(*map(self.last, lacking)))
+            found += filter(None, await asyncio.gather(*(self.last(subject, LEADER_WAIT) for subject in lacking)))
         return found
 
     async def page(
@@ -197,14 +200,18 @@ class Bucket(Stream):
                 yield self._entry(message)
 
     async def current_entries(self) -> AsyncIterator[Entry]:
-        """All entries. What a replica lacks comes from the leader: the last entry of a key that comes twice counts."""
+        """All entries. What a replica lacks comes from the leader: the last entry of a key that comes twice counts.
+
+        While nobody leads the stream, there is only what a replica has.
+        """
         last = 0
         async for entry in self.entries():
             last = entry.revision
             yield entry
         if self._broker.several:
-            async for message in self.each(ALL, after=last):
-                yield self._entry(message)
+            with suppress(BrokerUnavailableError):
+                async for message in self.each(ALL, LEADER_WAIT, after=last):
+                    yield self._entry(message)
 
     async def ages(self) -> Sequence[tuple[Entry, timedelta]]:
         """The entries, and how long ago each was written, both by the server's clock."""
