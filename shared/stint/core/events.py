@@ -205,7 +205,7 @@ names, or two texts of `TEXT_LENGTH`: 48 KiB if JSON escapes all of their charac
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name, and of an error, in an event."""
 NAME_LENGTH: Final = 256
-"""Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""
+"""Characters of a writer's name that views, audit and receipts keep: a direct publisher can fill an event with it."""
 
 
 class Writer(msgspec.Struct, frozen=True):
