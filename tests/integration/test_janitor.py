@@ -128,7 +128,7 @@ async def until_none_is_shown(broker: Broker) -> None:
 async def test_what_a_killed_server_revives_goes(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
     monkeypatch.setattr("stint.jetstream.streams.topology.MARKER_TTL", 1)
-    monkeypatch.setattr("stint.jetstream.streams.stream.MARKER_TTL", 1)
+    monkeypatch.setattr("stint.jetstream.streams.bucket.MARKER_TTL", 1)
     others, more = JOBS[1:11], JOBS[11:]
 
     async with connected(nats_process.url) as broker:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultDeniedError
 from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
 from stint.jetstream import Broker, Bucket
-from stint.jetstream.streams.stream import Entry
+from stint.jetstream.streams.bucket import Entry
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup

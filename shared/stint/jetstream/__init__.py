@@ -15,9 +15,9 @@ from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.removals import Removals
+from stint.jetstream.streams.bucket import Bucket
 from stint.jetstream.streams.clock import ServerClock
 from stint.jetstream.streams.sourcing import Sourcing
-from stint.jetstream.streams.stream import Bucket
 from stint.jetstream.streams.topology import Streams, declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.wire.access import Access

@@ -12,7 +12,7 @@ from stint.core.audit.signature import KeyOwner
 from stint.core.codec import decode, encode
 from stint.core.errors import BrokerUnavailableError, UndecodableError
 from stint.core.names.streams import SIGNERS_BUCKET, api_signer_key
-from stint.jetstream.streams.stream import Bucket
+from stint.jetstream.streams.bucket import Bucket
 from stint.jetstream.wire.broker import Broker
 
 RENEWED: Final = 24 * 3600  # seconds after which a login with a key renews its entry

@@ -7,7 +7,8 @@ from stint.core.names.ids import is_queue_token
 from stint.core.names.streams import PAUSES_BUCKET, WORK
 from stint.core.names.subjects import event_address, names_job, work_subject
 from stint.core.pause import Pause, read_pause
-from stint.jetstream.streams.stream import Bucket, Stream
+from stint.jetstream.streams.bucket import Bucket
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of
 

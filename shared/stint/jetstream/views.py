@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from stint.core.names.streams import JOBS_BUCKET, kv_stream
 from stint.core.names.subjects import is_literal, kv_subject
 from stint.jetstream.following import following
-from stint.jetstream.streams.stream import MARKER_TTL, Bucket, Write
+from stint.jetstream.streams.bucket import MARKER_TTL, Bucket, Write
 from stint.jetstream.wire.broker import Broker
 from stint.ports import StoredView, StreamState, ViewPut
 

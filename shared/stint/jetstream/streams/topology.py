@@ -34,8 +34,8 @@ from stint.core.names.subjects import (
     tail_subject,
     work_subject,
 )
+from stint.jetstream.streams.bucket import MARKER_TTL
 from stint.jetstream.streams.sourcing import as_declared, source
-from stint.jetstream.streams.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 from stint.process.waiting import repeat
