@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 
 from stint.core.audit.operations import OPERATIONS
-from stint.core.codec import to_record
+from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record, Submitted
 from stint.core.job import Job, evolve
@@ -24,7 +23,7 @@ log = structlog.get_logger()
 KEPT: Final = 10_000
 """Jobs that are remembered, the ones that changed last: some 3 kB each."""
 LARGE: Final = 8 * 1024
-"""Characters of a job's events from which on it is not remembered, but loaded again."""
+"""Bytes of an event from which on its job is not remembered, but loaded again."""
 CONCURRENCY: Final = 16
 """Jobs that are loaded at a time."""
 HEARTBEATS: Final = 3
@@ -60,12 +59,14 @@ class Folder:
     def __init__(self) -> None:
         self._known: dict[str, Projected] = {}
         self._number = 0
+        self._large: frozenset[str] = frozenset()  # jobs with a large event among those that were folded last
 
     def fold(self, events: Sequence[Delivered]) -> Changes:
         """Apply events whose numbers have no gap. Jobs that they change are forgotten until they are remembered."""
         if events[0].number != self._number + 1:
             self._known.clear()
         self._number = events[-1].number
+        self._large = frozenset(job_of(event) for event in events if len(event.data) > LARGE)
         changed: dict[str, Projected] = {}
         unknown: dict[str, int] = {}
         for event in events:
@@ -88,8 +89,10 @@ class Folder:
 
     def remember(self, projected: Iterable[Projected]) -> None:
         """Keep jobs whose view is at the revision given with it, unless they have ended or are large."""
-        living = (known for known in projected if not known.job.terminal and not _is_large(known.job))
-        self._known.update({known.job.job_id: known for known in living})
+        living = {known.job.job_id: known for known in projected if not known.job.terminal}
+        for job_id in self._large:
+            living.pop(job_id, None)
+        self._known.update(living)
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
 
@@ -100,8 +103,7 @@ class Folder:
 
 
 def _is_large(job: Job) -> bool:
-    events = [msgspec.structs.astuple(record.event) for record in job.facts.values() if record.event]
-    return sum(len(text) for event in events for text in event if isinstance(text, str)) > LARGE
+    return any(len(encode(record.event)) > LARGE for record in job.facts.values() if record.event)
 
 
 def job_of(event: Delivered) -> str:
@@ -194,7 +196,8 @@ class Follower:
 
         async def project(job_id: str) -> None:
             try:
-                if projected := await self._projector.project(job_id, at_least=jobs[job_id]):
+                projected = await self._projector.project(job_id, at_least=jobs[job_id])
+                if projected and not _is_large(projected.job):
                     self._folder.remember([projected])
             except BrokerUnavailableError:
                 failed[job_id] = True
