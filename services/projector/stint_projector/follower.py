@@ -59,14 +59,12 @@ class Folder:
     def __init__(self) -> None:
         self._known: dict[str, Projected] = {}
         self._number = 0
-        self._large: frozenset[str] = frozenset()  # jobs with a large event among those that were folded last
 
     def fold(self, events: Sequence[Delivered]) -> Changes:
         """Apply events whose numbers have no gap. Jobs that they change are forgotten until they are remembered."""
         if events[0].number != self._number + 1:
             self._known.clear()
         self._number = events[-1].number
-        self._large = frozenset(job_of(event) for event in events if len(event.data) > LARGE)
         changed: dict[str, Projected] = {}
         unknown: dict[str, int] = {}
         for event in events:
@@ -89,10 +87,8 @@ class Folder:
 
     def remember(self, projected: Iterable[Projected]) -> None:
         """Keep jobs whose view is at the revision given with it, unless they have ended or are large."""
-        living = {known.job.job_id: known for known in projected if not known.job.terminal}
-        for job_id in self._large:
-            living.pop(job_id, None)
-        self._known.update(living)
+        kept = (known for known in projected if not known.job.terminal and not _is_large(known.job))
+        self._known.update({known.job.job_id: known for known in kept})
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
 
@@ -196,8 +192,7 @@ class Follower:
 
         async def project(job_id: str) -> None:
             try:
-                projected = await self._projector.project(job_id, at_least=jobs[job_id])
-                if projected and not _is_large(projected.job):
+                if projected := await self._projector.project(job_id, at_least=jobs[job_id]):
                     self._folder.remember([projected])
             except BrokerUnavailableError:
                 failed[job_id] = True

@@ -50,11 +50,11 @@ class ErrorCode(IntEnum):
     CONSUMER_NOT_FOUND = 10014
     SERVER_FULL = 10023
     NO_MESSAGE = 10037
+    TOO_LARGE = 10054  # the message is larger than the stream takes
     DELETE_FAILED = 10057  # there is no such message any more
     STREAM_NOT_FOUND = 10059
     WRONG_LAST_SEQUENCE = 10071  # the subject has a message already, if `EXPECTED_SEQUENCE` is 0
     SUBJECT_TAKEN = 10077  # the subject already has its one message; or the stream has all that it may have
-    TOO_LARGE = 10054  # the message is larger than the stream takes
     CONSUMER_EXISTS = 10148  # with other settings
     CONSUMER_MISSING = 10149  # that is to be updated
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
