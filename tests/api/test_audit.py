@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 
+import pytest
 from nacl.signing import VerifyKey
 
 from tests.api.client import BUSYBOX, JOB, Api, Json, new_queue, shell
@@ -15,6 +16,7 @@ KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.soak
 async def test_what_was_done_to_a_job_is_shown_after_it_is_gone(api: Api) -> None:
     qname = new_queue()
     job_id = await api.submit("echo out", qname=qname)

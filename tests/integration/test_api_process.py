@@ -166,6 +166,7 @@ async def answer(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": bytes(64 << 20)})
 
 
+@pytest.mark.soak
 async def test_a_tls_connection_that_breaks_as_its_reader_is_looked_at_is_no_error(certificates: Path) -> None:
     """asyncio takes the socket away from it one turn of the loop before it says that the connection is lost."""
     environ = {"STINT_API_ROLE_ID": "r", "STINT_API_SECRET_ID": "s"}

@@ -516,6 +516,7 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     assert secret_id
 
 
+@pytest.mark.soak
 async def test_the_example_names_a_job_that_may_have_been_submitted(bench: Bench) -> None:
     """NATS has stored the message at which the line breaks, and its answer is lost. A payload alone is no job."""
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
@@ -536,6 +537,7 @@ async def test_the_example_names_a_job_that_may_have_been_submitted(bench: Bench
     assert isinstance(refused, TimeoutError)
 
 
+@pytest.mark.soak
 async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench, tmp_path: Path) -> None:
     good = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     poor = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])

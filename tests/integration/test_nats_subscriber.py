@@ -167,6 +167,7 @@ async def test_a_chunk_that_is_damaged_may_come_again(
         assert await line(process) == f"{job_id}: 5 bytes of output"
 
 
+@pytest.mark.soak
 async def test_an_example_says_in_a_sentence_what_is_wrong(accounts: Accounts, server: Guarded, tmp_path: Path) -> None:
     environ, job = {"NATS_URL": server.url, **accounts.environ(NAME)}, "a" * 24
     cases: list[tuple[Sequence[str | Path], dict[str, str], str]] = [

@@ -30,7 +30,7 @@ from stint_api.app import create_app
 from stint_api.services import Services
 from tests.support.answers import json_of
 from tests.support.brokers import loaded
-from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
+from tests.support.servers import PLAIN, BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import approle_token, set_up
 from tests.support.waiting import until, until_true
 
@@ -184,7 +184,7 @@ class ApiProcess(ServerProcess):
     async def _ready(self) -> bool:
         try:
             self.port = int((self.data_dir / "port").read_text())
-            verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
+            verify = ssl.create_default_context(cafile=self.ca) if self.ca else PLAIN
             async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
                 return (await client.get(f"{self.url}/healthz")).status_code == httpx.codes.OK
         except (FileNotFoundError, httpx.TransportError):

@@ -18,7 +18,7 @@ import httpx
 import stamina
 
 from tests.support.second_engine import second_engine
-from tests.support.servers import ServerProcess, ready, running
+from tests.support.servers import PLAIN, ServerProcess, ready, running
 from tests.support.tarballs import tar_of
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -118,7 +118,8 @@ class Registry(ServerProcess):
 
     def _client(self) -> httpx.AsyncClient:
         basic = httpx.BasicAuth(*self.login.values()) if self.login else None
-        return httpx.AsyncClient(base_url=self.url, auth=basic, headers={"Accept": _MANIFEST_TYPE}, trust_env=False)
+        accept = {"Accept": _MANIFEST_TYPE}
+        return httpx.AsyncClient(base_url=self.url, auth=basic, headers=accept, verify=PLAIN, trust_env=False)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         config = self.data_dir / "registry.json"  # JSON is YAML

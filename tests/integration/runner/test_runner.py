@@ -157,6 +157,7 @@ async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -
     assert end.output_masked == 3
 
 
+@pytest.mark.soak
 async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
     async with bench.runner(output_limit=0):
         await bench.ended("echo warm", secret_refs=REFS)

@@ -166,6 +166,7 @@ async def test_a_claim_that_is_cut_off_leaves_and_cleans_nothing(bench: Bench, m
         await bench.ends_well(job_id)
 
 
+@pytest.mark.soak
 async def test_a_job_that_a_replica_shows_as_queued_keeps_its_container(bench: Bench) -> None:
     """It is another runner's on the same engine: the replica lacks what that one has written."""
     async with bench.runner():

@@ -163,7 +163,7 @@ async def test_a_claim_of_the_largest_payload_waits_for_no_pull(bench: Bench, mo
         await bench.ends_well(pulling)
 
 
-@pytest.mark.parametrize("times", [3, 1000])
+@pytest.mark.parametrize("times", [3, pytest.param(1000, marks=pytest.mark.soak)])
 async def test_a_payload_that_a_replica_lacks_is_waited_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:

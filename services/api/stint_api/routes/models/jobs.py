@@ -12,7 +12,7 @@ from stint_api.routes.models.base import JOB_ID, AsOf, Body, Reason, Status, bod
 from stint_api.submit.body import Envelope
 
 
-class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
+class SubmitBody(Body, body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
     """A sealed job: `cubby_token` and `cubby_path`, or `payload`. Otherwise the job's own fields count."""
 
     model_config = ConfigDict(
@@ -33,7 +33,7 @@ class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  #
 _CARRIES_A_JOB: Final = {"qname", "cubby_token", "cubby_path", "payload"}
 
 
-class RerunBody(body_of(Envelope, leave_out=_CARRIES_A_JOB, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
+class RerunBody(Body, body_of(Envelope, leave_out=_CARRIES_A_JOB, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
     """What a rerun brings along."""
 
     model_config = ConfigDict(title="Rerun", json_schema_extra={"examples": [{"wrap_secret_id": "s.wrapped"}]})
@@ -90,7 +90,7 @@ _LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "rerun
 """Fields that views of earlier versions lack, and that are always shown."""
 
 
-class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_LATER)):  # type: ignore[misc] # its fields are those of the view
+class JobBody(Body, body_of(JobView, leave_out={"sequence", "submission"}, required=_LATER)):  # type: ignore[misc] # its fields are those of the view
     """A job. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` until they have come."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
