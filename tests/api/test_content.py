@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import lzma
+import tarfile
 
 import pytest
 
@@ -57,6 +58,14 @@ async def test_each_layer_is_named_in_its_error(api: Api) -> None:
         assert (job["status"], job["reason"], job["return_code"], job["container_id"]) == ("failed", "content", 0, "")
         assert job["output"] == job["error"]
         assert job["error"].startswith(sentence)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_hard_link_that_leads_nowhere(api: Api, read_only: bool) -> None:
+    content = targz({"a": ""}, type=tarfile.LNKTYPE, linkname="none")
+    job = await api.run("echo it ran", content=content, read_only=read_only)
+    told = "Failed content tar: a hard link leads to a file that is not there"
+    assert (job["status"], job["reason"], job["output"], job["error"]) == ("failed", "content", told, told)
 
 
 @pytest.mark.parametrize("name", ["gostint.yml", "./gostint.yml"])

@@ -14,7 +14,14 @@ from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 from aiohttp import ClientTimeout, SocketTimeoutError
 
-from stint.core.errors import ConfigError, EngineError, EngineUnansweredError, EngineUnavailableError, ImageError
+from stint.core.errors import (
+    ConfigError,
+    EngineError,
+    EngineUnansweredError,
+    EngineUnavailableError,
+    ImageError,
+    JobFailedError,
+)
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import SHORT, STEP, DockerClient, engine_errors, tls_context
 from stint_runner.engine.docker_images import DockerImages
@@ -35,6 +42,8 @@ STOP_MARGIN: Final = 30.0
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})  # Docker's answers where no path is
 _NO_PATH: Final = re.compile("not a directory|too many (links|levels of symbolic links)|file name too long")
 """In its answer if a path leads through a file, or in a circle. Its status is 500, as that of failures that pass."""
+_NO_TARGET: Final = "Could not find the file / "
+"""Its answer to an archive with a hard link that leads nowhere: `/` itself is always there."""
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
@@ -99,9 +108,15 @@ class DockerEngine(DockerImages, Engine):
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
         url = f"containers/{container_id}/archive"
-        with engine_errors():
-            async with self._client().stream("PUT", url, {"path": "/"}, limits=ARCHIVE, data=archive):
-                pass
+        try:
+            with engine_errors():
+                async with self._client().stream("PUT", url, {"path": "/"}, limits=ARCHIVE, data=archive):
+                    pass
+        except EngineError as error:
+            if not error.sentence.startswith(_NO_TARGET):
+                raise
+            fault = "Failed content tar: a hard link leads to a file that is not there"
+            raise JobFailedError(fault, reason="content") from None
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
         """Docker puts no files into a read-only root, so that it is made from an image: see docs/adr/0011.

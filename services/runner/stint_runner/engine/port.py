@@ -144,7 +144,10 @@ class Engine(Protocol):
         """Read a regular file of at most 1 MiB from a created container; None if there is no such file."""
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
-        """Unpack a tar, plain or gzipped, at `/` of a created container, with the archive's owners and modes."""
+        """Unpack a tar, plain or gzipped, at `/` of a created container, with the archive's owners and modes.
+
+        Raises JobFailedError if a hard link in it leads to no file.
+        """
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
         """Replace a created container by one with the same files and `spec`; returns its id.
