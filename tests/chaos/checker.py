@@ -217,8 +217,11 @@ def _left(case: Case) -> Iterator[Violation]:
 
 
 def _is_orphan(case: Case, subject: str) -> bool:
-    """Whether its API, or NATS, died before the submission was appended. The janitor removes it an hour later."""
+    """Whether its API, or NATS, died before the submission was appended. The janitor removes it an hour later.
+
+    Also one of a submission that was refused: NATS stored it, and did not say so in time.
+    """
     _, token, job_id, _ = subject.split(".", 3)
-    doubtful = [item for item in case.evidence.submissions if item.answer is Answer.UNKNOWN]
-    cut_off = any(item.job_id == job_id or (not item.job_id and item.token == token) for item in doubtful)
+    others = [item for item in case.evidence.submissions if item.answer is not Answer.TAKEN]
+    cut_off = any(item.job_id == job_id or (not item.job_id and item.token == token) for item in others)
     return cut_off and job_id not in case.jobs

@@ -84,9 +84,11 @@ async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     """Of a cluster, target 0 is whoever leads the stream of events."""
     leads = await retry(world.leader) if len(world.nats) > 1 else 0
     server = world.nats[(leads + fault.target) % len(world.nats)]
-    if fault.kind == "nats pause":
-        server.pause()
-        lifting.callback(server.resume)
+    others = [other for other in world.nats if other is not server]
+    if fault.kind.endswith("pause"):
+        for frozen in others if fault.kind == "nats quorum pause" and others else [server]:
+            frozen.pause()
+            lifting.callback(frozen.resume)
     else:
         await server.kill()
         lifting.push_async_callback(server.start)
@@ -167,6 +169,7 @@ _KINDS: dict[str, Kind] = {
     "work renumber": _work_renumbered,
     "nats kill": _nats,
     "nats pause": _nats,
+    "nats quorum pause": _nats,
     "runner and nats kill": _runner_and_nats,
     "vault seal": _vault,
 }

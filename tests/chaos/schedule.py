@@ -13,6 +13,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "partition drop": 3,
     "nats kill": 3,
     "nats pause": 3,
+    "nats quorum pause": 2,
     "runner and nats kill": 2,
     "vault seal": 2,
     "projector kill": 2,
@@ -29,18 +30,17 @@ WEIGHTS: Final[Mapping[str, int]] = {
 
 _INSTANT: Final = frozenset({"consumer delete", "work recreate", "work renumber"})
 """These have no length."""
-_GLOBAL: Final = frozenset(
-    {"nats kill", "nats pause", "runner and nats kill", "vault seal", "work recreate", "work renumber"}
-)
+_PAUSES: Final = frozenset({"nats pause", "nats quorum pause"})
+_GLOBAL: Final = _PAUSES | {"nats kill", "runner and nats kill", "vault seal", "work recreate", "work renumber"}
 """These hit everybody: one at a time."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A fault of one of the kinds in `WEIGHTS`, `at` seconds from the run's start, for `length` seconds.
 
-    Its target is a runner, projector, API or NATS server; of a cluster's servers 0 is the stream's leader. Of a
-    consumer's it is how many running jobs' queues to pass over. -1 waits for a job to run, and hits its runner, or its
-    queue's consumer.
+    Its target is a runner, projector, API or NATS server; of a cluster's servers 0 is the stream's leader, and a pause
+    of the quorum hits all but the target. Of a consumer's it is how many running jobs' queues to pass over. -1 waits
+    for a job to run, and hits its runner, or its queue's consumer.
     """
 
     at: float
@@ -95,6 +95,6 @@ def _length(dice: random.Random, kind: str, lease: float) -> float:
         return 0.0
     if kind in {"projector kill", "api kill"}:
         return dice.uniform(0.1, 3.0)
-    if kind in _GLOBAL - {"nats pause"}:
+    if kind in _GLOBAL - _PAUSES:
         return dice.choice([dice.uniform(0.1, 0.5) * lease, dice.uniform(0.5, 1.2) * lease])
     return dice.choice([dice.uniform(0.05, 0.4), dice.uniform(0.4, 1.1), dice.uniform(1.1, 3.0)]) * lease

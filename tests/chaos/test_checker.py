@@ -33,8 +33,9 @@ def test_a_payload_whose_api_died_before_the_submission_stays_for_an_hour() -> N
     item = run.submissions[-1]
     run.extra["left"] = [("payload", f"pl.{item.token}.{'f' * 24}.0")]
     assert {invariant for invariant, _ in run.found()} == {"I7"}, "nobody was left without an answer"
-    for job_id in ("", "f" * 24):  # no answer at all, or a 503 that names the job
-        run.submissions.append(msgspec.structs.replace(item, key="cut off", job_id=job_id, answer=Answer.UNKNOWN))
+    cut_off = [("", Answer.UNKNOWN), ("f" * 24, Answer.UNKNOWN), ("", Answer.REFUSED)]
+    for job_id, answer in cut_off:  # no answer at all, a 503 that names the job, and one that does not
+        run.submissions.append(msgspec.structs.replace(item, key="cut off", job_id=job_id, answer=answer))
         assert run.found() == set()
         run.submissions.pop()
 
