@@ -193,7 +193,7 @@ async def test_a_silent_api_is_a_finding(path: str, late: bytes, said: str, monk
         writer.close()
 
     monkeypatch.setattr(servers, "WITHIN", 0.5)
-    monkeypatch.setattr(servers, "READY_WITHIN", 1.0)
+    monkeypatch.setattr(servers, "READY_WITHIN", 10.0 if late else 1.0)
     async with await asyncio.start_server(answer, "127.0.0.1") as server, asyncio.timeout(20):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         found = await servers.look_at_api(Endpoints(url=url, vault_addr="", token="t"))

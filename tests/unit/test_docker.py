@@ -276,7 +276,7 @@ async def test_an_answer_about_a_containers_end_that_got_lost_is_asked_for_again
     silent: tuple[DockerEngine, list[tuple[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, answers = silent
-    monkeypatch.setattr(docker, "WAIT", ClientTimeout(sock_read=0.1))
+    monkeypatch.setattr(docker, "WAIT", ClientTimeout(sock_read=0.5))
     answers[:] = [(b"/wait", b""), (b"/wait", b""), (b"/wait", b'{"StatusCode": 0}')]
     async with asyncio.timeout(10):
         assert await engine.wait("c") == Exit(0)

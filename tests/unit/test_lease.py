@@ -12,9 +12,11 @@ from stint.ports import Delivery, Look
 from stint.testing import MemoryEventLog
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.linux import boot_time
 from tests.support.events import TOKEN
+from tests.support.virtual_time import in_virtual_time, now
 from tests.support.waiting import meanwhile
+
+virtually = in_virtual_time("stint_runner.lease.lease.boot_time", "stint_runner.lease.leased_job.boot_time")
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
 
@@ -59,7 +61,7 @@ class FakeDelivery:
         self.given_back.set()
 
     def leased(self, since: float = 0) -> Lease:
-        return Lease(self, takeover=15, confirmed=boot_time() - since)
+        return Lease(self, takeover=15, confirmed=now() - since)
 
 
 class FakeQueues:
@@ -106,6 +108,7 @@ def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, tak
         LeaseTimes(lease=lease, takeover=takeover).check()
 
 
+@virtually
 async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     """One renewal that fails is no loss."""
     delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n == 1 else None, lease=0.6)
@@ -120,22 +123,25 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     assert delivery.renewals == 4
 
 
-def test_a_lease_becomes_shorter_with_a_later_delivery_and_never_longer() -> None:
+@virtually
+async def test_a_lease_becomes_shorter_with_a_later_delivery_and_never_longer() -> None:
     """Its job's claim has told the first one, by which whoever takes the job over goes."""
     lease = FakeDelivery(lease=6).leased()
     for seconds in (3, 9):
-        lease.take_delivery(FakeDelivery(lease=seconds), boot_time())
+        lease.take_delivery(FakeDelivery(lease=seconds), now())
         assert (lease.delivery.lease, lease.times.lease) == (seconds, 3)
 
 
+@virtually
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
-    lease, begun = FakeDelivery(away).leased(), boot_time()
+    lease, begun = FakeDelivery(away).leased(), now()
     with pytest.raises(LeaseLostError):
         await lease.keep(nothing, nothing)
-    assert TIMES.fence <= boot_time() - begun < TIMES.lease
+    assert TIMES.fence <= now() - begun < TIMES.lease
 
 
 @pytest.mark.parametrize("slept", ["before the renewal", "until its answer"])
+@virtually
 async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
     """The server answers renewals of leases that are over, and a machine can sleep in between."""
 
@@ -163,6 +169,7 @@ async def silent() -> None:
 
 
 @pytest.mark.parametrize("look", [unreadable, silent])
+@virtually
 async def test_a_log_that_cannot_be_read_does_not_end_the_lease(look: Callable[[], Awaitable[None]]) -> None:
     delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None, lease=1.8)
     with pytest.raises(LeaseLostError):
@@ -170,23 +177,25 @@ async def test_a_log_that_cannot_be_read_does_not_end_the_lease(look: Callable[[
     assert delivery.renewals > 3
 
 
+@virtually
 async def test_a_heartbeat_that_fails_in_any_way_forfeits_the_lease_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(MemoryEventLog):
         async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
             raise ZeroDivisionError(job_id, at_least)
 
     job = leased_job(FakeDelivery(lease=3), events=Broken())
-    begun = boot_time()
+    begun = now()
     async with asyncio.timeout(10):
         with pytest.raises(LeaseLostError):
             async with job.kept():
                 await asyncio.Event().wait()
     assert job.forfeited.is_set()
     assert job.lease.lost
-    assert boot_time() - begun < job.lease.times.fence
+    assert now() - begun < job.lease.times.fence
     assert "its heartbeat failed" in capsys.readouterr().out
 
 
+@virtually
 async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
     class Broken(MemoryEventLog):
         def follow_kinds(self, token: str, job_id: str, *kinds: str) -> None:  # type: ignore[override]
@@ -200,6 +209,7 @@ async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
     assert not job.forfeited.is_set()
 
 
+@virtually
 async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
     again = FakeDelivery(lease=1.2)
     job = leased_job(FakeDelivery(gone, lease=1.2), again)
@@ -208,6 +218,7 @@ async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
     assert job.lease.delivery is again
 
 
+@virtually
 async def test_another_job_that_comes_instead_is_given_back_and_the_lease_ends() -> None:
     stranger = FakeDelivery(subject="ev.1.me.submitted")
     job = leased_job(FakeDelivery(gone), stranger)

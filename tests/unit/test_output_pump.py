@@ -24,6 +24,7 @@ from stint_runner.output.redact import LONGEST, Redactor
 from tests.support.events import TOKEN
 from tests.support.faults import failing
 from tests.support.outputs import written
+from tests.support.virtual_time import in_virtual_time
 
 JOB = "0" * 24
 SECRET = "correct horse"
@@ -452,6 +453,7 @@ async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_
 
 
 @pytest.mark.parametrize("when", ["before the exit", "after it"])
+@in_virtual_time()
 async def test_a_killed_job_does_not_wait_for_all_of_its_output(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     monkeypatch.setattr(copying_module, "OUTPUT_END", 0.1)
 
