@@ -176,8 +176,8 @@ async def test_strange_messages_block_no_queue_and_hide_no_job(bench: Bench) -> 
 
 
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
-    async with bench.runner(lease=3.0):
-        job_id = await bench.running("echo up; sleep 4; echo done")
+    async with bench.runner(lease=6.0):
+        job_id = await bench.running("echo up; sleep 7; echo done")
         elsewhere = EventAddress("submitted", queue_token("other"), job_id).subject
         await bench.broker.publish(elsewhere, b'{"type":"submitted"}')
         job, _ = await bench.end(job_id)
