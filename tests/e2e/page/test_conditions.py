@@ -7,6 +7,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
 
@@ -74,6 +75,8 @@ async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: Bro
 async def test_the_audit_tells_the_day_where_one_is(browser: Browser, stack: Stack, zone: str) -> None:
     """One of the two always has another day than UTC."""
     await stack.ended("true", qname="days")
+    async with stack.http() as http:  # the audit is about a second old
+        await until(lambda: http.get("/v1/api/audit?qname=days"), lambda answer: answer.json()["data"])
     async with window(browser, stack.env["STINT_URL"], timezone_id=zone) as context:
         page = await context.new_page()
         await sign_in(page, stack.env["STINT_TOKEN"], "/audit?queue=days")
