@@ -10,6 +10,7 @@ from stint.core.job import Job
 from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.testing import MemoryEventLog
+from stint_runner.lease import lease as lease_module
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from tests.support.events import TOKEN
@@ -61,7 +62,8 @@ class FakeDelivery:
         self.given_back.set()
 
     def leased(self, since: float = 0) -> Lease:
-        return Lease(self, takeover=15, confirmed=now() - since)
+        clock = lease_module.boot_time  # type: ignore[attr-defined] # the lease's own, which may be virtual
+        return Lease(self, takeover=15, confirmed=clock() - since)
 
 
 class FakeQueues:
