@@ -21,6 +21,7 @@ from stint.core.view import parse_time, view
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of, subject_of
+from stint_runner.retry import retry
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World
@@ -59,7 +60,7 @@ async def settled_views(world: World, jobs: Mapping[str, Job]) -> dict[str, byte
 async def _settled(world: World, look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
     loop = asyncio.get_running_loop()
     until = loop.time() + world.plan.settle
-    while not good(found := await look()) and loop.time() < until:  # noqa: ASYNC110 - no event tells of all this
+    while not good(found := await retry(look, within=world.plan.settle)) and loop.time() < until:  # noqa: ASYNC110 - no event tells of all this
         await asyncio.sleep(LOOK)
     return found
 

@@ -86,9 +86,10 @@ async def _nats(world: World, fault: Fault, lifting: AsyncExitStack) -> None:
     server = world.nats[(leads + fault.target) % len(world.nats)]
     others = [other for other in world.nats if other is not server]
     if fault.kind.endswith("pause"):
-        for frozen in others if fault.kind == "nats quorum pause" and others else [server]:
-            frozen.pause()
-            lifting.callback(frozen.resume)
+        paused = others if "quorum" in fault.kind and others else [server]
+        for one in paused:
+            one.pause()
+            lifting.callback(one.resume)
     else:
         await server.kill()
         lifting.push_async_callback(server.start)

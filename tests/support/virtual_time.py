@@ -1,4 +1,4 @@
-"""A loop whose time passes at once, as nobody has anything to do: a machine that stands still takes none of it."""
+"""A loop whose time jumps to the next timer when nobody has anything to do, whatever the machine does meanwhile."""
 
 import asyncio
 import selectors

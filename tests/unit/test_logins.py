@@ -168,12 +168,12 @@ async def test_a_helper_that_hangs_is_ended_with_its_children(tmp_path: Path, mo
     os.mkfifo(held)
     helper(tmp_path, monkeypatch, f"exec 3>{held}; sleep 1000 & wait")
     configured(tmp_path, {"credsStore": "test"})
-    until_all_are_gone = os.open(held, os.O_RDONLY | os.O_NONBLOCK)  # open before the helper, which may be ended early
-    os.set_blocking(until_all_are_gone, True)
-    with pytest.raises(LoginError, match=r"^docker-credential-test did not answer within 0.5 s"):
-        await DockerConfigLogins(str(tmp_path), timeout=0.5).login("host")
-    assert await asyncio.to_thread(os.read, until_all_are_gone, 1) == b""
-    os.close(until_all_are_gone)
+    # It is opened before the helper begins, which on a busy machine may be ended before it opens it.
+    with os.fdopen(os.open(held, os.O_RDONLY | os.O_NONBLOCK), "rb") as until_all_are_gone:
+        os.set_blocking(until_all_are_gone.fileno(), True)
+        with pytest.raises(LoginError, match=r"^docker-credential-test did not answer within 0.5 s"):
+            await DockerConfigLogins(str(tmp_path), timeout=0.5).login("host")
+        assert await asyncio.to_thread(until_all_are_gone.read) == b""
 
 
 async def test_a_helper_that_does_not_end_its_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
