@@ -1,6 +1,5 @@
 """Requests to one API process: submissions beside what Vault and NATS alone take, and answers on kept connections."""
 
-import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import aiohttp
 import msgspec
+from tests.support.stack import program
 
 from benchmarks.bare import IMAGE
 from benchmarks.bare_calls import lookups, publishes
@@ -105,13 +105,9 @@ class _Bare(NamedTuple):
 
 @asynccontextmanager
 async def _bare() -> AsyncIterator[_Bare]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.bare_api", stdout=PIPE)
-    try:
+    async with program(sys.executable, "-m", "benchmarks.bare_api", stdout=PIPE) as process:
         line = await process.stdout.readline()  # type: ignore[union-attr] # it is a pipe
         yield _Bare(process.pid, int(line))
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def _publish(stint: Stack, times: int) -> Row:

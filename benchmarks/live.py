@@ -38,16 +38,12 @@ async def rows(times: int) -> Sequence[Row]:
 
 async def _output(stint: Stack, job_id: str) -> AsyncIterator[str]:
     """Lines of a job's output as its event stream has them."""
-    async with stint.http.get(f"{stint.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
-        name = b""
-        async for line in answer.content:
-            if line.startswith(b"event: "):
-                name = line[7:].strip()
-            elif line.startswith(b"data: ") and name == b"output":
-                for text in base64.b64decode(msgspec.json.decode(line[6:])["data"]).decode().splitlines():
-                    yield text
-            elif name == b"end":
-                return
+    async for name, data in stint.events(job_id):
+        if name == b"end":
+            return
+        if name == b"output":
+            for text in base64.b64decode(msgspec.json.decode(data)["data"]).decode().splitlines():
+                yield text
 
 
 @asynccontextmanager

@@ -5,24 +5,20 @@ The engine is the one of the chaos tests: its containers are plain processes.
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 from tests.chaos.scripted_engine import SCHEME, scripted_engine
-from tests.support.waiting import until
+from tests.support.servers import ServiceProcess
 
 from benchmarks.stack import Stack, stack
-from stint.cli.dev.servers import free_ports
 from stint.vault.setup import service_settings
 from stint_runner.engine.port import Engine
 
-READY: Final = 120
-"""Seconds that a busy machine may take to start a runner."""
 AT_ONCE: Final = 200
 """Jobs that are submitted and followed at the same time; an API takes a few hundred connections."""
 
@@ -47,26 +43,20 @@ class Fleet:
     @asynccontextmanager
     async def runners(self, count: int, capacity: int) -> AsyncIterator[list[int]]:
         """That many runners, ready, for the duration of the block; their process ids."""
-        started = [await self._start(number, capacity) for number in range(count)]
+        runners = [self._runner(number, capacity) for number in range(count)]
         try:
-            for _, health_port in started:
-                await until(lambda port=health_port: self._ready(port), seconds=READY)  # type: ignore[misc]
-            yield [process.pid for process, _ in started]
+            await asyncio.gather(*(runner.start() for runner in runners))
+            yield [runner.pid for runner in runners]
         finally:
-            for process, _ in started:
-                process.terminate()
-            await asyncio.gather(*(process.wait() for process, _ in started))
+            await asyncio.gather(*(runner.stop() for runner in runners))
 
-    async def _start(self, number: int, capacity: int) -> tuple[asyncio.subprocess.Process, int]:
-        """A runner, and the port of its health."""
-        health_port = next(free_ports())
+    def _runner(self, number: int, capacity: int) -> "Runner":
         env = {
             **self._settings,
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]),
             **self.stint.nats_access("runner"),
             "VAULT_ADDR": self.stint.env["VAULT_ADDR"],
-            "STINT_HEALTH_PORT": str(health_port),
             "STINT_RUNNER_ID": f"bench-{number}",
             "STINT_CAPACITY": str(capacity),
             "STINT_STATE_DIR": str(self.stint.folder / f"state-{number}"),
@@ -74,16 +64,7 @@ class Fleet:
             "STINT_KILL_GRACE": "1",
             "DOCKER_HOST": f"{SCHEME}{self.stint.folder}/engine",
         }
-        with (self.stint.folder / f"runner-{number}.log").open("ab") as log:
-            command = [sys.executable, "-m", "tests.chaos.scripted_runner"]
-            return await asyncio.create_subprocess_exec(*command, env=env, stdout=log, stderr=log), health_port
-
-    async def _ready(self, health_port: int) -> bool:
-        try:
-            async with self.stint.http.get(f"http://127.0.0.1:{health_port}/readyz") as answer:
-                return answer.ok
-        except aiohttp.ClientError:  # it starts
-            return False
+        return Runner(self.stint.folder / f"runner-{number}", environ=env)
 
     async def run(self, queues: Sequence[str]) -> float:
         """A job in each of these queues, which may be named more than once.
@@ -112,7 +93,16 @@ class Fleet:
 
     async def started(self, job_id: str) -> None:
         """Wait for a job's start."""
-        async with self.stint.http.get(f"{self.stint.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
-            async for line in answer.content:
-                if b'"started"' in line:
+        async with aclosing(self.stint.events(job_id)) as events:
+            async for _, data in events:
+                if b'"started"' in data:
                     return
+
+
+@dataclass
+class Runner(ServiceProcess):
+    """A runner on the scripted engine."""
+
+    MODULE = ("tests.chaos.scripted_runner",)
+    READY = 120.0
+    """Seconds that a busy machine may take to start several."""

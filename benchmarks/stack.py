@@ -1,8 +1,8 @@
 """`stint dev` as its users run it, and clients that cost little themselves."""
 
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,23 @@ class Stack:
         Raises:
             RuntimeError: it ended otherwise: how long that takes says nothing.
         """
-        url = f"{self.env['STINT_URL']}/v1/api/job/{job_id}/events"
-        async with self.http.get(url) as answer:
+        async with aclosing(self.events(job_id)) as events:
+            async for name, data in events:
+                if name == b"end":
+                    if (status := msgspec.json.decode(data)["status"]) != "success":
+                        raise RuntimeError(f"job {job_id} is {status}")
+                    return
+        raise RuntimeError(f"the stream of job {job_id} ended before the job")
+
+    async def events(self, job_id: str) -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """Name and JSON of each event of a job's stream."""
+        async with self.http.get(f"{self.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
             name = b""
             async for line in answer.content:
                 if line.startswith(b"event: "):
                     name = line[7:].strip()
-                elif line.startswith(b"data: ") and name == b"end":
-                    if (status := msgspec.json.decode(line[6:])["status"]) != "success":
-                        raise RuntimeError(f"job {job_id} is {status}")
-                    return
-        raise RuntimeError(f"the stream of job {job_id} ended before the job")
+                elif line.startswith(b"data: "):
+                    yield name, line[6:]
 
 
 def opened(stint: Stack) -> AbstractAsyncContextManager[Broker]:
