@@ -5,25 +5,29 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Final
 
 import httpx
 import msgspec
 
+from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.ids import new_job_id, queue_token
+from stint.core.submission.payload import JobPayload
 from stint.jetstream import JetStreamEventLog, JetStreamPayloads
 from stint.ports import Outcome
+from stint.vault import Ticket, Vault, seal_ticket
+from stint_runner.retry import retry
 from tests.chaos.evidence import Answer, Submission
 from tests.chaos.jobs import JobPlan, jobs
-from tests.chaos.seal import Sealed, Sealer
 from tests.chaos.world import World
+from tests.support.vault_bench import ROLE, wrapped_secret_id
 
-BATCH: Final = 20
-"""Jobs that are sealed together."""
+WRAP_TTL: Final = "7200s"
+"""Longer than any run: nothing is to expire in a queue."""
 AGAIN: Final = 0.25
 """Seconds until a server that was away is tried again."""
 TRIES: Final = 40
@@ -35,7 +39,7 @@ class Load:
     def __init__(self, world: World) -> None:
         self.submissions: list[Submission] = []
         self._world = world
-        self._sealer = Sealer(world.bao.address, world.bao.root_token)
+        self._vault, self._root = Vault(world.bao.address), world.bao.root_token
         self._log = JetStreamEventLog(world.broker)
         self._payloads = JetStreamPayloads(world.broker)
         options: dict[str, Any] = {"headers": {"X-Auth-Token": world.token}, "trust_env": False, "timeout": 15}
@@ -46,59 +50,50 @@ class Load:
         """Send all, evenly over the plan's time, and do to some what is planned for them."""
         plan, loop = self._world.plan, asyncio.get_running_loop()
         start, ready = loop.time(), [*jobs(plan)]
-        async with asyncio.TaskGroup() as group:
-            for first in range(0, len(ready), BATCH):
-                batch = ready[first : first + BATCH]
-                await asyncio.sleep(start + plan.seconds * first / len(ready) - loop.time())
-                group.create_task(self._send(batch))
+        async with self._vault, asyncio.TaskGroup() as group:
+            for number, job in enumerate(ready):
+                await asyncio.sleep(start + plan.seconds * number / len(ready) - loop.time())
+                group.create_task(self._publish(job) if job.via == "publish" else self._post(job))
 
     async def close(self) -> None:
-        await self._sealer.close()
         for api in self._apis:
             await api.aclose()
 
-    async def _send(self, batch: Sequence[JobPlan]) -> None:
-        direct = [job for job in batch if job.via == "publish"]
-        named = [(new_job_id(time.time_ns() // 10**6, secrets.token_bytes(6)), self._payload(job)) for job in direct]
-        sealed = await self._sealer.seal(named) if named else []
-        async with asyncio.TaskGroup() as group:
-            for job, item in zip(direct, sealed, strict=True):
-                group.create_task(self._publish(job, item))
-            for job in batch:
-                if job.via != "publish":
-                    group.create_task(self._post(job))
-
-    def _payload(self, job: JobPlan) -> Any:
+    def _payload(self, job: JobPlan) -> JobPayload:
         return job.payload(self._world.image, self._world.truth_for_jobs)
+
+    async def _wrapped(self) -> str:
+        return await retry(lambda: wrapped_secret_id(self._vault, self._root, ROLE, WRAP_TTL))
+
+    async def _sealed(self, job_id: str, job: JobPayload) -> tuple[bytes, str]:
+        """What a publisher needs of a job: its payload, and its ticket."""
+        payload = (await self._vault.encrypt(self._root, ROLE, encode(job))).encode()
+        ticket = Ticket(wrap_secret_id=await self._wrapped(), payload_sha256=sha256(payload).hexdigest())
+        token = queue_token(job.qname)
+        return payload, await seal_ticket(self._vault, self._root, ticket, queue_token=token, job_id=job_id)
 
     def _note(self, job: JobPlan, job_id: str, answer: Answer) -> None:
         sent = Submission(key=job.key, queue=job.queue, job_id=job_id, answer=answer, lines=job.lines, hold=job.hold)
         self.submissions.append(sent)
 
-    async def _publish(self, job: JobPlan, sealed: Sealed) -> None:
-        token = queue_token(job.queue)
-        chunks = await self._stored(token, sealed)
+    async def _publish(self, job: JobPlan) -> None:
+        token, job_id = queue_token(job.queue), new_job_id(time.time_ns() // 10**6, secrets.token_bytes(6))
+        payload, ticket = await retry(lambda: self._sealed(job_id, self._payload(job)))
+        chunks = await retry(lambda: self._payloads.put(token, job_id, payload))
         fact = Submitted(
             event_id=secrets.token_hex(8),
             at=datetime.now(UTC).isoformat(),
             by="chaos",
             qname=job.queue,
-            ticket=sealed.ticket,
+            ticket=ticket,
             payload_chunks=chunks,
-            payload_bytes=len(sealed.payload),
+            payload_bytes=len(payload),
             on_lost="hold" if job.hold else "",
         )
-        answer = await self._appended(token, sealed.job_id, fact, doubt=job.doubt)
-        self._note(job, sealed.job_id, answer)
+        answer = await self._appended(token, job_id, fact, doubt=job.doubt)
+        self._note(job, job_id, answer)
         if answer is Answer.TAKEN:
-            await self._fate(job, sealed.job_id)
-
-    async def _stored(self, token: str, sealed: Sealed) -> int:
-        while True:
-            try:
-                return await self._payloads.put(token, sealed.job_id, sealed.payload)
-            except BrokerUnavailableError:
-                await asyncio.sleep(AGAIN)
+            await self._fate(job, job_id)
 
     async def _appended(self, token: str, job_id: str, fact: Submitted, *, doubt: bool) -> Answer:
         """The same fact again and again, as a publisher may; one in doubt leaves it at that."""
@@ -114,7 +109,7 @@ class Load:
             await asyncio.sleep(AGAIN)
 
     async def _post(self, job: JobPlan) -> None:
-        body = msgspec.to_builtins(self._payload(job)) | {"wrap_secret_id": await self._sealer.wrapped()}
+        body = msgspec.to_builtins(self._payload(job)) | {"wrap_secret_id": await self._wrapped()}
         headers = {"Idempotency-Key": job.key} if job.via == "key" else {}
         answer, job_id = Answer.UNKNOWN, ""
         for _ in range(TRIES if headers else 1):
