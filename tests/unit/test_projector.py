@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.codec import encode
-from stint.core.errors import UndecodableError
 from stint.core.events import AnyEvent, Record
 from stint.core.job import Job, State, fold
 from stint.core.names.ids import queue_token
@@ -39,7 +38,6 @@ from tests.support.events import (
     started,
     submitted,
 )
-from tests.support.outputs import places_of
 
 JOB = "0123456789abcdef01234567"
 JOBS = [f"{number:024x}" for number in range(3)]
@@ -109,15 +107,6 @@ async def test_an_expired_view_is_not_brought_back(bench: Bench) -> None:
     assert await bench.views.get(JOB) is None, "not even for a moment"
 
 
-async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
-    await bench.print()
-    await bench.happen(submitted(), ended("failed"), deleted())
-    assert await bench.value() is None
-    assert await places_of(bench.output) == set()
-    await bench.projector.project(JOB)
-    assert await bench.value() is None, "never revived"
-
-
 async def test_a_deleted_job_without_a_view_leaves_a_trace(bench: Bench) -> None:
     """Another projector, which knows the job only as submitted, would make its view otherwise."""
     await bench.log.append(TOKEN, JOB, submitted())
@@ -149,16 +138,6 @@ async def test_a_view_that_another_projector_makes_meanwhile_gives_way_to_a_newe
     assert await bench.value() == await bench.expected()
 
 
-@pytest.mark.parametrize("end", [ended("failed"), rejected(), deleted()], ids=lambda event: event.kind)
-async def test_the_payload_goes_with_the_job(bench: Bench, end: AnyEvent) -> None:
-    await bench.payloads.put(TOKEN, JOB, b"sealed")
-    await bench.happen(submitted())
-    assert await bench.payloads.get(TOKEN, JOB, 1) == b"sealed"
-    await bench.happen(end)
-    with pytest.raises(UndecodableError):
-        await bench.payloads.get(TOKEN, JOB, 1)
-
-
 async def test_an_aggregate_older_than_the_event_is_not_believed(bench: Bench) -> None:
     asked: list[int] = []
 
@@ -171,24 +150,6 @@ async def test_an_aggregate_older_than_the_event_is_not_believed(bench: Bench) -
     await bench.log.append(TOKEN, JOB, submitted())
     await bench.another().project(JOB, at_least=1)
     assert set(asked) == {1}
-
-
-async def test_a_fact_that_comes_while_the_view_is_being_made_is_in_it(bench: Bench) -> None:
-    later: list[AnyEvent] = [started(), ended()]
-
-    class Moving(MemoryEventLog):
-        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
-            job = await super().load(job_id, at_least=at_least)
-            if later:
-                await self.append(TOKEN, job_id, later.pop(0))
-            return job
-
-    bench.log = Moving()
-    await bench.log.append(TOKEN, JOB, submitted())
-    projector = bench.another()
-    for _ in range(3):
-        await projector.project(JOB)
-    assert await bench.value() == await bench.expected()
 
 
 async def shown_with(bench: Bench, job_id: str, **changes: Any) -> bytes:

@@ -1,5 +1,6 @@
 """Which jobs are folded in memory, and which must be loaded."""
 
+import pytest
 from msgspec.structs import replace
 
 from stint.core.codec import encode
@@ -8,7 +9,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Delivered
-from stint_projector.follower import KEPT, LARGE, Folder
+from stint_projector.follower import LARGE, Folder
 from stint_projector.project import Projected
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_projector import JOB
@@ -86,14 +87,15 @@ def test_what_names_no_job_is_left_out() -> None:
     assert Folder().fold([event, event._replace(number=2, subject="ev.junk")]) == ([], {})
 
 
-def test_only_so_many_jobs_are_remembered_and_those_that_changed_last() -> None:
+def test_only_so_many_jobs_are_remembered_and_those_that_changed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_projector.follower.KEPT", 3)
     folder = Folder()
-    ids = [f"{number:024x}" for number in range(KEPT + 1)]
+    ids = [f"{number:024x}" for number in range(4)]
     projected(folder, *(delivered(number, submitted(), job_id=job_id) for number, job_id in enumerate(ids[:-1], 1)))
-    projected(folder, delivered(KEPT + 1, started(), job_id=ids[0]))
-    projected(folder, delivered(KEPT + 2, submitted(), job_id=ids[-1]))
-    projected(folder, delivered(KEPT + 3, ended(), job_id=ids[0]))
-    assert folder.fold([delivered(KEPT + 4, ended(), job_id=ids[1])]).unknown == {ids[1]: KEPT + 4}
+    projected(folder, delivered(4, started(), job_id=ids[0]))
+    projected(folder, delivered(5, submitted(), job_id=ids[-1]))
+    projected(folder, delivered(6, ended(), job_id=ids[0]))
+    assert folder.fold([delivered(7, ended(), job_id=ids[1])]).unknown == {ids[1]: 7}
 
 
 def test_a_large_job_is_loaded_instead_of_remembered() -> None:
