@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import publish
 from nats.aio.msg import Msg
 
 from stint.core.names.headers import REFUSED
@@ -167,11 +166,10 @@ async def test_the_views_of_a_pull_are_written_although_few_may_wait(server: Gua
 
 
 @pytest.mark.soak
-async def test_the_example_publishes_again_what_was_dropped(server: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "REPEATED", 60.0)  # such a flood drops nearly all
+async def test_what_was_dropped_is_published_again(server: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint.jetstream.wire.broker.FULL", 60.0)  # such a flood drops nearly all
     async with server.connected("mallory") as own, flood(server.access("mallory"), "own", per_minute=PER_MINUTE):
         await until_true(lambda: DROPPED in server.log)
-        stream = own.client.jetstream(timeout=PATIENCE)
         for _ in range(APPENDS):
             subject = EventAddress("submitted", queue_token("own"), secrets.token_hex(12)).subject
-            assert (await publish.store(stream, subject, b"{}", EVENTS)).seq
+            assert (await own.publish(subject, b"{}", wait=PATIENCE))["seq"]
