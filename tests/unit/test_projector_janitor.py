@@ -13,7 +13,6 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress
 from stint.ports import Place, StoredView
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
 from stint_projector.auditor import Auditor
@@ -81,14 +80,6 @@ async def test_output_goes_when_the_view_does(house: House, restarted: bool) -> 
         await house.janitor.expire()
         assert await house.left() == left
         house.now += MOMENT
-
-
-async def test_a_payload_that_outlived_its_job_goes_and_output_stays(house: House) -> None:
-    await house.print()
-    await house.happen(submitted(), started(), ended())
-    await house.payloads.put(TOKEN, JOB, b"sealed")
-    await house.auditor.sweep()
-    assert await house.left() == "VOF"
 
 
 @pytest.mark.parametrize("why", ["deleted", "expired", "forgotten"])
@@ -275,15 +266,6 @@ async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_goes_in_its_tu
     house.now += KEEP + MOMENT
     await house.events.forget()
     assert await house.left() == ""
-
-
-async def test_what_names_no_job_is_forgotten_too(house: House) -> None:
-    await house.log.record_rejection(7, rejected())
-    house.log.put(EventAddress("submitted", "MF", "junk"), b"\xff")
-    house.history.taken.add("junk")
-    house.now += KEEP + MOMENT
-    await house.events.forget()
-    assert house.log.records == []
 
 
 async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house: House) -> None:

@@ -157,13 +157,6 @@ async def test_a_job_that_was_missing_before_it_ended_is_given_the_whole_time(be
     assert bench.history.taken == {JOB}
 
 
-@ENDS
-async def test_a_job_that_is_over_is_left_alone(bench: Bench, end: AnyEvent) -> None:
-    await bench.lose(end)
-    await bench.look(1000)
-    assert len(bench.log.records) == 2
-
-
 @pytest.mark.parametrize("why", ["it was there once", "nobody looked for long", "another process looks"])
 async def test_the_time_begins_anew(bench: Bench, why: str) -> None:
     """A process that was frozen must not take the time that it slept through for an absence it saw."""
