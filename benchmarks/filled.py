@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 import nats
 from nats.aio.client import Client
 from nats.js.api import Header, StreamState
+from tests.support import events
 from tests.support.waiting import until
 
 from stint.core.codec import encode
-from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
+from stint.core.events import AnyEvent
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK
@@ -44,15 +46,7 @@ def queue_of(number: int, queues: int) -> str:
 
 def life(qname: str, *, over: bool = True) -> list[AnyEvent]:
     """The events of a job that succeeded, or that still waits."""
-    submitted = Submitted(
-        event_id=secrets.token_hex(8), at=AT, by="bench", qname=qname,
-        ticket="vault:v1:x", payload_chunks=1, payload_bytes=1,
-    )  # fmt: skip
-    if not over:
-        return [submitted]
-    started = Started(event_id=secrets.token_hex(8), at=AT, by="runner-1", runner="runner-1")
-    ended = Ended(event_id=secrets.token_hex(8), at=AT, by="runner-1", status="success", output_complete=True)
-    return [submitted, started, ended]
+    return [events.submitted(qname), *([events.started(), events.ended()] if over else ())]
 
 
 def stored_events(job_id: str, qname: str, *, over: bool = True) -> Iterable[tuple[str, bytes]]:
@@ -68,10 +62,9 @@ def stored_view(job_id: str, qname: str, sequence: int) -> tuple[str, bytes]:
     """Subject and body of the view of a job that succeeded."""
     token = queue_token(qname)
     records = [
-        Record(sequence=sequence + step, time=AT, kind=event.kind, token=token, job_id=job_id, event=event)
-        for step, event in enumerate(life(qname))
+        events.record(event, sequence + step, token=token, job_id=job_id) for step, event in enumerate(life(qname))
     ]
-    job = fold(records)
+    job = fold(msgspec.structs.replace(record, time=AT) for record in records)
     assert job is not None  # noqa: S101 - it was submitted
     return kv_subject(JOBS_BUCKET, job_id), encode(view(job))
 

@@ -14,6 +14,7 @@ from tests.support.accounts import connected, token_for
 from tests.support.flood import flood
 from tests.support.servers import OpenBao
 
+from benchmarks.measure import percentile
 from benchmarks.stack import Stack, opened, stack
 from stint.core.events import Started
 from stint.core.names.ids import queue_token
@@ -80,9 +81,8 @@ async def _start(stint: Stack, runner: Broker) -> float:
 
 
 def _shown(seconds: Sequence[float]) -> str:
-    ordered = sorted(seconds)
-    p50, p99 = (ordered[int(share * (len(ordered) - 1))] * 1000 for share in (0.5, 0.99))
-    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(ordered)})"
+    p50, p99 = (percentile(seconds, percent) * 1000 for percent in (50, 99))
+    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(seconds)})"
 
 
 if __name__ == "__main__":

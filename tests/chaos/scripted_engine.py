@@ -111,12 +111,12 @@ class ScriptedEngine(Engine):
         return ()
 
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:  # noqa: ARG002
-        return _generator(self.output(container_id))
+        return self.output(container_id)
 
     async def start(self, container_id: str) -> None:
         await self._ask("start", container_id=container_id)
 
-    async def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+    async def output(self, container_id: str) -> AsyncGenerator[OutputPiece, None]:
         shown = await self._ask("show", container_id=container_id)
         names = {"tty": STDOUT} if shown["tty"] else {"stdout": STDOUT, "stderr": STDERR}
         try:
@@ -168,11 +168,6 @@ class ScriptedEngine(Engine):
 def from_settings(settings: EngineAccess) -> ScriptedEngine:
     """The engine that the world has told a runner of."""
     return ScriptedEngine(Path(settings.docker_host.removeprefix(SCHEME)))
-
-
-async def _generator(pieces: AsyncIterator[OutputPiece]) -> AsyncGenerator[OutputPiece, None]:
-    async for piece in pieces:
-        yield piece
 
 
 def _pieces(files: Mapping[str, BinaryIO]) -> list[OutputPiece]:

@@ -21,8 +21,8 @@ from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
-from stint_projector.project import Projected, Projector
-from stint_projector.rebuild import CONCURRENCY, rebuild, serve
+from stint_projector.project import CONCURRENCY, Projected, Projector
+from stint_projector.rebuild import rebuild, serve
 from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, ProjectorProcess, running

@@ -16,7 +16,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Delivered, EventFeed
 from stint.process.waiting import for_each
-from stint_projector.project import Projected, Projector
+from stint_projector.project import CONCURRENCY, Projected, Projector
 
 log = structlog.get_logger()
 
@@ -24,8 +24,6 @@ KEPT: Final = 10_000
 """Jobs that are remembered, the ones that changed last: some 3 kB each."""
 LARGE: Final = 8 * 1024
 """Bytes of an event from which on its job is not remembered, but loaded again."""
-CONCURRENCY: Final = 16
-"""Jobs that are loaded at a time."""
 HEARTBEATS: Final = 3
 """Heartbeats within the feed's `ack_wait` for events that wait here."""
 DELIVERIES: Final = 10

@@ -18,7 +18,7 @@ from stint.process.waiting import for_each
 log = structlog.get_logger()
 
 CONCURRENCY: Final = 16
-"""Jobs whose data is removed at a time."""
+"""Jobs that are loaded, projected or removed at a time."""
 ORPHAN_AGE: Final = timedelta(hours=1)
 """How long a payload may be without a job: it is stored before its job is submitted."""
 

@@ -13,10 +13,8 @@ from stint.process import service
 from stint.process.settings import ProjectorSettings
 from stint.process.waiting import for_each
 from stint_projector.__main__ import build
-from stint_projector.project import Projector
+from stint_projector.project import CONCURRENCY, Projector
 
-CONCURRENCY: Final = 16
-"""Jobs that are projected at a time."""
 FORBIDDEN: Final = (
     "NATS does not permit this to the user: `stint rebuild` needs the operator's key in STINT_NATS_NKEY_FILE, "
     "and no STINT_JS_PREFIX."
