@@ -103,6 +103,13 @@ async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
     assert await house.left() == ("" if why == "forgotten" else "F")
 
 
+async def test_a_view_whose_key_is_no_jobs_id_goes(house: House) -> None:
+    for key in ("no-job", JOB.upper()):
+        await house.store_view(key, b"{}")
+        await house.auditor.sweep()
+        assert await house.value(key) is None
+
+
 class Watched(MemoryOutput):
     """Tells when a job's output is removed."""
 
