@@ -55,8 +55,8 @@ def read(path: Path) -> Run:
 
 
 def write(run: Run, path: Path) -> None:
-    """Write a run to a file."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    """Write a run to a file, each row on a line of its own."""
+    path.write_bytes(msgspec.json.encode(run).replace(b'{"name"', b'\n{"name"') + b"\n")
 
 
 def machine() -> str:
