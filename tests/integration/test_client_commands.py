@@ -195,16 +195,6 @@ async def test_a_job_is_submitted_in_gostints_ways(bench: Bench, stint: Client, 
     assert len({*ids}) == len(ids) - 1
 
 
-@pytest.mark.parametrize(
-    "options", [("--job-json", "/nowhere"), ("--env-file", "/nowhere"), ("-run", "sEcReT"), ("-run", '{"a": "sEcReT"}')]
-)
-async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tuple[str, ...]) -> None:
-    result = await bench.command("submit", "--image", "busybox", *options)
-    assert result.code == 2
-    assert result.err
-    assert "sEcReT" not in result.err
-
-
 async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
@@ -244,63 +234,6 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
     assert shown["VAULT_ADDR"]["from"] == "environment"
     given = json.loads((await bench.command("config", "-o", "json", settings=unset | {"STINT_URL": "http://c"})).out)
     assert given["STINT_URL"] == {"value": "http://c", "from": "environment"}
-
-
-@pytest.mark.parametrize(
-    ("given", "origin"),
-    [
-        ({}, "token"),
-        ({"STINT_URL": "http://own", "VAULT_ADDR": "http://vault"}, "token"),
-        ({"VAULT_TOKEN": "given"}, "environment"),
-        ({"STINT_URL": "http://other", "VAULT_TOKEN": "given"}, "environment"),
-        ({"STINT_URL": "http://other"}, ""),
-        ({"VAULT_ADDR": "http://other"}, ""),
-    ],
-)
-async def test_the_token_of_the_files_own_profile_is_for_its_servers_only(
-    bench: Bench, tmp_path: Path, given: dict[str, str], origin: str
-) -> None:
-    file, token_file = tmp_path / "config.toml", tmp_path / "token"
-    token_file.write_text("own")
-    servers = 'url = "http://own"\nvault_addr = "http://vault"\n'
-    file.write_text(f'profile = "a"\n[profiles.a]\n{servers}token_file = "{token_file}"\n')
-    unset = {"STINT_URL": "", "STINT_TOKEN": "", "VAULT_ADDR": "", "HOME": str(tmp_path), "STINT_CONFIG": str(file)}
-    shown = json.loads((await bench.command("config", "-o", "json", settings=unset | given)).out)
-    token = shown.get("STINT_TOKEN") or shown.get("VAULT_TOKEN") or {"from": ""}
-    assert token["from"].removeprefix(f"{tmp_path}/") == origin
-    assert ("STINT_TOKEN_FILE" in shown) == (origin == "token")
-    assert shown["STINT_URL"]["value"] == given.get("STINT_URL", "http://own")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[profiles.a]\ntoken = 'sEcReT'\n", "cannot set token"),
-        ("[profiles.a]\nurl = 7\n", "url must be text"),
-        ("[profiles.b]\n", "has no profile a"),
-        ("nonsense", "config.toml: "),
-        ("[profiles.a]\ntoken_file = '/nowhere'\n", "/nowhere cannot be read"),
-        ("[profiles.a]\ntoken_file = '~nobody-of-this-name/x'\n", "~nobody-of-this-name/x cannot be read"),
-        ("profiles = 1\n", "a profile is a table"),
-        ("[profiles]\na = 1\n", "a profile is a table"),
-        ("url = 'http://a'\n[profiles.a]\n", "can set profile, but not url"),
-        ("[profile.a]\nurl = 'http://a'\n", "a table, [profiles.NAME]"),
-        ("[profiles.a]\ntoken_file = '/dev/null'\n", "STINT_TOKEN_FILE: /dev/null is empty"),
-    ],
-)
-async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "config.toml").write_text(text)
-    settings = {"STINT_CONFIG": str(tmp_path / "config.toml"), "STINT_TOKEN": ""}
-    result = await bench.command("ls", "--profile", "a", settings=settings)
-    assert result.code == 2
-    assert said in result.err
-    assert "sEcReT" not in result.err
-
-
-async def test_an_empty_token_file_does_not_stand_in_the_way_of_those_who_mend_it(bench: Bench) -> None:
-    empty = {"STINT_TOKEN": "", "VAULT_TOKEN": "", "STINT_TOKEN_FILE": "/dev/null"}
-    assert (await bench.command("config", settings=empty)).code == 0
-    assert "STINT_TOKEN_FILE: /dev/null is empty" in (await bench.command("ls", settings=empty)).err
 
 
 async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Client, queue: str) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.cli.app import app_main
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.run import run_job
@@ -282,30 +281,6 @@ async def test_the_command_line(bench: Bench, run: Run, queue: str, tmp_path: Pa
         tty=True,
     )
     assert payload.content.startswith("targz,")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--image", "x", "--pull", "Sometimes"),
-        ("--image", "x", "--secret", "sEcReT"),
-        ("--image", "x", "--env", "sEcReT"),
-        ("--image", "x", "--content", "/no/such"),
-        ("--image", "x", "--queue", "a\tb"),
-        ("--nonsense",),
-        (),
-    ],
-)
-def test_usage_errors_are_2(
-    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["stint", "run", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        app_main()
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
-    assert out or err
-    assert "sEcReT" not in err
 
 
 async def test_wrong_settings_are_2_and_one_sentence(run: Run) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -90,41 +91,34 @@ class _Commands(TyperGroup):
 
 
 def convert_sparingly(parameters: list[Any]) -> list[Any]:
-    """The same parameters, each of which is converted only if that could change, or refuse, its value.
+    """The same parameters, each of which is converted only if that could change, or refuse, its value. Safe to repeat.
 
     typer converts each option with pydantic, also a text into a text. To import pydantic takes as long as all else that
     a command does before it asks the API.
     """
     for parameter in parameters:
-        if not isinstance(parameter.process_value, _Sparing):
-            parameter.process_value = _Sparing(parameter)
+        parameter.process_value = partial(_processed, parameter)
     return parameters
 
 
-class _Sparing:
-    """Stands in for a parameter's own conversion, which remains for all that this does not know."""
+def _processed(parameter: Any, ctx: Any, value: Any) -> Any:
+    if not _is_right(parameter, value):
+        return type(parameter).process_value(parameter, ctx, value)
+    value = list(value) if isinstance(value, tuple) else value
+    return parameter.callback(ctx, parameter, value) if parameter.callback else value
 
-    def __init__(self, parameter: Any) -> None:
-        self._parameter, self._convert = parameter, parameter.process_value
 
-    def __call__(self, ctx: Any, value: Any) -> Any:
-        parameter = self._parameter
-        if not self._right(value):
-            return self._convert(ctx, value)
-        value = list(value) if isinstance(value, tuple) else value
-        return parameter.callback(ctx, parameter, value) if parameter.callback else value
-
-    def _right(self, value: Any) -> bool:
-        parameter = self._parameter
-        kind = getattr(parameter, "type_descriptor", None)
-        annotation, choices = getattr(kind, "annotation", None), getattr(kind, "choices", None)
-        if parameter.nargs != 1 or parameter.multiple:
-            return bool(value) and annotation == list[str]
-        if value is None:
-            return not parameter.required
-        if type(value) in {bool, str, int, float} and value == parameter.default:
-            return True
-        return value in choices if choices else annotation is str
+def _is_right(parameter: Any, value: Any) -> bool:
+    """Whether a value surely needs no conversion."""
+    kind = getattr(parameter, "type_descriptor", None)
+    annotation, choices = getattr(kind, "annotation", None), getattr(kind, "choices", None)
+    if parameter.nargs != 1 or parameter.multiple:
+        return bool(value) and annotation == list[str]
+    if value is None:
+        return not parameter.required
+    if type(value) in {bool, str, int, float} and value == parameter.default:
+        return True
+    return value in choices if choices else annotation is str
 
 
 app = typer.Typer(

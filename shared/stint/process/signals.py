@@ -12,16 +12,11 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that stop a service. A process gets SIGHUP when its terminal is closed."""
 
 
-def stopping_signals() -> list[signal.Signals]:
-    """The signals that this process handles. A SIGHUP that was ignored from the start (`nohup`) stays ignored."""
-    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-
-
 @asynccontextmanager
 async def on_signals(callback: Callable[[], object]) -> AsyncIterator[None]:
-    """Call `callback` for each of the `stopping_signals` during the block."""
+    """Call `callback` for each of these signals during the block. A SIGHUP that is ignored (`nohup`) stays ignored."""
     loop = asyncio.get_running_loop()
-    handled = stopping_signals()
+    handled = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
     def handle() -> None:
         _drop_closed_output()
