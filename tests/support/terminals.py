@@ -45,17 +45,12 @@ class Terminal:
         self.shown = ""
 
     async def until(self, words: str) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while words not in self.shown:
-                await self._more()
+        while words not in self.shown:
+            await self.more()
 
     async def more(self) -> None:
         async with asyncio.timeout(PATIENCE):
-            await self._more()
-
-    async def _more(self) -> None:
-        if not await self._read():
-            raise AssertionError(self.shown)
+            assert await self._read(), self.shown
 
     async def ended(self) -> int:
         """Read until the process ends; returns its exit code as a shell shows it."""

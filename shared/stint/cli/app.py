@@ -44,7 +44,7 @@ _PANELS: Final[Mapping[str, Mapping[str, str]]] = {
         "events": "stint.cli.fleet.events",
     },
     "Settings": {
-        "login": "stint.cli.login.command",
+        "login": "stint.cli.login",
         "config": "stint.cli.config",
         "doctor": "stint.cli.doctor.command",
         "completion": "stint.cli.config",

@@ -1,4 +1,4 @@
-"""`stint login`."""
+"""`stint login`: the command, and the address on this machine to which the provider sends the browser back."""
 
 import asyncio
 import errno
