@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import signal
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -204,22 +204,11 @@ async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> Non
     await stint.pause(queue, reason="a test")
     shown = json.loads((await bench.command("queues", queue, "-o", "json")).out)
     assert (shown["paused"]["reason"], shown["waiting"]) == ("a test", [job])
+    words = (await bench.command("queues", queue)).out.splitlines()
+    in_words = dict(line.split(maxsplit=1) for line in words)
+    assert in_words["waiting"] == job
+    assert re.fullmatch(r"who token-stint-client, at 20[-0-9]+T[:.0-9]+Z, reason a test", in_words["paused"])
     assert "paused by token-stint-client: a test" in (await bench.command("queues")).out
-
-
-async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:
-    job = (await stint.submit(queue=queue, image="busybox")).id
-    async with bench.terminal("events", "--queue", queue, NO_COLOR="1") as shown:
-
-        async def told() -> bool:
-            """Changes that come before the stream begins are not told."""
-            await bench.project(job)
-            return shown.reads(f"{job}  {queue}  queued")
-
-        await until(told)
-        shown.press("\x03")
-        async with asyncio.timeout(30):
-            assert await shown.process.wait() == -signal.SIGINT
 
 
 async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path) -> None:
