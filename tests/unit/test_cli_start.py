@@ -133,7 +133,6 @@ def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None
         ("ls -n 0", "greater than or equal to 1"),
         ("ls -n many", "valid integer"),
         ("ls --status done", "is not one of"),
-        ("audit --since yesterday", "--since: not a time"),
         ("audit --limit 0", "greater than or equal to 1"),
         ("lineage x --version -1", "greater than or equal to 0"),
         ("events --status done", "is not one of"),
@@ -146,7 +145,7 @@ def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None
     ],
 )
 def test_what_is_wrong_is_refused_and_no_value_repeated_that_may_be_secret(arguments: str, said: str) -> None:
-    result = CliRunner().invoke(app, arguments.split(" "), env={"COLUMNS": "200", "STINT_TOKEN": "t"})
+    result = CliRunner().invoke(app, arguments.split(" "), env={"COLUMNS": "200"})
     assert (result.exit_code, said in result.output) == (2, True), result.output
     assert "sEcReT" not in result.output
 

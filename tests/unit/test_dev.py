@@ -152,11 +152,6 @@ def test_a_runner_may_take_as_long_to_stop_as_its_settings_let_it(drain: str, gr
     assert longest < runner_stop(settings) <= longest + 15
 
 
-def test_a_wrong_setting_of_the_runners_is_named() -> None:
-    with pytest.raises(ConfigError, match="STINT_DRAIN"):
-        runner_stop(CREDENTIALS | {"STINT_DRAIN": "soon"})
-
-
 PARENT = """
 import asyncio, sys
 from contextlib import AsyncExitStack

@@ -17,7 +17,7 @@ import typer
 from aiohttp import web
 from rich.console import Console
 
-from stint.cli.errors import TIMED_OUT, reported
+from stint.cli.errors import TIMED_OUT, reported, say
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.options import taking
 from stint.cli.settings import TOKENS, Found, Profile, settings, token_file
@@ -99,7 +99,7 @@ async def _log_in(found: Found, options: _Options) -> int:
             async with asyncio.timeout(options.timeout):
                 answer = await answered
         except TimeoutError:
-            typer.echo(f"stint: nobody has signed in within {options.timeout:g} s.", err=True)
+            say(f"nobody has signed in within {options.timeout:g} s.")
             return TIMED_OUT
     made = await oidc.finish(begun.state, begun.nonce, _code(answer))
     path = token_file()

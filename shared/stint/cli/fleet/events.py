@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from stint.cli.calling import asking, call, filtered, first, queues
-from stint.cli.errors import TERMINATED
+from stint.cli.errors import TERMINATED, say
 from stint.cli.fleet.queues import QUEUES, RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.jobs.ls import StatusName, outcome
@@ -59,7 +59,7 @@ def tell(change: JobChange, form: FormName) -> None:
     if form == "json":
         typer.echo(as_json(change))
     elif form == "name" and change.kind == "missed":
-        typer.echo(f"stint: {MISSED}", err=True)
+        say(MISSED)
     elif form == "name":
         typer.echo(change.id)
     else:

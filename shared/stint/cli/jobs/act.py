@@ -7,10 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.calling import JobId, JobIds, asking, exact
-from stint.cli.errors import TIMED_OUT, UNREACHABLE
+from stint.cli.errors import TIMED_OUT, UNREACHABLE, say
 from stint.cli.jobs.ls import outcome
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id, show_new_job
-from stint.cli.show.terminal import sentences
 from stint.client import ApiRefusedError, ApiUnreachableError, Client, JobHandle, JobInfo
 from stint.client.options import DEFAULT_WRAP_TTL
 
@@ -84,7 +83,7 @@ async def _each(
             await action(job)
         except ApiRefusedError as error:
             about = "" if job.id in error.sentence else f"{job.id}: "
-            typer.echo(f"stint: {about}{sentences(error.sentence)}", err=True)
+            say(f"{about}{error.sentence}")
             refused = True
         else:
             show_job_id(form, job.id)
@@ -111,7 +110,7 @@ async def wait(
     results = await asyncio.gather(*[_end(exact(stint, job), timeout, form) for job in jobs])
     ended = [result for result in results if result]
     if len(ended) < len(results):
-        typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
+        say(f"not all jobs have ended within {timeout:g} s; they continue")
         raise typer.Exit(TIMED_OUT)
     raise typer.Exit(next((result.exit_code for result in ended if not result.succeeded), 0))
 

@@ -101,7 +101,7 @@ def vault_setup(options: _Options) -> None:
         report = asyncio.run(_set_up(server, options))
         _tell(report)
         if options.env_file or options.files:
-            asyncio.run(_write_logins(server, options.role, options.registries, options.env_file, options.files))
+            asyncio.run(_write_logins(server, options))
     if report.different:
         raise typer.Exit(DIFFERENT)
 
@@ -135,20 +135,22 @@ def _tell(report: SetupReport) -> None:
             typer.echo(f"{verb} {name}")
 
 
-async def _write_logins(server: _Server, role: str, registries: str, env_file: Path | None, files: Path | None) -> None:
+async def _write_logins(server: _Server, options: _Options) -> None:
     """Write the logins, before Vault is told of new secret ids, which never expire."""
+    env_file, files = options.env_file, options.files
     access = (server.vault_addr, server.vault_token.get_secret_value())
+    registries = {"STINT_REGISTRY_SECRETS": options.registries} if options.registries else {}
     given = read_env_file(env_file) if env_file else {}
     known = {**given, **(_read_files(files) if files else {})}
 
     def write(settings: Mapping[str, str]) -> None:
-        wanted = {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
+        wanted = {**given, **settings, **registries}
         if env_file and (wanted != given or is_open(env_file)):
             save(env_file, env_text(wanted))
         if files:
             _write_files(files, settings)
 
-    await service_settings(*access, role=role, cacert=server.vault_cacert, known=known, keep=write)
+    await service_settings(*access, role=options.role, cacert=server.vault_cacert, known=known, keep=write)
     if env_file:
         typer.echo(f"settings are in {env_file}")
     if files:
