@@ -5,9 +5,6 @@ policy `stint-publisher`. Says in a sentence why there is no job, or why that is
 """
 
 import asyncio
-import sys
-
-import structlog
 
 from stint.core.errors import StintError
 from stint.publisher import Publisher
@@ -20,8 +17,6 @@ async def main() -> str:
         return job.id
 
 
-# What becomes of the connection is logged, by default on standard output, where only the id is to be.
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 try:
     print(asyncio.run(main()))
 except StintError as error:
