@@ -17,7 +17,6 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamPhases,
     JetStreamViews,
-    JetStreamWorkQueues,
 )
 from stint.jetstream.streams.stream import Stream
 from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, PhaseChannel, ViewStore
@@ -30,7 +29,12 @@ from stint.testing import (
     MemoryPhases,
     MemoryViews,
 )
+from tests.support.brokers import loaded, work_queues
+from tests.support.events import TOKEN, submitted
 from tests.support.waiting import until
+
+JOB = "0123456789abcdef01234567"
+OTHER = "f" * 24
 
 
 class Ports(NamedTuple):
@@ -51,12 +55,15 @@ class Ports(NamedTuple):
             assert isinstance(self.log, MemoryEventLog)
             self.log.put(address, body)
 
+    async def begun(self, *events: AnyEvent) -> Job:
+        """The job after its submission and these."""
+        await self.must_append(TOKEN, JOB, submitted(), *events)
+        return await self.job(JOB)
+
     async def take_from_work(self, token: str, job_id: str) -> None:
         """As a runner does when it has seen to a job. Returns once it is removed."""
         if self.broker is not None:
-            queues = JetStreamWorkQueues(self.broker, lease=30)
-            await queues.start()
-            delivery = await queues.pull(token, 10)
+            delivery = await (await work_queues(self.broker)).pull(token, 10)
             assert delivery is not None
             assert f".{job_id}." in delivery.subject
             await delivery.ack()
@@ -67,9 +74,7 @@ class Ports(NamedTuple):
             self.history.taken.add(job_id)
 
     async def job(self, job_id: str) -> Job:
-        job = await self.log.load(job_id)
-        assert job is not None
-        return job
+        return await loaded(self.log, job_id)
 
     async def must_append(self, token: str, job_id: str, *events: AnyEvent) -> None:
         for event in events:

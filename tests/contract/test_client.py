@@ -1,7 +1,8 @@
 """What a client is answered: by `FakeStint`, and by a real API whose runner and projector the test plays."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import io
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -9,16 +10,15 @@ import pytest
 
 from stint.client import ApiRefusedError, AuditEntry, Client, Fact, ForgedReceiptError, JobChange, check_receipt
 from stint.core.errors import ConfigError
-from stint.core.names.ids import queue_token
+from stint.core.names.ids import queue_name, queue_token
 from stint.testing import Ending, FakeStint
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.api_bench import secret
+from tests.support.brokers import loaded
 from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
-
-NO_SECRETS: Mapping[str, int] = {}
 
 
 class Fake:
@@ -26,26 +26,13 @@ class Fake:
 
     def __init__(self) -> None:
         self._stint = FakeStint(lambda _job: None)
+        self.client, self.end, self.hold = self._stint.client, self._stint.end, self._stint.hold
 
-    def client(self) -> Client:
-        return self._stint.client()
-
-    async def end(
-        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
-    ) -> None:
-        assert self._stint.submitted[job_id].qname == queue
-        await self._stint.end(job_id, Ending(output=output, return_code=code, versions=versions))
+    async def come_back(self, job_id: str) -> None:
+        self._stint.come_back(job_id)
 
     async def runner(self) -> str:
         return "fake"
-
-    async def hold(self, queue: str, job_id: str) -> None:
-        assert self._stint.submitted[job_id].qname == queue
-        await self._stint.hold(job_id)
-
-    async def come_back(self, queue: str, job_id: str) -> None:
-        assert self._stint.submitted[job_id].qname == queue
-        self._stint.come_back(job_id)
 
     async def project(self, *_job_ids: str) -> None:
         """There is no lag."""
@@ -56,29 +43,30 @@ class Real:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self.project = bench.project
 
     def client(self) -> Client:
         return Client.connect(self._bench.where)
 
-    async def end(
-        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
-    ) -> None:
-        await self._bench.run(queue, job_id, output, code, secrets=versions)
+    async def end(self, job_id: str, ending: Ending) -> None:
+        queue = await self._queue(job_id)
+        await self._bench.run(queue, job_id, ending.output, ending.return_code, secrets=ending.versions)
+
+    async def hold(self, job_id: str) -> None:
+        token = queue_token(await self._queue(job_id))
+        for event in (events.started(), events.launched(), events.held()):
+            await self._bench.log.append(token, job_id, event)
+
+    async def come_back(self, job_id: str) -> None:
+        await self._bench.write(await self._queue(job_id), job_id, b"back\n")
+
+    async def _queue(self, job_id: str) -> str:
+        return queue_name((await loaded(self._bench.log, job_id)).token)
 
     async def runner(self) -> str:
         name = f"runner-{secret().lower()}"
         await self._bench.runner(name)
         return name
-
-    async def hold(self, queue: str, job_id: str) -> None:
-        for event in (events.started(), events.launched(), events.held()):
-            await self._bench.log.append(queue_token(queue), job_id, event)
-
-    async def come_back(self, queue: str, job_id: str) -> None:
-        await self._bench.write(queue, job_id, b"back\n")
-
-    async def project(self, *job_ids: str) -> None:
-        await self._bench.project(*job_ids)
 
 
 World = Fake | Real
@@ -113,15 +101,23 @@ def queue() -> str:
 async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Client, queue: str) -> None:
     job = await stint.submit(queue=queue, image="busybox", key=queue)
     assert (await stint.submit(queue=queue, image="busybox", key=queue)).id == job.id
+    with pytest.raises(TimeoutError):
+        await job.wait(timeout=0.01)
     waiting = asyncio.create_task(job.wait(timeout=60))
-    await world.end(queue, job.id, b"one\ntwo\n", 3)
+    without_output = asyncio.create_task(stint.job(job.id).wait(output=False))
+    await world.end(job.id, Ending(output=b"one\n\xfftwo\n", return_code=3))
     result = await waiting
-    assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 8)
-    assert (result.last_lines, result.output_complete) == (("one", "two"), True)
+    assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 9)
+    assert (result.last_lines, result.output_complete, result.queue) == (("one", "\ufffdtwo"), True, queue)
+    assert await job.wait() is result
+    assert ((await without_output).return_code, (await without_output).tail) == (3, b"")
     facts = [item async for item in job.stream() if isinstance(item, Fact)]
     assert [fact.kind for fact in facts] == ["submitted", "started", "launched", "ended"]
     assert sorted(facts, key=lambda fact: (fact.at, fact.sequence)) == facts
-    assert await job.output() == await job.output(stream="stdout") == b"one\ntwo\n"
+    copy = io.BytesIO()
+    assert await stint.job(job.id).copy_output(copy) == result
+    assert copy.getvalue() == await job.output() == await job.output(stream="stdout") == b"one\n\xfftwo\n"
+    assert await job.output(stream="stderr") == b""
     await world.project(job.id)
 
     async def listed(status: str) -> list[str]:
@@ -135,7 +131,7 @@ async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Clien
 
 async def test_a_list_comes_in_pages_and_counts_count_every_status(world: World, stint: Client, queue: str) -> None:
     jobs = [await stint.submit(queue=queue, image="busybox") for _ in range(5)]
-    await world.end(queue, jobs[0].id, b"", 1)
+    await world.end(jobs[0].id, Ending(return_code=1))
     await world.project(*(job.id for job in jobs))
     counted = await until(
         lambda: stint.counts(queue=queue, status="failed"), lambda counts: sum(counts.values()) == len(jobs)
@@ -169,7 +165,7 @@ async def test_a_held_job_is_released(world: World, stint: Client, queue: str) -
     with pytest.raises(ApiRefusedError, match="Only a job that is held") as caught:
         await job.release()
     assert caught.value.code == 400
-    await world.hold(queue, job.id)
+    await world.hold(job.id)
     info = await job.info()
     assert (info.status, info.held, info.held_since is not None) == ("running", True, True)
     with pytest.raises(ApiRefusedError, match="Cannot delete"):
@@ -185,9 +181,9 @@ async def test_a_held_job_is_released(world: World, stint: Client, queue: str) -
 
 async def test_a_held_job_says_since_when_its_runner_is_back(world: World, stint: Client, queue: str) -> None:
     job = await stint.submit(queue=queue, image="busybox", on_lost="hold")
-    await world.hold(queue, job.id)
+    await world.hold(job.id)
     assert (await job.info()).back_since is None
-    await world.come_back(queue, job.id)
+    await world.come_back(job.id)
     info = await job.info()
     assert info.held
     assert info.held_since
@@ -221,7 +217,7 @@ async def test_changes_are_told_as_they_come(world: World, stint: Client, queue:
         job = await stint.submit(queue=queue, image="busybox")
         await world.project(job.id)
         assert _status(await anext(told), job.id) == "queued"
-        await world.end(queue, job.id, b"", 0)
+        await world.end(job.id, Ending())
         await world.project(job.id)
         assert _status(await anext(told), job.id) == "success"
 
@@ -249,7 +245,7 @@ async def test_what_was_done_is_in_the_audit(world: World, stint: Client, queue:
     await killed.kill()
     await killed.kill()
     await killed.delete()
-    await world.hold(queue, held.id)
+    await world.hold(held.id)
     await held.release()
     await stint.pause(queue, reason="a test")
     await stint.resume(queue)
@@ -293,7 +289,7 @@ async def test_jobs_are_found_by_their_secrets(world: World, stint: Client, queu
     jobs = []
     for version in (1, 2):
         job = await stint.submit(queue=queue, image="busybox", secrets={"a": password, "b": user})
-        await world.end(queue, job.id, b"", 0, {password: version, user: version})
+        await world.end(job.id, Ending(versions={password: version, user: version}))
         jobs.append(job.id)
 
     async def lineage(secret: str, **filters: Any) -> list[tuple[str, str, int | None, bool]]:
@@ -314,7 +310,7 @@ async def test_a_receipt_is_signed_once_a_job_is_over(world: World, stint: Clien
     with pytest.raises(ApiRefusedError, match="The job is not over yet") as caught:
         await job.receipt()
     assert caught.value.code == 400
-    await world.end(queue, job.id, b"one\ntwo\n", 3)
+    await world.end(job.id, Ending(output=b"one\ntwo\n", return_code=3))
     receipt, keys = await job.receipt(), await stint.receipt_keys()
     stated = check_receipt(receipt, keys).statement
     assert (stated.job, stated.queue, stated.status, stated.return_code) == (job.id, queue, "failed", 3)

@@ -8,11 +8,10 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.ports import Outcome
-from tests.contract.conftest import Ports
+from tests.contract.conftest import JOB, OTHER, Ports
 from tests.support.events import TOKEN, ended, kill_requested, launched, rejected, started, submitted
 
-JOB = "0123456789abcdef01234567"
-OTHER = "f" * 24
+KILL = kill_requested(), ended("failed", "killed")
 
 
 async def test_what_was_appended_is_loaded(ports: Ports) -> None:
@@ -36,8 +35,7 @@ async def test_each_fact_happens_once(ports: Ports) -> None:
 
 
 async def test_of_many_who_claim_one_wins(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
+    job = await ports.begun()
     outcomes = await asyncio.gather(
         *(ports.log.append(TOKEN, JOB, started(f"runner-{n}"), after=job.sequence) for n in range(10))
     )
@@ -46,8 +44,7 @@ async def test_of_many_who_claim_one_wins(ports: Ports) -> None:
 
 async def test_a_decision_on_old_facts_loses(ports: Ports) -> None:
     """An end takes what came in between, as it says nothing of them."""
-    await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
+    job = await ports.begun()
     await ports.must_append(TOKEN, JOB, kill_requested())
     assert await ports.log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.LOST
     newer = await ports.job(JOB)
@@ -69,11 +66,9 @@ async def test_an_event_that_must_not_come_after_another(ports: Ports) -> None:
 
 
 async def test_a_pair_is_appended_in_order(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
-    pair = (kill_requested(), ended("failed", "killed"))
-    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.WON
-    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.WON
+    job = await ports.begun()
+    assert await ports.log.append(TOKEN, JOB, *KILL, after=job.sequence) is Outcome.WON
+    assert await ports.log.append(TOKEN, JOB, *KILL, after=job.sequence) is Outcome.WON
     killed = await ports.job(JOB)
     assert (killed.state, killed.kill_requested) == (State.FAILED, True)
 
@@ -81,24 +76,20 @@ async def test_a_pair_is_appended_in_order(ports: Ports) -> None:
 @pytest.mark.parametrize("overtaken", [False, True])
 async def test_a_pair_whose_first_event_is_stored_goes_on_unless_another_came(ports: Ports, overtaken: bool) -> None:
     """As if the answer to the first had been lost."""
-    await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
-    pair = (kill_requested(), ended("failed", "killed"))
-    assert await ports.log.append(TOKEN, JOB, pair[0], after=job.sequence) is Outcome.WON
+    job = await ports.begun()
+    assert await ports.log.append(TOKEN, JOB, KILL[0], after=job.sequence) is Outcome.WON
     if overtaken:
         await ports.must_append(TOKEN, JOB, launched())
-    outcome = await ports.log.append(TOKEN, JOB, *pair, after=job.sequence)
+    outcome = await ports.log.append(TOKEN, JOB, *KILL, after=job.sequence)
     assert outcome is (Outcome.LOST if overtaken else Outcome.WON)
     assert (await ports.job(JOB)).terminal is not overtaken
 
 
 async def test_a_pair_that_loses_leaves_nothing(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
+    job = await ports.begun()
     await ports.must_append(TOKEN, OTHER, submitted(), started())  # facts of other jobs do not disturb
     assert await ports.log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
-    pair = (kill_requested(), ended("failed", "killed"))
-    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.LOST
+    assert await ports.log.append(TOKEN, JOB, *KILL, after=job.sequence) is Outcome.LOST
     running = await ports.job(JOB)
     assert (running.state, running.kill_requested) == (State.RUNNING, False)
 
@@ -190,8 +181,7 @@ async def test_all_jobs_are_listed(ports: Ports) -> None:
 
 
 async def test_who_has_not_seen_a_bar_loses_and_who_has_wins(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted())
-    before = await ports.job(JOB)
+    before = await ports.begun()
     for _ in range(3):  # as often as its queue is paused
         seen = await ports.job(JOB)
         assert await ports.log.bar(TOKEN, JOB, after=seen.sequence)

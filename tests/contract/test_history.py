@@ -8,12 +8,10 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
 from stint.ports import Fact, Place, Strays
-from tests.contract.conftest import Ports
+from tests.contract.conftest import JOB, OTHER, Ports
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 from tests.support.waiting import PATIENCE, until
 
-JOB = "0123456789abcdef01234567"
-OTHER = "f" * 24
 OTHER_QUEUE = queue_token("other")
 LATER = timedelta(minutes=1)
 """Added to now, it makes everything there is old."""
@@ -165,8 +163,7 @@ async def test_a_job_is_forgotten_as_a_whole_and_others_are_not(ports: Ports) ->
 
 async def test_one_young_fact_in_another_queue_keeps_them_all(ports: Ports) -> None:
     """Were the first queue's facts gone, the job would begin anew in the second."""
-    await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
-    job = await ports.job(JOB)
+    job = await ports.begun(ended("failed"))
     assert not await ports.history.forget(JOB, before=nothing())
     assert await ports.log.load(JOB) == job
     border = parse_time(job.time_of("ended")) + timedelta(microseconds=1)

@@ -11,13 +11,10 @@ from stint.core.errors import LogGapError, UndecodableError
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
 from stint.ports import Place, StoredView, ViewPut
-from tests.contract.conftest import Ports
+from tests.contract.conftest import JOB, OTHER, Ports
 from tests.support.events import TOKEN
 from tests.support.outputs import places_of
 from tests.support.views import followed
-
-JOB = "0123456789abcdef01234567"
-OTHER = "f" * 24
 
 
 def _chunk(number: int, data: bytes = b"line\n") -> Chunk:
@@ -185,14 +182,12 @@ async def _set(event: asyncio.Event) -> None:
 
 async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert await ports.views.get(JOB) is None
-    assert await ports.views.put(JOB, b"1", revision=0, ttl=None)
-    assert not await ports.views.put(JOB, b"2", revision=0, ttl=None)
-    stored = await ports.views.get(JOB)
-    assert stored is not None
-    assert await ports.views.put(JOB, b"3", revision=stored.revision, ttl=None)
-    newer = await ports.views.get(JOB)
-    assert newer is not None
-    assert newer.value == b"3"
+    first = await ports.views.put(JOB, b"1", revision=0, ttl=None)
+    assert await ports.views.put(JOB, b"2", revision=0, ttl=None) == 0
+    assert await ports.views.get(JOB) == (JOB, first, b"1")
+    second = await ports.views.put(JOB, b"3", revision=first, ttl=None)
+    assert second > first > 0
+    assert await ports.views.get(JOB) == (JOB, second, b"3")
     await ports.views.delete(JOB)
     gone = await ports.views.get(JOB)
     assert gone is not None
@@ -221,10 +216,8 @@ async def test_many_views_are_written_at_once(ports: Ports) -> None:
 async def test_views_are_read_page_by_page_in_the_order_of_their_revisions(ports: Ports) -> None:
     assert list(await ports.views.page()) == []
     ids = [f"{number:024x}" for number in range(600)]
-    await ports.views.put_all([ViewPut(job_id, b"1", 0, None) for job_id in ids])
-    stored = await ports.views.get(ids[1])
-    assert stored is not None
-    await ports.views.put(ids[1], b"2", revision=stored.revision, ttl=None)
+    revisions = await ports.views.put_all([ViewPut(job_id, b"1", 0, None) for job_id in ids])
+    await ports.views.put(ids[1], b"2", revision=revisions[1], ttl=None)
     await ports.views.delete(ids[0])
     found: list[StoredView] = []
     while page := await ports.views.page(after=found[-1].revision if found else 0):

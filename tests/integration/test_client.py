@@ -1,7 +1,6 @@
 """The library's calls, on a real API and a real Vault. Where a job must run, the test plays its runner."""
 
 import asyncio
-import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,23 +23,6 @@ from tests.support.waiting import until, until_true
 async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench:
         yield bench
-
-
-async def test_a_job_is_waited_for_and_its_output_is_copied(bench: Bench, stint: Client, queue: str) -> None:
-    job = await stint.submit(queue=queue, image="busybox")
-    with pytest.raises(TimeoutError):
-        await job.wait(timeout=0.01)
-    waiting = asyncio.create_task(job.wait(timeout=60))
-    without_output = asyncio.create_task(stint.job(job.id).wait(output=False))
-    await bench.run(queue, job.id, b"one\n\xfftwo\n", 3)
-    result = await waiting
-    assert (result.return_code, result.last_lines, result.queue) == (3, ("one", "\ufffdtwo"), queue)
-    assert ((await without_output).return_code, (await without_output).tail) == (3, b"")
-    copy = io.BytesIO()
-    assert await stint.job(job.id).copy_output(copy) == result
-    assert copy.getvalue() == await job.output() == await job.output(stream="stdout") == b"one\n\xfftwo\n"
-    assert await job.output(stream="stderr") == b""
-    assert await job.wait() is result
 
 
 async def test_a_key_names_one_job(stint: Client, queue: str) -> None:

@@ -21,21 +21,6 @@ TAIL: Final = 4096
 """Bytes at the end of the output that the result contains."""
 
 
-async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
-    """The job's facts and output from the beginning, and at last its result.
-
-    With `tail` the output begins with about so many last lines, and is not checked. Otherwise raises OutputDiffersError
-    if it is not what the job's `ended` says; and in any case what `resumed` does.
-    """
-    followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
-    async with aclosing(resumed(api, f"{JOBS}/{job_id}/events", ended=ended, tail=tail)) as events:
-        async for event in events:
-            if item := followed.take(event):
-                yield item
-            if isinstance(item, JobResult):
-                return
-
-
 async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGenerator[LiveEvent, None]:
     """The events of a live stream, without end: a broken one is resumed behind the last position.
 
@@ -122,11 +107,16 @@ class JobHandle:
 
         Raises OutputDiffersError if the output that was received is not what the job's runner recorded.
         """
-        async with aclosing(follow(self._api, self.id, tail=tail)) as items:
-            async for item in items:
+        followed, ended = _Followed(whole=tail is None), "Stint's live stream ended too early."
+        async with aclosing(resumed(self._api, f"{self._path}/events", ended=ended, tail=tail)) as events:
+            async for event in events:
+                item = followed.take(event)
                 if isinstance(item, JobResult) and tail is None:
                     self._result = item
-                yield item
+                if item:
+                    yield item
+                if isinstance(item, JobResult):
+                    return
 
     async def wait(
         self,
@@ -153,7 +143,7 @@ class JobHandle:
                         await asyncio.to_thread(file.write, item.data)
                     case JobResult():
                         return item
-        raise ApiUnreachableError("Stint's live stream ended too early.")
+        raise AssertionError("A job's stream ends with its result.")
 
     async def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
         """The output so far, or one stream of it, or its last lines: at most 1 GiB; `copy_output` copies any length."""
