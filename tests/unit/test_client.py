@@ -88,14 +88,11 @@ def test_what_is_no_file_is_left_out_and_an_archive_is_taken_as_it_is(folder: Pa
     assert pack(archive) == "targz," + base64.b64encode(b"whatever").decode()
 
 
-def test_what_cannot_be_content(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_content(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"neither a folder nor a \.tar\.gz"):
         pack(folder / "gostint.yml")
     with pytest.raises(ConfigError, match="cannot be read"):
         pack(folder / "none.tar.gz")
-    monkeypatch.setattr(packing, "MAX_CONTENT", 10)
-    with pytest.raises(ConfigError, match="too large"):
-        pack(folder)
 
 
 def test_a_folder_is_packed_no_further_than_its_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,16 +151,21 @@ async def _lines(text: str) -> AsyncIterator[str]:
         yield line
 
 
-async def test_events_are_read_line_by_line() -> None:
-    text = ': ping\n\nevent: fact\nid: 1-0-0\ndata: {"kind":"started"}\n\ndata:{}\n\ndata: [1]\n\nevent: end\ndata: {}'
-    found = [(event.name, event.position, dict(event.data)) async for event in parse_events(_lines(text))]
-    assert found == [("", "", {}), ("fact", "1-0-0", {"kind": "started"}), ("message", "", {})]
-
-
-async def test_a_ping_says_how_far_a_client_has_heard() -> None:
-    text = "event: hello\nid: 1-4\ndata: {}\n\nid: 1-9\n: ping\n\nevent: x\nid: 1-10\n\n: ping\n\n"
-    found = [(event.name, event.position) async for event in parse_events(_lines(text))]
-    assert found == [("hello", "1-4"), ("", "1-9"), ("", "")]
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        (": ping\n\n", [("", "", {})]),
+        ('event: fact\nid: 1-0-0\ndata: {"kind":"started"}\n\n', [("fact", "1-0-0", {"kind": "started"})]),
+        ("data:{}\n\n", [("message", "", {})]),
+        ("data: [1]\n\n", []),
+        ("event: end\ndata: {}", []),  # it may go on
+        ("event: hello\nid: 1-4\ndata: {}\n\nid: 1-9\n: ping\n\n", [("hello", "1-4", {}), ("", "1-9", {})]),
+        ("event: x\nid: 1-10\n\n: ping\n\n", [("", "", {})]),
+    ],
+)
+async def test_events_are_read_line_by_line(text: str, events: list[tuple[str, str, dict[str, str]]]) -> None:
+    """Also pings, which may say how far a client has heard."""
+    assert [(event.name, event.position, event.data) async for event in parse_events(_lines(text))] == events
 
 
 @pytest.mark.parametrize(
@@ -290,6 +292,11 @@ AGAIN = "Trying again, for up to 120 s."
 OVER = f"event: end\nid: 2\ndata: {json.dumps(JOB)}"
 
 
+def api_of(answer: Callable[[httpx.Request], Any], **options: Any) -> Api:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint")
+    return Api(http, **options)
+
+
 class Stream(Api):
     """An API that tells these events, and breaks where None stands."""
 
@@ -409,7 +416,7 @@ async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch:
         monkeypatch.setattr(loop, "time", lambda: clock() + passed)
         return httpx.Response(200, text=f"{next(told)}\n\n")
 
-    async with Api(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint")) as api:
+    async with api_of(answer) as api:
         assert (await JobHandle(api, JOB_ID).wait()).succeeded
 
 
@@ -419,8 +426,7 @@ async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: p
     clock, passed = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: clock() + passed)
     told = iter([STARTED, OVER])
-    answer = httpx.MockTransport(lambda _request: httpx.Response(200, text=f"{next(told)}\n\n"))
-    async with Api(httpx.AsyncClient(transport=answer, base_url="http://stint")) as api:
+    async with api_of(lambda _request: httpx.Response(200, text=f"{next(told)}\n\n")) as api:
         found = []
         async for item in JobHandle(api, JOB_ID).stream():
             found.append(type(item))
@@ -437,8 +443,8 @@ async def test_an_outage_is_said_once_and_a_break_is_none(monkeypatch: pytest.Mo
             raise httpx.ConnectError("Refused.", request=request)
         return httpx.Response(200, text=f"{text}\n\n")
 
-    http, said = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://stint"), list[str]()
-    async with Api(http, say=said.append) as api:
+    said = list[str]()
+    async with api_of(answer, say=said.append) as api:
         assert (await JobHandle(api, JOB_ID).wait()).succeeded
     assert said == [f"Stint at http://stint is not reachable (ConnectError: Refused). {AGAIN}"] * 2
 
@@ -454,7 +460,7 @@ async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pyte
         raise AssertionError
 
     monkeypatch.setattr(act, "LOOK", 0.01)
-    async with Api(httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://stint")) as api:
+    async with api_of(never) as api:
         with pytest.raises(ApiUnreachableError, match=f"not known whether job {JOB_ID} has ended"):
             await act._end(JobHandle(api, JOB_ID), 0, "text")  # noqa: SLF001 - the command connects by itself
 

@@ -14,7 +14,7 @@ from stint.core.submission.jsontext import MAX_DEPTH, MAX_ESCAPES, MAX_TOKENS, S
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=20,
+    max_leaves=5,
 )
 OBJECTS: Any = st.dictionaries(st.text('ab"\\[]{},', max_size=5), VALUES, max_size=5)
 

@@ -135,9 +135,9 @@ def test_a_pull_of_very_many_layers_takes_no_longer_for_each() -> None:
             ("Extracting", {"current": 777, "total": 1000}),
             ("Pull complete", {}),
         ]
-        for layer in range(20_000)
+        for layer in range(10_000)
     ]
     pull, begun = PullProgress(), time.process_time()
     told = [pull.after(line) for line in lines]
-    assert time.process_time() - begun < 20
+    assert time.process_time() - begun < 5
     assert told[-1] == 1
