@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from stint.client import ApiRefusedError, AuditEntry, Client, Fact, ForgedReceiptError, JobChange, check_receipt
-from stint.core.errors import ConfigError
 from stint.core.names.ids import queue_name, queue_token
 from stint.testing import Ending, FakeStint
 from tests.support import events
@@ -225,13 +224,6 @@ async def test_changes_are_told_as_they_come(world: World, stint: Client, queue:
 def _status(change: JobChange, job_id: str) -> str:
     assert (change.kind, change.id) == ("job", job_id)
     return change.job.status if change.job else ""
-
-
-@pytest.mark.parametrize("name", ["", ".", ".."])
-async def test_what_no_path_can_contain_is_no_runner(stint: Client, name: str) -> None:
-    """`..` asked for `/v1/api/drain`, and the answer was about a page."""
-    with pytest.raises(ConfigError, match="No runner is called"):
-        await stint.drain(name)
 
 
 async def test_nobody_is_drained(stint: Client) -> None:

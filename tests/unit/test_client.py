@@ -249,6 +249,9 @@ def test_a_wrong_field_is_named_and_its_value_is_not(fields: Any, named: str) ->
         lambda stint: stint.send(Sealed("a", {}), key="k" * 256),
         lambda stint: stint.counts(who="w" * 100_000),
         lambda stint: stint.drain("r" * 100_000),
+        lambda stint: stint.drain(""),
+        lambda stint: stint.drain("."),
+        lambda stint: stint.drain(".."),  # of which `/v1/api/drain` was asked
     ],
 )
 async def test_what_cannot_be_sent_is_a_wrong_setting(ask: Callable[[Client], Awaitable[object]]) -> None:

@@ -3,15 +3,11 @@
 import gc
 import io
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from stint.cli.app import app
 from stint.client import ApiRefusedError, JobFailedError
-from stint.core.codec import encode
 from stint.testing import Ending, FakeStint
 
 
@@ -90,17 +86,6 @@ async def test_a_secret_without_a_version_and_one_of_a_job_that_did_not_run() ->
         _, job = [await stint.submit(image=image, secrets={"a": "secret/db.password"}) for image in ("none", "busybox")]
         (use,) = [use async for use in stint.lineage("secret/db")]
     assert (use.job, use.version, use.outdated) == (job.id, None, False)
-
-
-async def test_its_receipts_are_genuine_for_stint_verify(tmp_path: Path) -> None:
-    async with FakeStint().client() as stint:
-        job = await stint.submit(queue="deploys", image="busybox")
-        receipt, keys = tmp_path / "receipt", tmp_path / "keys"
-        receipt.write_bytes(await job.receipt())
-        keys.write_bytes(encode(await stint.receipt_keys()))
-    result = CliRunner().invoke(app, ["verify", "--public-key", str(keys), str(receipt)], prog_name="stint")
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert f"Genuine: the receipt of job {job.id}, signed by version 1 of the key fake." in result.stdout
 
 
 def test_a_client_without_async_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:

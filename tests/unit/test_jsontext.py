@@ -50,6 +50,7 @@ def test_only_fields_of_these_names_are_read_without_regard_to_case() -> None:
     [
         (b" \n", "EOF"), (b"[]", "not a JSON object"), (b"1", "not a JSON object"), (b"{", "not JSON"),
         (b"\xff", "not JSON"), (b'{"a": 1e999999}', "not JSON"), (b'{"a": "\xff"}', "not UTF-8"),
+        (b'{"a": NaN}', "not JSON"), (b'{"a": Infinity}', "not JSON"), (b'{"a": -Infinity}', "not JSON"),
     ],
 )  # fmt: skip
 def test_what_is_no_object(data: bytes, error: str) -> None:

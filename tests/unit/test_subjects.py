@@ -68,12 +68,6 @@ def test_junk_subjects_are_refused(subject: str) -> None:
     assert not names_job(subject)
 
 
-def test_subjects_parse_back() -> None:
-    address = EventAddress("submitted", queue_token("a b"), "0" * 24)
-    assert parse_event_subject(address.subject) == address
-    assert names_job(address.subject)
-
-
 def test_an_unreadable_submission_has_one_place() -> None:
     assert unreadable_submission(7) == unreadable_submission(7) != unreadable_submission(8)
     assert parse_event_subject(unreadable_submission(7).subject).token == "_bad"
