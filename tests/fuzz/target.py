@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +17,6 @@ MARK: Final = "h7Wq2-marked-secret"
 """Stands for secret text in the corpus: no error may contain it."""
 PROCESSOR_SECONDS: Final = 2.0
 """For one input, none of which is large: what takes longer can be used to hold up others."""
-ROUND: Final = 200
-"""Inputs between two looks at the clock."""
 PHASES: Final = (Phase.generate, Phase.shrink)
 """No explanation: it traces each line that runs, which takes minutes for some targets."""
 
@@ -66,19 +63,9 @@ class Target:
             error.add_note(f"A case for tests/fuzz/corpus/{self.name}: {data!r}")
             raise
 
-    def try_some(self, servers: Any) -> None:
-        """Check some changed cases and random bytes, each time the same ones."""
-        self._try(servers, self.brief)
+    def try_changed(self, servers: Any, examples: int, number: int = 0) -> None:
+        """Check so many changed cases and random bytes. The same number always gives the same ones."""
 
-    def try_for(self, servers: Any, seconds: float, first: int) -> None:
-        """Check others until the time is over: in each round others, which follow from its number, `first` and up."""
-        end = time.monotonic() + seconds
-        for number in count(first):
-            if time.monotonic() > end:
-                return
-            self._try(servers, ROUND, number)
-
-    def _try(self, servers: Any, examples: int, number: int = 0) -> None:
         @seed(number)
         @settings(max_examples=examples, database=None, derandomize=False, phases=PHASES)
         @given(st.binary() | changed([*self.corpus.values()], self.words))

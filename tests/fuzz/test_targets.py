@@ -5,7 +5,9 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from tests.support.vault_bench import set_up
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 20)
 SEED = int(os.environ.get("FUZZ_SEED") or 0)
+ROUND = 200
+"""Inputs between two looks at the clock."""
 MODULES = (codec, submissions, content, documents, subjects, redaction, tickets, configuration, requests)
 TARGETS = [module.TARGET for module in MODULES]
 CASES = [(target, case) for target in TARGETS for case in target.corpus]
@@ -55,22 +59,27 @@ def bus(openbao: OpenBao, sealed: str) -> Iterator[tickets.Bus]:
         runner.run(vault.__aexit__(None, None, None))
 
 
-def servers_of(target: Target, request: pytest.FixtureRequest) -> Any:
+@pytest.fixture
+def servers(target: Target, request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(target.fixture) if target.fixture else None
 
 
 @pytest.mark.parametrize(("target", "case"), CASES, ids=[f"{target.name}-{case}" for target, case in CASES])
-def test_the_corpus(target: Target, case: str, request: pytest.FixtureRequest) -> None:
-    target.run(target.corpus[case], servers_of(target, request))
+def test_the_corpus(target: Target, case: str, servers: Any) -> None:
+    target.run(target.corpus[case], servers)
 
 
 @each
-def test_some_changed_cases(target: Target, request: pytest.FixtureRequest) -> None:
-    target.try_some(servers_of(target, request))
+def test_some_changed_cases(target: Target, servers: Any) -> None:
+    target.try_changed(servers, target.brief)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 300)  # the clock is looked at between two rounds, and one of some targets takes minutes
 @each
-def test_many_changed_cases(target: Target, request: pytest.FixtureRequest) -> None:
-    target.try_for(servers_of(target, request), SECONDS, SEED)
+def test_many_changed_cases(target: Target, servers: Any) -> None:
+    end = time.monotonic() + SECONDS
+    for number in count(SEED):
+        if time.monotonic() > end:
+            return
+        target.try_changed(servers, ROUND, number)
