@@ -143,7 +143,7 @@ class JobHandle:
                         await asyncio.to_thread(file.write, item.data)
                     case JobResult():
                         return item
-        raise AssertionError("A job's stream ends with its result.")
+        raise AssertionError("A stream ends with a result, or raises.")
 
     async def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
         """The output so far, or one stream of it, or its last lines: at most 1 GiB; `copy_output` copies any length."""

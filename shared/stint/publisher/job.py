@@ -124,7 +124,10 @@ class PublishedJob:
         raise AssertionError("A stream ends with a result, or raises.")
 
     async def kill(self) -> None:
-        """Request a kill. It is safe to repeat. Raises BrokerError if NATS cannot be reached, or refuses."""
+        """Request a kill. It is safe to repeat.
+
+        Raises BrokerUnavailableError if NATS cannot be reached, and BrokerRefusedError if it refuses.
+        """
         event = KillRequested(
             event_id=secrets.token_hex(16),
             at=datetime.now(UTC).isoformat(),

@@ -52,7 +52,7 @@ class SubmissionInDoubtError(BrokerUnavailableError):
 class Publisher:
     """Seals jobs with Vault, and publishes them to NATS. It is for one event loop; use it with `async with`.
 
-    Methods raise VaultError and BrokerError; each error's `sentence` is for people.
+    Methods raise VaultError, BrokerUnavailableError and BrokerRefusedError; each error's `sentence` is for people.
     """
 
     def __init__(self, access: Access, where: Endpoints) -> None:
