@@ -79,8 +79,8 @@ class FakeStreams:
 def _fact(job: Job, kind: str) -> dict[str, Any]:
     record = job.facts[kind]
     own: dict[str, Any] = msgspec.to_builtins(record.event)
-    chunks = {"output_chunks": own["chunks"]} if "chunks" in own else {}
-    return own | chunks | {"kind": kind, "at": record.time, "sequence": record.sequence, "status": job.state}
+    names = {"output_chunks": own.get("chunks", 0), "status": job.state}
+    return own | names | {"kind": kind, "at": record.time, "sequence": record.sequence}
 
 
 def _event(name: str, data: Mapping[str, Any], mark: str = "") -> bytes:

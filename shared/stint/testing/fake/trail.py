@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from stint.core.audit.operations import OPERATIONS, to_operation
+from stint.core.audit.operations import OPERATIONS, AnyOperation
 from stint.core.audit.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.audit.trail import Action, asked, is_older, operated, path_of
 from stint.core.events import ACTIONS, Event, Launched, Record, Submitted, writer_of
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
-from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time, rfc3339
 from stint.testing.fake.jobs import WRITER, wanted_queue
 from stint.testing.memory.events import MemoryEventLog
@@ -47,15 +46,13 @@ class FakeTrail:
 
     async def _done(self, record: Record) -> tuple[Event, Action] | None:
         """What a record of the log says that somebody did, and what came of it."""
-        if record.kind in OPERATIONS:
-            address = EventAddress(record.kind, record.token, record.job_id)
-            body = self._log.stored[address.subject]
-            operation = to_operation(address, body, sequence=record.sequence, time=record.time).event
-            return (operation, operated(record.token, operation)) if operation else None
+        event = record.event
+        if isinstance(event, AnyOperation):
+            return event, operated(record.token, event)
         job = await self._log.load(record.job_id)
-        if record.event is None or record.kind not in ACTIONS or job is None:
+        if event is None or record.kind not in ACTIONS or job is None:
             return None
-        return record.event, asked(record.token, record.kind, record.sequence, job)
+        return event, asked(record.token, record.kind, record.sequence, job)
 
     async def lineage(self, wanted: Mapping[str, str]) -> list[Fields]:
         """Which jobs got a secret, the newest first."""

@@ -5,14 +5,18 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Final
 
+from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import encode, to_record
-from stint.core.events import AnyEvent, Deleted, Ended, Record, Rejected, Submitted
+from stint.core.events import EVENT_TYPES, AnyEvent, Deleted, Ended, Event, Record, Rejected, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
 from stint.core.phase import JobPhase
 from stint.ports import Fact, News, Outcome, PhaseReport, Place, Strays
 from stint.testing.memory.stores import MemoryPayloads, Triggers
+
+_SHAPES: Final[Mapping[str, type[Event]]] = {**EVENT_TYPES, **OPERATIONS}
 
 
 class MemoryEventLog:
@@ -45,7 +49,7 @@ class MemoryEventLog:
     def put(self, address: EventAddress, body: bytes) -> None:
         """Store any bytes, as a stranger with the right to publish could."""
         self._sequence += 1
-        record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat())
+        record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat(), shapes=_SHAPES)
         self.stored[address.subject] = body
         self.records.append(record)
         self._live.fire(address.job_id, self._sequence)
@@ -122,7 +126,7 @@ class MemoryHistory:
         return Strays(missing=stored - in_work, over=in_work - stored)
 
     async def is_in_work(self, place: Place) -> bool:
-        return EventAddress(Submitted.kind, *place).subject in self._log.stored and place.job_id not in self.taken
+        return place in await self.in_work()
 
     async def is_waiting(self, job_id: str) -> bool:
         return any(place.job_id == job_id for place in await self.in_work())
