@@ -103,18 +103,20 @@ async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Clien
     with pytest.raises(TimeoutError):
         await job.wait(timeout=0.01)
     waiting = asyncio.create_task(job.wait(timeout=60))
-    without_output = asyncio.create_task(stint.job(job.id).wait(output=False))
+    other = stint.job(job.id)
+    without_output = asyncio.create_task(other.wait(output=False))
     await world.end(job.id, Ending(output=b"one\n\xfftwo\n", return_code=3))
     result = await waiting
     assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 9)
     assert (result.last_lines, result.output_complete, result.queue) == (("one", "\ufffdtwo"), True, queue)
     assert await job.wait() is result
     assert ((await without_output).return_code, (await without_output).tail) == (3, b"")
+    assert await other.wait() == result
     facts = [item async for item in job.stream() if isinstance(item, Fact)]
     assert [fact.kind for fact in facts] == ["submitted", "started", "launched", "ended"]
     assert sorted(facts, key=lambda fact: (fact.at, fact.sequence)) == facts
     copy = io.BytesIO()
-    assert await stint.job(job.id).copy_output(copy) == result
+    assert await other.copy_output(copy) == result
     assert copy.getvalue() == await job.output() == await job.output(stream="stdout") == b"one\n\xfftwo\n"
     assert await job.output(stream="stderr") == b""
     await world.project(job.id)

@@ -14,7 +14,6 @@ from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.support.api_bench import api_process, secret
 from tests.support.client_bench import Bench, opened
-from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until, until_true
 
@@ -135,12 +134,6 @@ async def test_a_report_that_is_wrong_hides_no_runner(bench: Bench, stint: Clien
     for number in range(4):  # or else they would serve the queues of other tests
         await bench.leave(f"wrong-{number}")
     await until(stint.runners, lambda found: not any(one.name.startswith("wrong") for one in found))
-
-
-def test_a_client_that_cannot_connect_leaves_no_thread(bench: Bench) -> None:
-    where = replace(bench.where, url=f"http://127.0.0.1:{free_port()}")
-    with SyncClient.connect(where, patience=0) as stint, pytest.raises(ApiUnreachableError):
-        stint.job("0" * 24).info()
 
 
 @pytest.mark.soak
