@@ -47,6 +47,10 @@ def histories(draw: st.DrawFn) -> list[Record]:
     return history
 
 
+def _without_sequence(job: Job | None) -> object:
+    return job and (job.state, dict(job.facts), job.token)
+
+
 @given(histories(), st.integers(0, 12))
 def test_folding_in_pieces_equals_folding_at_once(history: list[Record], cut: int) -> None:
     assert fold(history[cut:], fold(history[:cut])) == fold(history)
@@ -57,6 +61,20 @@ def test_repeats_and_stale_facts_change_nothing(history: list[Record]) -> None:
     job = fold(history)
     assert fold(history, job) == job
     assert fold([*history, *reversed(history)]) == job
+
+
+@given(histories(), EVENTS)
+def test_terminal_states_are_final(history: list[Record], event: AnyEvent) -> None:
+    job = fold(history)
+    if job is None or job.state not in TERMINAL:
+        return
+    after = evolve(job, record(event, 100, token=job.token))
+    assert after is not None
+    if event.kind == "deleted":
+        assert after.state is State.DELETED
+    else:
+        assert _without_sequence(after) == _without_sequence(job)
+    assert after.sequence == 100, "the next append is conditional on it all the same"
 
 
 @given(histories())
@@ -70,8 +88,6 @@ def test_every_step_is_in_the_table(history: list[Record]) -> None:
             assert stored.kind not in (before.facts if before else {})
         elif job is not None and before is not None:
             assert job.state is before.state
-        if job is not None and stored.token == job.token:
-            assert job.sequence == stored.sequence, "the next append is conditional on it, legal or not"
 
 
 @given(histories())
