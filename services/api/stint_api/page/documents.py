@@ -46,6 +46,8 @@ _FOR_EVER: Final = "max-age=31536000, immutable"
 _SHEETS: Final[Mapping[str, Sequence[str]]] = {
     "job": ["detail", "job"],
     "queue": ["detail", "queue"],
+    "queues": ["fleet"],
+    "runners": ["fleet"],
     "submit": ["form"],
     "ask": ["form"],
     "sign-in": ["form"],

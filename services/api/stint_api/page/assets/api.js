@@ -40,6 +40,17 @@ export async function call(path, { body, ...rest } = {}) {
   return found;
 }
 
+/** Lets through no answer to a question that was asked before one whose answer came through: they overtake each other. */
+export function newest() {
+  let asks = 0, shown = 0;
+  return async (asked) => {
+    const mine = ++asks, answer = await asked;
+    if (mine < shown) return null;
+    shown = mine;
+    return answer;
+  };
+}
+
 /** A successful answer, whatever it contains. Rejects with `Refused`. */
 export async function send(path, { method = "GET", ...rest } = {}) {
   const headers = { ...rest.headers, ...(method === "GET" ? {} : { "X-Stint-Csrf": meta("csrf") }) };

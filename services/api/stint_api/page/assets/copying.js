@@ -1,7 +1,6 @@
 // Copying from the output: what is selected is taken from the lines, since those out of sight have no elements.
-import { copy } from "./dom.js";
 import { copied } from "./lines.js";
-import { say } from "./shell.js";
+import { copy, say } from "./shell.js";
 import { count } from "./words.js";
 
 /** Let an `Output` be copied from. Ctrl+A in the log means all lines, which `whole` loads; a selection ends following. */

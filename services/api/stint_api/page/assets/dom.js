@@ -66,17 +66,3 @@ export function framed(work) {
     requestAnimationFrame(() => { asked = false; work(); });
   };
 }
-
-/** Put text into the clipboard, and say of the button that it is there, or that the browser refused it. */
-export async function copy(value, button) {
-  const tell = (what, detail) => button.dispatchEvent(new CustomEvent(what, { bubbles: true, detail }));
-  try {
-    await navigator.clipboard.writeText(value);
-  } catch {
-    return tell("refused", "The browser did not let the page copy this.");
-  }
-  const label = (button.dataset.title ??= button.title); // it may have been copied just now
-  button.title = "Copied";
-  tell("said", "Copied");
-  setTimeout(() => (button.title = label), 2000);
-}

@@ -63,15 +63,17 @@ function time(value) {
   return ms && make("time", clock(ms), { datetime: value, title: whole(ms) });
 }
 
+const by = (fact) => fact.by || "somebody who is not known";
+
 const STORY = {
-  submitted: (fact) => `Submitted by ${fact.by || "somebody who is not known"}`,
+  submitted: (fact) => `Submitted by ${by(fact)}`,
   started: (fact) => `Claimed by ${fact.runner}`,
   launched: (fact) => `Container ${fact.container_id.slice(0, 12)} exists`,
   held: () => "Held: its runner is silent, and the queue waits",
-  released: (fact) => `Released by ${fact.by || "somebody who is not known"}`,
-  kill_requested: (fact) => `Kill requested by ${fact.by || "somebody who is not known"}`,
+  released: (fact) => `Released by ${by(fact)}`,
+  kill_requested: (fact) => `Kill requested by ${by(fact)}`,
   rejected: () => "Rejected: the submission is malformed",
-  deleted: (fact) => `Deleted by ${fact.by || "somebody who is not known"}`,
+  deleted: (fact) => `Deleted by ${by(fact)}`,
   ended: (fact) => `Ended: ${word(fact.status).toLowerCase()}${fact.reason === "exit_code" ? `, exit code ${fact.return_code}` : ""}`,
 };
 

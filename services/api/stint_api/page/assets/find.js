@@ -14,7 +14,7 @@ export class Find {
     this.at = null; // the line that one has gone to
     this.wish = 0; // where to go as soon as there is a hit
     this.next = 0;
-    this.gone = 0;
+    this.begin = null; // the first line when the search began with it
     this.whole = true;
   }
 
@@ -27,22 +27,27 @@ export class Find {
     this.term = text ? { text, exact: text !== text.toLowerCase() } : null;
     this.at = null;
     this.wish = 0;
+    this.hits = [];
+    this.begin = null;
     this.log.settings.term = this.term;
     this.log.settings.hit = (line) => this.at === line;
     this.log.refresh();
-    this.again();
+    this.more();
   }
 
   matches(line) {
     return !this.term || matches(plain(line.text), this.term).length > 0;
   }
 
-  /** Search in what has come meanwhile. The last line may still grow, and is looked at when it is whole. */
+  /**
+   * Search in what has come meanwhile; from the first line if that is another one, since lines came before it or were let
+   * go. The last line may still grow, and is looked at when it is whole.
+   */
   more() {
     clearTimeout(this.timer);
     if (!this.term) return this.changed();
-    const { list, gone } = this.log.lines, until = performance.now() + SLICE;
-    if (gone !== this.gone) [this.gone, this.hits, this.next] = [gone, [], 0]; // the first lines were let go
+    const { list } = this.log.lines, until = performance.now() + SLICE;
+    if (list[0] !== this.begin) [this.begin, this.hits, this.next] = [list[0], [], 0];
     while (this.next < list.length && performance.now() < until) {
       const line = list[this.next];
       if (line.open) break;
@@ -53,13 +58,6 @@ export class Find {
     this.changed();
     if (this.wish) this.go(this.wish);
     if (!this.whole) this.timer = setTimeout(() => this.more());
-  }
-
-  /** Search from the first line: for another text, or because lines have come before those that were searched. */
-  again() {
-    this.hits = [];
-    this.next = 0;
-    this.more();
   }
 
   /** How much of a line must be drawn so that its first hit is. */

@@ -1,14 +1,14 @@
 // One job: what is known of it, and its output as it comes.
-import { call, serverTime } from "./api.js";
+import { call, newest, serverTime } from "./api.js";
 import { buttons } from "./actions.js";
-import { copy, exchange, framed, make, one, put, text } from "./dom.js";
+import { exchange, framed, make, one, put, text } from "./dom.js";
 import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
 import { Output } from "./output.js";
 import { printing } from "./printing.js";
 import { part } from "./queue-name.js";
-import { attend, begin, connected, connection, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
+import { attend, begin, connected, connection, copy, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import * as turns from "./turns.js";
 import { at, clock, kind, over, short, word } from "./words.js";
@@ -18,7 +18,8 @@ const id = one("main").dataset.job;
 const path = `/v1/api/job/${encodeURIComponent(id)}`;
 const known = new Map();
 const waiting = [];
-let job = null, output = null, lost = 0, shownStatus = "", asks = 0, shown = 0;
+const latest = newest();
+let job = null, output = null, lost = 0, shownStatus = "";
 
 begin();
 attend();
@@ -30,11 +31,9 @@ everySecond(() => { if (job) look(); clocks(); });
 const { fields } = one("main").dataset;
 if (fields) { job = JSON.parse(fields); render(); listen(); } else load().then(listen, gone);
 
-/** What was asked for before is not shown after what is newer: under load answers overtake each other. */
 async function load() {
-  const mine = ++asks, found = await call(`${path}?output=false`);
-  if (output.ended || mine < shown) return;
-  shown = mine;
+  const found = await latest(call(`${path}?output=false`));
+  if (output.ended || !found) return;
   job = found;
   render();
 }

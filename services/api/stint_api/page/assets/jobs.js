@@ -1,5 +1,5 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
-import { call, late, meta } from "./api.js";
+import { call, late, meta, newest } from "./api.js";
 import { changes } from "./changes.js";
 import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
@@ -11,7 +11,8 @@ const here = new URLSearchParams(location.search);
 const given = (name) => here.get(name)?.trim() ?? "";
 const rows = new Map(), fresh = new Set(), loading = new Set();
 const body = one("[data-rows]");
-let counting = 0, asks = 0, shown = 0;
+const latest = newest();
+let counting = 0;
 
 for (const element of all("tr", body)) rows.set(element.dataset.id, adopt(element));
 begin();
@@ -25,14 +26,13 @@ everySecond(() => { for (const element of rows.values()) clocks(element, now());
 if (body.dataset.mark) listen();
 else load().catch(failed).then(listen);
 
-/** Changes that come meanwhile may be newer than the answer: they are applied to it. A later answer is not overtaken. */
+/** Changes that come meanwhile may be newer than the answer: they are applied to it. */
 async function load() {
   const { draw, list } = await late(import("./jobs-again.js")); // the first page is drawn by the server
-  const mine = ++asks, meanwhile = [];
+  const meanwhile = [];
   loading.add(meanwhile);
-  const found = await list(asked()).finally(() => loading.delete(meanwhile));
-  if (mine < shown) return;
-  shown = mine;
+  const found = await latest(list(asked())).finally(() => loading.delete(meanwhile));
+  if (!found) return;
   draw(body, rows, found);
   withdraw("failure");
   fresh.clear();

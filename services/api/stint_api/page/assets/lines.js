@@ -15,8 +15,6 @@ export class Lines {
   list = [];
   characters = 0;
   dropped = 0;
-  /** Lines at the begin that are not kept any more. */
-  gone = 0;
   /** Bytes that came, and those of the output before them. */
   bytes = 0;
   before = 0;
@@ -111,7 +109,7 @@ export class Lines {
     const out = this.list.splice(0, this.list.length > this.most ? Math.max(LET_GO, part) : part);
     for (const line of out) {
       this.characters -= line.text?.length ?? 0;
-      if (line.n) [this.gone, this.first] = [line.n, line.n + 1];
+      if (line.n) this.first = line.n + 1;
     }
   }
 }

@@ -1,12 +1,12 @@
-// The pane with a job's output: its tools, links to lines, copying, search, and what its foot says.
-import { all, copy, framed, one, text } from "./dom.js";
-import { Find } from "./find.js";
+// The pane with a job's output: its tools, links to lines, and what its foot says.
+import { all, framed, one, text } from "./dom.js";
 import { copying } from "./copying.js";
 import { addChunk, before } from "./earlier.js";
 import { Lines, MOST, copied } from "./lines.js";
 import { Log } from "./log.js";
 import { bind } from "./keys.js";
-import { fail } from "./shell.js";
+import { searching } from "./searching.js";
+import { copy, fail } from "./shell.js";
 import { at as milliseconds, bytes, count, over } from "./words.js";
 
 const SOME = 5_000; // lines that are loaded at a time
@@ -16,7 +16,6 @@ export class Output {
   lastAt = 0;
   #marked = [0, 0];
   #wanted = 0;
-  #linked = false;
   #missed = 0;
 
   /** `path` is that of the job in the API. */
@@ -26,14 +25,13 @@ export class Output {
     this.scroller = one(".lines", root);
     this.log = new Log(this.scroller, this.lines);
     this.log.settings.marked = (n) => n >= this.#marked[0] && n <= this.#marked[1];
-    this.find = new Find(this.log, () => this.#tellHits());
+    this.find = searching(root, this.log, () => this.#whole());
     this.update = framed(() => this.#update());
     this.log.addEventListener("follow", () => this.#tellFollow());
     this.log.addEventListener("top", () => this.#earlier(SOME));
     this.#tools();
     this.#links();
     copying(this, () => this.#whole());
-    this.#searching();
     if (matchMedia("(max-width: 719px)").matches) this.#wrap(true);
     this.scroller.classList.add("notime");
   }
@@ -53,11 +51,8 @@ export class Output {
   }
 
   #timed(at) {
+    if (!this.lastAt) this.scroller.classList.toggle("notime", one("[data-times]", this.root).ariaPressed !== "true");
     this.lastAt = at;
-    if (!this.timed) {
-      this.timed = true;
-      this.scroller.classList.toggle("notime", one("[data-times]", this.root).ariaPressed !== "true");
-    }
   }
 
   /** Load lines before those that are here; one load at a time, which all who ask wait for. */
@@ -72,7 +67,7 @@ export class Output {
     if (found.length) {
       this.lines.prepend(found);
       this.log.update(); // first: the search may go to one of them
-      this.find.again();
+      this.find.more();
     }
     if (this.job) this.foot(this.job);
   }
@@ -100,14 +95,14 @@ export class Output {
 
   /** Where to begin to read: at the line in the address, at the end, or at the top, if that is here. */
   open(job) {
-    this.log.follow(!over(job) && !this.#linked);
+    this.log.follow(!over(job) && !this.#marked[0]);
   }
 
   /** Nothing more comes. */
   finish(job) {
     this.lines.finish();
     this.#update();
-    if (!this.live && !this.#linked && (job.status !== "success" || this.lines.first > 1)) this.log.follow(true);
+    if (!this.live && !this.#marked[0] && (job.status !== "success" || this.lines.first > 1)) this.log.follow(true);
     this.log.draw();
     requestAnimationFrame(() => this.log.follow(false));
     this.ended = true;
@@ -176,7 +171,7 @@ export class Output {
   #times() {
     const button = one("[data-times]", this.root), on = button.ariaPressed !== "true";
     button.ariaPressed = String(on);
-    this.scroller.classList.toggle("notime", !on || !this.timed);
+    this.scroller.classList.toggle("notime", !on || !this.lastAt);
     if (this.log.wrapped) this.log.wrap(true);
   }
 
@@ -226,7 +221,6 @@ export class Output {
     this.#marked = [Number(found[1]), Number(found[2] ?? found[1])].sort((a, b) => a - b);
     if (this.lines.first > this.#marked[0]) return location.reload();
     this.#wanted = this.#marked[0];
-    this.#linked = true;
     this.log.refresh();
     this.#goToWanted();
   }
@@ -234,49 +228,5 @@ export class Output {
   #goToWanted() {
     const line = this.lines.list.find(({ n }) => n === this.#wanted);
     if (line && this.log.reveal(line)) this.#wanted = 0;
-  }
-
-  // --- search ---
-
-  #searching() {
-    const field = one("[data-find-output]", this.root), only = one("[data-matching]", this.root);
-    let timer = 0;
-    const search = () => {
-      timer = clearTimeout(timer);
-      this.find.start(field.value);
-      if (field.value) this.#whole();
-      only.hidden = !field.value;
-      this.#onlyMatching(false);
-    };
-    field.oninput = () => {
-      clearTimeout(timer);
-      timer = setTimeout(search, 80);
-    };
-    field.onkeydown = (event) => {
-      if (event.key === "Enter") {
-        if (timer) search(); // it was pressed right after the text
-        this.find.go(event.shiftKey ? -1 : 1);
-      }
-      if (event.key === "Escape") { field.value = ""; field.oninput(); this.scroller.focus(); }
-    };
-    only.onclick = () => this.#onlyMatching(only.ariaPressed !== "true");
-    addEventListener("keydown", (event) => {
-      if (event.key !== "f" || !(event.ctrlKey || event.metaKey) || document.activeElement === field) return;
-      event.preventDefault();
-      field.focus();
-      field.select();
-    });
-  }
-
-  #onlyMatching(on) {
-    one("[data-matching]", this.root).ariaPressed = String(on);
-    if (on || this.filtered) this.log.onlyMatching(on ? (line) => this.find.matches(line) : null);
-    this.filtered = on;
-  }
-
-  #tellHits() {
-    const { hits, now, term } = this.find, whole = this.find.whole && this.lines.first <= 1, n = hits.length.toLocaleString("en");
-    const found = now < 0 ? `${n} found` : `${(now + 1).toLocaleString("en")} of ${n}`;
-    text(one("[data-hits]", this.root), term ? `${found}${whole ? "" : " …"}` : "");
   }
 }

@@ -2,8 +2,8 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
-import { clone, copy, draw, exchange, make, one, put } from "./dom.js";
-import { failed, notice, noticesOf, say, withdraw } from "./shell.js";
+import { clone, draw, exchange, make, one, put } from "./dom.js";
+import { copy, failed, notice, noticesOf, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
 
@@ -15,13 +15,13 @@ export function state(queue) {
   return queue.running ? "active" : "idle";
 }
 
-const pausedAt = (queue) => (at(queue.paused.at) ? ` at ${clock(at(queue.paused.at))}` : "");
+/** When and why it was paused, as far as that is known. */
+const since = ({ at: time, reason }) => `${at(time) ? ` at ${clock(at(time))}` : ""}${reason ? `: “${reason}”` : ""}`;
 
 export function why(queue, name) {
   if (name === "held") return at(queue.held_since) ? `since ${clock(at(queue.held_since))}` : "";
   if (name === "norunner") return "no runner that is alive serves it";
-  if (queue.paused) return `by ${queue.paused.who || "somebody"}${pausedAt(queue)}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}`;
-  return "";
+  return queue.paused ? `by ${queue.paused.who || "somebody"}${since(queue.paused)}` : "";
 }
 
 /** Show the job that a runner has, and what is known of it, or `nothing`. */
@@ -89,7 +89,7 @@ export function steps(queue, done) {
 /** What a person should know of it who looks at it alone, besides a hold. */
 export function told(queue) {
   if (!queue.paused) withdraw("paused");
-  else notice("paused", "paused", `${queue.paused.who || "Somebody"} paused it${pausedAt(queue)}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
+  else notice("paused", "paused", `${queue.paused.who || "Somebody"} paused it${since(queue.paused)}. None of its jobs starts until somebody resumes it.`);
   if (queue.served) withdraw("norunner");
   else notice("norunner", "norunner", "No runner that is alive and takes jobs serves this queue. Its jobs wait until one does.", [make("a", "Runners", { class: "btn small", href: "/runners" })]);
 }

@@ -106,6 +106,19 @@ export function fail(sentence) {
 /** The same for what the API refused, unless it is that the session has ended, which is told by itself. */
 export const failed = ({ status, message }) => status === 401 || fail(message);
 
+/** Put text into the clipboard, and say of the button that it is there, or that the browser refused it. */
+export async function copy(value, button) {
+  try {
+    await navigator.clipboard.writeText(value);
+  } catch {
+    return fail("The browser did not let the page copy this.");
+  }
+  const label = (button.dataset.title ??= button.title); // it may have been copied just now
+  button.title = "Copied";
+  say("Copied");
+  setTimeout(() => (button.title = label), 2000);
+}
+
 function signedOut(sentence) {
   const again = make("a", "Sign in again", { class: "btn small", href: location.href });
   again.onclick = (event) => { event.preventDefault(); location.reload(); };
@@ -149,8 +162,6 @@ export function begin() {
   setInterval(tick, 1000);
   document.addEventListener("signed-out", (event) => signedOut(event.detail));
   document.addEventListener("clock-off", clockOff);
-  document.addEventListener("said", (event) => say(event.detail));
-  document.addEventListener("refused", (event) => fail(event.detail));
   menu();
   for (const time of all("[data-clock]")) text(time, clock(at(time.dateTime)));
   one("[data-keys]").onclick = showKeys;

@@ -1,9 +1,9 @@
 // A form for a job, and beside it the command that submits the same job sealed.
 import { call } from "./api.js";
-import { all, clone, copy, make, one, text } from "./dom.js";
+import { all, clone, make, one, text } from "./dom.js";
 import { dropped, picked } from "./content.js";
 import { quote, split } from "./shell-words.js";
-import { attend, begin, connection, fail, failed, withdraw } from "./shell.js";
+import { attend, begin, connection, copy, fail, failed, withdraw } from "./shell.js";
 import { pack } from "./tar.js";
 import { bytes, count } from "./words.js";
 
