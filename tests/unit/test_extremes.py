@@ -39,7 +39,7 @@ from stint_api.audit.secrets import SecretTable, WantedSecret
 from stint_api.audit.table import EntryTable, WantedEntries
 from stint_api.page.drawn import fleet, words
 from stint_api.page.drawn import job as drawn_job
-from stint_api.page.drawn.jobs import Row
+from stint_api.page.drawn.jobs import row as drawn_row
 from stint_api.read.job.live import fact
 from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.listing.queue_rows import QueueRow
@@ -143,7 +143,7 @@ def read_by_the_page(job: JobView) -> None:
     info = read_by_the_client(fields, JobInfo, ls.COLUMNS)
     assert events.line(JobChange(kind="job", id=JOB, queue=info.queue, job=info), NOW).isprintable()
     documents.whole(documents.fields(job))
-    Row.of(fields, NOW.timestamp())
+    drawn_row(fields, NOW.timestamp())
     words.sentence(fields, NOW.timestamp())
     drawn_job._lasting(fields, NOW.timestamp())
     drawn_job._sentence(fields, 0.0, NOW.timestamp())
@@ -206,7 +206,7 @@ def test_an_operation(kind: str) -> None:
 def test_a_pause() -> None:
     for body in (b"junk", *forged(whole(Pause(who="ops", at=TIME, reason="why")))):
         described = _described(QueueRow("deploys"), read_pause(body), Fleet([]), NOW)
-        assert fleet._queue(described, NOW.timestamp()).paused
+        assert fleet._queue(described, NOW.timestamp())["paused"]
         pause = read_by_the_client(described, QueueInfo, queues.QUEUES).paused
         assert pause
         assert (pause.at is None) == (described["paused"]["at"] == NEVER)

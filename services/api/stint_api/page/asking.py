@@ -15,7 +15,7 @@ from stint.core.names.ids import check_job_id
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
-from stint_api.page.signing_in import FOREIGN, form_of, proven, sign_in_page, signed_out
+from stint_api.page.signing_in import form_of, proven_session, sign_in_page
 from stint_api.page.views import caller_of, show
 from stint_api.read.queues import parse_reason
 from stint_api.routes.fleet import drain, queue_named
@@ -130,12 +130,7 @@ for (_kind, _what), _question in QUESTIONS.items():
 
 async def _proven(services: Services, request: Request, form: Form) -> Identity | None:
     """Whose session the form was sent with, None if it has ended. Raises RefusalError if its page did not send it."""
-    text = proven(request, form.get("csrf", ""))
-    if signed_out(request):
-        return None
-    if not text:
-        raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
-    session = await services.sessions.find(text)
+    session = await proven_session(services, request, form.get("csrf", ""))
     caller = await caller_of(services, session) if session else None
     if caller and services.settings.audit_addresses and request.client:
         return replace(caller, address=request.client.host)

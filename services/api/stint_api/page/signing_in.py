@@ -17,6 +17,7 @@ from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.jobs import Listed
 from stint_api.routes.parameters import ServicesOf
 from stint_api.session import cookie
+from stint_api.session.store import Session
 
 FORM_BYTES: Final = 16 * 1024
 """Bytes of a form: a token has at most a few hundred, and an address a few thousand."""
@@ -117,12 +118,7 @@ async def sign_out(services: ServicesOf, request: Request) -> Response:
 @router.post("/session/secret-id")
 async def secret_id(services: ServicesOf, request: Request) -> Response:
     """A wrapped secret id for a job that the page submits, made with the session's own token, as `stint run` does."""
-    text = proven(request, request.headers.get(cookie.CSRF, ""))
-    if signed_out(request):
-        raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
-    if not text:
-        raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
-    found = await services.sessions.find(text)
+    found = await proven_session(services, request, request.headers.get(cookie.CSRF, ""))
     if found is None:
         raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
     role = services.settings.role
@@ -158,15 +154,22 @@ def is_ours(request: Request) -> bool:
     return cookie.comes_from_us(request.headers) and cookie.names_us(request.headers)
 
 
-def signed_out(request: Request) -> bool:
-    """Whether a page of this API sent the request after another one has ended the session: its cookie is gone."""
-    return is_ours(request) and not cookie.value(request.headers)
-
-
 def proven(request: Request, proof: str) -> str:
     """The cookie of the session whose page sent the request with its proof, "" if none did."""
     text = cookie.value(request.headers)
     return text if text and is_ours(request) and cookie.is_proof(text, proof) else ""
+
+
+async def proven_session(services: ServicesOf, request: Request, proof: str) -> Session | None:
+    """The session whose page sent the request with its proof, None if it has ended.
+
+    Raises RefusalError if no page of this API sent it.
+    """
+    if text := proven(request, proof):
+        return await services.sessions.find(text)
+    if is_ours(request) and not cookie.value(request.headers):  # which is gone with the session
+        return None
+    raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
 
 
 async def form_of(request: Request) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """The page's addresses. A view is drawn as its session may see it now; its scripts keep it up to date."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
@@ -17,7 +18,7 @@ from stint_api.page.documents import again, assets, document, file
 from stint_api.page.drawn import fleet
 from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.job import find as find_job
-from stint_api.page.drawn.jobs import Listed, Row
+from stint_api.page.drawn.jobs import Listed
 from stint_api.page.drawn.words import WORDS, duration
 from stint_api.page.signing_in import REVOKED, address, sign_in_page, theme
 from stint_api.routes.parameters import ServicesOf
@@ -27,17 +28,6 @@ from stint_api.session.store import Session
 
 router = APIRouter(include_in_schema=False)
 
-View = Literal["jobs", "job", "queues", "queue", "runners", "submit", "audit", "ask"]
-_TITLES: Final[dict[View, str]] = {
-    "jobs": "Jobs",
-    "job": "Job",
-    "queues": "Queues",
-    "queue": "Queue",
-    "runners": "Runners",
-    "submit": "Submit a job",
-    "audit": "Audit",
-    "ask": "",
-}
 Find = Callable[[Services, Identity], Awaitable[Any]]
 """Reads what a view shows at first."""
 
@@ -49,7 +39,7 @@ async def jobs(services: ServicesOf, request: Request) -> Response:
     listed = Listed(request.query_params)
     if listed.job_id:
         return RedirectResponse(f"/jobs/{listed.job_id}", headers={"Cache-Control": "no-store"})
-    return await show(services, request, "jobs", listed.find, listed=listed, blank=Row())
+    return await show(services, request, "jobs", listed.find, listed=listed)
 
 
 @router.get("/jobs/{job_id}")
@@ -63,7 +53,7 @@ async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
 @router.get("/queues")
 async def queues(services: ServicesOf, request: Request) -> Response:
     """The queues."""
-    return await show(services, request, "queues", fleet.queues, blank=fleet.QueueRow())
+    return await show(services, request, "queues", fleet.queues)
 
 
 @router.get("/queues/{qname}")
@@ -75,7 +65,7 @@ async def queue(services: ServicesOf, request: Request, qname: str) -> Response:
 @router.get("/runners")
 async def runners(services: ServicesOf, request: Request) -> Response:
     """The runners."""
-    return await show(services, request, "runners", fleet.runners, blank=fleet.RunnerRow())
+    return await show(services, request, "runners", fleet.runners)
 
 
 @router.get("/submit")
@@ -109,7 +99,7 @@ async def favicon() -> Response:
 async def show(
     services: Services,
     request: Request,
-    view: View,
+    view: str,
     find: Find | None = None,
     refusal: RefusalError | None = None,
     **frame: object,
@@ -152,11 +142,10 @@ def _from_elsewhere(headers: Headers) -> bool:
     return headers.get("sec-fetch-site") in {"cross-site", "same-site"}
 
 
-def _values(services: ServicesOf, request: Request, session: Session, view: View) -> dict[str, object]:
+def _values(services: ServicesOf, request: Request, session: Session, view: str) -> dict[str, object]:
     return {
         "view": view,
         "here": address(request),
-        "title": _TITLES[view],
         "theme": theme(request),
         "who": session.who,
         "until": session.until.isoformat(),
@@ -164,4 +153,5 @@ def _values(services: ServicesOf, request: Request, session: Session, view: View
         "csrf": cookie.proof(cookie.value(request.headers)),
         "retention": duration(services.settings.retention),
         "words": WORDS,
+        "blank": defaultdict(str),  # a row without anything, which scripts copy
     }

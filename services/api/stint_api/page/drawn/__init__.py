@@ -3,3 +3,9 @@
 Scripts take over what is drawn, and keep it up to date. Addresses and sessions are in `page.views`. What is read here
 raises a StintError where the API would refuse the same request.
 """
+
+from collections.abc import Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+"""What a template draws as a row, by the names that it uses."""

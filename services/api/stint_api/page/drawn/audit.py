@@ -6,6 +6,7 @@ from typing import Final
 
 from stint.core.view import parse_time
 from stint_api.auth import Identity
+from stint_api.page.drawn import Row
 from stint_api.page.drawn.jobs import Filters
 from stint_api.routes.audit import AuditQuery, action, trail_of
 from stint_api.routes.models.audit import ActionBody
@@ -19,7 +20,7 @@ _UNPROVEN: Final = "A direct publisher of the queue could have written this unde
 class Actions:
     """A page of actions, and the cursor of the next one, "" if there is none."""
 
-    rows: list[Mapping[str, str]]
+    rows: list[Row]
     older: str
 
 
@@ -39,7 +40,7 @@ class Audited(Filters):
         return Actions([_row(action(shown)) for shown in trail.shown], str(trail.next or ""))
 
 
-def _row(told: ActionBody) -> Mapping[str, str]:
+def _row(told: ActionBody) -> Row:
     """An action. `names` is what else is known of who did it, `note` what should be known of the answer."""
     names = (
         ("identity", told.entity),

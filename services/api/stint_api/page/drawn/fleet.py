@@ -1,12 +1,12 @@
 """The queues, one of them, and the runners."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from stint.vault.actions import READ
 from stint_api.auth import Identity
-from stint_api.page.drawn import words
+from stint_api.page.drawn import Row, words
 from stint_api.routes.fleet import list_runners, queue_named
 from stint_api.routes.models.fleet import RunnerBody
 from stint_api.services import Services
@@ -23,89 +23,51 @@ _SHAPES: Final = {"lost": "norunner", "draining": "stopping", "alive": "active"}
 """The shapes of the states of runners, in the same order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueRow:
-    """A queue. The default is the row that scripts copy."""
-
-    qname: str = ""
-    href: str = ""
-    kind: str = ""
-    why: str = ""
-    running: str = ""
-    having: str = ""
-    depth: int = 0
-    oldest: str = ""
-    ended: str = ""
-    paused: str = ""
-    waiting: tuple[str, ...] = ()
-    more: int = 0
-    contact: str = ""
-    served: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerRow:
-    """A runner. The default is the row that scripts copy."""
-
-    runner: str = ""
-    kind: str = ""
-    shape: str = ""
-    why: str = ""
-    slots: tuple[bool, ...] = ()
-    taken: str = ""
-    jobs: tuple[str, ...] = ()
-    more: int = 0
-    queues: str = ""
-    version: str = ""
-    heard: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows, and what they say together."""
 
-    rows: list[Any]
+    rows: list[Row]
     sum: str
 
 
 async def queues(services: Services, caller: Identity) -> Table:
     """The queues that the caller may read, those that need a person first."""
     found, now = await services.queues.all(caller), services.now().timestamp()
-    rows = sorted(
-        (_queue(queue, now) for queue in found), key=lambda row: (_FIRST.index(row.kind), -row.depth, row.qname)
-    )
-    running, depth = sum(bool(row.running) for row in rows), sum(row.depth for row in rows)
+    rows = [_queue(queue, now) for queue in found]
+    rows.sort(key=lambda row: (_FIRST.index(row["kind"]), -row["depth"], row["qname"]))
+    running, depth = sum(bool(row["running"]) for row in rows), sum(row["depth"] for row in rows)
     oldest = max((queue["oldest_wait"] for queue in found), default=0)
     waited = f" The oldest has waited {words.duration(oldest)}." if depth else ""
     return Table(rows, f"{words.count(len(rows), 'queue')}, {running} running, {depth} waiting.{waited}")
 
 
-async def queue(services: Services, caller: Identity, *, part: str) -> QueueRow:
+async def queue(services: Services, caller: Identity, *, part: str) -> Row:
     """The queue that a part of an address names, if the caller may read it."""
     qname = await queue_named(part)
     await services.auth.require(caller, READ, qname)
     return _queue(await services.queues.one(qname), services.now().timestamp())
 
 
-def _queue(queue: Mapping[str, Any], now: float) -> QueueRow:
+def _queue(queue: Mapping[str, Any], now: float) -> Row:
     kind, ended, failed = _state(queue), queue["ended_last_hour"], queue["failed_last_hour"]
-    waiting = tuple(queue.get("waiting", ())[:SHOWN])
-    return QueueRow(
-        qname=queue["qname"],
-        href=words.queue_path(queue["qname"]),
-        kind=kind,
-        why=_why(queue, kind),
-        running=queue["running"],
-        having=_having(queue),
-        depth=queue["depth"],
-        oldest=words.duration(queue["oldest_wait"]) if queue["depth"] else "none",
-        ended=f"{ended}, {failed} failed" if failed else str(ended),
-        paused=_paused(queue),
-        waiting=waiting,
-        more=queue["depth"] - len(waiting),
-        contact=words.ago(now - words.at(queue["last_contact"])) if words.at(queue["last_contact"]) else "",
-        served=queue["served"],
-    )
+    waiting, contact = queue.get("waiting", ())[:SHOWN], words.at(queue["last_contact"])
+    return {
+        "qname": queue["qname"],
+        "href": words.queue_path(queue["qname"]),
+        "kind": kind,
+        "why": _why(queue, kind),
+        "running": queue["running"],
+        "having": _having(queue),
+        "depth": queue["depth"],
+        "oldest": words.duration(queue["oldest_wait"]) if queue["depth"] else "none",
+        "ended": f"{ended}, {failed} failed" if failed else str(ended),
+        "paused": _paused(queue),
+        "waiting": waiting,
+        "more": queue["depth"] - len(waiting),
+        "contact": words.ago(now - contact) if contact else "",
+        "served": queue["served"],
+    }
 
 
 def _state(queue: Mapping[str, Any]) -> str:
@@ -147,36 +109,34 @@ async def runners(services: Services, caller: Identity) -> Table:
     alive = [runner for runner in found if runner.alive]
     differ = len({runner.version for runner in alive}) > 1
     kinds = list(_SHAPES)
-    rows = sorted(
-        (_runner(runner, now, differ=differ) for runner in found), key=lambda row: (kinds.index(row.kind), row.runner)
-    )
+    rows = [_runner(runner, now, differ=differ) for runner in found]
+    rows.sort(key=lambda row: (kinds.index(row["kind"]), row["runner"]))
     slots, busy = sum(runner.capacity for runner in alive), sum(len(runner.running) for runner in alive)
     return Table(rows, f"{len(alive)} alive, {busy} of {words.count(slots, 'slot')} taken.")
 
 
-def _runner(runner: RunnerBody, now: float, *, differ: bool) -> RunnerRow:
+def _runner(runner: RunnerBody, now: float, *, differ: bool) -> Row:
     kind = ("draining" if runner.draining else "alive") if runner.alive else "lost"
     taken = len(runner.running)
     drawn = runner.alive and runner.capacity <= SLOTS
-    return RunnerRow(
-        runner=runner.runner,
-        kind=kind,
-        shape=_SHAPES[kind],
-        why="".join(_told(runner, kind)),
-        slots=tuple(number < taken for number in range(runner.capacity)) if drawn else (),
-        taken=f"{taken} of {runner.capacity}",
-        jobs=tuple(runner.running[:JOBS]),
-        more=max(0, taken - JOBS),
-        queues=", ".join(runner.queues) or "all",
-        version=f"{runner.version} (they differ)" if differ else runner.version,
-        heard=words.ago(now - words.at(runner.last_seen)),
-    )
+    return {
+        "runner": runner.runner,
+        "kind": kind,
+        "shape": _SHAPES[kind],
+        "why": _told(runner, kind),
+        "slots": [number < taken for number in range(runner.capacity)] if drawn else [],
+        "taken": f"{taken} of {runner.capacity}",
+        "jobs": runner.running[:JOBS],
+        "more": max(0, taken - JOBS),
+        "queues": ", ".join(runner.queues) or "all",
+        "version": f"{runner.version} (they differ)" if differ else runner.version,
+        "heard": words.ago(now - words.at(runner.last_seen)),
+    }
 
 
-def _told(runner: RunnerBody, kind: str) -> Iterator[str]:
+def _told(runner: RunnerBody, kind: str) -> str:
     if kind == "lost":
-        yield "whether its containers live is not known"
-    elif kind == "draining":
-        yield f"asked by {runner.drained_by}" if runner.drained_by else "it was told to stop"
-    elif words.at(runner.started):
-        yield f"since {words.clock(runner.started)}"
+        return "whether its containers live is not known"
+    if kind == "draining":
+        return f"asked by {runner.drained_by}" if runner.drained_by else "it was told to stop"
+    return f"since {words.clock(runner.started)}" if words.at(runner.started) else ""

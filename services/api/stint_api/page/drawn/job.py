@@ -7,7 +7,7 @@ from typing import Any, Final
 from stint.core.job import Job
 from stint.core.view import view
 from stint_api.auth import Identity
-from stint_api.page.drawn import words
+from stint_api.page.drawn import Row, words
 from stint_api.page.drawn.text import Text, last_lines
 from stint_api.read.job.live import fact
 from stint_api.read.job.output import Snapshot
@@ -42,24 +42,6 @@ class Fact:
     mono: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of its way: how it is drawn, and how long it took."""
-
-    name: str
-    look: str
-    took: str
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A line of the history."""
-
-    at: str
-    clock: str
-    text: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
     """A job.
@@ -79,8 +61,8 @@ class Drawn:
     sentence: str
     verdict: str
     facts: list[Fact]
-    phases: list[Phase]
-    history: list[Told]
+    phases: list[Row]
+    history: list[Row]
     text: Text | None
 
     @property
@@ -118,7 +100,7 @@ async def find(services: Services, caller: Identity, job_id: str, *, lines: bool
         verdict=_verdict(fields, story),
         facts=[found for found in _facts(fields) if found.text],
         phases=list(_phases(fields, job, now)),
-        history=[Told(one["at"], words.clock(one["at"]), _told(one)) for one in story],
+        history=[{"at": one["at"], "clock": words.clock(one["at"]), "text": _told(one)} for one in story],
         text=await last_lines(services.output, job) if lines else None,
     )
 
@@ -182,8 +164,8 @@ def _facts(job: words.Fields) -> Iterator[Fact]:
     yield Fact("Output", words.size_of(job["output_bytes"]) if over else "")
 
 
-def _phases(job: words.Fields, facts: Job, now: float) -> Iterator[Phase]:
-    """How long it waited, was prepared, ran, and since when it is held."""
+def _phases(job: words.Fields, facts: Job, now: float) -> Iterator[Row]:
+    """How long it waited, was prepared, ran, and since when it is held; `look` is how that is drawn."""
     over, held = words.is_over(job), words.kind(job) == "held"
     steps = [("Queued", "submitted", "wait"), ("Prepared", "started", "done")]
     steps.append(("Ran" if over else "Running", "launched", "done"))
@@ -198,4 +180,4 @@ def _phases(job: words.Fields, facts: Job, now: float) -> Iterator[Phase]:
     for number, (name, start, look) in enumerate(begun, 1):
         following = begun[number][1] if number < len(begun) else 0
         looks = look if following else f"{look} {last}"
-        yield Phase(name, looks, words.duration((following or ended or now) - start))
+        yield {"name": name, "look": looks, "took": words.duration((following or ended or now) - start)}

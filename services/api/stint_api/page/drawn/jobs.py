@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from stint.core.view import NEVER, rfc3339
 from stint_api.auth import Identity
 from stint_api.errors import invalid
-from stint_api.page.drawn import words
+from stint_api.page.drawn import Row, words
 from stint_api.read.listing.query import Found, Page
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
@@ -81,42 +81,24 @@ class Filters(ABC):
             raise invalid(error.errors()) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A job as a row. The default is the row that scripts copy."""
-
-    job_id: str = ""
-    fields: str = ""
-    kind: str = ""
-    qname: str = ""
-    sentence: str = ""
-    image: str = ""
-    by: str = ""
-    submitted: str = ""
-    ago: str = ""
-    waited: str = ""
-    took: str = ""
-    runner: str = ""
-
-    @classmethod
-    def of(cls, job: words.Fields, now: float) -> "Row":
-        """A job of the API's answer. What scripts need of it stands in the row."""
-        submitted, started, ended = (words.at(job[name]) for name in ("submitted", "started", "ended"))
-        until = ended if words.is_over(job) else now
-        return cls(
-            job_id=job["_id"],
-            fields=_fields(job),
-            kind=words.kind(job),
-            qname=job["qname"] or "(no name)",
-            sentence=words.sentence(job, now),
-            image="/".join(job["container_image"].split("/")[-2:]),
-            by=job["submitted_by"],
-            submitted=job["submitted"],
-            ago=words.ago(now - submitted),
-            waited=words.duration((started or until) - submitted),
-            took=words.duration(until - started) if started else "",
-            runner=job["node_uuid"],
-        )
+def row(job: words.Fields, now: float) -> Row:
+    """A job of the API's answer. What scripts need of it stands in the row."""
+    submitted, started, ended = (words.at(job[name]) for name in ("submitted", "started", "ended"))
+    until = ended if words.is_over(job) else now
+    return {
+        "job_id": job["_id"],
+        "fields": _fields(job),
+        "kind": words.kind(job),
+        "qname": job["qname"] or "(no name)",
+        "sentence": words.sentence(job, now),
+        "image": "/".join(job["container_image"].split("/")[-2:]),
+        "by": job["submitted_by"],
+        "submitted": job["submitted"],
+        "ago": words.ago(now - submitted),
+        "waited": words.duration((started or until) - submitted),
+        "took": words.duration(until - started) if started else "",
+        "runner": job["node_uuid"],
+    }
 
 
 def _fields(job: words.Fields) -> str:
@@ -188,7 +170,7 @@ class Listed(Filters):
         shown = (documents.fields(job, standings.get(job.job_id, NO_STANDING)) for job in found.jobs)
         return Drawn(
             mark=mark,
-            rows=[Row.of(job, now.timestamp()) for job in shown],
+            rows=[row(job, now.timestamp()) for job in shown],
             total=found.total,
             counts=await _counts(services, caller, page, found),
             older=cursor(found.next),

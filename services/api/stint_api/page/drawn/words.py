@@ -15,10 +15,8 @@ Fields = Mapping[str, Any]
 """A job as the API gives it."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_MINUTE: Final = 60
-_HOUR: Final = 60 * _MINUTE
-_DAY: Final = 24 * _HOUR
-_TWO_DAYS: Final = 2 * _DAY
+_TWO_DAYS: Final = 48
+"""Hours from which on days are told."""
 _ONE_DECIMAL: Final = 9.95
 """From here on a figure has no decimal."""
 _KILO: Final = 1000
@@ -95,27 +93,28 @@ def count(number: int, one: str) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time: "0.4 s", "9 s", "2 min 19 s", "3 h 5 min", "4 d"."""
-    seconds = max(0.0, seconds)
     if seconds < _ONE_DECIMAL:
-        return f"{_tenths(seconds)} s"
-    if seconds < _MINUTE:
-        return f"{floor(seconds)} s"
-    if seconds < _HOUR:
-        return _rest(floor(seconds / _MINUTE), "min", floor(seconds % _MINUTE), "s")
-    if seconds < _TWO_DAYS:
-        return _rest(floor(seconds / _HOUR), "h", floor(seconds / _MINUTE) % 60, "min")
-    return f"{floor(seconds / _DAY)} d"
+        return f"{_tenths(max(0.0, seconds))} s"
+    minutes, rest = divmod(floor(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, rest_of_hour = divmod(minutes, 60)
+    if not hours:
+        return _rest(minutes, "min", rest, "s")
+    return _rest(hours, "h", rest_of_hour, "min") if hours < _TWO_DAYS else f"{hours // 24} d"
 
 
 def ago(seconds: float) -> str:
     """How long ago, roughly: "just now", "9 s ago", "5 min ago"."""
-    whole_seconds = floor(seconds + 0.5)
-    if whole_seconds <= 1:
+    rounded = floor(seconds + 0.5)
+    if rounded <= 1:
         return "just now"
-    for size, name, most in ((1, "s", _MINUTE), (_MINUTE, "min", _HOUR), (_HOUR, "h", _TWO_DAYS)):
-        if whole_seconds < most:
-            return f"{whole_seconds // size} {name} ago"
-    return f"{whole_seconds // _DAY} d ago"
+    minutes, hours = rounded // 60, rounded // 3600
+    if not minutes:
+        return f"{rounded} s ago"
+    if not hours:
+        return f"{minutes} min ago"
+    return f"{hours} h ago" if hours < _TWO_DAYS else f"{hours // 24} d ago"
 
 
 def size_of(number: int) -> str:
