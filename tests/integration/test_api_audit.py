@@ -31,6 +31,11 @@ from tests.support.servers import NatsProcess, OpenBao
 from tests.support.submissions import submitted
 from tests.support.waiting import until
 
+KEYS = {
+    "at", "who", "entity", "accessor", "nats_user", "action", "qname", "job", "runner", "reason", "from", "answer",
+    "status", "proven", "claimed",
+}  # fmt: skip
+
 
 async def answered(http: httpx.AsyncClient, of: str = "audit", /, **params: object) -> dict[str, Any]:
     return json_of(await asked(http, of, **params))
@@ -143,6 +148,7 @@ async def test_operations_survive_a_restart_and_go_when_events_do(nats_process: 
         found = await of_jobs(bench.http, 3)
         assert [one["action"] for one in found] == ["drain_requested", "resumed", "paused"]
         assert {one["from"] for one in found} == {"127.0.0.1"}
+        assert all(set(one) == KEYS for one in found)
         settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
         keep = timedelta(days=1)
         projector = build_projector(settings, bench.broker, ServerClock(bench.broker))

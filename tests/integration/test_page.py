@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from stint.core.events import KillRequested
 from stint.core.names.ids import queue_token
+from stint_api.page.drawn.fleet import SHOWN
 from stint_api.page.drawn.jobs import Listed
 from stint_api.page.drawn.text import LONG, MOST
 from stint_api.session import cookie
@@ -22,6 +23,8 @@ from tests.support.views import job_view
 from tests.support.waiting import until
 
 JOBS = 60
+OURS = {"Sec-Fetch-Site": "same-origin", "Origin": "http://api"}
+"""What a browser sends with a form of the page."""
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -101,7 +104,7 @@ async def bench(bench: Bench) -> Bench:
 @asynccontextmanager
 async def signed_in(bench: Bench, token: str) -> AsyncIterator[httpx.AsyncClient]:
     """A browser's requests, without a browser."""
-    async with bench.client({"Sec-Fetch-Site": "same-origin", "Origin": "http://api"}) as http:
+    async with bench.client(OURS) as http:
         answer = await http.post("/session", data={"token": token, "to": "/"})
         assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
         http.headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
@@ -284,6 +287,7 @@ async def test_queues_are_drawn_for_readers(bench: Bench, http: httpx.AsyncClien
     seen = await drawn(http, "/queues")
     one = await drawn(http, seen.links[qname])
     mine = await drawn(many, "/queues")
+    waiting = await drawn(many, mine.links["many"])
     hidden = await drawn(many, "/queues/mine", status=httpx.codes.FORBIDDEN)
     await bench.views.delete(job.job_id)
     assert {"many", "mine", qname} <= {row["c-q"] for row in seen.rows}
@@ -293,18 +297,30 @@ async def test_queues_are_drawn_for_readers(bench: Bench, http: httpx.AsyncClien
         assert "img" not in document.tags
         assert document.tags.count("script") == 1
     assert [row["c-q"] for row in mine.rows] == ["many"]
+    assert sum(path.startswith("/jobs/") for path in waiting.links.values()) == SHOWN
+    assert f"and {JOBS - SHOWN} jobs behind them" in waiting.said
     assert '"read" on "stint/queue/mine"' in hidden.said
 
 
 async def test_the_audit_is_drawn_for_readers(bench: Bench, http: httpx.AsyncClient, many: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="hidden")
-    await until(lambda: bench.http.get("/v1/api/audit?qname=hidden"), lambda answer: job_id in answer.text)
+    await bench.http.post("/v1/api/queue/hidden/pause", json={"reason": "It moves."})
+    await bench.http.post("/v1/api/queue/hidden/resume")
+    await bench.http.post(f"/v1/api/job/kill/{job_id}")
+    await until(lambda: bench.http.get("/v1/api/audit?qname=hidden"), lambda answer: "kill_requested" in answer.text)
     seen = await drawn(http, "/audit?queue=hidden&since=1h&by=token-stint-client")
     wrong = await drawn(http, f"/audit?{urlencode({'after': HOSTILE[0]})}", status=httpx.codes.BAD_REQUEST)
     nobody = await drawn(http, f"/audit?{urlencode({'by': HOSTILE[1]})}")
     mine = await drawn(many, "/audit")
     await drawn(many, "/audit?queue=hidden", status=httpx.codes.FORBIDDEN)
-    assert [row["c-d"] for row in seen.rows] == ["submitted"] * len(seen.rows)
+    short = job_id[-8:]
+    assert [(row["c-d"], row["c-o"], row["c-a"]) for row in seen.rows[:4]] == [
+        ("asked to kill", short, "accepted, unproven"),
+        ("resumed", "the queue", "accepted, unproven"),
+        ("paused", "the queue", "accepted: It moves., unproven"),
+        ("submitted", short, "accepted, unproven"),
+    ]
+    assert {row["c-b"] for row in seen.rows} == {"token-stint-client"}
     assert seen.links[job_id[-8:]] == f"/jobs/{job_id}"
     assert "cursor: must be a number" in wrong.said
     assert ("value", HOSTILE[1]) in nobody.attributes
@@ -318,6 +334,17 @@ async def test_a_caller_sees_only_what_it_may_read(many: httpx.AsyncClient) -> N
     assert f"of {JOBS}." in every.said
     assert f"All{JOBS}" in every.said
     assert "Failed0" in every.said
+
+
+@pytest.mark.parametrize(
+    ("uses", "told"), [(0, "does not accept this token"), (7, "may be used 6 times only")], ids=["unknown", "limited"]
+)
+async def test_an_unusable_token_is_refused_in_words(bench: Bench, uses: int, told: str) -> None:
+    token = await bench.limited_token(uses) if uses else "s.unknown"
+    async with bench.client(OURS) as http:
+        answer = await http.post("/session", data={"token": token})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (httpx.codes.UNAUTHORIZED, False)
+    assert told in answer.text
 
 
 async def test_a_token_that_has_ended_leads_to_the_form(bench: Bench) -> None:
@@ -411,8 +438,9 @@ async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Benc
     job_id = await bench.submitted(qname="many")
     assert (await asked(http, "/queues/many/pause", reason=" ")).status_code == httpx.codes.BAD_REQUEST
     assert (await asked(http, "/queues/many/pause", reason="x" * 1001)).status_code == httpx.codes.BAD_REQUEST
-    assert "Resume" not in (await drawn(http, "/queues/many")).links
-    assert (await asked(http, "/queues/many/pause", reason=HOSTILE[0])).status_code == httpx.codes.SEE_OTHER
+    queue = await drawn(http, "/queues/many")
+    assert "Resume" not in queue.links
+    assert (await asked(http, queue.links["Pause…"], reason=HOSTILE[0])).status_code == httpx.codes.SEE_OTHER
     paused = await drawn(http, "/queues/many")
     assert HOSTILE[0] in paused.said
     assert paused.tags.count("script") == 1

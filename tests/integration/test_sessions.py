@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup
 from stint_api.errors import RefusalError
 from stint_api.session import cookie
-from stint_api.session.store import IDLE, LONGEST, TOUCHED, Session, Sessions
+from stint_api.session.store import LONGEST, TOUCHED, Session, Sessions
 from tests.support.brokers import connected
 from tests.support.cluster import clustered, connected_to
 from tests.support.ports import free_port
@@ -76,6 +76,13 @@ async def processes(broker: Broker, nats_url: str, login: tuple[Vault, AppRoleSe
         yield Processes(one, other, Bucket(broker, SESSIONS_BUCKET), clock)
 
 
+async def stored(processes: Processes, text: str) -> Entry:
+    """What the bucket has of the session with this cookie."""
+    found = await processes.bucket.read(cookie.key(text))
+    assert found
+    return found
+
+
 async def session_of(sessions: Sessions, text: str) -> Session:
     """The session with this cookie, which is there."""
     found = await sessions.find(text)
@@ -105,8 +112,7 @@ async def test_the_bucket_has_neither_cookie_nor_token(processes: Processes) -> 
 
 async def test_a_sealed_token_opens_in_its_own_session_only(processes: Processes) -> None:
     mine, theirs = await processes.one.begin("s.mine", CALLER), await processes.one.begin("s.theirs", CALLER)
-    stolen = await processes.bucket.read(cookie.key(theirs))
-    assert stolen
+    stolen = await stored(processes, theirs)
     assert stolen.value
     await processes.bucket.write(cookie.key(mine), stolen.value)
     with pytest.raises(UndecodableError):
@@ -132,20 +138,16 @@ async def test_a_session_lasts_no_longer_than_its_token(processes: Processes, tt
 async def test_use_keeps_a_session_alive_and_is_written_now_and_then(processes: Processes) -> None:
     text = await processes.one.begin(TOKEN, replace(CALLER, ttl=0))
     await processes.one.find(text)
-    before = await processes.bucket.read(cookie.key(text))
+    before = await stored(processes, text)
     processes.clock.ahead = TOUCHED / 2
     await processes.one.find(text)
-    assert await processes.bucket.read(cookie.key(text)) == before
+    assert await stored(processes, text) == before
     processes.clock.ahead = TOUCHED * 2
     assert await processes.one.find(text)
-    after = await processes.bucket.read(cookie.key(text))
-    assert before
-    assert after
+    after = await stored(processes, text)
     assert after.revision > before.revision
-    assert IDLE < LONGEST
     assert await processes.other.find(text)
-    anew = await processes.bucket.read(cookie.key(text))
-    assert anew
+    anew = await stored(processes, text)
     assert anew.revision > after.revision, "a process that has not seen it knows of no use"
 
 
@@ -162,18 +164,24 @@ async def test_what_ended_while_nobody_listened_is_ended(
             await until_true(session.ended.is_set)
 
 
-async def test_a_server_that_lags_lets_nobody_in(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = await processes.one.begin(TOKEN, CALLER)
-    earlier = await processes.bucket.read(cookie.key(text))
-    await processes.one.end(cookie.key(text))
+@contextmanager
+def reads_of(found: Entry | None) -> Iterator[None]:
+    """While a server lags, every read of the bucket finds this."""
 
     async def lagging(*_: object) -> Entry | None:
-        return earlier
+        return found
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Bucket, "read", lagging)
-        with pytest.raises(BrokerUnavailableError):
-            await processes.other.find(text)
+        yield
+
+
+async def test_a_server_that_lags_lets_nobody_in(processes: Processes) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    earlier = await stored(processes, text)
+    await processes.one.end(cookie.key(text))
+    with reads_of(earlier), pytest.raises(BrokerUnavailableError):
+        await processes.other.find(text)
     assert await processes.other.find(text) is None
 
 
@@ -191,15 +199,10 @@ async def test_many_first_requests_at_once_find_the_session(
                 assert all(await asyncio.gather(*(api.find(text) for api in apis for _ in range(6))))
 
 
-async def test_a_session_that_a_server_lacks_is_ended(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_that_a_server_lacks_is_ended(processes: Processes) -> None:
     text = await processes.one.begin(TOKEN, CALLER)
     session, there = await session_of(processes.one, text), await session_of(processes.other, text)
-
-    async def lagging(*_: object) -> Entry | None:
-        return None
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "read", lagging)
+    with reads_of(None):
         await processes.one.end(cookie.key(text))
     assert session.ended.is_set()
     await asyncio.wait_for(there.ended.wait(), 10)

@@ -49,8 +49,14 @@ LOG = [
 ]
 
 
-def found(table: EntryTable, limit: int = 100, **wanted: object) -> list[int]:
-    return [entry.sequence for entry in table.find(WantedEntries(**wanted), limit)]  # type: ignore[arg-type] # of a table of cases
+def table_of(*records: Record) -> EntryTable:
+    table = EntryTable()
+    table.apply(records, {})
+    return table
+
+
+def found(table: EntryTable, limit: int = 100, **wanted: Any) -> list[int]:
+    return [entry.sequence for entry in table.find(WantedEntries(**wanted), limit)]
 
 
 @pytest.mark.parametrize(
@@ -68,12 +74,11 @@ def found(table: EntryTable, limit: int = 100, **wanted: object) -> list[int]:
         ({"token": A, "who": "ann", "behind": 4}, [1]),
     ],
 )
-def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], sequences: list[int]) -> None:
-    table = EntryTable()
+def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, Any], sequences: list[int]) -> None:
+    table = table_of(*LOG)
+    assert found(table, **wanted) == sequences
     table.apply(LOG, {})
-    assert found(table, **wanted) == sequences  # type: ignore[arg-type] # of a table of cases
-    table.apply(LOG, {})
-    assert found(table, **wanted) == sequences, "applied twice"  # type: ignore[arg-type] # likewise
+    assert found(table, **wanted) == sequences, "applied twice"
 
 
 def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
@@ -84,8 +89,7 @@ def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
     pause = Paused(event_id="1", at="", by="ops", reason="why")
     drain = DrainRequested(event_id="2", at="", by="ops", runner="runner-1")
     junk = to_operation(address_of(pause, A, "4" * 24), b"junk", sequence=13, time="2026-01-02T03:04:09Z")
-    table = EntryTable()
-    table.apply([*LOG, operation(pause, A, 11), operation(drain, A, 12), junk], {})
+    table = table_of(*LOG, operation(pause, A, 11), operation(drain, A, 12), junk)
     assert found(table, who="ops") == [12, 11]
     assert found(table, token=A) == [11, 4, 1]
     newest, paused, deleted, *_ = table.find(WantedEntries(), 10)
@@ -94,8 +98,7 @@ def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
 
 
 def test_a_time_selects_what_came_since() -> None:
-    table = EntryTable()
-    table.apply(LOG, {})
+    table = table_of(*LOG)
     at = next(entry.at for entry in table.find(WantedEntries(), 10) if entry.sequence == 4)
     assert found(table, since=at) == [10, 6, 4]
     assert found(table, since=at + 1) == [10, 6]
@@ -103,15 +106,13 @@ def test_a_time_selects_what_came_since() -> None:
 
 def test_a_name_of_a_megabyte_is_not_kept() -> None:
     long = dict.fromkeys(("by", "by_entity", "by_accessor", "by_address", "by_nats_user"), "x" * 10**6)
-    table = EntryTable()
-    table.apply([record(by(events.submitted(), **long), 1, token=A)], {})
+    table = table_of(record(by(events.submitted(), **long), 1, token=A))
     (entry,) = table.find(WantedEntries(), 1)
     assert {*entry[5:10]} == {"x" * 256}
 
 
 def test_what_is_forgotten_is_not_found() -> None:
-    table = EntryTable()
-    table.apply(LOG, {})
+    table = table_of(*LOG)
     table.forget(4)
     table.remove([10])
     assert found(table) == [6]

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from tests.support.waiting import until
 RETENTION = 20 * 60
 PARKED = 53
 """More than a page of the list."""
+WIDE = {"width": 1280, "height": 900}
 
 expect.set_options(timeout=30_000)  # as long as anything may take on a busy machine
 
@@ -50,14 +52,23 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
+@asynccontextmanager
+async def signed_in(
+    browser: Browser, stack: Stack, path: str = "/", *, url: str = "", **options: Any
+) -> AsyncIterator[Page]:
+    """The page at this path, in a window of its own in which somebody has signed in; `url` is that of another API."""
+    async with window(browser, url or stack.env["STINT_URL"], **options) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], path)
+        yield page
+
+
 @pytest.fixture
 async def desk(browser: Browser, stack: Stack) -> AsyncIterator[BrowserContext]:
     """A wide window in which somebody is signed in."""
-    async with window(browser, stack.env["STINT_URL"], viewport={"width": 1280, "height": 900}) as context:
-        first = await context.new_page()
-        await sign_in(first, stack.env["STINT_TOKEN"])
+    async with signed_in(browser, stack, viewport=WIDE) as first:
         await first.close()
-        yield context
+        yield first.context
 
 
 @pytest.fixture
@@ -68,9 +79,7 @@ async def page(desk: BrowserContext) -> Page:
 @pytest.fixture(scope="session")
 async def parked(stack: Stack) -> list[str]:
     """Jobs that wait in a paused queue, the last one first."""
-    async with stack.http() as http:
-        answer = await http.post("/v1/api/queue/parked/pause", json={"reason": "the tests park jobs here"})
-    assert answer.is_success, answer.text
+    await pause(stack, "parked")
     jobs = [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
     await listed(stack, jobs[0])
     return jobs
@@ -111,9 +120,38 @@ async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.E
         free.set()
 
 
+@asynccontextmanager
+async def held_back(page: Page, url: str) -> AsyncIterator[asyncio.Event]:
+    """The page's requests for `url`, a regular expression, wait for the end of the block.
+
+    The event is set once there is one.
+    """
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        asked.set()
+        await free.wait()
+        await route.continue_()
+
+    await page.route(re.compile(url), late)
+    yield asked
+    free.set()
+
+
 async def drawn(page: Page) -> None:
     """Return once the page has drawn what has come: for what must not be there afterwards."""
     await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+
+async def live(page: Page) -> None:
+    """Wait until the page hears of changes."""
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+async def pause(stack: Stack, qname: str) -> None:
+    async with stack.http() as http:
+        answer = await http.post(f"/v1/api/queue/{qname}/pause", json={"reason": "the tests park jobs here"})
+    assert answer.is_success, answer.text
 
 
 async def listed(stack: Stack, job_id: str) -> str:
@@ -121,3 +159,9 @@ async def listed(stack: Stack, job_id: str) -> str:
     async with stack.http() as http:
         await until(lambda: http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["data"])
     return job_id
+
+
+async def sign_out(page: Page) -> None:
+    await page.get_by_label(re.compile("account")).click()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page).to_have_title("Sign in · Stint")

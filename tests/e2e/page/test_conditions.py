@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.support.browser import sign_in, window
+from tests.e2e.page.conftest import WIDE, live, signed_in
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -77,37 +77,40 @@ async def test_the_audit_tells_the_day_where_one_is(browser: Browser, stack: Sta
     await stack.ended("true", qname="days")
     async with stack.http() as http:  # the audit is about a second old
         await until(lambda: http.get("/v1/api/audit?qname=days"), lambda answer: answer.json()["data"])
-    async with window(browser, stack.env["STINT_URL"], timezone_id=zone) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], "/audit?queue=days")
+    async with signed_in(browser, stack, "/audit?queue=days", timezone_id=zone) as page:
         told = page.locator("tbody time").first
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        await live(page)
         assert await told.text_content() == await told.evaluate(LOCAL)
 
 
-async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browser, stack: Stack) -> None:
+async def test_forced_colours_tell_what_has_the_focus_and_what_is_chosen(browser: Browser, stack: Stack) -> None:
+    """On every view, without the grounds that tell it otherwise."""
     job_id = await stack.ended("echo out", qname="seen")
-    async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"])
+    chosen = {
+        "/jobs": (".kinds [aria-current]", ".kinds .success"),
+        "/jobs/{job}": (".seg [aria-pressed=true]", ".seg [aria-pressed=false]"),
+    }
+    async with signed_in(browser, stack, forced_colors="active") as page:
         for view in VIEWS:
             await page.goto(view.format(job=job_id))
-            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            await live(page)
             for _ in range(12):
                 await page.keyboard.press("Tab")
                 element, style, width = await page.evaluate(FOCUSED)
                 assert style != "none", f"{view}: {element}"
                 assert width >= 1, f"{view}: {element}"
+            colours = [await colour(page.locator(part).first) for part in chosen.get(view, ())]
+            assert len(colours) == len(set(colours)), view
+
+
+async def colour(element: Locator) -> str:
+    return str(await element.evaluate("(element) => getComputedStyle(element).color"))
 
 
 async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack: Stack) -> None:
     """As some need it to read (WCAG 1.4.12)."""
     job_id = await stack.ended("true", qname="spaced", container_image="busybox")
-    async with window(
-        browser, stack.env["STINT_URL"], viewport={"width": 1280, "height": 900}, bypass_csp=True
-    ) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+    async with signed_in(browser, stack, f"/jobs/{job_id}", viewport=WIDE, bypass_csp=True) as page:
         await expect(page.locator("[data-history] li")).to_have_count(4)
         await page.add_style_tag(content=SPACED)
         assert await page.locator(".hist time, .facts dt").evaluate_all(COVERS) == []
@@ -119,35 +122,13 @@ async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack
         assert await row.locator(".st, .c-w").evaluate_all(COVERS) == []
 
 
-async def test_forced_colours_tell_what_is_pressed_and_chosen(browser: Browser, stack: Stack) -> None:
-    """Without the grounds that tell it otherwise."""
-    job_id = await stack.ended("echo out", qname="seen")
-    async with window(browser, stack.env["STINT_URL"], forced_colors="active") as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"])
-        for view, pressed, other in (
-            ("/jobs", ".kinds [aria-current]", ".kinds .success"),
-            (f"/jobs/{job_id}", ".seg [aria-pressed=true]", ".seg [aria-pressed=false]"),
-        ):
-            await page.goto(view)
-            colours = [await colour(page.locator(part).first) for part in (pressed, other)]
-            assert colours[0] != colours[1], view
-
-
-async def colour(element: Locator) -> str:
-    return str(await element.evaluate("(element) => getComputedStyle(element).color"))
-
-
 @pytest.mark.parametrize(("width", "height"), [(900, 700), (800, 600), (740, 340), (1280, 350)])
 async def test_output_scrolls_in_a_pane_that_fits_any_window(
     browser: Browser, stack: Stack, width: int, height: int
 ) -> None:
     """Else all lines become elements, and nothing follows the end."""
     job_id = await stack.ended(f"seq {LINES}; exit 1", qname="panes")
-    size = {"width": width, "height": height}
-    async with window(browser, stack.env["STINT_URL"], viewport=size) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+    async with signed_in(browser, stack, f"/jobs/{job_id}", viewport={"width": width, "height": height}) as page:
         await expect(page.locator(".ln code").get_by_text(str(LINES), exact=True)).to_be_visible()
         assert await page.locator(".ln").count() < LINES / 2
         high = await page.locator(".lines.scripted").evaluate("(lines) => lines.clientHeight")
@@ -178,7 +159,7 @@ async def test_the_first_view_is_small_and_fast(desk: BrowserContext, parked: li
         sizes = await transferred(page)
         await page.goto("/jobs")
         await expect(page.locator("tbody tr")).to_have_count(FULL)
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        await live(page)
         times.append(await page.evaluate("firstRow"))
         assert sum(sizes) <= LARGEST
         await page.close()

@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.support.browser import sign_in, window
+from tests.e2e.page.conftest import live, signed_in
+from tests.support.browser import window
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
@@ -30,19 +31,21 @@ async def test_where_a_button_goes_its_place_keeps_the_focus(page: Page, stack: 
     await page.goto("/queues/hands-on")
     await page.get_by_role("button", name="Pause… hands-on").focus()
     await page.keyboard.press("Enter")
-    await page.keyboard.type("a reason")
+    await page.keyboard.type("we move it")
     await page.keyboard.press("Enter")  # which means yes
-    resume = page.get_by_role("button", name="Resume hands-on")
-    await expect(resume).to_be_focused()
+    await expect(page.get_by_role("button", name="Resume hands-on")).to_be_focused()
+    told = page.locator(".notice.paused")
+    await expect(told).to_contain_text(re.compile(r"paused it at [\d:]+: “we move it”\."))
     await confirm(page, "Resume it")
     await expect(page.get_by_role("button", name="Pause… hands-on")).to_be_focused()
+    await expect(told).to_have_count(0)
     await page.goto(f"/jobs/{await stack.submit('sleep 600', qname='hands-on')}")
     await page.get_by_role("button", name="Kill…").focus()
     await confirm(page, "Kill ")
     await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
     await expect(page.locator("[data-acts]:focus, [data-acts] :focus")).to_have_count(1)
     await page.goto("/jobs?queue=hands-on")
-    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await live(page)
     job_id = await stack.submit("true", qname="hands-on")
     await page.get_by_role("button", name="1 new job").focus()
     await page.keyboard.press("Enter")
@@ -69,9 +72,7 @@ async def test_keys_work_on_a_checkbox_and_the_menu_closes_by_them(page: Page, p
 
 async def test_on_a_phone_the_focus_is_seen_and_one_searches(browser: Browser, stack: Stack, parked: list[str]) -> None:
     """As with 400 % zoom."""
-    async with window(browser, stack.env["STINT_URL"], viewport={"width": 320, "height": 256}) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], "/jobs?queue=parked")
+    async with signed_in(browser, stack, "/jobs?queue=parked", viewport={"width": 320, "height": 256}) as page:
         await page.keyboard.press("j")
         assert await page.locator(".row.at").evaluate(OUTLINE) != "none"
         await page.get_by_label("Find jobs").click()
@@ -106,4 +107,4 @@ async def test_a_list_that_was_refused_at_first_is_connected(page: Page) -> None
     """Else it would say for ever that it connects, and not ask again once the API can answer."""
     await page.goto("/jobs?status=none-such")
     await expect(page.locator("[data-cause=failure]")).to_contain_text("status: must be one of")
-    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await live(page)

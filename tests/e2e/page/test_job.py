@@ -1,20 +1,25 @@
 """A job's page: what it shows while the job runs, and that nothing that a job writes does anything."""
 
-import asyncio
 import re
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.api.client import in_steps
-from tests.e2e.page.conftest import overtaken
-from tests.support.browser import sign_in, window
+from tests.e2e.page.conftest import held_back, live, overtaken, pause, signed_in
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 
 FOOT = "[data-lines]"
+FAST = """() => {
+  const field = document.activeElement;
+  field.value = "line 1234";
+  field.dispatchEvent(new InputEvent("input"));
+  field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+}"""
+"""Types faster than the search begins."""
 CORPUS = r"""
 printf '<img src=x onerror=alert(1)><script>alert(2)</script>\n'
 printf '{{7*7}} ${7*7} javascript:alert(3)\n'
@@ -105,6 +110,10 @@ async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Pa
     await expect(hits).to_have_text("1 of 111")
     await page.get_by_role("button", name="Only matching lines").click()
     await expect(page.locator(".ln i").first).to_have_attribute("data-n", "77")
+    await page.locator("[data-find-output]").focus()
+    await page.evaluate(FAST)
+    await expect(hits).to_have_text(re.compile(r"^\d+ of 11$"))  # 1234, 12340 to 12349
+    await expect(page.locator("mark.now").first).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -119,79 +128,27 @@ async def test_numbers_of_any_length_stay_on_their_line(page: Page, stack: Stack
     assert await number.evaluate("(i) => i.scrollWidth <= i.clientWidth"), "it does not run into what is beside it"
 
 
-async def test_a_progress_bar_shows_what_it_wrote_last(page: Page, stack: Stack) -> None:
-    bar = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); printf '\\r%d of 1000' $i; done"
-    job_id = await stack.ended(f"{bar}; echo; echo then")
-    await page.goto(f"/jobs/{job_id}#L2")
-    await expect(page.locator(".ln code").first).to_have_text("1000 of 1000")
-
-
 async def test_output_that_is_there_is_not_said_to_be_none_before_it_comes(page: Page, stack: Stack) -> None:
     job_id = await stack.ended("echo something")
-    asked, free = asyncio.Event(), asyncio.Event()
-
-    async def late(route: Route) -> None:
-        asked.set()
-        await free.wait()
-        await route.continue_()
-
-    await page.route(re.compile("/events"), late)
-    await page.goto(f"/jobs/{job_id}")
-    await asked.wait()
-    await expect(page.locator(FOOT)).to_have_text("")
-    free.set()
+    async with held_back(page, "/events") as asked:
+        await page.goto(f"/jobs/{job_id}")
+        await asked.wait()
+        await expect(page.locator(FOOT)).to_have_text("")
     await expect(page.locator(FOOT)).to_have_text("1 line")
 
 
-async def test_what_is_found_far_to_the_right_is_shown(page: Page, stack: Stack) -> None:
-    long = "head -c 100000 /dev/zero | tr '\\0' x; echo needle"
-    job_id = await stack.ended(f"{long}; echo short; seq 100; seq -s ' ' 500")
-    await page.goto(f"/jobs/{job_id}")
-    await expect(page.locator(FOOT)).to_have_text("103 lines")
-    await page.keyboard.press("Control+f")
-    for text in ("needle", " 499 "):
-        await page.locator("[data-find-output]").fill(text)
-        await page.keyboard.press("Enter")
-        found = page.locator("mark.now")
-        await expect(found).to_have_text(text)
-        await expect(found).to_be_in_viewport()
-
-
-async def test_lines_that_do_not_come_are_not_said_to_be_searched_or_copied(desk: BrowserContext, stack: Stack) -> None:
+async def test_of_a_long_output_the_end_is_there_and_no_more_is_claimed(desk: BrowserContext, stack: Stack) -> None:
     await desk.grant_permissions(["clipboard-read", "clipboard-write"])
     page = await desk.new_page()
     job_id = await stack.ended("seq 100000")
     await page.route(re.compile("from_line="), lambda route: route.abort())
     await page.goto(f"/jobs/{job_id}")
     await expect(page.locator(FOOT)).to_have_text("100,000 lines")
+    await expect(page.get_by_text("100000", exact=True)).to_be_in_viewport()
     await page.locator("[data-find-output]").fill("no such text")
     await expect(page.locator("[data-hits]")).to_have_text("0 found …")
     await page.get_by_role("button", name="Copy all lines").click()
     await expect(page.locator(".notice")).to_contain_text("Only what is here was copied, from line")
-
-
-async def test_a_long_output_of_which_only_the_end_is_loaded_opens_there(page: Page, stack: Stack) -> None:
-    job_id = await stack.ended("seq 100000")
-    await page.goto(f"/jobs/{job_id}")
-    await expect(page.get_by_text("100000", exact=True)).to_be_in_viewport()
-
-
-async def test_one_goes_to_the_first_hit_however_fast_one_types(page: Page, stack: Stack) -> None:
-    job_id = await stack.ended("seq 20000")
-    await page.goto(f"/jobs/{job_id}")
-    await expect(page.locator(FOOT)).to_have_text("20,000 lines")
-    await page.keyboard.press("Control+f")
-    await page.evaluate(
-        """text => {
-          const field = document.activeElement;
-          field.value = text;
-          field.dispatchEvent(new InputEvent('input'));
-          field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter' }));
-        }""",
-        "1234",
-    )
-    await expect(page.locator("[data-hits]")).to_have_text(re.compile(r"^\d+ of 12$"))  # 1234, 11234, 12340 to 12349
-    await expect(page.locator("mark.now").first).to_be_visible()
 
 
 async def test_a_button_that_copies_twice_keeps_its_name(desk: BrowserContext, stack: Stack) -> None:
@@ -231,20 +188,13 @@ async def test_all_lines_can_be_copied_and_reached_though_few_are_loaded(desk: B
     job_id = await stack.ended(f"yes {'x' * 100} | head -n 20000 | cat -n")
     await desk.grant_permissions(["clipboard-read", "clipboard-write"])
     page = await desk.new_page()
-    pressed = asyncio.Event()
-
-    async def after_the_keys(route: Route) -> None:
-        await pressed.wait()
-        await route.continue_()
-
-    await page.route(re.compile("from_line="), after_the_keys)
     for keys, said in ((["Control+a", "Control+c"], "Copied"), (["Home"], "")):
-        await page.goto(f"/jobs/{job_id}")
-        await expect(page.locator("[data-gone]")).to_contain_text("Here from line")
-        await page.locator(".lines").focus()
-        for key in keys:
-            await page.keyboard.press(key)
-        pressed.set()
+        async with held_back(page, "from_line="):
+            await page.goto(f"/jobs/{job_id}")
+            await expect(page.locator("[data-gone]")).to_contain_text("Here from line")
+            await page.locator(".lines").focus()
+            for key in keys:
+                await page.keyboard.press(key)
         await expect(page.locator("[data-gone]")).to_be_empty()
         await expect(page.locator("[data-say]")).to_have_text(said)
     await expect(page.locator(".ln code").first).to_contain_text(" 1")
@@ -269,12 +219,21 @@ async def test_following_ends_where_the_reader_goes_up(page: Page, stack: Stack)
     await stack.kill(job_id)
 
 
-async def test_the_output_continues_after_the_api_was_away(page: Page, stack: Stack) -> None:
+async def test_while_the_api_is_away_nothing_can_be_changed_and_no_output_is_lost(
+    desk: BrowserContext, page: Page, stack: Stack
+) -> None:
     """No line is missing or there twice, and the numbers are the same."""
     job_id = await stack.submit("i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.25; done", qname="long")
     await page.goto(f"/jobs/{job_id}")
+    connection, kill = page.locator("[data-connection]"), page.get_by_role("button", name="Kill…")
     await expect(page.locator(".ln code", has_text=re.compile("^line 4$"))).to_be_visible()
+    await expect(kill).to_be_enabled()
+    await desk.set_offline(True)
     await stack.restart("api-1")
+    await expect(connection).to_contain_text("Not connected for", timeout=15_000)
+    await expect(kill).to_be_disabled()
+    await desk.set_offline(False)
+    await expect(connection).to_have_text("Live", timeout=15_000)
     await expect(page.get_by_text("Whole", exact=True)).to_be_visible(timeout=60_000)
     await expect(page.locator(FOOT)).to_have_text("60 lines")
     await page.get_by_role("button", name="Wrap lines").click()
@@ -300,12 +259,12 @@ async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page, job_i
 
 
 async def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(page: Page, stack: Stack) -> None:
+    await pause(stack, "never")
+    job_id = await stack.submit("true", qname="never")
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.get_by_role("heading", name="Queued")).to_be_visible()
+    await live(page)
     async with stack.http() as http:
-        await http.post("/v1/api/queue/never/pause", json={"reason": "it shall wait"})
-        job_id = await stack.submit("true", qname="never")
-        await page.goto(f"/jobs/{job_id}")
-        await expect(page.get_by_role("heading", name="Queued")).to_be_visible()
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         assert (await http.delete(f"/v1/api/job/{job_id}")).is_success
     await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
     await expect(page).to_have_title("No such job · Stint")
@@ -346,9 +305,7 @@ async def test_what_was_begun_is_told_although_its_question_was_closed_meanwhile
 
 async def test_where_no_payload_is_kept_no_rerun_is_offered(browser: Browser, stack: Stack, second_api: str) -> None:
     job_id = await stack.ended("exit 3", qname="again")
-    async with window(browser, second_api) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+    async with signed_in(browser, stack, f"/jobs/{job_id}", url=second_api) as page:
         await expect(page.get_by_role("button", name="Delete…")).to_be_visible()
         await expect(page.locator("[data-history] li")).to_have_count(4)
         await expect(page.get_by_role("button", name="Run again…")).to_have_count(0)

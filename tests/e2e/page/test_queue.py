@@ -1,12 +1,9 @@
 """A queue's own page: its state, who is next, and its last hour."""
 
-import re
-
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.e2e.page.conftest import RETENTION
-from tests.support.browser import sign_in, window
+from tests.e2e.page.conftest import RETENTION, signed_in
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
@@ -38,22 +35,7 @@ async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, s
     await expect(page.locator("[data-running]")).to_have_text("Nothing runs")
 
 
-async def test_a_queue_is_paused_on_its_page_and_says_who_did_it(page: Page, stack: Stack) -> None:
-    await stack.ended("true", qname="alone")
-    await page.goto("/queues/alone")
-    await page.get_by_role("button", name="Pause… alone").click()
-    await page.get_by_label("Why, for all who see the queue").fill("we move it")
-    await page.get_by_role("button", name="Pause it").click()
-    told = page.locator(".notice.paused")
-    await expect(told).to_contain_text(re.compile(r"paused it at [\d:]+: “we move it”\."))
-    await page.get_by_role("button", name="Resume alone").click()
-    await page.get_by_role("button", name="Resume it").click()
-    await expect(told).to_have_count(0)
-
-
 async def test_what_is_unknown_of_the_last_hour_is_not_nothing(browser: Browser, stack: Stack, second_api: str) -> None:
-    async with window(browser, second_api) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], "/queues/nobody")
+    async with signed_in(browser, stack, "/queues/nobody", url=second_api) as page:
         await expect(page.locator("[data-known]")).to_contain_text("Not known before")
         await expect(chart(page, "depth").locator("rect.none")).to_have_count(60 - RETENTION // 60)

@@ -424,7 +424,12 @@ async def test_figures_in_words(scripts: Page, name: str, value: int, text: str)
     assert await call(scripts, "words.js", name, value) == text
 
 
-JOB = {"status": "queued", "held": False, "position": 0, "waits_for": "", "output_bytes": 0, "reason": "", "error": ""}
+KNOWN = {
+    "status": "queued", "held": False, "position": 0, "waits_for": "", "output_bytes": 0, "reason": "", "error": "",
+    "container_id": "", "phase": "", "progress": None, "node_uuid": "k3", "return_code": 2,
+    "output_complete": True, "output_truncated": False, "output_masked": 0,
+    "kill_requested_at": "0001-01-01T00:00:00Z", "kill_grace": 0, "back_since": None,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -445,14 +450,9 @@ JOB = {"status": "queued", "held": False, "position": 0, "waits_for": "", "outpu
     ],
 )
 async def test_one_sentence_about_a_job(scripts: Page, fields: dict[str, Any], said: str) -> None:
-    assert await call(scripts, "words.js", "sentence", JOB | fields) == said
+    assert await call(scripts, "words.js", "sentence", KNOWN | fields) == said
 
 
-KNOWN = {
-    **JOB, "container_id": "", "phase": "", "progress": None, "node_uuid": "k3", "return_code": 2,
-    "output_complete": True, "output_truncated": False, "output_masked": 0,
-    "kill_requested_at": "0001-01-01T00:00:00Z", "kill_grace": 0, "back_since": None,
-}  # fmt: skip
 ASKED = {"status": "stopping", "kill_requested_at": "2026-01-01T00:00:00.5Z", "kill_grace": 10}
 MORE: list[dict[str, Any]] = [
     *({"position": place, "waits_for": "turn"} for place in (1, 2, 3, 4, 11, 12, 13, 21, 101, 111, 1002)),

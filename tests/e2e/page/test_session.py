@@ -1,13 +1,12 @@
 """Who is signed in, from where a session counts, and when it ends."""
 
-import re
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from stint.vault import Vault
+from tests.e2e.page.conftest import live, sign_out
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
 
@@ -38,39 +37,17 @@ async def test_one_signs_in_where_one_wanted_to_go_and_the_line_stays(browser: B
         await cookie(context)
 
 
-@pytest.mark.parametrize(
-    ("uses", "said"), [(0, "does not accept this token"), (7, "may be used 6 times only")], ids=["unknown", "limited"]
-)
-async def test_an_unusable_token_is_refused_in_words(browser: Browser, stack: Stack, uses: int, said: str) -> None:
-    token = "s.unknown"
-    if uses:
-        made = await Vault(stack.env["VAULT_ADDR"]).call(
-            stack.env["VAULT_TOKEN"], lambda client: client.auth.token.create(policies=["stint-client"], num_uses=uses)
-        )
-        token = made["auth"]["client_token"]
-    async with window(browser, stack.env["STINT_URL"]) as context:
-        page = await context.new_page()
-        await sign_in(page, token)
-        await expect(page.get_by_role("alert")).to_contain_text(said)
-        assert not [one for one in await context.cookies() if one["name"].startswith("__Host")]
-
-
 async def test_the_cookie_counts_only_for_requests_of_the_page(desk: BrowserContext, stack: Stack) -> None:
     """What a page of another site could send, or a program, is refused although the cookie is right."""
     sent = await cookie(desk)
-    async with httpx.AsyncClient(base_url=stack.env["STINT_URL"]) as http:
-
-        async def status(path: str = JOBS, **headers: str) -> int:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return (await http.get(path, headers=sent | named)).status_code
-
-        assert await status(sec_fetch_site="same-origin") == httpx.codes.OK
-        assert await status() == httpx.codes.BAD_REQUEST, "no token: the cookie does not count"
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    async with httpx.AsyncClient(base_url=stack.env["STINT_URL"], headers=sent) as http:
+        assert (await http.get(JOBS, headers=ours)).status_code == httpx.codes.OK
+        assert (await http.get(JOBS)).status_code == httpx.codes.BAD_REQUEST, "no token: the cookie does not count"
         for site in ("cross-site", "same-site", "none"):
-            assert await status(sec_fetch_site=site) == httpx.codes.BAD_REQUEST
-        both = await http.get(
-            JOBS, headers=sent | {"Sec-Fetch-Site": "same-origin", "X-Auth-Token": stack.env["STINT_TOKEN"]}
-        )
+            answer = await http.get(JOBS, headers={"Sec-Fetch-Site": site})
+            assert answer.status_code == httpx.codes.BAD_REQUEST, site
+        both = await http.get(JOBS, headers=ours | {"X-Auth-Token": stack.env["STINT_TOKEN"]})
         assert both.status_code == httpx.codes.BAD_REQUEST
         assert "both" in both.json()["error"]
 
@@ -111,42 +88,32 @@ async def test_a_link_from_another_site_finds_who_is_signed_in(desk: BrowserCont
     await expect(page).to_have_title("Queues · Stint")
 
 
-async def test_signing_out_ends_the_session_and_its_streams_in_every_tab(desk: BrowserContext, stack: Stack) -> None:
+async def test_signing_out_ends_streams_in_every_tab_and_leaves_a_form(desk: BrowserContext, stack: Stack) -> None:
     job_id = await stack.submit("sleep 600")
-    first, second = await desk.new_page(), await desk.new_page()
+    job, form, other = [await desk.new_page() for _ in range(3)]
     sent = await cookie(desk) | {"Sec-Fetch-Site": "same-origin"}
-    await first.goto(f"/jobs/{job_id}")
-    await expect(first.get_by_text("Live")).to_be_visible()
-    await second.goto("/queues")
-    await second.get_by_label(re.compile("account")).click()
-    await second.get_by_role("button", name="Sign out").click()
-    await expect(second).to_have_title("Sign in · Stint")
-    await expect(first.get_by_text("The session has ended.")).to_be_visible()
-    async with httpx.AsyncClient(base_url=stack.env["STINT_URL"]) as http:
-        assert (await http.get(JOBS, headers=sent)).status_code == httpx.codes.UNAUTHORIZED
-    await stack.kill(job_id)
-
-
-async def test_who_signed_out_elsewhere_is_told_so_and_keeps_the_form(desk: BrowserContext) -> None:
-    form, other = await desk.new_page(), await desk.new_page()
+    await job.goto(f"/jobs/{job_id}")
+    await expect(job.get_by_text("Live")).to_be_visible()
     await form.goto("/submit")
     await form.get_by_label("Image").fill("busybox")
     await other.goto("/queues")
-    await other.get_by_label(re.compile("account")).click()
-    await other.get_by_role("button", name="Sign out").click()
-    await expect(other).to_have_title("Sign in · Stint")
+    await sign_out(other)
+    await expect(job.get_by_text("The session has ended.")).to_be_visible()
+    async with httpx.AsyncClient(base_url=stack.env["STINT_URL"]) as http:
+        assert (await http.get(JOBS, headers=sent)).status_code == httpx.codes.UNAUTHORIZED
     async with form.expect_response("**/session/secret-id") as answer:
         await form.get_by_role("button", name="Submit to").click()
     assert (await answer.value).status == httpx.codes.UNAUTHORIZED
     await expect(form.get_by_text("The session has ended. Sign in again.")).to_be_visible()
     await expect(form.locator("[data-notices] .notice")).to_have_count(1)
     await expect(form.get_by_label("Image")).to_have_value("busybox")
+    await stack.kill(job_id)
 
 
 async def test_signing_out_at_another_api_ends_streams(desk: BrowserContext, stack: Stack, second_api: str) -> None:
     page = await desk.new_page()
     await page.goto("/jobs")
-    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await live(page)
     proof = await page.locator('meta[name="stint-csrf"]').get_attribute("content")
     first, port = urlsplit(stack.env["STINT_URL"]), urlsplit(second_api).port
     sent = {"Cookie": (await cookie(desk))["Cookie"].replace(f"-{first.port}=", f"-{port}=")}

@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.api.client import in_steps
-from tests.e2e.page.conftest import drawn, listed, lose_answer, overtaken
+from tests.e2e.page.conftest import WIDE, drawn, listed, live, lose_answer, overtaken, pause, signed_in
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -59,20 +59,19 @@ async def test_a_second_passes_before_a_table_has_its_answer(page: Page, stack: 
 
 
 async def test_a_table_does_not_go_back_to_an_older_answer(page: Page, stack: Stack) -> None:
-    async with stack.http() as http:
-        await http.post("/v1/api/queue/overtaken/pause", json={"reason": "they shall wait"})
-        await listed(stack, await stack.submit("true", qname="overtaken"))
-        await page.goto("/queues")
-        queue = page.get_by_role("row", name=re.compile("overtaken"))
-        await expect(queue).to_contain_text("1 waiting")
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-        async with overtaken(page, re.compile("/v1/api/queue$")) as made:
-            await stack.submit("true", qname="overtaken")
-            await made.wait()
-            await stack.submit("true", qname="overtaken")
-            await expect(queue).to_contain_text("3 waiting")
-        await drawn(page)
-        assert await queue.locator(".c-w").text_content() == "3 waiting"
+    await pause(stack, "overtaken")
+    await listed(stack, await stack.submit("true", qname="overtaken"))
+    await page.goto("/queues")
+    queue = page.get_by_role("row", name=re.compile("overtaken"))
+    await expect(queue).to_contain_text("1 waiting")
+    await live(page)
+    async with overtaken(page, re.compile("/v1/api/queue$")) as made:
+        await stack.submit("true", qname="overtaken")
+        await made.wait()
+        await stack.submit("true", qname="overtaken")
+        await expect(queue).to_contain_text("3 waiting")
+    await drawn(page)
+    assert await queue.locator(".c-w").text_content() == "3 waiting"
 
 
 async def test_what_has_the_focus_keeps_it_when_more_is_known(page: Page, stack: Stack) -> None:
@@ -82,16 +81,16 @@ async def test_what_has_the_focus_keeps_it_when_more_is_known(page: Page, stack:
     await page.goto("/queues")
     queue = page.get_by_role("row", name=re.compile("focused"))
     await expect(queue).to_contain_text("Active")
-    pause = queue.get_by_role("button", name="Pause…")
-    await pause.focus()
+    button = queue.get_by_role("button", name="Pause…")
+    await button.focus()
     await stack.go_on(job_id)
     await expect(queue).to_contain_text("Idle")
-    await expect(pause).to_be_focused()
+    await expect(button).to_be_focused()
+    await pause(stack, "focused")
+    job_id = await stack.submit(in_steps("echo up", "true"), qname="focused")
+    await page.goto(f"/jobs/{job_id}")
+    await page.get_by_role("button", name="Kill…").focus()
     async with stack.http() as http:
-        await http.post("/v1/api/queue/focused/pause", json={"reason": "it shall wait"})
-        job_id = await stack.submit(in_steps("echo up", "true"), qname="focused")
-        await page.goto(f"/jobs/{job_id}")
-        await page.get_by_role("button", name="Kill…").focus()
         await http.post("/v1/api/queue/focused/resume")
     await expect(page.get_by_role("heading", name="Running")).to_be_visible()
     await expect(page.get_by_role("button", name="Delete…")).to_have_count(0)
@@ -227,7 +226,7 @@ async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_pa
     chosen = asyncio.get_running_loop().create_future()
     page.once("filechooser", lambda chooser: chosen.set_result(chooser))  # noqa: PLW0108 - Playwright wants a function
     await page.goto("/submit")
-    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await live(page)
     choose, said = page.get_by_role("button", name="Choose files"), page.locator("[data-size]")
     await choose.focus()
     await page.keyboard.press("Enter")
@@ -240,27 +239,10 @@ async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_pa
     await expect(choose).to_be_focused()
 
 
-async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 600", qname="audited")
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
-        await http.post("/v1/api/queue/audited/pause", json={"reason": "The database is being moved."})
-        await http.post("/v1/api/queue/audited/resume")
-        await until(
-            lambda: http.get("/v1/api/audit?qname=audited"),
-            lambda answer: "resumed" in {action["action"] for action in answer.json()["data"]},
-        )
-    await page.goto("/audit?queue=audited")
-    await expect(page.get_by_role("row", name=re.compile("paused.*the queue"))).to_contain_text("is being moved")
-    await expect(page.get_by_role("row", name=re.compile("resumed.*the queue"))).to_contain_text("stint-client")
-    for did in ("submitted", "asked to kill"):
-        await expect(page.get_by_role("row", name=re.compile(f"{did}.*{job_id[-8:]}"))).to_contain_text("stint-client")
-
-
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser, stack: Stack, look: str) -> None:
     job_id = await stack.ended("echo out; echo err >&2; exit 1", qname="looked-at")
-    size = {"width": 360, "height": 740} if look == "phone" else {"width": 1280, "height": 900}
+    size = {"width": 360, "height": 740} if look == "phone" else WIDE
     scheme = "dark" if look == "dark" else "light"
     async with window(browser, stack.env["STINT_URL"], viewport=size, color_scheme=scheme, bypass_csp=True) as context:
         page = await context.new_page()
@@ -270,7 +252,7 @@ async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser
         await sign_in(page, stack.env["STINT_TOKEN"])
         for view in VIEWS:
             await page.goto(view.format(job=job_id))
-            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            await live(page)
             await expect(page.locator(":is(tbody tr, .ln, form.panel, rect.touch)").first).to_be_visible()
             found[view] = await barriers(page)
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -281,14 +263,12 @@ async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser
 async def test_on_a_phone_long_names_hide_nothing(browser: Browser, stack: Stack) -> None:
     queue = "team-platform-eu-west-1-production-database-migrations-and-more"
     job_id = await stack.submit("sleep 600", qname=queue)
+    await pause(stack, queue)
     async with stack.http() as http:
-        await http.post(f"/v1/api/queue/{queue}/pause", json={"reason": "The database is being moved."})
         await until(lambda: http.get(f"/v1/api/audit?qname={queue}"), lambda answer: len(answer.json()["data"]) > 1)
-    async with window(browser, stack.env["STINT_URL"], viewport={"width": 390, "height": 844}) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], "/queues")
+    async with signed_in(browser, stack, "/queues", viewport={"width": 390, "height": 844}) as page:
         row = page.get_by_role("row", name=re.compile(queue))
-        await expect(row.get_by_text("The database is being moved.")).to_be_visible()
+        await expect(row.get_by_text("the tests park jobs here")).to_be_visible()
         boxes = [await row.locator(part).bounding_box() for part in (".name", ".c-n a", ".c-w", ".c-a .btn")]
         tops = [(box["y"], box["y"] + box["height"]) for box in boxes if box]
         assert tops[0][1] <= tops[1][0] < tops[1][1] <= min(tops[2][0], tops[3][0])
@@ -406,18 +386,3 @@ async def test_a_page_of_another_server_is_no_connection_to_the_api(page: Page) 
     await page.unroute_all()
     await expect(page.locator("[data-connection]")).to_have_text("Live")
     await expect(page.locator(".notice")).to_have_count(0)
-
-
-async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 600", qname="away")
-    page = await desk.new_page()
-    await page.goto(f"/jobs/{job_id}")
-    await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()
-    await desk.set_offline(True)
-    await stack.restart("api-1")
-    await expect(page.locator("[data-connection]")).to_contain_text("Not connected for", timeout=15_000)
-    await expect(page.get_by_role("button", name="Kill…")).to_be_disabled()
-    await desk.set_offline(False)
-    await expect(page.locator("[data-connection]")).to_have_text("Live", timeout=15_000)
-    await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()
-    await stack.kill(job_id)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
+from tests.e2e.page.conftest import live, pause
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
@@ -25,7 +26,7 @@ async def test_seven_windows_hear_of_each_change_through_one_stream(desk: Browse
     desk.on("request", lambda request: streams.append(request.url) if "/v1/api/events" in request.url else None)
     pages = await opened(desk, ["/jobs?queue=seven"] * WINDOWS)
     for page in pages:
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        await live(page)
     assert len(streams) == 1
     await stack.submit("true", qname="seven")
     for page in pages:
@@ -38,14 +39,12 @@ async def test_seven_windows_hear_of_each_change_through_one_stream(desk: Browse
 
 
 async def test_seven_windows_with_a_job_each_hear_of_its_end(desk: BrowserContext, stack: Stack) -> None:
-    async with stack.http() as http:
-        await http.post("/v1/api/queue/turns/pause", json={"reason": "they shall wait"})
-        jobs = [await stack.submit("true", qname="turns") for _ in range(WINDOWS)]
-        pages = await opened(desk, [f"/jobs/{job_id}" for job_id in jobs])
-        for page in pages:
-            await expect(page.locator("[data-history] li")).to_have_count(1)
-        await asyncio.gather(*(http.post(f"/v1/api/job/kill/{job_id}") for job_id in jobs))
-        for page in pages:
-            await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
-            await expect(page.get_by_text("No output was lost.")).to_have_count(0)
-        await http.post("/v1/api/queue/turns/resume")
+    await pause(stack, "turns")
+    jobs = [await stack.submit("true", qname="turns") for _ in range(WINDOWS)]
+    pages = await opened(desk, [f"/jobs/{job_id}" for job_id in jobs])
+    for page in pages:
+        await expect(page.locator("[data-history] li")).to_have_count(1)
+    await asyncio.gather(*map(stack.kill, jobs))
+    for page in pages:
+        await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+        await expect(page.get_by_text("No output was lost.")).to_have_count(0)
