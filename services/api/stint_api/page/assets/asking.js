@@ -1,6 +1,5 @@
 // A question on a page of its own, for who has no scripts; whoever has them can answer it, too.
-import { attend, begin, connection } from "./shell.js";
+import { begin, connection } from "./shell.js";
 
 begin();
-attend();
 connection.live();

@@ -1,11 +1,10 @@
 // Who did what, as the server has drawn it.
 import { call } from "./api.js";
 import { all, make, one, text } from "./dom.js";
-import { asked, attend, begin, connection, failed, filters } from "./shell.js";
+import { asked, begin, connection, failed, filters } from "./shell.js";
 import { at, clock } from "./words.js";
 
 begin();
-attend();
 connection.live();
 filters();
 one("[data-export]").onclick = () => save().catch(failed);

@@ -8,7 +8,7 @@ import { plain } from "./ansi.js";
 import { Output } from "./output.js";
 import { printing } from "./printing.js";
 import { part } from "./queue-name.js";
-import { attend, begin, connected, connection, copy, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
+import { begin, connected, connection, copy, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import * as turns from "./turns.js";
 import { at, clock, kind, over, short, word } from "./words.js";
@@ -22,7 +22,6 @@ const latest = newest();
 let job = null, output = null, lost = 0, shownStatus = "";
 
 begin();
-attend();
 output = new Output(one("[data-log]"), path);
 printing(output.log);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);

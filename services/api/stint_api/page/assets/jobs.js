@@ -4,7 +4,7 @@ import { changes } from "./changes.js";
 import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
 import { adopt, clocks, fill } from "./row-of-job.js";
-import { asked, attend, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
+import { asked, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
 import { at, count } from "./words.js";
 
 const here = new URLSearchParams(location.search);
@@ -16,7 +16,6 @@ let counting = 0;
 
 for (const element of all("tr", body)) rows.set(element.dataset.id, adopt(element));
 begin();
-attend();
 filters();
 keys();
 selection();

@@ -3,7 +3,7 @@ import { chart } from "./chart.js";
 import { all, make, one, put, show, text } from "./dom.js";
 import { keep } from "./live-table.js";
 import { ended, running, state, steps, switcher, told } from "./queue-parts.js";
-import { attend, begin, everySecond, now } from "./shell.js";
+import { begin, everySecond, now } from "./shell.js";
 import { ago, at, clock, count, duration, short } from "./words.js";
 
 const SHOWN = 20;
@@ -11,7 +11,6 @@ const path = `/v1/api/queue/${one("main").dataset.queue}`;
 let queue = null, loadedAt = 0;
 
 begin();
-attend();
 const load = keep(`${path}?last_hour=true`, render, 15_000, (queue) => queue);
 everySecond(() => queue && clocks());
 

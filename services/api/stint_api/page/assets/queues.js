@@ -10,7 +10,7 @@ const ORDER = ["held", "norunner", "paused", "active", "idle"];
 const { rows, show: list } = table(({ qname }) => qname, fill);
 let loadedAt = 0;
 
-begin();
+begin({ attends: false }); // it shows itself which of the queues need a person
 const load = keep("/v1/api/queue", render, 15_000);
 everySecond(() => { if (loadedAt) for (const element of rows.values()) clocks(element); });
 

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { ask } from "./ask.js";
 import { draw, exchange, make, one, put, show, text } from "./dom.js";
-import { attend, begin, everySecond, now } from "./shell.js";
+import { begin, everySecond, now } from "./shell.js";
 import { keep, table } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
 
@@ -12,7 +12,6 @@ const { rows, show: list } = table(({ runner }) => runner, fill);
 let differ = false;
 
 begin();
-attend();
 const load = keep("/v1/api/runner", render, 5_000);
 everySecond(() => { for (const element of rows.values()) if (element.runner) clocks(element); });
 

@@ -156,8 +156,8 @@ function menu() {
   };
 }
 
-/** Begin: to be called once by each view. */
-export function begin() {
+/** Begin: to be called once by each view. With `attends` it asks from time to time what needs a person. */
+export function begin({ attends = true } = {}) {
   switchTheme();
   setInterval(tick, 1000);
   document.addEventListener("signed-out", (event) => signedOut(event.detail));
@@ -171,6 +171,7 @@ export function begin() {
     bind(`g ${key}`, `Go to ${name}`, () => location.assign(path));
   watchEnd();
   clockOff();
+  if (attends) attend();
 }
 
 /** Filters apply as soon as they are chosen; empty ones are left out of the address. */
@@ -188,7 +189,7 @@ export function asked() {
 }
 
 /** What needs a person, on every view: the queues' badge, and a notice for the first held queue where it helps. */
-export function attend() {
+function attend() {
   const look = async () => {
     if (document.hidden || lostAt) return;
     const { data } = await call("/v1/api/queue").catch(() => ({ data: null }));

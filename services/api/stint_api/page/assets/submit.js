@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { all, clone, make, one, text } from "./dom.js";
 import { dropped, picked } from "./content.js";
 import { quote, split } from "./shell-words.js";
-import { attend, begin, connection, copy, fail, failed, withdraw } from "./shell.js";
+import { begin, connection, copy, fail, failed, withdraw } from "./shell.js";
 import { pack } from "./tar.js";
 import { bytes, count } from "./words.js";
 
@@ -154,7 +154,6 @@ function base64(chosen) {
 
 begin();
 choosing();
-attend();
 connection.live();
 one("[data-add-secret]").onclick = () => add().focus();
 one("[data-copy]").onclick = (event) => copy(line(), event.currentTarget);
