@@ -161,6 +161,20 @@ async def test_a_job_is_killed_and_deleted(stint: Client, queue: str) -> None:
         assert caught.value.code == 404
 
 
+async def test_a_key_names_one_job(stint: Client, queue: str) -> None:
+    """Though each time it is sealed it is another request."""
+    key = secret()
+    first = await stint.submit(queue=queue, image="busybox", key=key)
+    assert (await stint.submit(queue=queue, image="another", key=key)).id == first.id
+    with pytest.raises(ApiRefusedError, match="was used for another request") as caught:
+        await stint.submit(queue=f"{queue}-other", image="busybox", key=key)
+    assert caught.value.job_id == first.id
+    await first.delete()
+    with pytest.raises(ApiRefusedError) as gone:
+        await stint.submit(queue=queue, image="busybox", key=key)
+    assert gone.value.code == 404
+
+
 async def test_a_held_job_says_whether_its_runner_is_back_until_it_is_released(
     world: World, stint: Client, queue: str
 ) -> None:

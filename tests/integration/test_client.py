@@ -24,20 +24,6 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         yield bench
 
 
-async def test_a_key_names_one_job(stint: Client, queue: str) -> None:
-    """Though each time it is sealed it is another request."""
-    key = secret()
-    first = await stint.submit(queue=queue, image="busybox", key=key)
-    assert (await stint.submit(queue=queue, image="another", key=key)).id == first.id
-    with pytest.raises(ApiRefusedError, match="was used for another request") as caught:
-        await stint.submit(queue=f"{queue}-other", image="busybox", key=key)
-    assert caught.value.job_id == first.id
-    await first.delete()
-    with pytest.raises(ApiRefusedError) as gone:
-        await stint.submit(queue=queue, image="busybox", key=key)
-    assert gone.value.code == 404
-
-
 async def test_the_changes_of_jobs_are_told_as_they_come(
     bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
 ) -> None:

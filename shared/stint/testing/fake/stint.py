@@ -53,7 +53,7 @@ class FakeStint:
         self._fleet = FakeFleet(self._jobs)
         self._streams = FakeStreams(self._jobs)
         self._trail = FakeTrail(self._jobs.log)
-        self._keys: dict[str, str] = {}
+        self._keys: dict[str, tuple[str, str]] = {}
 
     @property
     def submitted(self) -> Mapping[str, JobPayload]:
@@ -152,9 +152,14 @@ class FakeStint:
 
     async def _take(self, job: JobPayload, request: httpx.Request, *, rerun_of: str = "") -> httpx.Response:
         key = request.headers.get("Idempotency-Key", "")
-        if key not in self._keys:
-            self._keys[key] = await self._jobs.take(job, rerun_of=rerun_of)
-        return _json(_id=self._keys[key], status="queued", qname=name_of(job))
+        known, of = self._keys.get(key, ("", ""))
+        if known and not (rerun_of and rerun_of == of):  # each time it is sealed a job is another request
+            said = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request.", "_id": known}
+            return httpx.Response(HTTPStatus.CONFLICT, json=said)
+        job_id = known or await self._jobs.take(job, rerun_of=rerun_of)
+        if key:
+            self._keys[key] = (job_id, rerun_of)
+        return _json(_id=job_id, status="queued", qname=name_of(job))
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
         jobs = [shown(job) for job in reversed(await self._jobs.all(wanted_queue(wanted)))]
