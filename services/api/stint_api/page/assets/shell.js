@@ -137,8 +137,8 @@ function watchEnd() {
   const soon = until - now() - 600_000;
   if (soon > 2 ** 31 - 1) return;
   setTimeout(() => {
-    const again = make("a", "Sign in again", { class: "btn small", href: "/session/again" });
-    again.onclick = (event) => { event.preventDefault(); one(".menu form").requestSubmit(); };
+    const again = make("button", "Sign in again", { class: "btn small", type: "button" });
+    again.onclick = () => one(".menu form").requestSubmit();
     notice("ending", "stopping", `Your token ends at ${clock(until)}. What is open here stays readable.`, [again]);
   }, Math.max(0, soon));
 }
