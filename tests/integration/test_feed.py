@@ -18,6 +18,7 @@ from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
+from stint.process.waiting import for_each
 from stint_projector.follower import Follower, job_of
 from stint_projector.project import Projected, Projector
 from tests.support.brokers import connected, happen
@@ -28,9 +29,11 @@ from tests.support.waiting import PATIENCE, meanwhile, until
 JOBS = [f"{number:024x}" for number in range(BATCH + 100)]
 
 
-async def submit(broker: Broker, jobs: list[str]) -> None:
-    for start in range(0, len(jobs), 100):
-        await asyncio.gather(*(happen(broker, job_id, submitted()) for job_id in jobs[start : start + 100]))
+async def submit(broker: Broker, jobs: list[str], image: str = "") -> None:
+    async def one(job_id: str) -> None:
+        await happen(broker, job_id, replace(submitted(), container_image=image))
+
+    await for_each(jobs, one, at_once=100)
 
 
 async def receive(feed: EventFeed, count: int) -> list[Delivered]:
@@ -59,9 +62,7 @@ async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_
 
 
 async def test_nats_sends_pulls_of_the_largest_events_without_closing_the_connection(broker: Broker) -> None:
-    large = replace(submitted(), container_image="x" * (LARGEST - 1024))
-    for start in range(0, len(JOBS), 100):
-        await asyncio.gather(*(happen(broker, job_id, large) for job_id in JOBS[start : start + 100]))
+    await submit(broker, JOBS, image="x" * (LARGEST - 1024))
     connection_lost = broker.lost
     events = await receive(EventFeed(broker, "feed"), len(JOBS))
     assert [event.number for event in events] == list(range(1, len(JOBS) + 1))

@@ -24,7 +24,7 @@ from stint.core.names.streams import (
     kv_stream,
 )
 from stint.core.names.subjects import kv_subject
-from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
+from stint.jetstream import JetStreamViews, JetStreamWorkQueues, declare
 from stint.jetstream.streams import topology
 from stint.process import background
 from stint.process.service import BROKER_CLOSED
@@ -41,6 +41,19 @@ from tests.support.stack import finished, program
 from tests.support.waiting import meanwhile, until, until_true
 
 pytestmark = pytest.mark.soak
+
+OLD, NEW = "sEcReT-old", "sEcReT-new"
+
+
+def users(password: str, *, denied: str = "") -> str:
+    """The services' user, who may not publish to what is denied, and another one, who may do anything."""
+    permissions = f'permissions: {{publish: {{deny: "{denied}"}}}}' if denied else "permissions: {}"
+    service = f'{{user: service, password: "{password}", {permissions}}}'
+    return f"authorization {{ users: [{service}, {{user: test, password: test}}] }}"
+
+
+def url(nats: NatsProcess, user: str, password: str) -> str:
+    return f"nats://{user}:{password}@127.0.0.1:{nats.port}"
 
 
 async def becomes(http: httpx.AsyncClient, words: str) -> None:
@@ -91,15 +104,12 @@ async def test_an_api_is_not_ready_without_the_log_and_without_the_pauses(bench:
 
 
 async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: OpenBao, tmp_path: Path) -> None:
-    permissions = 'permissions: {publish: {deny: "$JS.API.STREAM.CREATE.>"}}'
-    users = f"authorization {{ users: [{{user: me, password: p, {permissions}}}, {{user: test, password: p}}] }}"
-    async with running(nats := NatsProcess(tmp_path / "nats", settings=users)):
-        url = f"nats://me:p@127.0.0.1:{nats.port}"
-        async with starting_api(url, openbao) as bench:
-            bench.broker.timeout = 0.5
-            await becomes(bench.http, "Streams or buckets are missing in NATS.")
-            async with connected(url.replace("me:", "test:")):
-                await becomes(bench.http, "ready")
+    nats = NatsProcess(tmp_path / "nats", settings=users(OLD, denied="$JS.API.STREAM.CREATE.>"))
+    async with running(nats), starting_api(url(nats, "service", OLD), openbao) as bench:
+        bench.broker.timeout = 0.5
+        await becomes(bench.http, "Streams or buckets are missing in NATS.")
+        async with connected(url(nats, "test", "test")):
+            await becomes(bench.http, "ready")
 
 
 async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsProcess, tmp_path: Path) -> None:
@@ -108,7 +118,9 @@ async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsPro
         connected(nats_process.url) as broker,
         running(projector := ProjectorProcess(tmp_path / "projector", environ=environ)),
     ):
-        await _without_events(broker)
+        await broker.api(f"STREAM.DELETE.{WORK}")
+        await broker.api(f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}")
+        await broker.api(f"STREAM.DELETE.{EVENTS}")
         await port_says(projector.port, "The log is not followed.")
         await declare(broker)
         await port_says(projector.port, "ready")
@@ -118,12 +130,6 @@ async def test_a_projector_that_starts_without_nats_says_so(tmp_path: Path) -> N
     projector = ProjectorProcess(tmp_path, port=free_port(), environ={"NATS_URL": f"nats://127.0.0.1:{free_port()}"})
     async with meanwhile(projector.start()):
         await port_says(projector.port, "NATS is not reachable.")
-
-
-async def _without_events(broker: Broker) -> None:
-    await broker.api(f"STREAM.DELETE.{WORK}")
-    await broker.api(f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}")
-    await broker.api(f"STREAM.DELETE.{EVENTS}")
 
 
 async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: NatsProcess) -> None:
@@ -161,18 +167,14 @@ async def test_a_runner_looks_for_jobs_after_a_fault(runners: RunnerBench, monke
 
 
 async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, busybox: str, tmp_path: Path) -> None:
-    users = "authorization {{ users: [{{user: me, password: p, {}}}, {{user: test, password: p}}] }}"
-    denied = f'permissions: {{publish: {{deny: "{kv_subject(RUNNERS_BUCKET, ">")}"}}}}'
-    async with (
-        running(nats := NatsProcess(tmp_path / "nats", settings=users.format(denied))),
-        connected(f"nats://test:p@127.0.0.1:{nats.port}") as broker,
-    ):
+    nats = NatsProcess(tmp_path / "nats", settings=users(OLD, denied=kv_subject(RUNNERS_BUCKET, ">")))
+    async with running(nats), connected(url(nats, "test", "test")) as broker:
         bench = await make_bench(broker, openbao, busybox, tmp_path)
-        runner = runner_process(bench, tmp_path, NATS_URL="", STINT_NATS_URL=f"nats://me:p@127.0.0.1:{nats.port}")
+        runner = runner_process(bench, tmp_path, NATS_URL="", STINT_NATS_URL=url(nats, "service", OLD))
         async with ended_at_last(runner):
             port, starting = int(runner.environment["STINT_HEALTH_PORT"]), asyncio.create_task(runner.start())
             await port_says(port, "The runner is not on the list of runners.")
-            nats.settings = users.format("permissions: {}")
+            nats.settings = users(OLD)
             nats.reload()
             await starting
             assert await readyz(port) == "ready\n"
@@ -204,22 +206,12 @@ async def test_a_runner_refuses_a_runtime_that_its_engine_does_not_have(runners:
 
 
 SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
-OLD, NEW = "sEcReT-old", "sEcReT-new"
-
-
-def users(service: str) -> str:
-    """Another user than the services' stays as it is."""
-    return f'authorization {{ users: [{{user: service, password: "{service}"}}, {{user: test, password: test}}] }}'
 
 
 @pytest.fixture
 async def nats(tmp_path: Path) -> AsyncIterator[NatsProcess]:
     async with running(server := NatsProcess(tmp_path / "nats", settings=users(OLD))):
         yield server
-
-
-def url(nats: NatsProcess, user: str, password: str) -> str:
-    return f"nats://{user}:{password}@127.0.0.1:{nats.port}"
 
 
 def change_password(nats: NatsProcess) -> None:

@@ -115,24 +115,6 @@ async def test_a_flood_of_requests_ends(broker: Broker) -> None:
     await until(asked_again)
 
 
-@pytest.mark.soak
-async def test_after_a_restart_of_nats_it_goes_on(nats_process: NatsProcess, broker: Broker) -> None:
-    queues = await work_queues(broker, "own", lease=2)
-    for _ in range(2):
-        await submit(broker, OWN)
-    await (await taken(queues)).ack()
-    await nats_process.restart()
-    await broker.wait_connected()
-
-    async def done() -> bool:
-        """A server that was killed may have forgotten the ack, or who holds what."""
-        if delivery := await queues.pull(OWN, 1):
-            await delivery.ack()
-        return not await in_work(broker)
-
-    await until(done)
-
-
 LOGINS = [
     *(("runner", served) for served in ("", "own", "*")),
     *(("runners/r1", served) for served in ("", "own")),

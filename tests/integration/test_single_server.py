@@ -65,7 +65,6 @@ class Load:
             await self.progress.wait()
 
 
-@pytest.mark.soak
 async def test_what_is_acknowledged_survives_every_kill(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker:
         load = Load(broker)

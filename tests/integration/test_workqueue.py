@@ -14,9 +14,8 @@ from stint.jetstream.consuming.consumers import create_consumer, lengthen_lease
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Turn, WorkQueues
 from stint.process.background import cancel
-from tests.support.brokers import connected, declare_anew, delivered, happen, pulled, work_queues
+from tests.support.brokers import declare_anew, delivered, happen, pulled, work_queues
 from tests.support.events import TOKEN, submitted
-from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE, until
 
 JOB, NEXT, LAST = (f"{number:024x}" for number in range(3))
@@ -393,20 +392,3 @@ async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replic
     await delivery.lengthen(40)
     longer = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
     assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"
-
-
-@pytest.mark.soak
-async def test_a_restarted_server_has_forgotten_who_has_a_job_and_its_holder_goes_on(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker, connected(nats_process.url) as another:
-        queues, other = await work_queues(broker), await work_queues(another)
-        await submit(broker, JOB, NEXT)
-        holder = await delivered(queues)
-        await nats_process.restart()
-        await another.wait_connected()
-        theirs = await delivered(other)
-        assert (theirs.subject, theirs.count) == (holder.subject, 1)
-        await theirs.give_back(30)
-        await broker.wait_connected()
-        await holder.renew()
-        await holder.ack()
-        assert NEXT in (await delivered(other)).subject

@@ -17,9 +17,15 @@ from stint.jetstream.wire.protocol import NoAnswerError
 from stint.jetstream.wire.requests import DeniedError
 from tests.support.waiting import PATIENCE, meanwhile
 
+NOWHERE = "nats://127.0.0.1:1"
+CLIENT = Broker(NOWHERE).client
+ACK = "$JS.ACK.EVENTS.projector.1.7.3.1767323045678000000.0"
+EVENT = Msg(CLIENT, subject="ev.a.b.ended", reply=ACK, data=b"{}")
+OVER = Msg(CLIENT, subject="inbox", headers={"Status": EXPIRED})
+
 
 async def test_what_is_done_while_there_is_a_connection_begins_anew_after_each_outage() -> None:
-    broker, said = Broker("nats://127.0.0.1:1"), asyncio.Queue[str]()
+    broker, said = Broker(NOWHERE), asyncio.Queue[str]()
 
     async def work() -> None:
         said.put_nowait("begun")
@@ -38,9 +44,6 @@ async def test_what_is_done_while_there_is_a_connection_begins_anew_after_each_o
             broker.connected.clear()
             broker.lost.set()
             assert await said.get() == "ended"
-
-
-NOWHERE = "nats://127.0.0.1:1"
 
 
 class Generous(Broker):
@@ -89,12 +92,6 @@ async def test_a_queue_whose_consumer_does_not_answer_keeps_no_other_out(monkeyp
     assert replaced == [broker]
 
 
-CLIENT = Broker("nats://127.0.0.1:1").client
-ACK = "$JS.ACK.EVENTS.projector.1.7.3.1767323045678000000.0"
-EVENT = Msg(CLIENT, subject="ev.a.b.ended", reply=ACK, data=b"{}")
-OVER = Msg(CLIENT, subject="inbox", headers={"Status": EXPIRED})
-
-
 async def test_each_pull_is_over_with_its_last_message_or_with_a_status() -> None:
     inbox = Inbox(2, asyncio.Event())
     for _ in range(2):
@@ -124,7 +121,6 @@ async def test_it_fills_with_what_comes_in_time_and_not_once_the_connection_is_l
 
 @pytest.mark.parametrize("reply", ["", "x", "$JS.ACK.EVENTS", "$JS.ACK.EVENTS.projector.1.7", "$JS.ACK.a.b.c.d.e.f.g"])
 async def test_what_a_stranger_sends_to_a_readers_inbox_is_left_out(reply: str) -> None:
-    broker = Broker("nats://127.0.0.1:1")
-    messages = [Msg(broker.client, subject="ev.a.b.ended", reply=one, data=b"{}") for one in (reply, ACK)]
-    (batch,) = EventFeed(broker, "projector")._batches(messages, recent=False)  # noqa: SLF001 - its inbox has no other way
+    stranger = Msg(CLIENT, subject="ev.a.b.ended", reply=reply, data=b"{}")
+    (batch,) = EventFeed(Broker(NOWHERE), "projector")._batches([stranger, EVENT], recent=False)  # noqa: SLF001 - its inbox has no other way
     assert [(event.sequence, event.number, event.ack_subject) for event in batch] == [(7, 3, ACK)]
