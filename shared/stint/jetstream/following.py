@@ -1,4 +1,4 @@
-"""Reads a stream from a position on: what it has, as fast as it gives that, and then what comes."""
+"""Reads a bucket from a revision on: what it has, as fast as it gives that, and then what comes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,10 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError
+from stint.core.names.streams import kv_stream
+from stint.core.names.subjects import kv_subject
 from stint.jetstream.consuming.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
+from stint.jetstream.streams.bucket import Bucket, Entry
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, position_of
 
@@ -19,30 +22,29 @@ KEPT: Final = 10  # seconds after the last pull for which the server keeps the c
 
 
 @asynccontextmanager
-async def following(
-    broker: Broker, stream: str, pattern: str, *, after: int
-) -> AsyncIterator[AsyncIterator[list[Msg]]]:
-    """The messages on these subjects with a sequence above `after`, in pages; see `protocol.position_of`.
+async def following(broker: Broker, name: str, *, after: int) -> AsyncIterator[AsyncIterator[list[Entry]]]:
+    """The entries of the bucket with this name that have a revision above `after`, in pages.
 
     A page is empty when all that there is has been given, and at least once in `PULL_WAIT`.
 
     The pages come from a consumer in the server's memory. That takes a quarter of the time of direct gets, whose
     messages carry their place in headers. The iterator raises `BrokerUnavailableError` when the consumer is lost.
     """
-    inbox = Inbox(BATCH, broker.lost)
+    bucket, stream, inbox = Bucket(broker, name), kv_stream(name), Inbox(BATCH, broker.lost)
     async with broker.subscribe(broker.client.new_inbox(), cb=inbox.receive) as subscription:
         config = {
             "ack_policy": "none",
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": after + 1,
-            "filter_subject": pattern,
+            "filter_subject": kv_subject(name, ">"),
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": KEPT * NANOSECONDS,
         }
         request = {"stream_name": stream, "config": config}
         consumer = check(await broker.api(f"CONSUMER.CREATE.{stream}", request))
-        yield _pages(broker, consumer, inbox, subscription.subject)
+        pages = _pages(broker, consumer, inbox, subscription.subject)
+        yield ([bucket.followed(message) for message in page] async for page in pages)
 
 
 async def _pages(broker: Broker, consumer: dict[str, Any], inbox: Inbox, reply: str) -> AsyncIterator[list[Msg]]:

@@ -113,7 +113,7 @@ class OutputRequests:
         try:
             data, headers = await self._read(message)
         except StintError as error:
-            data, headers = b"", _refusal(error.sentence)
+            data, headers = b"", {REFUSED: error.sentence}
         except Exception:  # one request must not end the service
             log.exception("a request for output could not be answered")
             return
@@ -123,15 +123,11 @@ class OutputRequests:
     async def _read(self, message: Msg) -> tuple[bytes, Mapping[str, str]]:
         _, token, job_id, after = message.subject.split(".")
         if not (is_queue_token(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
-            return b"", _refusal("The subject names no queue, job and sequence.")
+            return b"", {REFUSED: "The subject names no queue, job and sequence."}
         chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
         if chunk is None:
-            return b"", _refusal("There is no such chunk.")
+            return b"", {REFUSED: "There is no such chunk."}
         return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence), TIME: chunk.time}
-
-
-def _refusal(sentence: str) -> Mapping[str, str]:
-    return {REFUSED: sentence}
 
 
 def headers_of(chunk: Chunk) -> dict[str, str]:

@@ -87,16 +87,12 @@ class JetStreamPayloads:
         await for_each(places, lambda place: self.purge(*place), at_once=CONCURRENCY)
 
     async def places(self) -> set[Place]:
-        return await payload_places(self._payloads)
+        found = self._payloads.places(payload_subject("*", "*", ALL))
+        return {place async for places in found for place in places}
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
         message = await self._payloads.last(payload_subject(token, job_id, ALL), ANSWER)
         return Stamp(sequence_of(message), time_of(message)) if message else None
-
-
-async def payload_places(payloads: Stream) -> set[Place]:
-    """All places that have a payload."""
-    return {place async for places in payloads.places(payload_subject("*", "*", ALL)) for place in places}
 
 
 class JetStreamKept:

@@ -7,9 +7,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Final
 
-from nats.aio.msg import Msg
-
-from stint.core.names.streams import JOBS_BUCKET, kv_stream
+from stint.core.names.streams import JOBS_BUCKET
 from stint.core.names.subjects import is_literal, kv_subject
 from stint.jetstream.following import following
 from stint.jetstream.streams.bucket import MARKER_TTL, Bucket, Write
@@ -74,13 +72,8 @@ class JetStreamViews:
 
     @asynccontextmanager
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
-        pattern = kv_subject(JOBS_BUCKET, ">")
-        async with following(self._broker, kv_stream(JOBS_BUCKET), pattern, after=after) as pages:
-            yield self._views(pages)
-
-    async def _views(self, pages: AsyncIterator[list[Msg]]) -> AsyncIterator[list[StoredView]]:
-        async for messages in pages:
-            yield [StoredView(*self._bucket.followed(message)) for message in messages]
+        async with following(self._broker, JOBS_BUCKET, after=after) as pages:
+            yield ([StoredView(*entry) for entry in page] async for page in pages)
 
 
 def _seconds(ttl: timedelta | None) -> float | None:

@@ -21,8 +21,7 @@ from stint.core.errors import (
     VaultError,
     VaultRefusedError,
 )
-from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
-from stint.core.names.subjects import kv_subject
+from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.following import following
 from stint.process.waiting import repeat
@@ -216,15 +215,14 @@ class Sessions:
     async def _follow(self) -> None:
         await self._broker.wait_connected()
         last = int((await self._bucket.info())["state"]["last_seq"])
-        pattern = kv_subject(SESSIONS_BUCKET, ">")
         try:
-            async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
+            async with following(self._broker, SESSIONS_BUCKET, after=last) as pages:
                 for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
                     session.used = None  # what the bucket says now is proven at the next use
                     await self._stored(session.key)
                 self.following.set()
                 async for page in pages:
-                    for entry in map(self._bucket.followed, page):
+                    for entry in page:
                         if entry.value is None:
                             self._forget(entry.key)
         finally:

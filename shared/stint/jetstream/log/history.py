@@ -23,7 +23,7 @@ from stint.core.names.subjects import (
     work_subject,
 )
 from stint.jetstream.log.operations import operations
-from stint.jetstream.payloads import payload_places
+from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.removals import remove_acknowledged
 from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import ALL, Stream
@@ -125,7 +125,7 @@ class JetStreamHistory:
         # WORK must have received all submissions that its leader knows of, and have heard from EVENTS just now.
         if silence(found) >= SILENCE or any(source["lag"] for source in found["sources"]):
             return None
-        stored, in_work = await payload_places(self._payloads), await self.in_work()
+        stored, in_work = await JetStreamPayloads(self._broker).places(), await self.in_work()
         return Strays(missing=stored - in_work, over=in_work - stored)
 
     async def is_in_work(self, place: Place) -> bool:

@@ -123,6 +123,7 @@ class Bucket(Stream):
         return Entry(key, sequence_of(message), _value(message))
 
     def followed(self, message: Msg) -> Entry:
+        """The entry in a message that a consumer delivered."""
         return Entry(message.subject.removeprefix(self._prefix), position_of(message).sequence, _value(message))
 
 
