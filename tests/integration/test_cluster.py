@@ -18,7 +18,6 @@ from stint.core.names.streams import EVENTS, PAYLOADS, WORK
 from stint.core.names.subjects import barrier_subject
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamPayloads, Sourcing
 from stint.jetstream.streams.consistency import current_subjects
-from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
@@ -204,13 +203,20 @@ async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Clust
             while await cluster.leader(broker, WORK) != (fallen := await cluster.leader(broker, EVENTS)):
                 await _step_down(broker, WORK)
             await cluster.servers[fallen].kill()
-            job_id = new_id()
-            while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
-                pass
+            job_id = await submitted(broker)
             await until(partial(_is_in_work, broker, job_id), seconds=SOURCED_SOON)
             await cluster.servers[fallen].start()
             for stream in (EVENTS, WORK):
                 await cluster.whole(broker, stream)
+
+
+async def submitted(broker: Broker) -> str:
+    """The id of a new job, once its submission is acknowledged."""
+    log, job_id, fact = JetStreamEventLog(broker), new_id(), events.submitted()
+    while (outcome := await log.append(events.TOKEN, job_id, fact)) is Outcome.UNKNOWN:
+        pass
+    assert outcome is Outcome.WON
+    return job_id
 
 
 async def _step_down(broker: Broker, stream: str) -> None:
@@ -223,14 +229,6 @@ async def _is_in_work(broker: Broker, job_id: str) -> bool:
     with suppress(BrokerUnavailableError):
         return await JetStreamHistory(broker).is_in_work(Place(events.TOKEN, job_id))
     return False
-
-
-async def test_a_leader_that_is_well_stays(cluster: Cluster, broker: Broker) -> None:
-    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: silence(info) < SILENCE, seconds=SOURCED)
-    leader, sourcing = await cluster.leader(broker, WORK), Sourcing(broker)
-    for _ in range(5):
-        await sourcing.check()
-    assert await cluster.leader(broker, WORK) == leader
 
 
 async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: Broker) -> None:
@@ -258,15 +256,8 @@ async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster
     left = leader if role == "leader" else cluster.others(leader)[0]
     others = cluster.others(left)
     async with connected_to(cluster, *others) as ahead, connected_to(cluster, left) as behind:
-        known = []
         with paused(cluster.servers[left]):
-            for _ in range(20):
-                known.append(new_id())
-                outcome = Outcome.UNKNOWN
-                fact = events.submitted()
-                while outcome is Outcome.UNKNOWN:
-                    outcome = await JetStreamEventLog(ahead).append(events.TOKEN, known[-1], fact)
-                assert outcome is Outcome.WON
+            known = [await submitted(ahead) for _ in range(20)]
             denials = [asyncio.create_task(_denied(behind, job_id)) for job_id in known]
             for _ in range(20):  # they are sent, and are the first that it reads
                 await asyncio.sleep(0)

@@ -57,13 +57,9 @@ class Deaf(Broker):
 
 @asynccontextmanager
 async def deaf(access: Access | str, prefix: str = "$JS.API") -> AsyncIterator[Deaf]:
-    broker = Deaf(access, prefix=prefix)
-    broker.start()
-    await broker.wait_connected()
-    try:
+    async with Deaf(access, prefix=prefix) as broker:
+        await broker.wait_connected()
         yield broker
-    finally:
-        await broker.close()
 
 
 async def submit(broker: Broker, token: str = events.TOKEN) -> None:
@@ -141,13 +137,12 @@ def _can_go_on(work: Mapping[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("kept", [1000, 0])
-@pytest.mark.parametrize("kills", [0, pytest.param(KILLS, marks=pytest.mark.soak)])
-async def test_nothing_is_missing_and_the_order_stays(nats_process: NatsProcess, kills: int, kept: int) -> None:
+async def test_nothing_is_missing_and_the_order_stays(nats_process: NatsProcess, kept: int) -> None:
     async with connected(nats_process.url) as broker, deaf(nats_process.url) as projector:
         load, sourcing = Load(broker, kept), Sourcing(projector)
         async with meanwhile(load.take(), *(load.write() for _ in range(WRITERS))):
             await connect_again(projector, sourcing)
-            for _ in range(kills):
+            for _ in range(KILLS):
                 killed = asyncio.create_task(nats_process.restart())
                 with suppress(BrokerUnavailableError):
                     await sourcing.check()
@@ -210,13 +205,11 @@ class KillsAtUpdate(Deaf):
 
 
 async def test_work_is_there_again_after_a_kill_while_its_settings_were_written(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker:
+    async with connected(nats_process.url) as broker, KillsAtUpdate(nats_process.url) as projector:
         await submit(broker)
         await submit(broker)
         await until(Stream(broker, WORK).info, lambda info: info["state"]["messages"] == 2)
-        projector = KillsAtUpdate(nats_process.url)
         projector.server = nats_process
-        projector.start()
         await projector.wait_connected()
         sourcing = Sourcing(projector)
         with pytest.raises(NoAnswerError):
@@ -229,7 +222,6 @@ async def test_work_is_there_again_after_a_kill_while_its_settings_were_written(
         load = Load(broker, kept=1000)
         await load.check()
         assert len(load.came) == 3, "none came again"
-        await projector.close()
 
 
 async def test_a_log_that_was_lost_and_made_anew_is_read_from_its_begin(nats_process: NatsProcess) -> None:
@@ -283,7 +275,6 @@ async def test_the_projectors_account_suffices(server: Guarded) -> None:
         assert source["opt_start_seq"] == 2
 
 
-@pytest.mark.soak
 async def test_after_a_restart_with_many_events_a_job_is_in_its_queue_soon(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
