@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -255,35 +255,28 @@ async def test_a_follower_continues_behind_what_it_knows(broker: Broker) -> None
         assert await anext(pages) == []
         await views.put(job_id(3), b"1", revision=0, ttl=None)
         await views.delete(job_id(0))
-        told = [stored async for stored in _told(pages, 2)]
+        told: list[StoredView] = []
+        while len(told) < 2:
+            told += await anext(pages)
     assert [(stored.job_id, stored.value) for stored in told] == [(job_id(3), b"1"), (job_id(0), None)]
-
-
-async def _told(pages: AsyncIterator[list[StoredView]], count: int) -> AsyncIterator[StoredView]:
-    async for page in pages:
-        for stored in page:
-            yield stored
-        count -= len(page)
-        if not count:
-            return
 
 
 async def test_more_than_one_page_is_followed(broker: Broker) -> None:
     views, count = JetStreamViews(broker), 2 * following.BATCH + 1
     await asyncio.gather(*(views.put(job_id(number), b"1", revision=0, ttl=None) for number in range(count)))
-    async with views.follow() as pages:
-        told = [stored async for stored in _told(pages, count)]
-        assert [stored.revision for stored in told] == list(range(1, count + 1))
-        assert await anext(pages) == []
+    async with followed(views) as changes:
+        told = [await anext(changes) for _ in range(count)]
+        assert [stored and stored.revision for stored in told] == list(range(1, count + 1))
+        assert await anext(changes) is None
 
 
 async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> None:
-    async with JetStreamViews(broker).follow() as pages:
-        assert await anext(pages) == []
+    async with followed(JetStreamViews(broker)) as changes:
+        assert await anext(changes) is None
         (name,) = (await broker.api(f"CONSUMER.NAMES.{kv_stream(JOBS_BUCKET)}"))["consumers"]
         await broker.api(f"CONSUMER.DELETE.{kv_stream(JOBS_BUCKET)}.{name}")
         with pytest.raises(BrokerUnavailableError):
-            await anext(_told(pages, 1))
+            await anext(changes)
 
 
 _HEADERS = {CHUNK_NUMBER: "1", CHUNK_OFFSET: "0", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
