@@ -74,20 +74,26 @@ class Load:
         self.submitted: dict[str, Outcome] = {}
         self.killed: dict[str, Outcome] = {}
         self.doubtful: list[str] = []
-        self.reached = asyncio.Event()
-        self.happened = asyncio.Event()
+        self._reached = asyncio.Event()
+        self._happened = asyncio.Event()
 
-    async def run(self) -> None:
-        """Write until enough was written after `happened`."""
-        await asyncio.gather(*(self._write() for _ in range(WRITERS)))
+    async def begin(self) -> None:
+        """Return once enough was written. Writing goes on."""
+        self._writing = asyncio.gather(*(self._write() for _ in range(WRITERS)))
+        await self._reached.wait()
+
+    async def finish(self) -> None:
+        """Return once enough was written since the call."""
+        self._happened.set()
+        await self._writing
 
     async def _write(self) -> None:
         after = 0
         while after < JOBS_AFTER / WRITERS:
-            after += self.happened.is_set()
+            after += self._happened.is_set()
             await self._one(new_id())
             if len(self.submitted) >= JOBS_BEFORE:
-                self.reached.set()
+                self._reached.set()
 
     async def _one(self, job_id: str) -> None:
         await self._put(job_id)
@@ -158,12 +164,10 @@ async def _count(broker: Broker, stream: str, subject: str) -> int | None:
 
 async def test_appends_go_on_over_the_loss_of_their_leader(cluster: Cluster, broker: Broker) -> None:
     load = Load(broker)
-    running = asyncio.create_task(load.run())
-    await load.reached.wait()
+    await load.begin()
     fallen = await cluster.leader(broker, EVENTS)
     await cluster.servers[fallen].kill()
-    load.happened.set()
-    await running
+    await load.finish()
     assert await cluster.leader(broker, EVENTS) != fallen
     await load.check()
     await cluster.servers[fallen].start()
@@ -177,11 +181,9 @@ async def test_a_leader_that_stands_still_is_replaced_and_takes_nothing_back(clu
         leader = await cluster.leader(broker, EVENTS)
     async with connected_to(cluster, *cluster.others(leader)) as broker:
         load = Load(broker)
-        running = asyncio.create_task(load.run())
-        await load.reached.wait()
+        await load.begin()
         with paused(cluster.servers[leader]):
-            load.happened.set()
-            await running
+            await load.finish()
             barrier = await Stream(broker, EVENTS).store(barrier_subject(new_id()))
         await cluster.whole(broker, EVENTS, through=barrier)
         await load.check()
@@ -237,11 +239,9 @@ async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: B
     while await cluster.leader(broker, EVENTS) == connected:
         await _step_down(broker, EVENTS)
     load = Load(broker)
-    running = asyncio.create_task(load.run())
-    await load.reached.wait()
+    await load.begin()
     await cluster.servers[connected].kill()
-    load.happened.set()
-    await running
+    await load.finish()
     assert load.doubtful == []
     assert set(load.killed.values()) == {Outcome.WON}
     await load.check()
@@ -278,10 +278,8 @@ async def test_a_payload_of_a_job_that_can_be_read_can_be_read(cluster: Cluster,
     async with connected_to(cluster, *cluster.others(left)) as ahead, connected_to(cluster, left) as behind:
         load = Load(ahead)
         with paused(cluster.servers[left]):
-            running = asyncio.create_task(load.run())
-            await load.reached.wait()
-            load.happened.set()
-            await running
+            await load.begin()
+            await load.finish()
         log, payloads = JetStreamEventLog(behind), JetStreamPayloads(behind)
 
         async def run(job_id: str) -> bytes:
