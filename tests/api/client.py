@@ -5,7 +5,7 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 class Event(NamedTuple):
-    """One event of a job's stream: `fact`, `output` or `end`. `data` of an output is what was printed."""
+    """One event of a stream. Where it is a job's output, `data` has what was printed as `text`."""
 
     name: str
     ident: str
@@ -121,11 +121,15 @@ class Api:
     async def status(self, job_id: str) -> str:
         return str((await self.get(job_id))["status"])
 
-    async def events(self, job_id: str, **headers: str) -> AsyncIterator[Event]:
+    def events(self, job_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
         """The job's stream, to its end."""
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.http.stream("GET", f"{JOB}/{job_id}/events", headers=names) as answer:
+        return self.stream(f"{JOB}/{job_id}/events", after=after)
+
+    async def stream(self, path: str, *, after: str = "", **params: str) -> AsyncGenerator[Event, None]:
+        """A stream of events, behind the one with the id `after`."""
+        async with self.http.stream("GET", path, params=params, headers={"Last-Event-ID": after}) as answer:
             assert answer.status_code == httpx.codes.OK
+            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
             fields: dict[str, str] = {}
             async for line in answer.aiter_lines():
                 if line:
@@ -156,9 +160,10 @@ class Api:
         return await self.ended(await self.taken(await self.sealed(job, **fields)))
 
     async def raw(self, job_id: str, **params: str) -> bytes:
-        """The job's output as it was written."""
+        """The job's output as it was written: nothing that a browser would show as a page."""
         answer = await self.http.get(f"{JOB}/{job_id}/output", params=params)
         assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["x-content-type-options"] == "nosniff"
         return answer.content
 

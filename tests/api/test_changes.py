@@ -1,32 +1,13 @@
 """Section 0, "Further routes": the stream of all jobs' changes."""
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator
-
-from tests.api.client import WAIT, Api, Json, bad_request, new_queue, refused, until_term
+from tests.api.client import Api, Json, bad_request, new_queue, refused, until_term
 
 EVENTS = "/v1/api/events"
 
 
-async def events(api: Api, after: str = "", **params: str) -> AsyncGenerator[tuple[str, str, Json], None]:
-    """Name, id and data of each event."""
-    async with (
-        asyncio.timeout(WAIT),
-        api.http.stream("GET", EVENTS, params=params, headers={"Last-Event-ID": after}) as answer,
-    ):
-        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        fields: dict[str, str] = {}
-        async for line in answer.aiter_lines():
-            name, _, value = line.partition(": ")
-            fields[name] = value
-            if name == "data":
-                yield fields["event"], fields["id"], json.loads(value)
-
-
 async def test_a_jobs_life_is_told_as_lists_give_it(api: Api) -> None:
     qname = new_queue()
-    stream = events(api, qname=qname)
+    stream = api.stream(EVENTS, qname=qname)
     name, place, hello = await anext(stream)
     assert (name, hello["resumed"]) == ("hello", False)
     assert hello["release"] == (await api.http.get("/v1/api/openapi.json")).json()["info"]["version"]
@@ -46,7 +27,7 @@ async def test_a_jobs_life_is_told_as_lists_give_it(api: Api) -> None:
     await api.delete(job_id)
     assert (await anext(stream))[::2] == ("gone", {"_id": job_id, "qname": qname})
     await stream.aclose()
-    again = events(api, after=place, qname=qname)
+    again = api.stream(EVENTS, after=place, qname=qname)
     assert (await anext(again))[2]["resumed"] is True
     assert [(await anext(again))[2] for _ in told] == told
     await again.aclose()

@@ -5,7 +5,7 @@ import json
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import JOB, Api, Json, new_queue, refused, shell, shell_job, until_term
+from tests.api.client import JOB, Api, Json, new_queue, refused, shell
 from tests.api.conftest import OUTPUT_LIMIT, RETENTION
 from tests.support.waiting import until
 
@@ -38,39 +38,28 @@ async def test_containers_are_not_hardened(compat: Api) -> None:
 
 
 async def test_the_request_fills_what_the_payload_leaves_unset(compat: Api) -> None:
+    """Secret references of request, content and payload are added together; of one variable the last counts."""
+    await compat.vault.put_secret("merge", {"r": "request", "c": "content", "p": "payload"})
+    content = targz({"gostint.yml": "secret_refs: ['TWO@kv/data/merge.c', 'THREE@kv/data/merge.c']"})
     job = await compat.run_sealed(
-        {"qname": new_queue(), "env_vars": ["A=payload"]},
+        {
+            "qname": new_queue(),
+            "env_vars": ["A=payload"],
+            "secret_refs": ["THREE@kv/data/merge.p"],
+            "content": content,
+            "secret_file_type": "json",
+        },
         container_image="busybox",
-        run=shell("echo request $A; pwd"),
+        run=shell("echo request $A; pwd; cat /secrets.json"),
         working_directory="/var",
         tty=True,
-    )
-    assert (job["status"], job["output"], job["tty"]) == ("success", "request payload\r\n/var\r\n", True)
-
-
-async def test_the_payload_wins(compat: Api) -> None:
-    job = await compat.run_sealed(
-        shell_job("cat /secrets.json; pwd", secret_file_type="json"),
-        container_image="no-such-registry.invalid/x",
-        run=shell("echo request"),
+        env_vars=["A=request"],
+        secret_refs=[f"{name}@kv/data/merge.r" for name in ("ONE", "TWO", "THREE")],
         secret_file_type="yaml",
     )
-    assert job["status"] == "success"
-    assert job["output"].startswith("{")
-
-
-async def test_secret_references_are_added_together(compat: Api) -> None:
-    """The request's, the content's, the payload's; of one variable the last."""
-    await compat.vault.put_secret("merge", {"r": "request", "c": "content", "p": "payload"})
-    job = await compat.run_sealed(
-        shell_job(
-            "grep -E '^(ONE|TWO|THREE)' /secrets.yml",
-            secret_refs=["THREE@kv/data/merge.p"],
-            content=targz({"gostint.yml": "secret_refs: ['TWO@kv/data/merge.c', 'THREE@kv/data/merge.c']"}),
-        ),
-        secret_refs=[f"{name}@kv/data/merge.r" for name in ("ONE", "TWO", "THREE")],
-    )
-    assert job["output"] == "ONE: request\nTHREE: payload\nTWO: content\n"
+    printed, folder, document = job["output"].split("\r\n", 2)
+    assert (job["status"], printed, folder, job["tty"]) == ("success", "request payload", "/var", True)
+    assert json.loads(document) | {"TOKEN": ""} == {"ONE": "request", "TWO": "content", "THREE": "payload", "TOKEN": ""}
 
 
 async def test_all_the_rest_is_as_everywhere(compat: Api) -> None:
@@ -92,25 +81,8 @@ async def test_output_past_the_cap_is_cut_with_a_marker_while_the_job_goes_on(co
     raw = await compat.raw(job["_id"])
     assert raw.decode() == job["stdout"] + job["stderr"]
     assert job["output_bytes"] == len(raw)
-
-
-async def test_output_at_the_cap_is_whole(compat: Api) -> None:
-    job = await compat.run(f"head -c {OUTPUT_LIMIT} /dev/zero | tr '\\0' x")
-    assert (job["output_truncated"], job["stdout"]) == (False, "x" * OUTPUT_LIMIT)
-
-
-async def test_gostints_way_any_valid_token_may_do_everything(compat: Api) -> None:
-    token, qname = await compat.vault.token(), new_queue()
-    running = await compat.submit(until_term(), qname=qname)
-    queued = await compat.submit(qname=qname)
-    await compat.said(running)
-    async with compat.anonymous(**{"X-Auth-Token": token}) as http:
-        assert (await http.get(f"{JOB}/{running}")).json()["_id"] == running
-        assert (await http.delete(f"{JOB}/{queued}")).status_code == 200
-        assert (await http.post(f"{JOB}/kill/{running}")).status_code == 200
-        submitted = await http.post(JOB, json=await compat.plain("echo mine"))
-    assert (await compat.ended(running))["reason"] == "killed"
-    assert (await compat.ended(submitted.json()["_id"]))["output"] == "mine\n"
+    at_the_cap = await compat.run(f"head -c {OUTPUT_LIMIT} /dev/zero | tr '\\0' x")
+    assert (at_the_cap["output_truncated"], at_the_cap["stdout"]) == (False, "x" * OUTPUT_LIMIT)
 
 
 async def test_an_ended_job_goes_after_its_time(compat: Api) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.api.client import JOB, NEVER, UNKNOWN_ID, Api, bad_request, new_queue, refused, shell
+from tests.api.client import JOB, NEVER, UNKNOWN_ID, Api, Json, bad_request, new_queue, refused, shell
 
 TYPES = {
     **dict.fromkeys(("_id", "status", "node_uuid", "qname", "container_image", "submitted", "started", "ended"), str),
@@ -19,7 +19,7 @@ TYPES = {
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]\d\d:\d\d)")
 
 
-def typed(job: dict[str, object]) -> None:
+def typed(job: Json) -> None:
     wrong = {name: job.get(name, "missing") for name, kind in TYPES.items() if type(job.get(name)) is not kind}
     assert wrong == {}
 
@@ -28,32 +28,27 @@ async def test_every_key_is_there_at_every_moment(api: Api) -> None:
     qname = new_queue()
     async with api.busy(qname) as running:
         queued = await api.submit(qname=qname)
-        typed(await api.get(running))
-        typed(await api.get(queued))
-    typed(await api.ended(running))
-    typed(await api.ended(queued))
-    typed(await api.run(wrap_secret_id="junk"))
+        queued_job(await api.get(queued), qname)
+        running_job(await api.get(running))
+        assert await api.raw(running) == b"ready\n"
+    for job in (await api.ended(running), await api.ended(queued), await api.run(wrap_secret_id="junk")):
+        typed(job)
 
 
-async def test_a_queued_job(api: Api) -> None:
-    qname = new_queue()
-    async with api.busy(qname):
-        job = await api.get(await api.submit(qname=qname))
+def queued_job(job: Json, qname: str) -> None:
+    typed(job)
     assert (job["status"], job["qname"], job["container_image"]) == ("queued", qname, "busybox")
     assert (job["node_uuid"], job["container_id"], job["output"]) == ("", "", "")
     assert (job["started"], job["ended"], job["return_code"]) == (NEVER, NEVER, 0)
     assert TIME.fullmatch(job["submitted"])
 
 
-async def test_a_running_job(api: Api) -> None:
-    async with api.busy(new_queue()) as job_id:
-        job = await api.get(job_id)
-        shown = (job["status"], job["ended"], job["output"], job["output_bytes"], job["kill_requested"])
-        assert shown == ("running", NEVER, "ready\n", 6, False)
-        assert await api.raw(job_id) == b"ready\n"
-        assert job["node_uuid"]
-        assert re.fullmatch(r"[0-9a-f]{64}", job["container_id"])
-        assert (await api.http.get(f"{JOB}/{job_id}/output")).content == b"ready\n"
+def running_job(job: Json) -> None:
+    typed(job)
+    shown = (job["status"], job["ended"], job["output"], job["output_bytes"], job["kill_requested"])
+    assert shown == ("running", NEVER, "ready\n", 6, False)
+    assert job["node_uuid"]
+    assert re.fullmatch(r"[0-9a-f]{64}", job["container_id"])
 
 
 async def test_an_ended_job_and_a_success(api: Api) -> None:
@@ -86,17 +81,10 @@ async def test_the_image_is_shown_as_given_once_the_payload_is_open(api: Api) ->
 
 @pytest.mark.parametrize("job_id", ["junk", "0" * 23, "0" * 25, "g" * 24, "0" * 23 + "%20", "\u0660" * 24, UNKNOWN_ID])
 async def test_what_is_no_id_and_an_unknown_one(api: Api, job_id: str) -> None:
-    places = [
-        ("GET", ""),
-        ("DELETE", ""),
-        ("GET", "/output"),
-        ("GET", "/events"),
-        ("POST", "/release"),
-        ("POST", "/rerun"),
-    ]
-    urls = [(method, f"{JOB}/{job_id}{path}") for method, path in places]
-    for method, url in (*urls, ("POST", f"{JOB}/kill/{job_id}")):
-        answer = await api.http.request(method, url)
+    of_job = [("GET", ""), ("DELETE", ""), *(("GET", f"/{what}") for what in ("output", "events"))]
+    of_job += [("POST", f"/{what}") for what in ("release", "rerun")]
+    for method, path in (*((method, f"{job_id}{rest}") for method, rest in of_job), ("POST", f"kill/{job_id}")):
+        answer = await api.http.request(method, f"{JOB}/{path}")
         if job_id == UNKNOWN_ID:
             assert refused(answer, 404, "Not Found.") == "not found"
         else:
@@ -110,4 +98,3 @@ async def test_where_nothing_ran_the_error_stands_in_the_output(api: Api) -> Non
     assert (job["stdout"], job["stderr"], job["output_bytes"]) == ("", "", 0)
     assert await api.raw(job["_id"]) == b""
     assert job["ended"] != NEVER
-    assert (await api.http.get(f"{JOB}/{job['_id']}/output")).content == b""

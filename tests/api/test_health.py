@@ -92,12 +92,3 @@ async def test_metrics(api: Api) -> None:
     assert not any(UNKNOWN_ID in path or "such" in path for path in labels["path"]), "route templates only"
     assert {"0.005", "0.1", "10.0", "+Inf"} <= labels["le"] | {f"{float(le):.1f}" for le in labels["le"]}
     assert "process_cpu_seconds_total" in answer.text
-
-
-async def test_metrics_hold_no_secret(api: Api) -> None:
-    wrapped = (await api.plain())["wrap_secret_id"]
-    async with api.anonymous(**{"X-Auth-Token": wrapped}) as http:
-        await http.get(f"{JOB}/{wrapped}")
-    text = (await api.http.get("/v1/api/metrics")).text
-    assert wrapped not in text
-    assert api.vault.client not in text

@@ -45,7 +45,7 @@ async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(ap
     ]
     assert [data["at"] for data in output] == sorted(data["at"] for data in output)
     for number, event in enumerate(events[:-1]):
-        rest = [later async for later in api.events(job_id, last_event_id=event.ident)]
+        rest = [later async for later in api.events(job_id, after=event.ident)]
         assert rest == events[number + 1 :]
 
 

@@ -87,12 +87,3 @@ async def test_names_are_compared_lower_cased(api: Api) -> None:
     await api.ended(third)
     listed = await api.listed(3, qname=name)
     assert [job["_id"] for job in listed["data"]] == [third, second, first]
-
-
-async def test_queues_are_independent(api: Api) -> None:
-    one, other = new_queue(), new_queue()
-    async with api.busy(one):
-        waiting = await api.submit(qname=one)
-        assert (await api.run(qname=other))["status"] == "success"
-        assert await api.status(waiting) == "queued"
-    assert (await api.ended(waiting))["status"] == "success"

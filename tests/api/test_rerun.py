@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, new_queue, refused, shell
+from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -27,13 +27,5 @@ async def test_only_with_a_token_of_a_job_that_is_over(keeping: Api) -> None:
     async with keeping.busy(new_queue()) as running:
         bad_request(await keeping.http.post(f"{JOB}/{running}/rerun", json={"wrap_secret_id": "x"}))
     bad_request(await keeping.http.post(f"{JOB}/{running}/rerun", json={}))
-    bad_request(await keeping.http.post(f"{JOB}/nonsense/rerun", json={"wrap_secret_id": "x"}))
-    refused(await keeping.http.post(f"{JOB}/{UNKNOWN_ID}/rerun", json={"wrap_secret_id": "x"}), 404, "Not Found.")
     async with keeping.anonymous() as http:
         refused(await http.post(f"{JOB}/{running}/rerun", json={"wrap_secret_id": "x"}), 400, "Invalid request.")
-
-
-async def test_by_default_no_payload_is_kept(api: Api) -> None:
-    job = await api.run()
-    answer = await api.http.post(f"{JOB}/{job['_id']}/rerun", json={"wrap_secret_id": await api.vault.wrapped()})
-    assert "is not kept" in refused(answer, 410, "Gone.")

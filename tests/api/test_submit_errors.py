@@ -1,8 +1,6 @@
 """Contract, section 2, submit: every row of its errors."""
 
-import base64
 import json
-import os
 from typing import Any
 
 import pytest
@@ -99,11 +97,6 @@ async def test_a_limit_that_makes_no_sense(api: Api) -> None:
     ]
     for name, value in (*limits, ("network", "host"), ("network", "container:x"), ("on_lost", "sometimes")):
         assert name in bad_request(await api.post(await api.plain(**{name: value})))
-
-
-async def test_content_over_16_mib_is_413(api: Api) -> None:
-    content = "targz," + base64.b64encode(os.urandom(16 * 1024 * 1024 + 1)).decode()
-    refused(await api.post(await api.plain(content=content)), 413, "Too Large.")
 
 
 async def test_an_error_never_shows_the_request(api: Api) -> None:

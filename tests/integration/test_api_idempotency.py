@@ -22,7 +22,7 @@ from stint_api.submit.body import parse_submission
 from stint_api.submit.submitter import mark
 from tests.support import events
 from tests.support.answers import json_of
-from tests.support.api_bench import BODY, SEALED, Bench
+from tests.support.api_bench import SEALED, Bench
 from tests.support.events import utc_now
 from tests.support.submissions import Client, UnsureLog, in_cubbyhole, messages, stored
 from tests.support.waiting import until_true
@@ -103,11 +103,6 @@ async def test_one_who_was_there_first_is_a_conflict(bench: Bench, body: bytes) 
     await bench.broker.publish(f"ev.{known.job_id}.{queue_token(client.qname)}.submitted", body)
     assert (await client.post()).status_code == 409
     assert await messages(bench, PAYLOADS, f"pl.*.{known.job_id}.*") == 0
-
-
-async def test_there_is_one_key(bench: Bench) -> None:
-    headers = [(b"idempotency-key", b"one"), (b"idempotency-key", b"two")]
-    assert (await bench.http.post("/v1/api/job", json=BODY, headers=headers)).status_code == 400
 
 
 async def test_the_frame_keeps_caller_and_key_apart() -> None:

@@ -52,6 +52,8 @@ async def test_the_openapi_document_is_served(stranger: httpx.AsyncClient, bench
     ("method", "path", "target"),
     [
         *((method, "/v1/api/job/", "/v1/api/job") for method in METHODS),
+        ("DELETE", f"/v1/api/job/{'0' * 24}/", f"/v1/api/job/{'0' * 24}"),
+        ("POST", f"/v1/api/job/kill/{'0' * 24}/", f"/v1/api/job/kill/{'0' * 24}"),
         ("GET", "/v1/api/health/?k=%ff", "/v1/api/health?k=%ff"),
         ("POST", "/nowhere/?skip=1&qname=a%20b", "/nowhere?skip=1&qname=a%20b"),
         ("GET", "/a%20b%3Fc%0d%0ad/", "/a%20b%3Fc%0d%0ad"),
@@ -115,9 +117,6 @@ async def test_a_query_that_makes_no_sense_is_a_400(bench: Bench, target: str) -
     ("body", "error"),
     [
         (b"", "EOF"),
-        (b"{", "not JSON"),
-        (b"\xff", "not JSON"),
-        (b'{"qname": "\xff"}', "not UTF-8"),
         (b"[]", "not a JSON object"),
         (b"[" * 100_000, "JSON with more than 100 levels is not read."),
         (b'{"run": "echo"}', "Expected `array`, got `str` - at `$.run`"),

@@ -16,7 +16,6 @@ from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
-from tests.support.waiting import until
 
 DURATION = "gostint_request_duration_seconds"
 METRICS = "/v1/api/metrics"
@@ -137,8 +136,12 @@ async def test_an_error_that_escapes_is_a_500(bench: Bench) -> None:
     assert 'code="500",method="POST",path="/v1/api/job",service="gostint"' in text
 
 
-async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, openbao: OpenBao) -> None:
+async def test_jobs_and_queues_and_views_that_cannot_be_read_are_counted(
+    bench: Bench, nats: NatsProcess, openbao: OpenBao
+) -> None:
     before = await values(bench)
+    for number, junk in ((34, b"junk"), (35, encode(msgspec.structs.replace(job_view(35), ended="yesterday")))):
+        await bench.broker.publish(f"$KV.jobs.{number:024x}", junk)
     for number, (qname, status) in enumerate([("a", "queued"), ("a", "running"), ("b", "queued"), ("c", "failed")]):
         await bench.put_view(job_view(number, qname=f"metrics-{qname}", status=status, held=status == "running"))
     async with api(nats.url, openbao) as later:
@@ -150,30 +153,9 @@ async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, open
         "stint_jobs['failed']": 1,
         "stint_queues[]": 2,
         "stint_held_jobs[]": 1,
+        "stint_unreadable_views[]": 2,
         "stint_unserved_jobs[]": 2,
     }
-
-
-async def test_views_that_come_go_or_cannot_be_read_are_counted(nats_process: NatsProcess, openbao: OpenBao) -> None:
-    async with api(nats_process.url, openbao) as bench:
-        await bench.put_view(job_view(30, status="running"))
-        await listed(bench, 1)
-        for number, junk in ((31, {}), (34, {"ended": "yesterday"}), (35, {"ended": "9999-12-31T23:59:59Z"})):
-            job = msgspec.structs.replace(job_view(number), **junk)
-            await bench.broker.publish(f"$KV.jobs.{number:024x}", encode(job) if junk else b"junk")
-        await listed(bench, 2)
-        health = (await bench.http.get("/v1/api/health")).json()
-        assert [health[f"{name}_jobs"] for name in ("all", "queued", "running")] == ["2", "1", "1"]
-        assert "stint_unreadable_views 2.0" in await scraped(bench)
-        for number in (31, 34, 35):
-            await bench.views.delete(f"{number:024x}")
-        await listed(bench, 1)
-        assert "stint_unreadable_views 0.0" in await scraped(bench)
-
-
-async def listed(bench: Bench, total: int) -> None:
-    """The list lags by design: wait until it has so many jobs."""
-    await until(lambda: bench.http.get("/v1/api/job"), lambda answer: answer.json()["total"] == total)
 
 
 async def test_it_answers_while_nats_is_away(nats_process: NatsProcess, openbao: OpenBao) -> None:

@@ -119,33 +119,23 @@ def large_pieces(size: int) -> list[tuple[str, bytes]]:
     return [*full, ("stdout", block[: size % CHUNK])]
 
 
-async def test_raw_output_is_no_page_and_has_no_charset(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"<script>"))
-    answer = await bench.http.get(f"{writer.path.upper().replace('/V1/API/JOB', '/v1/api/job')}/output")
-    assert answer.headers["content-type"] == "application/octet-stream"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-length"] == "8"
+def many_pieces(count: int) -> list[tuple[str, bytes]]:
+    return [(("stdout", "stderr")[number % 2], b"%d\n" % number) for number in range(count)]
 
 
-@pytest.mark.parametrize("chunks", [BATCH - 1, BATCH, BATCH + 1, 2 * BATCH])
-async def test_batches_of_chunks_join_without_a_seam(bench: Bench, chunks: int) -> None:
-    pieces = [(("stdout", "stderr")[number % 2], b"%d\n" % number) for number in range(chunks)]
-    writer = await bench.job(*pieces)
-    whole = b"".join(data for _, data in pieces)
-    assert await writer.raw() == whole
-    assert (await writer.get())["output"].encode() == whole
+SEAMS = [many_pieces(count) for count in (BATCH - 1, BATCH, BATCH + 1, 2 * BATCH)]
+SEAMS += [large_pieces(size + more) for size in (WHOLE, BATCH_BYTES) for more in (-1, 0, 1)]
 
 
-@pytest.mark.parametrize("size", [WHOLE - 1, WHOLE, WHOLE + 1, BATCH_BYTES - 1, BATCH_BYTES, BATCH_BYTES + 1])
-async def test_batches_of_bytes_join_without_a_seam(bench: Bench, size: int) -> None:
-    pieces = large_pieces(size)
+@pytest.mark.parametrize("pieces", SEAMS, ids=lambda pieces: f"{len(pieces)}-{sum(len(data) for _, data in pieces)}")
+async def test_batches_join_without_a_seam(bench: Bench, pieces: list[tuple[str, bytes]]) -> None:
     writer = await bench.job(*pieces)
     await writer.end()
     whole = b"".join(data for _, data in pieces)
     assert await writer.raw() == whole
     found = await writer.get()
     assert found["output"].encode() == whole
-    assert len(found["stdout"]) + len(found["stderr"]) == found["output_bytes"] == size
+    assert len(found["stdout"]) + len(found["stderr"]) == found["output_bytes"] == len(whole)
     assert found["output_complete"] is True
 
 

@@ -11,7 +11,17 @@ import pytest
 
 from stint.core.errors import VaultDeniedError
 from stint.core.job import State
-from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
+from stint.vault import Caller
+from stint_api.auth import (
+    CACHE_SECONDS,
+    LIST_QUESTIONS,
+    PATHS_AT_A_TIME,
+    REFUSED_SECONDS,
+    Authenticator,
+    Identity,
+    Lookups,
+    Memory,
+)
 from stint_api.errors import RefusalError
 from stint_api.read.listing.lists import Lists
 from stint_api.read.listing.query import Found, Page, Wanted
@@ -24,10 +34,10 @@ QUEUES = [f"q{number}" for number in range(3 * PATHS_AT_A_TIME)]
 
 
 class FakeVault:
-    """Refuses tokens, lets those that nobody looks up read q0, and counts the questions, in all and at a time."""
+    """Knows the token `good`, lets any read q0, and counts look-ups, and questions in all and at a time."""
 
     def __init__(self) -> None:
-        self.asked = self._now = self.at_most = 0
+        self.lookups = self.asked = self._now = self.at_most = 0
 
     async def capabilities(self, _own: str, _token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         self.asked += 1
@@ -37,26 +47,44 @@ class FakeVault:
         self._now -= 1
         return {path: frozenset({"read"} if path.endswith("/q0") else {"deny"}) for path in paths}
 
-    async def lookup_self(self, token: str) -> None:
-        raise VaultDeniedError(f"no {len(token)}")
+    async def lookup_self(self, token: str) -> Caller:
+        self.lookups += 1
+        if token != "good":
+            raise VaultDeniedError(f"no {len(token)}")
+        return Caller(display_name="good", num_uses=0, ttl=0, policies=())
 
 
-async def test_a_remembered_refusal_holds_no_frame() -> None:
-    lookups = Lookups(FakeVault(), monotonic=lambda: 0.0)  # type: ignore[arg-type] # it is only asked about tokens
-    for _ in range(3):
+async def test_a_refusal_is_remembered_for_a_moment_and_without_a_frame() -> None:
+    vault, now = FakeVault(), 0.0
+    lookups = Lookups(vault, monotonic=lambda: now)  # type: ignore[arg-type] # it is only asked about tokens
+    for asked_at, times in ((0.0, 1), (0.0, 1), (REFUSED_SECONDS, 2)):
+        now = asked_at
         with pytest.raises(RefusalError) as raised:
             await lookups.caller("a bad token")
-        assert raised.value.code == HTTPStatus.FORBIDDEN
+        assert (raised.value.code, vault.lookups) == (HTTPStatus.FORBIDDEN, times)
     kept = lookups._refusals.get("a bad token")  # noqa: SLF001 - what is kept is inside
     assert kept is not None
     assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
 
 
-def test_what_is_over_is_forgotten() -> None:
-    now = 0.0
-    memory = Memory[int](lambda: now, 1000)
-    for number in range(100):
+async def test_refusals_displace_no_good_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_api.auth.CACHE_SIZE", 3)
+    vault, bad = FakeVault(), [f"bad {number}" for number in range(10)]
+    lookups = Lookups(vault, monotonic=lambda: 0.0)  # type: ignore[arg-type] # likewise
+    await lookups.caller("good")
+    for token in (*bad, bad[0]):
+        with pytest.raises(RefusalError):
+            await lookups.caller(token)
+    await lookups.caller("good")
+    assert vault.lookups == 1 + len(bad) + 1, "the first bad one is forgotten, the good one is not"
+
+
+def test_no_more_is_remembered_than_fits_and_nothing_that_is_over() -> None:
+    now, known = 0.0, range(110)
+    memory = Memory[int](lambda: now, 100)
+    for number in known:
         memory.put(f"token {number}", number, 2)
+    assert [number for number in known if memory.get(f"token {number}") is not None] == [*known[10:]]
     now = 3.0
     memory.put("another", 1, 2)
     assert len(memory._known) == 1  # noqa: SLF001 - likewise

@@ -24,14 +24,7 @@ WaitsFor = Literal["", "turn", "held", "paused", "unserved", "capacity"]
 
 
 class Standing(NamedTuple):
-    """Where a job stands now.
-
-    Attributes:
-        position: in its queue; 1 is next, 0 for a job that does not wait.
-        phase: what its runner does for it, "" if it does not run, or if nobody has said that lately.
-        progress: of a pull, from 0 to 1; None if it is not known.
-        back_since: see `stint_api.read.job.output.seen_back`; None in lists, which do not find it out.
-    """
+    """Where a job stands now; `stint_api.routes.models.jobs.JobBody` says what each field means."""
 
     position: int = 0
     waits_for: WaitsFor = ""
