@@ -23,7 +23,6 @@ from tests.support.api_bench import (
     BODY,
     Api,
     ApiProcess,
-    Bench,
     api_process,
     becomes,
     secret,
@@ -134,14 +133,11 @@ async def test_it_serves_before_nats_and_vault_are_there(nats_process: NatsProce
         assert (await http.get("/v1/api/job")).status_code == 200  # the index stands still
         await nats_process.start()
         assert (await becomes(http, f"/v1/api/job/{job_id}", 200)).json()["status"] == "queued"
-        await without_vault(bench, bao_process)
 
-
-async def without_vault(bench: Bench, bao_process: BaoProcess) -> None:
-    await bao_process.kill()
-    down = await bench.http.get("/v1/api/job", headers={"X-Auth-Token": "another"})
-    assert (down.status_code, "Vault" in down.json()["error"]) == (503, True)
-    assert "Vault" in (await becomes(bench.http, "/readyz", 503)).text
+        await bao_process.kill()
+        down = await http.get("/v1/api/job", headers={"X-Auth-Token": "another"})
+        assert (down.status_code, "Vault" in down.json()["error"]) == (503, True)
+        assert "Vault" in (await becomes(http, "/readyz", 503)).text
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,11 @@ class Shared(Generic[T]):
 class JetStreamRunnerReports:
     """Reads what runners report; requests share the question to NATS. Raises BrokerUnavailableError without NATS."""
 
-    def __init__(
-        self, broker: Broker, *, now: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, broker: Broker, *, now: Callable[[], datetime]) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._now = now
-        self._shared = Shared(self._ask, monotonic=monotonic)
+        self._shared = Shared(self._ask)
 
     async def read(self) -> Sequence[Report]:
         """The reports of the runners that are alive."""
