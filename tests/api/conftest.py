@@ -4,6 +4,8 @@
 suite starts stacks of its own. Tests that need a stack's registries or its processes are skipped on a running one.
 """
 
+import base64
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +18,6 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.api.client import WAIT, Api
-from tests.api.logins import docker_config, vault_logins
 from tests.api.vault import Vault
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.stack import dev
@@ -88,7 +89,7 @@ async def registries(
 async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Own]:
     """Two runners on an engine of their own, whose Docker Hub is a registry on this machine."""
     folder = tmp_path_factory.mktemp("own")
-    config = docker_config(folder / "docker", registries.by_config)
+    config = _docker_config(folder / "docker", registries.by_config)
     settings = {
         "STINT_KILL_GRACE": "2",
         "STINT_DRAIN": str(DRAIN),
@@ -100,8 +101,17 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
         _stack(folder, engine, DOCKER_CONFIG=str(config), **settings) as env,
         connected(env) as api,
     ):
-        await vault_logins(api.vault, registries.by_vault)
+        await api.vault.put_secret("registries", {registries.by_vault.host: registries.by_vault.login})
+        await api.vault.allow("stint-runner", "kv/data/registries")
         yield Own(api, registries)
+
+
+def _docker_config(folder: Path, registry: Registry) -> Path:
+    """A folder with the file that `docker login` writes."""
+    basic = base64.b64encode(":".join(registry.login.values()).encode()).decode()
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": basic}}}))
+    return folder
 
 
 @asynccontextmanager

@@ -18,8 +18,7 @@ from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint_api.auth import Identity
 from stint_api.submit import submitter
-from stint_api.submit.body import parse_submission
-from stint_api.submit.submitter import mark
+from stint_api.submit.submitter import keyed_id
 from tests.support import events
 from tests.support.answers import json_of
 from tests.support.api_bench import SEALED, Bench
@@ -97,18 +96,16 @@ async def test_a_stranger_who_comes_later_under_another_queue_changes_nothing(be
 async def test_one_who_was_there_first_is_a_conflict(bench: Bench, body: bytes) -> None:
     """Whoever may publish submissions straight to NATS can take an id, and never passes for the caller."""
     client = Client(bench)
-    submission = parse_submission(b'{"qname": "%b", "wrap_secret_id": "x"}' % client.qname.encode())
     caller = await bench.vault.lookup_self(bench.token)
-    known = mark(Identity("", "", f"accessor {caller.accessor}"), client.key, submission)
-    await bench.broker.publish(f"ev.{known.job_id}.{queue_token(client.qname)}.submitted", body)
+    job_id = keyed_id(Identity("", "", f"accessor {caller.accessor}"), client.key)
+    await bench.broker.publish(f"ev.{job_id}.{queue_token(client.qname)}.submitted", body)
     assert (await client.post()).status_code == 409
-    assert await messages(bench, PAYLOADS, f"pl.*.{known.job_id}.*") == 0
+    assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == 0
 
 
 async def test_the_frame_keeps_caller_and_key_apart() -> None:
-    submission = parse_submission(b'{"wrap_secret_id": "x"}')
     pairs = [("a b", "c"), ("a", "b c"), ("a b c", ""), ("1 a", "b c"), ("", "a b c")]
-    assert len({mark(Identity("", "", caller), key, submission).job_id for caller, key in pairs}) == len(pairs)
+    assert len({keyed_id(Identity("", "", caller), key) for caller, key in pairs}) == len(pairs)
 
 
 class MeetingLog(JetStreamEventLog):

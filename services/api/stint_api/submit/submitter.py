@@ -25,23 +25,18 @@ STORING: Final = 10.0
 cubbyhole. In this time NATS elects a leader."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What a request is known by: the id of its job, and with a key the digest that no other request has."""
-
-    job_id: str
-    digest: str
-
-
-def mark(identity: Identity, key: str, submission: Submission) -> Mark:
-    """The job's id from caller and key, in the place of a new one."""
+def keyed_id(identity: Identity, key: str) -> str:
+    """A job's id from its caller and key, in the place of a new one."""
     framed = f"{len(identity.caller)} {identity.caller} {key}".encode()
-    return Mark(hashlib.sha256(framed).hexdigest()[:24], submission.digest)
+    return hashlib.sha256(framed).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """Accepts submissions. `broker_up` says whether NATS is connected, and is asked before anything is spent."""
+    """Accepts submissions. `broker_up` says whether NATS is connected, and is asked before anything is spent.
+
+    With an idempotency key a request is known by its digest, which no other request has; without one that is "".
+    """
 
     log: EventLog
     store: Store
@@ -65,38 +60,38 @@ class Submitter:
             raise TooLargeError("The wrap_secret_id is longer than a token of Vault.")
         if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
             raise BrokerUnavailableError
-        known = Mark(self.new_job_id(), "") if key is None else mark(identity, key, submission)
-        if known.digest and await self._is_stored(known):  # asked first: a repeat's cubbyhole token is spent
-            return known.job_id
-        with unknown_if_cancelled(known.job_id):
-            return await self._store(identity, submission, known)
+        job_id, digest = (self.new_job_id(), "") if key is None else (keyed_id(identity, key), submission.digest)
+        if digest and await self._is_stored(job_id, digest):  # asked first: a repeat's cubbyhole token is spent
+            return job_id
+        with unknown_if_cancelled(job_id):
+            await self._store(identity, submission, job_id, digest)
+        return job_id
 
-    async def _store(self, identity: Identity, submission: Submission, known: Mark) -> str:
+    async def _store(self, identity: Identity, submission: Submission, job_id: str, digest: str) -> None:
         try:
-            submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
+            submitted, outcome = await self.store.put(identity, submission, job_id, digest)
         except CubbyholeError as error:
-            if known.digest and await self._twin_is_stored(known):
-                return known.job_id
+            if digest and await self._twin_is_stored(job_id, digest):
+                return
             cubbyholes, envelope = self.store.cubbyholes, submission.envelope
-            if known.digest and cubbyholes.is_read(identity, envelope):  # by the twin, which takes longer than that
-                raise UnknownOutcomeError(known.job_id) from None
+            if digest and cubbyholes.is_read(identity, envelope):  # by the twin, which takes longer than that
+                raise UnknownOutcomeError(job_id) from None
             raise cubbyholes.why_spent(identity, envelope) or error from None
-        if known.digest:
-            await self._settle(known, submitted)
+        if digest:
+            await self._settle(job_id, digest, submitted)
         else:
-            check_outcome(outcome, known.job_id)
-        return known.job_id
+            check_outcome(outcome, job_id)
 
-    async def _is_stored(self, known: Mark) -> bool:
-        job = await self.log.current(known.job_id)
+    async def _is_stored(self, job_id: str, digest: str) -> bool:
+        job = await self.log.current(job_id)
         if job is not None:
-            self._check(known, job)
+            self._check(job, digest)
         return job is not None
 
-    def _check(self, known: Mark, job: Job) -> None:
+    def _check(self, job: Job, digest: str) -> None:
         """Raise RefusalError if another request made the job, or if it is gone: a repeat must not call it queued."""
         submitted = job.fact(Submitted)
-        if submitted is None or submitted.request_digest != known.digest:
+        if submitted is None or submitted.request_digest != digest:
             sentence = f"The {HEADER} was used for another request."
             raise RefusalError(HTTPStatus.CONFLICT, sentence, _id=job.job_id)
         if not visible(job, self.retention, self.now()):
@@ -104,30 +99,30 @@ class Submitter:
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
 
-    async def _twin_is_stored(self, known: Mark) -> bool:
+    async def _twin_is_stored(self, job_id: str, digest: str) -> bool:
         """Whether the same request, sent twice at the same time, is taken while this one waits for it."""
-        async with self.log.follow(known.job_id) as changed:
+        async with self.log.follow(job_id) as changed:
             try:
                 async with asyncio.timeout(self.store.cubbyholes.patience + STORING):
-                    while not await self._is_stored(known):
+                    while not await self._is_stored(job_id, digest):
                         await changed.wait()
                         changed.clear()
             except TimeoutError:
-                return await self._is_stored(known)
+                return await self._is_stored(job_id, digest)
         return True
 
-    async def _settle(self, known: Mark, submitted: Submitted) -> None:
+    async def _settle(self, job_id: str, digest: str, submitted: Submitted) -> None:
         """Check who won: events are unique per queue, and of two requests for two queues the first counts."""
         try:
-            job = await self.log.load(known.job_id)
+            job = await self.log.load(job_id)
         except BrokerUnavailableError:
-            raise UnknownOutcomeError(known.job_id) from None
+            raise UnknownOutcomeError(job_id) from None
         if job is None:
-            raise StintError(f"Job {known.job_id} is not in the log.")
+            raise StintError(f"Job {job_id} is not in the log.")
         first = job.fact(Submitted)
         if first is None or first.event_id != submitted.event_id:
             await self.store.discard(job, submitted)
-        self._check(known, job)
+        self._check(job, digest)
 
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:
