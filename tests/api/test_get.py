@@ -81,9 +81,15 @@ async def test_the_image_is_shown_as_given_once_the_payload_is_open(api: Api) ->
 
 @pytest.mark.parametrize("job_id", ["junk", "0" * 23, "0" * 25, "g" * 24, "0" * 23 + "%20", "\u0660" * 24, UNKNOWN_ID])
 async def test_what_is_no_id_and_an_unknown_one(api: Api, job_id: str) -> None:
-    of_job = [("GET", ""), ("DELETE", ""), *(("GET", f"/{what}") for what in ("output", "events"))]
-    of_job += [("POST", f"/{what}") for what in ("release", "rerun")]
-    for method, path in (*((method, f"{job_id}{rest}") for method, rest in of_job), ("POST", f"kill/{job_id}")):
+    for method, path in (
+        ("GET", job_id),
+        ("DELETE", job_id),
+        ("GET", f"{job_id}/output"),
+        ("GET", f"{job_id}/events"),
+        ("POST", f"{job_id}/release"),
+        ("POST", f"{job_id}/rerun"),
+        ("POST", f"kill/{job_id}"),
+    ):
         answer = await api.http.request(method, f"{JOB}/{path}")
         if job_id == UNKNOWN_ID:
             assert refused(answer, 404, "Not Found.") == "not found"

@@ -432,6 +432,7 @@ class RunnersOnly(Broker):
     """A broker that only knows one runner, which reported at 0:00 of the server's clock, and junk behind it."""
 
     time = ""
+    asked = 0
 
     async def api(self, call: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
         assert (call, request, wait) == ("STREAM.INFO.KV_runners", None, None)
@@ -439,6 +440,7 @@ class RunnersOnly(Broker):
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         assert stream == "KV_runners"
+        self.asked += request["seq"] <= 1
         headers = {"Nats-Subject": "$KV.runners.one", "Nats-Sequence": "1", "Nats-Time-Stamp": "2025-01-01T00:00:00Z"}
         bodies = (b'{"images": 1}', b"[]", b"[" * 100_000) if request["seq"] <= 1 else ()
         return [Msg(self.client, data=body, headers=headers) for body in bodies]
@@ -452,6 +454,7 @@ async def test_a_runner_is_alive_for_half_a_minute_after_its_report(second: int,
     (told,) = await reports.all()
     assert (told["runner"], told["images"], told["alive"]) == ("one", 1, alive)
     assert await reports.read() == ([told] if alive else [])
+    assert broker.asked == 1, "the second answer is the first one"
 
 
 async def test_a_row_of_a_list_has_the_fields_of_a_job() -> None:

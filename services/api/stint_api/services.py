@@ -45,17 +45,13 @@ class Services:
         lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
         oidc_vault: the same server, asked to sign people in only: it waits for a provider, which may be slow.
         signatures: None if NATS has no account for each role.
-        broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
         patience: see `stint_api.submit.sealing.PATIENCE`.
         closing: set when the server is about to end; live streams then end.
-        now, monotonic, new_job_id: clocks and a source of ids.
         retention: how long an ended job can be seen.
         compat: behave as GoStint: `output` is stdout only, and job fields beside a sealed payload count.
         oidc: None if sign-in by OIDC is not set up. Anybody can cause its calls to Vault, too.
         keys: of payloads; None if `STINT_ERASURE` is off.
-        streams: those that callers have open.
-        readyz: answers whether the API can do its work.
     """
 
     settings: ApiSettings
