@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from stint.core.names.headers import LABEL_RUNNER
+from stint.core.names.ids import queue_token
 from stint.ports import Delivery
 from stint.testing import MemoryEventLog
 from stint_runner.dispatch.adopt import Adoption
@@ -19,7 +20,9 @@ from stint_runner.inputs.spec import labels
 from stint_runner.job.run import JobRun
 from stint_runner.job.takeover import take_over
 from stint_runner.job.verdict import Verdict
+from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
+from tests.support.brokers import loaded
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_lease import FakeDelivery
 
@@ -74,6 +77,23 @@ async def test_it_is_adopted_with_the_lease_that_this_runner_has(tmp_path: Path,
     assert (kept.deadline.job_id, kept.deadline.seconds, kept.deadline.hold) == (JOB, LEASE, lost)
 
 
+@pytest.mark.parametrize(
+    ("queue", "on_lost", "held"),
+    [
+        ("deploys", "", True),
+        ("deploys", "advance", False),
+        ("prod-1", "", True),
+        ("dev", "", False),
+        ("dev", "hold", True),
+    ],
+)
+async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(queue: str, on_lost: str, held: bool) -> None:
+    log = MemoryEventLog()
+    await log.append(queue_token(queue), JOB, msgspec.structs.replace(submitted(queue), on_lost=on_lost))
+    runner: Any = SimpleNamespace(settings=SimpleNamespace(hold_queues="prod-*, deploys"))
+    assert Runner.holds(runner, await loaded(log, JOB)) is held
+
+
 T = 15.0
 
 
@@ -102,8 +122,7 @@ async def test_whoever_takes_a_job_over_goes_by_its_holders_lease(
 
     log = MemoryEventLog()
     await log.append(TOKEN, JOB, submitted(), msgspec.structs.replace(started("another"), lease=holders))
-    job = await log.load(JOB)
-    assert job is not None
+    job = await loaded(log, JOB)
     lost = lambda *_, **__: ended("unknown", "lost")  # noqa: E731
     settings = SimpleNamespace(takeover=T)
     engine = SimpleNamespace(find=find)

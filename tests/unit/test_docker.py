@@ -3,7 +3,7 @@ import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -226,75 +226,58 @@ def test_a_call_that_is_forbidden_is_told_from_the_jobs_fault() -> None:
         raise DockerError(403, "denied by plugin")
 
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def answered_by(serve: Serve, path: str) -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine(f"unix://{path}", api_version="1.43")
-    async with await asyncio.start_unix_server(serve, path):
-        yield engine
-        await engine.close()
+Answers = list[tuple[bytes, bytes]]
 
 
 @pytest.fixture
-async def babbling(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[bytes]]]:
-    """An engine, and the bodies that a stranger answers in its place, the last one for ever."""
-    said: list[bytes] = []
+async def stranger(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, Answers]]:
+    """An engine, and what a stranger answers in its place, the last answer for ever.
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        body = said.pop(0) if len(said) > 1 else said[0]
-        kind = b"text/html" if body.startswith(b"<") else b"application/json"
-        status = b"500 Internal Server Error" if b'"message"' in body else b"200 OK"
-        writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (status, kind, body))
-        writer.close()
-
-    async with answered_by(serve, f"{tmp_path}/engine") as engine:
-        yield engine, said
-
-
-@pytest.fixture
-async def silent(tmp_path: Path) -> AsyncIterator[tuple[DockerEngine, list[tuple[bytes, bytes]]]]:
-    """An engine, and its next answers: a part of the request's path, and a body of JSON, "" for none at all."""
-    expected: list[tuple[bytes, bytes]] = []
+    An answer is a part of the path that must be asked for, and a body, which never comes if it is empty.
+    """
+    answers: Answers = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        path, body = expected.pop(0)
+        path, body = answers.pop(0) if len(answers) > 1 else answers[0]
         if path in head.partition(b"\r\n")[0]:
-            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n" + body)
+            kind = b"text/html" if body.startswith(b"<") else b"application/json"
+            status = b"500 Internal Server Error" if b'"message"' in body else b"200 OK"
+            writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n\r\n%s" % (status, kind, body))
             if not body:
                 await reader.read()
         writer.close()
 
-    async with answered_by(serve, f"{tmp_path}/engine") as engine:
-        yield engine, expected
+    path = f"{tmp_path}/engine"
+    engine = DockerEngine(f"unix://{path}", api_version="1.43")
+    async with await asyncio.start_unix_server(serve, path):
+        yield engine, answers
+        await engine.close()
 
 
 async def test_an_answer_about_a_containers_end_that_got_lost_is_asked_for_again(
-    silent: tuple[DockerEngine, list[tuple[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch
+    stranger: tuple[DockerEngine, Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, answers = silent
-    monkeypatch.setattr(docker, "WAIT", ClientTimeout(sock_read=0.5))
+    engine, answers = stranger
+    monkeypatch.setattr(docker, "WAIT", ClientTimeout(sock_read=0.1))
     answers[:] = [(b"/wait", b""), (b"/wait", b""), (b"/wait", b'{"StatusCode": 0}')]
     async with asyncio.timeout(10):
         assert await engine.wait("c") == Exit(0)
-    assert not answers
+    assert len(answers) == 1, "the last one was asked for"
 
 
 async def test_an_engine_that_does_not_say_what_ran_out_of_memory_holds_up_no_end(
-    silent: tuple[DockerEngine, list[tuple[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch
+    stranger: tuple[DockerEngine, Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its clock may have been set back: then it waits for the end of the time that it is asked about."""
-    engine, answers = silent
+    engine, answers = stranger
     monkeypatch.setattr(docker, "LATE_NEWS", 0.1)
     state = {"StartedAt": "2025-03-12T20:58:57Z", "FinishedAt": "2025-03-12T20:58:58Z"}
     shown = json.dumps({"State": state, "HostConfig": {"Memory": 1}}).encode()
     answers[:] = [(b"/wait", b'{"StatusCode": 137}'), (b"/json", shown), (b"/events", b"")]
     async with asyncio.timeout(10):
         assert await engine.wait("c") == Exit(137)
-    assert not answers
+    assert len(answers) == 1, "the last one was asked for"
 
 
 @pytest.mark.parametrize(
@@ -307,11 +290,12 @@ async def test_an_engine_that_does_not_say_what_ran_out_of_memory_holds_up_no_en
     ],
 )
 async def test_what_hangs_at_its_start_is_not_started(
-    babbling: tuple[DockerEngine, list[bytes]], program: str | None, folder: str, refused: str
+    stranger: tuple[DockerEngine, Answers], program: str | None, folder: str, refused: str
 ) -> None:
     """Whether the job's command names it or its image: runc does not come back from a name of 64 KiB."""
-    engine, said = babbling
-    said[:] = [json.dumps({"Path": program, "Image": "i", "Config": {"Image": "app", "WorkingDir": folder}}).encode()]
+    engine, answers = stranger
+    shown = {"Path": program, "Image": "i", "Config": {"Image": "app", "WorkingDir": folder}}
+    answers[:] = [(b"/json", json.dumps(shown).encode())]
     failed = pytest.raises(EngineError, match=f"The name of the {refused} is longer than 4096 bytes")
     with failed if refused else nullcontext():
         assert await engine.image_of("c") == "i"
@@ -338,33 +322,33 @@ NONSENSE = [b"<html>", b"null", b"[5]", b'{"', b"\xff", b"[" * 100_000, b'{"Stat
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_wrong_answer_is_the_engines_error(babbling: tuple[DockerEngine, list[bytes]], call: str) -> None:
+async def test_a_wrong_answer_is_the_engines_error(stranger: tuple[DockerEngine, Answers], call: str) -> None:
     """As any other, it is tried again while a container may run; and a watchdog kills the processes then."""
-    engine, said = babbling
+    engine, answers = stranger
     for body in NONSENSE:
-        said[:] = [body]
+        answers[:] = [(b"", body)]
         with pytest.raises(EngineError):
             await CALLS[call](engine)
 
 
 @pytest.mark.parametrize("line", [b"[]", b"5", b'{"errorDetail":"x"}', b'{"id":"a","progressDetail":{"current":""}}'])
-async def test_a_pull_whose_progress_is_none(babbling: tuple[DockerEngine, list[bytes]], line: bytes) -> None:
-    engine, said = babbling
-    said[:] = [b"null", b"[]", line]
+async def test_a_pull_whose_progress_is_none(stranger: tuple[DockerEngine, Answers], line: bytes) -> None:
+    engine, answers = stranger
+    answers[:] = [(b"", body) for body in (b"null", b"[]", line)]
     with pytest.raises(EngineError, match="cannot be read"), capture_logs() as logs:
         await engine.ensure_image("app", always=True)
     assert [isinstance(entry["exc_info"], Exception) for entry in logs] == [True], "it may be a fault of Stint's own"
 
 
 async def test_only_a_path_that_leads_nowhere_is_a_missing_file(
-    babbling: tuple[DockerEngine, list[bytes]],
+    stranger: tuple[DockerEngine, Answers],
 ) -> None:
     """What an image does not have is remembered for all its jobs."""
-    engine, said = babbling
+    engine, answers = stranger
     for nowhere in ("lstat /etc/passwd: not a directory", "evalSymlinksInScope: too many links in /etc/passwd"):
-        said[:] = [json.dumps({"message": nowhere}).encode()]
+        answers[:] = [(b"/archive", json.dumps({"message": nowhere}).encode())]
         assert await engine.read_file("c", "/etc/passwd") is None
-    said[:] = [json.dumps({"message": "open /var/lib/docker/x/merged: too many open files"}).encode()]
+    answers[:] = [(b"/archive", b'{"message": "open /var/lib/docker/x/merged: too many open files"}')]
     with pytest.raises(EngineError, match="too many open files"):
         await engine.read_file("c", "/etc/passwd")
 

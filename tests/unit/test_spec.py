@@ -1,73 +1,80 @@
 import io
 import tarfile
-from typing import Any
 
 import pytest
 
 from stint.core.errors import JobFailedError
+from stint.core.job import Job, State
 from stint.core.submission.limits import Limits
 from stint.core.submission.payload import JobPayload
+from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
-from stint_runner.inputs.files import Member, overlay, passwd_member, with_job_user
+from stint_runner.inputs.files import Member, overlay, passwd_member
 from stint_runner.inputs.spec import (
     MAX_SECRET_REFS,
     container_image,
-    container_spec,
     exposes_token,
-    labels,
     secret_refs,
+    spec_for,
     with_token,
 )
+from tests.unit.test_lease import FakeDelivery
 
-LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
-LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
-CONTEXT: dict[str, Any] = {"labels": LABELS, "network": "net", "limits": LIMITS}
-CONTEXT |= {"vault_addr": "https://vault", "vault_cacert": "/etc/ca.pem"}
+JOB = Job(job_id="0" * 24, token="me", state=State.QUEUED, sequence=1, facts={})
+LABELS = {
+    "stint.job": "0" * 24, "stint.queue": "me", "stint.runner": "r1",
+    "stint.ack": "ack", "stint.origin": "consumer", "stint.timeout": "0.0",
+}  # fmt: skip
+
+
+def made(payload: JobPayload, **settings: object) -> ContainerSpec:
+    given = RunnerSettings.model_construct(None, **{"runner_id": "r1", "vault_addr": "https://vault", **settings})
+    return spec_for(given, JOB, FakeDelivery(), payload, image="app:1", seal_key="key")
 
 
 def test_labels() -> None:
-    """Those of a time-out and of a read-only root are for a later runner."""
-    assert LABELS == {
-        "stint.job": "0" * 24, "stint.queue": "me", "stint.runner": "r1",
-        "stint.ack": "$JS.ACK.x", "stint.origin": "2026-01-01T00:00:00Z", "stint.timeout": "0",
-    }  # fmt: skip
-    marks = labels(job_id="0" * 24, token="me", runner="r1", timeout=90.5, read_only=True)
-    assert marks.items() >= {"stint.timeout": "90.5", "stint.read-only": "true"}.items()
+    """Those of a time-out, of masked secrets and of a read-only root are for a later runner."""
+    marks = {"stint.timeout": "90.5", "stint.mask-secrets": "key", "stint.read-only": "true"}
+    assert made(JobPayload(timeout=90.5, mask_secrets=True, read_only=True)).labels == LABELS | marks
 
 
 def test_a_whole_payload() -> None:
     payload = JobPayload(
-        entrypoint=("sh",), run=("-c", "true"), working_directory="/w", env_vars=("A=1", "B", "C=x=y"), tty=True
-    )
-    assert container_spec(payload, "app:1", **CONTEXT) == ContainerSpec(
+        entrypoint=("sh",), run=("-c", "true"), working_directory="/w", env_vars=("A=1", "B", "C=x=y"), tty=True,
+        timeout=60, cpus=0.5, memory="512m", pids=100,
+    )  # fmt: skip
+    spec = made(payload, vault_cacert="/etc/ca.pem", job_network="net", job_runtime="crun")
+    assert spec == ContainerSpec(
         image="app:1", entrypoint=("sh",), command=("-c", "true"), working_directory="/w", tty=True,
         env=("A=1", "B", "C=x=y", "VAULT_ADDR=https://vault", "VAULT_CACERT=/etc/ca.pem"),
-        labels=LABELS, network="net", binds={"/etc/ca.pem": "/etc/ca.pem"}, hardened=True, limits=LIMITS,
+        labels=LABELS | {"stint.timeout": "60.0"}, network="net", runtime="crun",
+        binds={"/etc/ca.pem": "/etc/ca.pem"}, limits=Limits(timeout=60, cpus=0.5, memory=2**29, pids=100),
     )  # fmt: skip
 
 
 def test_an_empty_payload() -> None:
-    spec = container_spec(JobPayload(), "app", labels={}, limits=Limits())
-    assert spec == ContainerSpec(image="app", env=("VAULT_ADDR=", "VAULT_CACERT="))
+    spec = made(JobPayload(), vault_external_addr="https://outside")
+    assert spec == ContainerSpec(
+        image="app:1", env=("VAULT_ADDR=https://outside", "VAULT_CACERT="), labels=LABELS, limits=Limits(pids=4096)
+    )
 
 
 @pytest.mark.parametrize(
-    ("asked", "compat", "exposed"), [(False, False, False), (True, False, True), (False, True, True)]
+    ("asked", "compat", "exposed"), [(False, "", False), (True, "", True), (False, "gostint", True)]
 )
-def test_the_token_is_passed_only_on_request(asked: bool, compat: bool, exposed: bool) -> None:
+def test_the_token_is_passed_only_on_request(asked: bool, compat: str, exposed: bool) -> None:
     payload = JobPayload(expose_vault_token=asked, env_vars=("VAULT_TOKEN=mine",))
-    spec = container_spec(payload, "app", labels={}, limits=Limits(), compat=compat)
+    spec = made(payload, compat=compat)
     assert spec.env[0] == "VAULT_TOKEN=mine"
     assert with_token(spec, "hidden").env == (*spec.env, "VAULT_TOKEN=hidden"), "the last of a name wins"
-    assert exposes_token(payload, compat=compat) is exposed
-    assert spec.hardened is not compat
+    assert exposes_token(payload, compat=bool(compat)) is exposed
 
 
-@pytest.mark.parametrize("compat", [False, True])
-def test_what_a_job_asks_for_counts_in_compat_too(compat: bool) -> None:
-    spec = container_spec(JobPayload(read_only=True), "app", labels={}, limits=LIMITS, compat=compat)
-    assert (spec.read_only, spec.limits, spec.hardened) == (True, LIMITS, not compat)
+@pytest.mark.parametrize("compat", ["", "gostint"])
+def test_what_a_job_asks_for_counts_in_compat_too(compat: str) -> None:
+    spec = made(JobPayload(read_only=True, pids=7), compat=compat)
+    assert (spec.read_only, spec.limits, spec.hardened) == (True, Limits(pids=7), not compat)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_what_a_job_asks_for_counts_in_compat_too(compat: bool) -> None:
 )
 def test_what_no_process_can_be_given(payload: JobPayload) -> None:
     with pytest.raises(JobFailedError, match=r"^Incorrect value in ") as caught:
-        container_spec(payload, "app", **CONTEXT)
+        made(payload)
     assert caught.value.reason == "payload"
     assert "hid" not in str(caught.value)
 
@@ -130,8 +137,7 @@ OURS = b"gostint:x:2001:2001:gostint:/tmp:/bin/sh\n"
     ],
 )
 def test_the_job_user_is_found_first(image: bytes | None, expected: bytes) -> None:
-    assert with_job_user(image) == expected
-    assert with_job_user(expected) == expected
+    assert passwd_member(image).data == passwd_member(expected).data == expected
 
 
 def test_the_file_is_root_s_and_read_only() -> None:

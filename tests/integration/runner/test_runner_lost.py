@@ -368,20 +368,6 @@ def running_deliveries(bench: Bench) -> Sequence[Delivery]:
     return [leased.lease.delivery for leased in bench.dispatchers["runner-1"].jobs.values()]
 
 
-async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Bench) -> None:
-    async with bench.runner(hold_queues="prod-*, deploys"):
-        runner = bench.runners["runner-1"]
-        for queue, on_lost, held in [
-            ("deploys", "", True),
-            ("deploys", "advance", False),
-            ("prod-1", "", True),
-            ("dev", "", False),
-            ("dev", "hold", True),
-        ]:
-            job_id = await bench.submit("true", queue=queue, on_lost=on_lost)
-            assert runner.holds(await bench.loaded(job_id)) is held, (queue, on_lost)
-
-
 async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_again(bench: Bench) -> None:
     async with bench.runner(lease=LEASE):
         job_id = await bench.running(COUNT)
@@ -414,19 +400,6 @@ async def test_leftover_containers_go_although_the_engine_cannot_list_its_images
         with pytest.raises(EngineError):
             await bench.leftovers("runner-1").remove()
         assert not await engine.find({LABEL_JOB: job_id})
-
-
-async def test_a_stranger_s_label_stands_for_no_jobs(bench: Bench, engine: DockerEngine) -> None:
-    """Whoever builds an image chooses its labels, and those of its containers. As a filter this one is any job."""
-    async with bench.runner("runner-1"):
-        await bench.end(await bench.submit("true"))
-        await bench.settled()
-        stranger = await bench.container(engine, "*")
-        try:
-            await bench.leftovers("runner-1").remove()
-            assert stranger in {found.container_id for found in await engine.find({LABEL_JOB: ""})}
-        finally:
-            await engine.remove(stranger)
 
 
 async def test_a_second_runner_of_the_same_name_waits(bench: Bench, runner: RunnerProcess, tmp_path: Path) -> None:

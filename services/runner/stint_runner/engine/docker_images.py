@@ -162,18 +162,13 @@ class DockerImages:
         errors: list[str] = []
         now = asyncio.get_running_loop().time
         until = now() + TURN
+        again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
         with suppress(ImageError):  # its text is the last of the errors
             while now() < until:
-                if await self._retried(reference, login, progress, errors):
+                if await again(_worth_another_try, self._attempt, reference, login, progress, errors):
                     return
             errors.append("the engine had other pulls to do for an hour")
         raise PullError(all_attempts_failed(errors, *remarks), last=errors[-1])
-
-    async def _retried(
-        self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]
-    ) -> bool:
-        again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
-        return await again(_worth_another_try, self._attempt, reference, login, progress, errors)
 
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
         """The login, and remarks on it for the error of a pull that fails: many images need no login."""

@@ -42,8 +42,8 @@ def overlay(*members: Member) -> bytes:
     return buffer.getvalue()
 
 
-def with_job_user(passwd: bytes | None) -> bytes:
-    """The image's `/etc/passwd` (None: it has none) with the job's user.
+def passwd_member(passwd: bytes | None) -> Member:
+    """The image's `/etc/passwd` (None: it has none) with the job's user, for the container's overlay: 0444, root's.
 
     Where the image has an entry of the same id or name already, ours stands before it: look-ups take the first match,
     so `HOME` is `/tmp` and the image's own name still resolves.
@@ -52,12 +52,7 @@ def with_job_user(passwd: bytes | None) -> bytes:
     place = next((index for index, line in enumerate(lines) if _clashes(line)), len(lines))
     if ENTRY not in lines[place : place + 1]:
         lines.insert(place, ENTRY)
-    return b"".join(line + b"\n" for line in lines)
-
-
-def passwd_member(passwd: bytes | None) -> Member:
-    """The file for the container's overlay: 0444, root's."""
-    return Member(path=PASSWD, data=with_job_user(passwd), mode=0o444, owner=0)
+    return Member(path=PASSWD, data=b"".join(line + b"\n" for line in lines), mode=0o444, owner=0)
 
 
 def _clashes(line: bytes) -> bool:
@@ -71,11 +66,6 @@ class ImageFiles(msgspec.Struct, frozen=True):
     image_id: str
     manifest: bytes | None
     passwd: bytes | None
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return len(self.manifest or b"") + len(self.passwd or b"")
 
 
 class ImageLibrary:
@@ -94,7 +84,7 @@ class ImageLibrary:
         read = self._engine.read_file
         manifest, passwd = await side_by_side(read(container_id, IMAGE_MANIFEST), read(container_id, PASSWD))
         found = ImageFiles(image_id, manifest, passwd)
-        if image_id and found.size <= SMALL:
+        if image_id and len(manifest or b"") + len(passwd or b"") <= SMALL:
             self._known[image_id] = found
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)

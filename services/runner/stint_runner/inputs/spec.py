@@ -1,6 +1,6 @@
 """Makes a container's specification from payload, content and image. The payload takes precedence over content."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from stint.core.names.headers import (
     LABEL_RUNNER,
     LABEL_TIMEOUT,
 )
-from stint.core.submission.limits import Limits, check_limits
+from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import JobPayload
 from stint.ports import Delivery
 from stint.process.settings import RunnerSettings
@@ -42,7 +42,7 @@ def labels(
     read_only: bool = False,  # an image of the job may have to be removed with it
 ) -> dict[str, str]:
     """A container's labels."""
-    always = {
+    marks = {
         LABEL_JOB: job_id,
         LABEL_QUEUE: token,
         LABEL_RUNNER: runner,
@@ -50,11 +50,11 @@ def labels(
         LABEL_ORIGIN: origin,
         LABEL_TIMEOUT: str(timeout),
     }
-    return {
-        **always,
-        **({LABEL_MASKED: seal_key} if seal_key else {}),
-        **({LABEL_READ_ONLY: "true"} if read_only else {}),
-    }
+    if seal_key:
+        marks[LABEL_MASKED] = seal_key
+    if read_only:
+        marks[LABEL_READ_ONLY] = "true"
+    return marks
 
 
 def container_image(payload: JobPayload, content: Manifest) -> str:
@@ -112,6 +112,9 @@ def spec_for(
     network = policy.network_of(payload)
     check_file_type(payload.secret_file_type)
     _check_image(image, settings.images_allow)
+    check_texts(payload)
+    cacert = settings.vault_cacert  # on the engine's host
+    ours = [f"VAULT_ADDR={settings.vault_external_addr or settings.vault_addr}", f"VAULT_CACERT={cacert}"]
     marks = labels(
         job_id=job.job_id,
         token=job.token,
@@ -122,37 +125,6 @@ def spec_for(
         seal_key=seal_key if payload.mask_secrets else "",
         read_only=payload.read_only,
     )
-    return container_spec(
-        payload,
-        image,
-        labels=marks,
-        network=network,
-        runtime=settings.job_runtime,
-        limits=limits,
-        vault_addr=settings.vault_external_addr or settings.vault_addr,
-        vault_cacert=settings.vault_cacert,
-        compat=bool(settings.compat),
-    )
-
-
-def container_spec(
-    payload: JobPayload,
-    image: str,
-    *,
-    labels: Mapping[str, str],
-    limits: Limits,
-    network: str = "bridge",
-    runtime: str = "",
-    vault_addr: str = "",  # the Vault server as the container reaches it
-    vault_cacert: str = "",  # a CA bundle on the engine's host, "" for none
-    compat: bool = False,  # not hardened, as with GoStint
-) -> ContainerSpec:
-    """The container for a payload, by the runner's decisions. Raises JobFailedError for what no process can be given.
-
-    The sentence names the field, never its value: that can be a secret.
-    """
-    _check(payload)
-    ours = [f"VAULT_ADDR={vault_addr}", f"VAULT_CACERT={vault_cacert}"]
     return ContainerSpec(
         image=image,
         entrypoint=payload.entrypoint,
@@ -160,11 +132,11 @@ def container_spec(
         working_directory=payload.working_directory,
         env=(*payload.env_vars, *ours),
         tty=payload.tty,
-        labels=labels,
+        labels=marks,
         network=network,
-        runtime=runtime,
-        binds={vault_cacert: vault_cacert} if vault_cacert else {},
-        hardened=not compat,
+        runtime=settings.job_runtime,
+        binds={cacert: cacert} if cacert else {},
+        hardened=not settings.compat,
         limits=limits,
         read_only=payload.read_only,
     )
@@ -184,8 +156,11 @@ def _check_image(image: str, allowed: str) -> None:
         raise JobFailedError(f"The image {image} is not among those that may run here.", reason="image")
 
 
-def _check(payload: JobPayload) -> None:
-    """Refuse what the engine would refuse with an error that quotes it: a variable's value can be a secret."""
+def check_texts(payload: JobPayload) -> None:
+    """Refuse what the engine would refuse with an error that quotes it: a variable's value can be a secret.
+
+    Raises JobFailedError, which names the field, never its value.
+    """
     texts = {
         "entrypoint": payload.entrypoint,
         "run": payload.run,
