@@ -271,7 +271,7 @@ def test_yaml(data: bytes, document: object) -> None:
         (b"a: hid\0den", "malformed"),
         (rb'a: "hidden\UFFFFFFFF"', "malformed"),
         (rb'a: "hidden\U7FFFFFFF"', "malformed"),
-        (b"[" * 2_000, "malformed"),
+        (b"[" * 1_000, "malformed"),
         (b"#" * (128 * 1024 + 1), "over 131072 bytes"),
         (b"x: [" + b"a," * 5000 + b"]", "over 4096 values"),
         (b"x: [" + b"a," * 5000, "over 4096 values"),

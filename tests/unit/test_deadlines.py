@@ -156,10 +156,11 @@ def test_a_watchdog_is_told_where_its_engine_is_and_nothing_else(tmp_path: Path)
 async def test_no_password_is_in_a_watchdogs_environment(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STINT_NATS_URL", "nats://user:correct-horse@127.0.0.1:4222")
     async with guarded(deadlines):
-        (told,) = _told(deadlines.folder)
+        (watchdog,) = _watchdogs(deadlines.folder)
+        told = (watchdog / "environ").read_bytes()
     assert b"PATH=" in told
     assert b"correct-horse" not in told
-    assert list(_told(deadlines.folder)) == []
+    assert list(_watchdogs(deadlines.folder)) == []
 
 
 async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried_on(
@@ -223,12 +224,6 @@ async def test_a_watchdog_frozen_at_start_is_given_up(deadlines: Deadlines, monk
     with pytest.raises(WatchdogError):
         async with asyncio.timeout(20), guarded(deadlines, "freezes"):
             pass
-
-
-def _told(folder: Path) -> Iterator[bytes]:
-    """The environments of the watchdogs over a folder."""
-    for process in _watchdogs(folder):
-        yield (process / "environ").read_bytes()
 
 
 def _watchdogs(folder: Path) -> Iterator[Path]:

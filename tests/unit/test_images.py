@@ -81,42 +81,35 @@ def test_which_images_may_run(image: str, patterns: str, allowed: bool) -> None:
     assert matches(image, patterns) is allowed
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'Get "https://h/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
-        'Get "https://h/v2/": dial tcp 10.0.0.1:443: i/o timeout',
-        'Get "https://h/v2/": net/http: TLS handshake timeout',
-        'Get "https://h/v2/": context deadline exceeded',
-        "received unexpected HTTP status: 503 Service Unavailable",
-        "received unexpected HTTP status: 500 Internal Server Error",
-        'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
-        "read tcp 10.0.0.2:4->10.0.0.1:443: read: connection reset by peer",
-        "unexpected EOF",
-        "toomanyrequests: You have reached your pull rate limit",
-        "the pull timed out",
-    ],
-)
-def test_what_is_tried_again(text: str) -> None:
-    assert is_transient(text)
+TRANSIENT = [
+    'Get "https://h/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
+    'Get "https://h/v2/": dial tcp 10.0.0.1:443: i/o timeout',
+    'Get "https://h/v2/": net/http: TLS handshake timeout',
+    'Get "https://h/v2/": context deadline exceeded',
+    "received unexpected HTTP status: 503 Service Unavailable",
+    "received unexpected HTTP status: 500 Internal Server Error",
+    'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
+    "read tcp 10.0.0.2:4->10.0.0.1:443: read: connection reset by peer",
+    "unexpected EOF",
+    "toomanyrequests: You have reached your pull rate limit",
+    "the pull timed out",
+]
+FINAL = [
+    'Get "https://h/v2/": dial tcp: lookup h on 10.0.0.53:53: no such host',
+    'Get "https://timeout.invalid/v2/": dial tcp: lookup timeout.invalid: no such host',
+    "manifest for busybox:none not found: manifest unknown: manifest unknown",
+    "pull access denied for x, repository does not exist or may require 'docker login'",
+    "unauthorized: authentication required",
+    "no matching manifest for linux/s390x in the manifest list entries",
+    "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+    "words that nobody has seen before",
+    "",
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'Get "https://h/v2/": dial tcp: lookup h on 10.0.0.53:53: no such host',
-        'Get "https://timeout.invalid/v2/": dial tcp: lookup timeout.invalid: no such host',
-        "manifest for busybox:none not found: manifest unknown: manifest unknown",
-        "pull access denied for x, repository does not exist or may require 'docker login'",
-        "unauthorized: authentication required",
-        "no matching manifest for linux/s390x in the manifest list entries",
-        "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-        "words that nobody has seen before",
-        "",
-    ],
-)
-def test_what_is_final(text: str) -> None:
-    assert not is_transient(text)
+@pytest.mark.parametrize(("text", "again"), [*((text, True) for text in TRANSIENT), *((text, False) for text in FINAL)])
+def test_which_pulls_are_tried_again(text: str, again: bool) -> None:
+    assert is_transient(text) is again
 
 
 @pytest.mark.parametrize(

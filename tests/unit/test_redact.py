@@ -116,7 +116,7 @@ def test_the_time_grows_with_the_length(name: str) -> None:
 def test_values_that_begin_with_one_another_cost_little() -> None:
     """To try them one after the other took a hundred times as long as to look for a single value."""
     nested, text = [b"a" * length for length in range(SHORTEST, 1400)], b"a" * 700 + b"b"
-    assert _seconds(nested, [100 * text]) < 30 * max(_seconds(nested[:1], [100 * text]), 0.001)
+    assert _seconds(nested, [30 * text]) < 30 * max(_seconds(nested[:1], [30 * text]), 0.001)
 
 
 @pytest.mark.parametrize(("length", "bound"), [(3000, 2999), (9000, LONGEST - 1)])
@@ -190,10 +190,3 @@ def test_the_secrets_file_itself_is_masked(value: str | float, file_type: str) -
     _, empty = render({"k": ""}, file_type)
     rest = text.replace(b"***", b"").replace(b"|-\n  ", b"").replace(b"|2-\n  ", b"")
     assert rest.translate(None, b"'\" \n") == empty.translate(None, b"'\" \n")
-
-
-@given(st.text(min_size=4))
-def test_a_terminal_s_line_breaks(text: str) -> None:
-    shown = text.encode(errors="surrogatepass").replace(b"\n", b"\r\n")
-    out, _ = redacted(spellings([text]), [shown])
-    assert out == b"***"

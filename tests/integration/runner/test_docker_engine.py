@@ -334,17 +334,6 @@ async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell, monk
             assert isinstance(broken, EngineUnavailableError)
 
 
-async def test_an_abandoned_output_frees_its_connection(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("echo ready; sleep 60"))
-    await engine.start(container)
-    output, following = engine.output(container), asyncio.create_task(collect(engine, container))
-    assert (await anext(output)).data == b"ready\n"
-    following.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await following
-    await engine.kill(container)
-
-
 @pytest.mark.parametrize("host", ["/var/run/docker.sock", "ssh://host", "npipe:////./pipe/docker"])
 def test_an_address_of_an_unknown_kind(host: str) -> None:
     with pytest.raises(ConfigError):

@@ -45,12 +45,14 @@ class House:
     docker: Docker = field(default_factory=Docker)
     clock: list[float] = field(default_factory=lambda: [1e9])
     names: list[str] = field(default_factory=list)
+    engines: list[DockerEngine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.keeper = self.another_keeper(self.engine)
 
     def another_keeper(self, engine: DockerEngine) -> ImageKeeper:
-        """As of another runner."""
+        """As of another runner, whose engine is closed with the house."""
+        self.engines.append(engine)
         keeper = ImageKeeper(self.broker, engine, retention=DAY, now=lambda: self.clock[0])
         engine.tell_of_images(keeper.used)
         return keeper
@@ -72,7 +74,8 @@ class House:
         for name in set(self.names) & await self.tags():
             await self.docker.images.delete(name, force=True)
         await self.docker.close()
-        await self.engine.close()
+        for engine in self.engines:
+            await engine.close()
 
     async def later(self, seconds: float) -> list[str]:
         self.clock[0] += seconds
@@ -155,7 +158,6 @@ async def test_a_container_that_appears_at_the_last_moment(house: House, image: 
         assert image in await house.tags()
     finally:
         await engine.remove(container)
-        await engine.close()
     assert await house.later(DAY) == [image_id]
 
 
@@ -189,7 +191,6 @@ async def test_all_names_that_runners_pulled_it_by_go(house: House, shelf: Regis
     house.another_keeper(other)
     await other.ensure_image(second, always=False)
     await other.ensure_image(f"{third.removesuffix(':1')}@{await shelf.digest('team/other:1')}", always=False)
-    await other.close()
     house.names += [second, third]
     assert await house.id_of(second) == image_id
     assert await house.later(DAY) == [image_id]
@@ -230,7 +231,6 @@ async def test_each_engine_has_its_own_images(house: House, image: str, tmp_path
         assert await house.later(DAY) == []
         assert await keeper.sweep() == [image_id]
         assert image in await house.tags()
-        await second.close()
 
 
 async def test_runners_of_one_engine_sweep_at_the_same_time(house: House, shelf: Registry, busybox: str) -> None:
@@ -241,8 +241,6 @@ async def test_runners_of_one_engine_sweep_at_the_same_time(house: House, shelf:
     house.clock[0] += DAY
     removed = await asyncio.gather(*(keeper.sweep() for keeper in keepers))
     assert {image_id for each in removed for image_id in each} == ids
-    for engine in others:
-        await engine.close()
     assert not ids & set(await house.engine.images())
     await house.keeper.sweep()  # one that found an image going has kept its record
     assert [await house.record(image_id) for image_id in ids] == [None] * 3
@@ -310,7 +308,6 @@ async def test_a_pull_that_nobody_waits_for_any_more_is_stint_s(house: House, im
         assert await keeper.sweep() == []
         house.clock[0] += DAY
         assert await keeper.sweep() == [image_id]
-        await engine.close()
 
 
 class Flaky(DockerEngine):
@@ -345,7 +342,6 @@ async def test_an_engine_that_is_away_during_a_sweep_is_asked_again_for_all_pull
         await engine.late_images()
     assert len(await engine.late_images()) == 2
     assert await engine.late_images() == []
-    await engine.close()
 
 
 @pytest.mark.soak
@@ -401,7 +397,6 @@ async def test_an_engine_without_an_id_is_left_alone(house: House, image: str) -
     house.clock[0] += DAY
     assert await keeper.sweep() == []
     assert image in await house.tags()
-    await engine.close()
 
 
 async def test_records_of_an_engine_that_is_gone_expire(house: House, image: str) -> None:

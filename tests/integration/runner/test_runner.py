@@ -17,7 +17,7 @@ from stint.core.events import Ended
 from stint.core.job import State
 from stint.core.names.streams import EVENTS, PAUSES_BUCKET, kv_stream
 from stint.core.names.subjects import unreadable_submission
-from stint.jetstream import Broker, JetStreamWorkQueues
+from stint.jetstream import JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Look
 from stint_runner.dispatch import worker
@@ -169,34 +169,28 @@ async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
     assert end.output_masked > 100_000
 
 
-class Noted:
-    """What NATS says to a connection's publishes; `refused` is set with each refusal."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.refused = asyncio.Event()
-        self._publish = broker.publish
-
-    async def publish(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        answer = await self._publish(*arguments, **options)
-        if "error" in answer:
-            self.refused.set()
-        return answer
-
-
 async def test_a_job_that_ends_while_its_account_is_full_succeeds_once_there_is_room(
     openbao: OpenBao, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nats = NatsProcess(tmp_path / "nats", settings=SMALL)
     async with running(nats), connected(nats.url) as broker, connected(nats.url) as filling:
-        bench, noted = await make_bench(broker, openbao, busybox, tmp_path), Noted(broker)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
+        publish, refused = broker.publish, asyncio.Event()
+
+        async def noting(*arguments: Any, **options: Any) -> dict[str, Any]:
+            answer = await publish(*arguments, **options)
+            if "error" in answer:
+                refused.set()
+            return answer
+
         async with bench.runner():
             job_id = await bench.running("trap 'go=1' USR1; echo up; until [ $go ]; do sleep 0.1; done; echo down")
             await full_nats.fill(filling)
-            monkeypatch.setattr(broker, "publish", noted.publish)
+            monkeypatch.setattr(broker, "publish", noting)
             (container,) = await bench.containers(job_id)
             async with aiodocker.Docker() as docker:
                 await docker.containers.container(container.container_id).kill(signal="USR1")
-            await noted.refused.wait()
+            await refused.wait()
             await filling.api(f"STREAM.DELETE.{FILL}")
             job, end = await bench.end(job_id)
         assert (end.status, end.output_complete, await bench.text(job)) == ("success", True, "up\ndown\n")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from aiodocker.containers import DockerContainer
@@ -46,12 +46,12 @@ async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench
     assert (job.state, job.runner) == (State.SUCCESS, "good")
 
 
-def _without_room(call: str) -> DockerEngine:
-    """An engine whose disk is full when this is called."""
+def _refusing(call: str, error: EngineError) -> DockerEngine:
+    """An engine that raises this when this is called."""
     engine = DockerEngine()
 
-    async def refuse(*_: object, **__: object) -> str:
-        raise EngineError("write /var/lib/docker/x: no space left on device")
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise error
 
     setattr(engine, call, refuse)
     return engine
@@ -70,7 +70,8 @@ def _without_room(call: str) -> DockerEngine:
 async def test_a_runner_whose_engine_has_no_room_fails_one_job_and_leaves_the_others_to_others(
     bench: Bench, call: str, payload: dict[str, Any], reason: str
 ) -> None:
-    async with bench.runner("full", engine=_without_room(call)):
+    no_room = EngineError("write /var/lib/docker/x: no space left on device")
+    async with bench.runner("full", engine=_refusing(call, no_room)):
         job_ids = [await bench.submit(payload=payload), await bench.submit()]
         _, end = await bench.end(job_ids[0])
         assert (end.status, end.reason) == ("failed", reason)
@@ -132,12 +133,7 @@ async def test_a_container_unknown_to_its_watchdog_never_starts(bench: Bench, mo
 async def test_a_runner_without_engine_leaves_the_job_to_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adopt, "ENGINE_PATIENCE", 0.5)
     monkeypatch.setattr(examine, "ENGINE_PATIENCE", 0.5)
-
-    class Down(DockerEngine):
-        async def find(self, _labels: object) -> list[object]:  # type: ignore[override]
-            raise EngineUnavailableError
-
-    async with bench.runner("sick", engine=Down()):
+    async with bench.runner("sick", engine=_refusing("find", EngineUnavailableError())):
         job_id = await bench.submit("true")
         async with bench.runner("good"):
             job, _ = await bench.end(job_id)
@@ -224,6 +220,7 @@ async def test_an_unwatchable_job_ends_with_its_container(bench: Bench, error: t
 
 
 async def test_leftovers_go_but_no_strangers_and_none_that_cannot(bench: Bench, engine: DockerEngine) -> None:
+    """Whoever builds an image chooses its labels, and those of its containers. As a filter `*` is any job."""
     stuck = ""
 
     class Refusing(DockerEngine):
@@ -238,13 +235,13 @@ async def test_leftovers_go_but_no_strangers_and_none_that_cannot(bench: Bench, 
         job_ids = [await bench.submit(queue=queue) for queue in ("one", "two", "three")]
         await bench.ends_well(*job_ids)
         await bench.settled()
-    stranger = await bench.container(engine, "d" * 24)
-    left = [*[await bench.container(engine, job_id) for job_id in job_ids], stranger]
+    strangers = [await bench.container(engine, label) for label in ("d" * 24, "*")]
+    left = [*[await bench.container(engine, job_id) for job_id in job_ids], *strangers]
     try:
         async with bench.runner(engine=Refusing()):
             await bench.leftovers("runner-1").remove()
         found = await engine.find({LABEL_JOB: ""})
-        assert {container.container_id for container in found} & {*left} == {stuck, stranger}
+        assert {container.container_id for container in found} & {*left} == {stuck, *strangers}
     finally:
         for container in left:
             await engine.remove(container)
@@ -290,12 +287,7 @@ async def test_a_job_whose_start_was_not_answered_is_what_the_engine_says_it_was
 
 
 async def test_a_job_of_which_the_engine_does_not_say_whether_it_was_started_is_unknown(bench: Bench) -> None:
-    class Silent(DockerEngine):
-        async def start(self, container_id: str) -> None:
-            del container_id
-            raise EngineUnavailableError
-
-    async with bench.runner(engine=Silent()):
+    async with bench.runner(engine=_refusing("start", EngineUnavailableError())):
         job_id = await bench.submit("echo up")
         job, end = await bench.end(job_id)
         assert not await bench.containers(job_id), "it never starts after its end"

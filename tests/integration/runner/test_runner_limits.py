@@ -59,11 +59,6 @@ async def _volumes(docker: DockerClient) -> set[str]:
     return {volume["Name"] for volume in found["Volumes"] or ()}
 
 
-async def test_more_processors_than_there_are_limit_nothing(bench: Bench) -> None:
-    async with bench.runner():
-        await bench.ends_well(await bench.submit(payload={"cpus": 10_000}))
-
-
 async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench) -> None:
     async with bench.runner(job_timeout_max=60):
         job, end, _ = await bench.ended("true", container_image="no-such-registry.invalid/nothing:1", timeout=61)

@@ -77,10 +77,6 @@ class Login:
         return False
 
 
-def revoked(is_revoked: bool) -> bool:
-    return is_revoked
-
-
 async def test_the_container_is_made_while_the_job_logs_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Watched()
     Login(go=engine.created).put_into(monkeypatch)
@@ -104,7 +100,7 @@ async def test_a_login_is_revoked_if_the_creation_besides_fails(bench: Bench, mo
     async with bench.runner(engine=Watched(refuses=login.done)):
         job, end = await bench.end(await bench.submit("true"))
         assert (job.state, end.reason, end.error) == (State.FAILED, "container", "Run container failed: No room.")
-        await until(lambda: login.is_revoked(bench), revoked)
+        await until(lambda: login.is_revoked(bench))
 
 
 async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +115,7 @@ async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pyte
         await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
         login.go.set()
         await login.done.wait()
-        await until(lambda: login.is_revoked(bench), revoked)
+        await until(lambda: login.is_revoked(bench))
 
 
 async def test_a_login_that_does_not_end_takes_no_slot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,17 +97,17 @@ class _Entry(RegistryLogin, frozen=True, kw_only=True):
     auth: str = ""
 
 
-class _Config(msgspec.Struct):
+class _Config(msgspec.Struct, rename="camel"):
     auths: dict[str, _Entry] | None = None
-    helpers: dict[str, str] | None = msgspec.field(default=None, name="credHelpers")
-    store: str | None = msgspec.field(default=None, name="credsStore")
+    cred_helpers: dict[str, str] | None = None
+    creds_store: str | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, rename="pascal"):
     """A credential helper's."""
 
-    username: str = msgspec.field(name="Username")
-    secret: str = msgspec.field(name="Secret")
+    username: str
+    secret: str
 
 
 class DockerConfigLogins:
@@ -134,7 +134,7 @@ class DockerConfigLogins:
     async def login(self, registry: str) -> RegistryLogin | None:
         """See `LoginSource`."""
         config = await asyncio.to_thread(self._read)
-        if helper := entry_of(config.helpers or {}, registry) or config.store:
+        if helper := entry_of(config.cred_helpers or {}, registry) or config.creds_store:
             return await self._ask_helper(helper, registry)
         entry = entry_of(config.auths or {}, registry)
         return None if entry is None else _login(entry, registry)
