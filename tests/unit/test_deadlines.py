@@ -25,7 +25,7 @@ from tests.unit.test_lease import FakeDelivery, leased_job
 
 JOB = "a" * 24
 DEADLINE = Deadline(
-    job_id=JOB, token="me", ack_subject="$JS.ACK.x", origin="then", seconds=30,
+    job_id=JOB, ack_subject="$JS.ACK.x", origin="then", seconds=30,
     process=incarnation(os.getpid()), boot=boot_id(),
 )  # fmt: skip
 

@@ -72,7 +72,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         monkeypatch.setattr(os, "getppid", lambda: runner.pid)
         deadlines = Deadlines(tmp_path)
         for job_id in JOBS:
-            fields = {"job_id": job_id, "token": "me", "ack_subject": "ack", "origin": "then", "seconds": 1}
+            fields = {"job_id": job_id, "ack_subject": "ack", "origin": "then", "seconds": 1}
             deadline = msgspec.convert({**fields, "process": incarnation(runner.pid), "boot": boot_id()}, Deadline)
             deadlines.put(deadline, boot_time() - 2)
         yield Scene(runner, deadlines, FakeEngine())

@@ -12,7 +12,7 @@ import structlog
 
 from stint.core.errors import BrokerUnavailableError, EngineError, LeaseLostError
 from stint.core.job import ACTIVE, Job, State
-from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_QUEUE, LABEL_RUNNER
+from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_RUNNER
 from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.process.background import cancel
@@ -173,7 +173,6 @@ def _told_by(labels: Mapping[str, str], seconds: float) -> Deadline:
     """What a container's labels say of its job, as far as a deadline would."""
     return Deadline(
         job_id=labels.get(LABEL_JOB, ""),
-        token=labels.get(LABEL_QUEUE, ""),
         ack_subject=labels.get(LABEL_ACK, ""),
         origin=labels.get(LABEL_ORIGIN, ""),
         process="",

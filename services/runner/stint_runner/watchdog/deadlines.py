@@ -35,7 +35,6 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     """The deadline of a job that was claimed, and what its runner needs to adopt the job after a restart."""
 
     job_id: str
-    token: str
     ack_subject: str
     origin: str  # of its delivery (see `stint.ports.Delivery`)
     process: str  # the runner that has it (see `stint_runner.linux.incarnation`)

@@ -32,10 +32,9 @@ class JobDeadline:
         """
         if earlier is None and not self._deadlines.watched:
             raise StateError(UNWATCHED)
-        address, lease = self._leased.address, self._leased.lease
+        lease = self._leased.lease
         deadline = Deadline(
-            job_id=address.job_id,
-            token=address.token,
+            job_id=self._leased.address.job_id,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
             process=this_process(),
