@@ -132,8 +132,8 @@ def test_values_stay_on_their_line_shared_ones_are_written_twice_and_lone_surrog
     assert b"uD800" in render({"a": "\ud800"}, "yaml")[1]
 
 
-def deep(value: object) -> object:
-    for _ in range(100):
+def deep(value: object, levels: int = 100) -> object:
+    for _ in range(levels):
         value = [value]
     return value
 
@@ -217,11 +217,8 @@ async def test_a_file_that_the_job_changed_is_not_read(files: dict[str, bytes]) 
 @pytest.mark.parametrize(("file_type", "levels"), [("yaml", 500), ("json", 100_000)])
 def test_a_secret_with_too_many_levels_is_said_to_be_one(file_type: str, levels: int) -> None:
     """Vault takes some hundred."""
-    value: object = "correct horse"
-    for _ in range(levels):
-        value = [value]
     with pytest.raises(JobFailedError, match=r"^A secret has too many levels\.$") as caught:
-        render({"P": value}, file_type)
+        render({"P": deep("correct horse", levels)}, file_type)
     assert caught.value.reason == "secrets"
 
 
