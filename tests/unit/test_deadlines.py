@@ -1,6 +1,7 @@
 """What a runner leaves on disk for its watchdog and for its own next start."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -120,6 +121,19 @@ def test_a_folder_has_one_runner(deadlines: Deadlines) -> None:
     deadlines.close()
     assert second.open()
     assert deadlines.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, _how: int) -> None:
+        locked.append(descriptor)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    locked = list[int]()
+    monkeypatch.setattr("stint_runner.watchdog.deadlines.fcntl.flock", flock)
+    with pytest.raises(StateError, match=r"STINT_STATE_DIR: .* cannot be used: No locks available\."):
+        Deadlines(tmp_path / "runner-1").open()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*locked)
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

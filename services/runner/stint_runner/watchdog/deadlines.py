@@ -76,13 +76,15 @@ class Deadlines:
         try:
             _make_private(self.folder)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateError(f"STINT_STATE_DIR: {self.folder} cannot be used: {error.strerror}.") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise
         except BlockingIOError:
-            os.close(descriptor)
             return False
+        except OSError as error:  # some file systems have no locks
+            raise StateError(f"STINT_STATE_DIR: {self.folder} cannot be used: {error.strerror}.") from None
         self._lock = descriptor
         return True
 
