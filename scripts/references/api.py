@@ -1,7 +1,6 @@
 """What is said of the API, from its OpenAPI document."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,7 +18,6 @@ from stint_api.routes.models.base import REASONS, WAITS
 Json = Mapping[str, Any]
 
 
-@cache
 def application() -> FastAPI:
     """The API. Nothing is connected to."""
     given = load(ApiSettings, {"STINT_API_ROLE_ID": "none", "STINT_API_SECRET_ID": "none"})
