@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -122,9 +122,20 @@ def a_name(job_id: str = "", *, day: int = 0, folder: str = "") -> str:
     return folder + key_name(job_id or secrets.token_hex(12), msgspec.structs.replace(submitted(), at=at))
 
 
-def sweeper(bench: Bench, stint: Services) -> KeySweeper:
+def name_of(job: Job) -> str:
+    """Of the key of the job's payload."""
+    return key_name(job.job_id, submissions.submitted(job))
+
+
+def sweeper(bench: Bench, stint: Services, keys: PayloadKeys | None = None) -> KeySweeper:
     """The one under test. With `STINT_ERASURE=off` the API runs none of its own beside it."""
-    return KeySweeper(keys=stint.keys, payloads=bench.parts.payloads, log=bench.parts.log, now=utc_now)
+    return KeySweeper(keys=keys or stint.keys, payloads=bench.parts.payloads, log=bench.parts.log, now=utc_now)
+
+
+async def swept(bench: Bench, stint: Services) -> None:
+    """Sweep once, the API's own keys and those of publishers."""
+    await sweeper(bench, stint).sweep()
+    await sweeper(bench, stint).sweep_publishers()
 
 
 async def over(bench: Bench) -> Job:
@@ -206,8 +217,7 @@ async def test_a_key_stays_as_long_as_its_job_could_run(day: int, stays: bool, o
     team = await Team.new(off)
     of_api, of_publisher = a_name(day=day), await team.store(a_name(day=day, folder=team.folder))
     await stint.keys.store(new_key(of_api))
-    await sweeper(off, stint).sweep()
-    await sweeper(off, stint).sweep_publishers()
+    await swept(off, stint)
     assert (of_api in await stint.keys.names()) == stays
     assert (of_publisher in await stint.keys.names(team.folder)) == stays
 
@@ -232,14 +242,13 @@ async def test_a_publisher_keeps_no_key_alive_but_its_own(
     """Of the three publishers that have a key of the same job, the one in the middle of Vault's list has too many."""
     job = await over(off)
     teams = sorted([await Team.new(off) for _ in range(3)], key=lambda team: team.entity)
-    await stint.keys.store(new_key(key_name(job.job_id, submissions.submitted(job))))
-    kept = [await team.store(team.folder + key_name(job.job_id, submissions.submitted(job))) for team in teams]
+    await stint.keys.store(new_key(name_of(job)))
+    kept = [await team.store(team.folder + name_of(job)) for team in teams]
     for letter in "abc":
         await teams[1].store(teams[1].folder + letter * 30_000)
     monkeypatch.setattr(connections, "LONGEST", 2**16)
     with capture_logs() as logs:
-        await sweeper(off, stint).sweep()
-        await sweeper(off, stint).sweep_publishers()
+        await swept(off, stint)
     folder = f"{KEYS}/{teams[1].folder}"
     assert {"event": TOO_MANY, "log_level": "error", "folder": folder} in logs
     assert not [name for name in await stint.keys.names() if job.job_id in name]
@@ -251,7 +260,7 @@ async def test_a_publisher_keeps_no_key_alive_but_its_own(
 async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Bench, stint: Services) -> None:
     job = await over(off)
     first, last = sorted([await Team.new(off), await Team.new(off)], key=lambda team: team.entity)
-    await last.store(last.folder + key_name(job.job_id, submissions.submitted(job)))
+    await last.store(last.folder + name_of(job))
     await first.store(a_name(folder=first.folder))
 
     class Keys(PayloadKeys):
@@ -260,12 +269,12 @@ async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Be
                 raise VaultUnavailableError
             return await super().names(folder)
 
-    await replace(sweeper(off, stint), keys=Keys(stint.vault, stint.api)).sweep_publishers()
+    await sweeper(off, stint, Keys(stint.vault, stint.api)).sweep_publishers()
     assert not await stint.keys.names(last.folder)
 
 
 async def test_the_apis_keys_do_not_wait_for_those_of_publishers(off: Bench, stint: Services) -> None:
-    name = key_name((job := await over(off)).job_id, submissions.submitted(job))
+    name = name_of(await over(off))
     await stint.keys.store(new_key(name))
 
     class Keys(PayloadKeys):
@@ -274,7 +283,7 @@ async def test_the_apis_keys_do_not_wait_for_those_of_publishers(off: Bench, sti
                 await asyncio.Event().wait()
             return await super().names(folder)
 
-    async with meanwhile(replace(sweeper(off, stint), keys=Keys(stint.vault, stint.api)).run()):
+    async with meanwhile(sweeper(off, stint, Keys(stint.vault, stint.api)).run()):
         await until(stint.keys.names, lambda names: name not in names)
 
 
@@ -293,10 +302,9 @@ async def test_a_key_lives_as_long_as_its_payload(
     if not kept:
         await bench.parts.payloads.purge(job.token, job_id)
     team = await Team.new(bench)
-    of_publisher = await team.store(team.folder + key_name(job_id, submissions.submitted(job)))
-    await sweeper(bench, stint).sweep()
-    await sweeper(bench, stint).sweep_publishers()
-    assert (key_name(job_id, submissions.submitted(job)) in await stint.keys.names()) == has_key
+    of_publisher = await team.store(team.folder + name_of(job))
+    await swept(bench, stint)
+    assert (name_of(job) in await stint.keys.names()) == has_key
     assert (of_publisher in await stint.keys.names(team.folder)) == has_key
 
 
@@ -356,8 +364,7 @@ async def test_an_api_destroys_keys_that_became_due_while_none_ran(
     erasure: str, stint: Services, nats_process: NatsProcess, openbao: OpenBao
 ) -> None:
     async with api(nats_process.url, openbao) as bench:
-        job = await over(bench)
-        name = key_name(job.job_id, submissions.submitted(job))
+        name = name_of(await over(bench))
         assert name in await stint.keys.names()
     async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench:
         if erasure == "on":

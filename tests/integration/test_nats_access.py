@@ -66,6 +66,14 @@ async def said(logs: list[Any], words: str, times: int = 1) -> str:
     return _errors(logs, words)[-1]
 
 
+@asynccontextmanager
+async def trusting(nats: NatsProcess, folder: Path, scheme: str = "tls") -> AsyncIterator[Broker]:
+    """A connection to this server, if its certificate is of the authority in this folder."""
+    access = Access(url=f"{scheme}://127.0.0.1:{nats.port}", cacert=str(folder / "ca.pem"))
+    async with started(access) as broker:
+        yield broker
+
+
 class Eavesdropper(Relay):
     seen = b""
 
@@ -119,30 +127,24 @@ async def test_tls_is_taken_where_the_server_leaves_it_to_the_client(tmp_path: P
 
 
 async def test_tls_is_kept_over_a_restart_without_it(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
-    async with server(tmp_path, tls(certificates)) as nats:
-        access = Access(url=f"tls://127.0.0.1:{nats.port}", cacert=str(certificates / "ca.pem"))
-        async with started(access) as broker:
-            await broker.wait_connected()
-            nats.settings = ""
-            await nats.restart()
-            await said(logs, "TLS is asked for")
-            assert not broker.connected.is_set()
+    async with server(tmp_path, tls(certificates)) as nats, trusting(nats, certificates) as broker:
+        await broker.wait_connected()
+        nats.settings = ""
+        await nats.restart()
+        await said(logs, "TLS is asked for")
+        assert not broker.connected.is_set()
 
 
 async def test_a_certificate_that_is_not_accepted_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
     other = authority(tmp_path / "other")
-    async with server(tmp_path, tls(certificates)) as nats:
-        access = Access(url=f"tls://127.0.0.1:{nats.port}", cacert=str(other / "ca.pem"))
-        async with started(access) as broker:
-            await said(logs, "The server's certificate is not accepted: ")
-            assert not broker.connected.is_set()
+    async with server(tmp_path, tls(certificates)) as nats, trusting(nats, other) as broker:
+        await said(logs, "The server's certificate is not accepted: ")
+        assert not broker.connected.is_set()
 
 
 async def test_a_missing_client_certificate_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
-    async with (
-        server(tmp_path, tls(certificates, "verify: true")) as nats,
-        started(Access(url=nats.url, cacert=str(certificates / "ca.pem"))) as broker,
-    ):
+    settings = tls(certificates, "verify: true")
+    async with server(tmp_path, settings) as nats, trusting(nats, certificates, "nats") as broker:
         await said(logs, "TLS failed: ")
         assert not broker.connected.is_set()
 
@@ -279,22 +281,15 @@ def token(signer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, claims: Mapp
 
 async def connects(access: Access) -> bool:
     """Whether it does, or hears that it may not."""
-    broker = Broker(access)
     with capture_logs() as logs:
-        broker.start()
-        try:
-            await until_true(
-                lambda: broker.connected.is_set() or any("NATS refuses" in str(line.get("error")) for line in logs)
-            )
+        async with started(access) as broker:
+            await until_true(lambda: broker.connected.is_set() or _errors(logs, "NATS refuses"))
             return broker.connected.is_set() and "error" not in await broker.api("INFO")
-        finally:
-            await broker.close()
 
 
 async def test_a_credentials_file_opens_nats(tmp_path: Path) -> None:
-    operator, account, system = (
-        pair(prefix) for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_ACCOUNT)
-    )
+    operator = pair(nkeys.PREFIX_BYTE_OPERATOR)
+    account, system = pair(nkeys.PREFIX_BYTE_ACCOUNT), pair(nkeys.PREFIX_BYTE_ACCOUNT)
     user, another = pair(nkeys.PREFIX_BYTE_USER), pair(nkeys.PREFIX_BYTE_USER)
     root = token(operator, operator, "operator", {"type": "operator", "system_account": public(system)})
     accounts = {
@@ -306,7 +301,7 @@ async def test_a_credentials_file_opens_nats(tmp_path: Path) -> None:
     settings = (
         f"operator: {root}\nresolver: MEMORY\nresolver_preload: {{ {preload} }}\nsystem_account: {public(system)}"
     )
-    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+    async with server(tmp_path, settings) as nats:
         assert await connects(Access(url=nats.url, creds=credentials(card, user)))
         assert not await connects(Access(url=nats.url, creds=credentials(card, another)))
 
@@ -322,13 +317,10 @@ def credentials(card: str, user: nkeys.KeyPair) -> str:
 async def test_a_user_with_a_key_is_known_again_after_a_restart(tmp_path: Path) -> None:
     user = pair(nkeys.PREFIX_BYTE_USER)
     settings = f"authorization {{ users: [{{ nkey: {public(user)} }}] }}"
-    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
-        broker = Broker(Access(url=nats.url, nkey=seed(user)))
-        broker.start()
+    async with server(tmp_path, settings) as nats, started(Access(url=nats.url, nkey=seed(user))) as broker:
         await broker.wait_connected()
         lost = broker.lost
         await nats.restart()
         async with asyncio.timeout(30):
             await lost.wait()
             await broker.wait_connected()
-        await broker.close()

@@ -20,8 +20,7 @@ from stint.jetstream import Broker, Bucket, JetStreamEventLog
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, RawMessage, subject_of
-from stint.natsauth.keys import public_key
-from stint.natsauth.roles import SEED_FILE
+from stint.vault import Vault
 from tests.support import events
 from tests.support.accounts import Accounts, Guarded
 from tests.support.answers import json_of
@@ -54,7 +53,7 @@ def an_api(server: Guarded, openbao: OpenBao, tmp_path: Path) -> Start:
     """Starts one, with further settings, and the key that the API has then."""
 
     def started(**settings: str) -> AbstractAsyncContextManager[Api]:
-        folder = tmp_path / public_key(server.accounts.folder / "api")
+        folder = tmp_path / server.accounts.key("api")
         return api_process(folder, server.url, openbao, **server.accounts.environ("api"), **settings)
 
     return started
@@ -70,24 +69,24 @@ async def stored(operator: Broker, kind: str, job_id: str) -> RawMessage:
     return message
 
 
+def signature_of(message: RawMessage) -> str:
+    return (message.headers or {}).get(SIGNATURE, "")
+
+
 def signer_of(message: RawMessage) -> str:
-    text = (message.headers or {}).get(SIGNATURE, "")
-    return verified_signer(text, subject_of(message), message.data)
+    return verified_signer(signature_of(message), subject_of(message), message.data)
 
 
 async def caller(http: httpx.AsyncClient, openbao: OpenBao) -> tuple[Any, ...]:
     """How an entry names who uses this client, if it is proven."""
-    vault = httpx.AsyncClient(base_url=openbao.address, trust_env=False)
-    async with vault:
-        token = {"X-Vault-Token": http.headers["X-Auth-Token"]}
-        found = (await vault.get("/v1/auth/token/lookup-self", headers=token)).json()["data"]
-    assert found["accessor"]
-    return found["display_name"], found["entity_id"], found["accessor"], "", True, ""
+    found = await Vault(openbao.address).lookup_self(http.headers["X-Auth-Token"])
+    assert found.accessor
+    return found.display_name, found.entity_id, found.accessor, "", True, ""
 
 
 async def test_who_uses_rest_is_proven(server: Guarded, openbao: OpenBao, an_api: Start, operator: Broker) -> None:
     """Also of a kill that ends a queued job, which is a batch, and of a submission that comes again."""
-    own = public_key(server.accounts.folder / "api")
+    own = server.accounts.key("api")
     async with an_api() as (_, http):
         running_job, queued = await submitted(http), await submitted(http, **{"Idempotency-Key": "one"})
         assert await submitted(http, **{"Idempotency-Key": "one"}) == queued
@@ -99,12 +98,9 @@ async def test_who_uses_rest_is_proven(server: Guarded, openbao: OpenBao, an_api
             entries = await shown(http, job_id, 2)
             assert [entry["action"] for entry in entries] == ["kill_requested", "submitted"]
             assert {said(entry) for entry in entries} == {proven}
-            assert {signer_of(await stored(operator, kind, job_id)) for kind in ("submitted", "kill_requested")} == {
-                own
-            }
-        assert SIGNATURE not in ((await stored(operator, "ended", queued)).headers or {}), (
-            "which no publisher may write"
-        )
+            for kind in ("submitted", "kill_requested"):
+                assert signer_of(await stored(operator, kind, job_id)) == own
+        assert not signature_of(await stored(operator, "ended", queued)), "which no publisher may write"
         asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
         await receipt_says(server, http, running_job, asked)
 
@@ -123,18 +119,16 @@ async def test_a_copy_of_its_signature_proves_nothing(server: Guarded, an_api: S
             subject = EventAddress("submitted", token, own).subject
             if kind != "submitted":
                 assert "error" not in await rival.publish(subject, encode(events.submitted()))
-            header = {SIGNATURE: (theirs[signed_as].headers or {})[SIGNATURE]}
+            header = {SIGNATURE: signature_of(theirs[signed_as])}
             assert "error" not in await rival.publish(EventAddress(kind, token, own).subject, body, header)
             entries = await shown(http, own, 1 if kind == "submitted" else 2)
             assert (entries[0]["action"], {entry["proven"] for entry in entries}) == (kind, {False})
 
         for kind, message in theirs.items():
-            assert signer_of(message) == public_key(server.accounts.folder / "api")
+            assert signer_of(message) == server.accounts.key("api")
             for token in (QUEUE, OTHER):
                 await copied(kind, token, kind, message.data)
-            again = await rival.publish(
-                subject_of(message), message.data, {SIGNATURE: (message.headers or {})[SIGNATURE]}
-            )
+            again = await rival.publish(subject_of(message), message.data, {SIGNATURE: signature_of(message)})
             assert again["error"]["err_code"] == ErrorCode.SUBJECT_TAKEN
         forged = msgspec.structs.replace(events.kill_requested(), by="root")
         await copied("kill_requested", QUEUE, "kill_requested", encode(forged))
@@ -151,7 +145,7 @@ async def test_another_body_under_its_signature_is_unproven_where_the_signature_
         message = await stored(operator, "submitted", job_id)
         await Stream(operator, EVENTS).purge(event_filter("*", "*", job_id))
         event = msgspec.json.decode(message.data) | {"by": "root"}
-        header = {SIGNATURE: (message.headers or {})[SIGNATURE]}
+        header = {SIGNATURE: signature_of(message)}
         assert "error" not in await rival.publish(subject_of(message), msgspec.json.encode(event), header)
         (entry,) = await until(lambda: shown(http, job_id), lambda found: found[0]["who"] == "root")
         assert not entry["proven"]
@@ -159,12 +153,12 @@ async def test_another_body_under_its_signature_is_unproven_where_the_signature_
 
 @pytest.mark.soak
 async def test_what_it_signed_stays_proven_after_a_rotation(server: Guarded, an_api: Start, operator: Broker) -> None:
-    signers, old = Bucket(operator, SIGNERS_BUCKET), public_key(server.accounts.folder / "api")
+    signers, old = Bucket(operator, SIGNERS_BUCKET), server.accounts.key("api")
     async with an_api() as (_, http):
         before = await submitted(http)
         await until(lambda: signers.read(api_signer_key(old)))
-    (server.accounts.folder / "api" / SEED_FILE).unlink()
-    new = public_key(server.accounts.folder / "api")
+    server.accounts.seed_file("api").unlink()
+    new = server.accounts.key("api")
     server.settings = server.accounts.settings
     server.reload()
     async with an_api() as (_, http):
@@ -182,7 +176,7 @@ async def test_what_it_signed_stays_proven_after_a_rotation(server: Guarded, an_
 async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
     server: Guarded, an_api: Start, operator: Broker
 ) -> None:
-    own, stream = public_key(server.accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
+    own, stream = server.accounts.key("api"), kv_stream(SIGNERS_BUCKET)
     (config,) = [one for one in stream_configs(1) if one["name"] == stream]
     await operator.api(f"STREAM.CREATE.{stream}", config | {"max_msg_size": 1})
     async with an_api() as (api, http):
@@ -197,7 +191,7 @@ async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
 
 @pytest.mark.soak
 async def test_its_key_is_recorded_again_before_it_expires(server: Guarded, an_api: Start, operator: Broker) -> None:
-    key, signers = api_signer_key(public_key(server.accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
+    key, signers = api_signer_key(server.accounts.key("api")), Bucket(operator, SIGNERS_BUCKET)
     async with an_api(STINT_HISTORY="4"):
         seen = set[int]()
 

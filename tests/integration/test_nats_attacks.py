@@ -56,7 +56,7 @@ from stint.natsauth.requests import STREAMS
 from tests.api.client import in_steps
 from tests.support import events
 from tests.support.accounts import Accounts, logged_in, token_for
-from tests.support.attacked import Attacked, Configured, attacked
+from tests.support.attacked import Attacked, attacked
 from tests.support.runner_bench import Bench
 from tests.support.waiting import PATIENCE, until
 
@@ -135,25 +135,22 @@ class Attacker:
 async def server(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Attacked]:
     assert busybox
     async with attacked(tmp_path_factory.mktemp("attacked")) as server:
-        subscribers = [part for name in TOLD for part in ("--subscriber", name)]
-        await server.configure(
-            *("--publisher", f"{PUBLISHER}=own", "--publisher", "victim=other", *subscribers),
-            *("--runner", NAMED.removeprefix("runners/"), "--pool", "subnet=own", "--pool", "nets=net-*"),
-        )
         yield server
 
 
 @pytest.fixture(scope="module")
 async def accounts(server: Attacked) -> Accounts:
     token = await token_for(server.openbao, {"own": ["create", "read", "update", "delete", "list"]})
-    return Configured(
-        server.stack.data_dir / "nats",
+    accounts = Accounts(
+        server.keys,
         {PUBLISHER: ["own"], "victim": ["other"]},
         [*TOLD],
         tokens={BY_TOKEN: ("own", token)},
         runners=[NAMED],
         pools={"subnet": "own", "nets": "net-*"},
     )
+    await server.configure(accounts)
+    return accounts
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from stint.cli.app import app
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
-from stint.jetstream import Broker
+from stint.jetstream import Access, Broker
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
@@ -29,12 +29,10 @@ from tests.support.accounts import (
     accepted,
     logged_in,
     nats_auth,
-    nats_auth_at,
     token_for,
     write_policy,
 )
 from tests.support.servers import BaoProcess, OpenBao, running
-from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
 
 OWN, OTHER = queue_token("own"), queue_token("other")
@@ -51,24 +49,22 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     return Accounts(tmp_path_factory.mktemp("keys"), {"team": ["own"]}, auth=True)
 
 
-Start = Callable[..., NatsAuth]
+Start = Callable[..., AbstractAsyncContextManager[NatsAuth]]
 
 
 @pytest.fixture
-async def callout(server: Guarded, openbao: OpenBao, tmp_path: Path) -> Start:
-    """A process of the service that is not started yet."""
-    await set_up(openbao)
+def callout(server: Guarded, openbao: OpenBao, tmp_path: Path) -> Start:
+    """Runs a process of the service for a block."""
 
-    def made(vault: OpenBao | BaoProcess = openbao, seconds: int = 600) -> NatsAuth:
-        folder = tmp_path / secrets.token_hex(4)
-        return nats_auth_at(server, vault, folder, STINT_NATS_AUTH_SECONDS=str(seconds))
+    def running(vault: OpenBao | BaoProcess = openbao, **settings: str) -> AbstractAsyncContextManager[NatsAuth]:
+        return nats_auth(server, vault, tmp_path / secrets.token_hex(4), **settings)
 
-    return made
+    return running
 
 
 @pytest.fixture
 async def auth(callout: Start) -> AsyncIterator[NatsAuth]:
-    async with running(auth := callout()):
+    async with callout() as auth:
         yield auth
 
 
@@ -173,23 +169,21 @@ async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refus
     assert token not in auth.log + server.log
 
 
-async def test_a_clock_that_is_behind_shortens_no_login(server: Guarded, openbao: OpenBao, tmp_path: Path) -> None:
+async def test_a_clock_that_is_behind_shortens_no_login(
+    server: Guarded, callout: Start, openbao: OpenBao, tmp_path: Path
+) -> None:
     """The server judges when a login ends, so that counts from the time at which the server asked."""
-    await set_up(openbao)
     behind = "import time\nown = time.time\ntime.time = lambda: own() - 86400\n"
     (tmp_path / "sitecustomize.py").write_text(behind)
     token = await token_for(openbao, {"own": ALL}, ttl="1h")
-    async with (
-        nats_auth(server, openbao, tmp_path / "state", PYTHONPATH=str(tmp_path)),
-        connected(server, "own", token) as (client, denied),
-    ):
+    async with callout(PYTHONPATH=str(tmp_path)), connected(server, "own", token) as (client, denied):
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
 
 
 @pytest.mark.soak
 async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     for seconds, ttl in ((SECONDS, "1h"), (600, f"{SECONDS}s")):
-        async with running(callout(seconds=seconds)):
+        async with callout(STINT_NATS_AUTH_SECONDS=str(seconds)):
             token = await token_for(openbao, {"own": ALL}, ttl=ttl)
             begun = time.monotonic()
             async with connected(server, "own", token) as (client, _):
@@ -202,7 +196,7 @@ async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callou
 async def test_a_right_taken_away_is_gone_with_the_login(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
-    async with running(callout(seconds=2 * SECONDS)):
+    async with callout(STINT_NATS_AUTH_SECONDS=str(2 * SECONDS)):
         async with connected(server, "own", token) as (client, denied):
             await write_policy(openbao, name, {})
             assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted"), "not yet"
@@ -213,9 +207,7 @@ async def test_a_right_taken_away_is_gone_with_the_login(server: Guarded, callou
 @pytest.mark.soak
 async def test_without_the_service_publishers_are_refused(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     token = await token_for(openbao, {"own": ALL})
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(running(auth := callout()))
-        client, denied = await stack.enter_async_context(connected(server, "own", token))
+    async with callout() as auth, connected(server, "own", token) as (client, denied):
         await auth.kill()
         assert await refused(server, "own", token) < SOON
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
@@ -230,7 +222,7 @@ async def test_without_the_service_publishers_are_refused(server: Guarded, callo
 
 async def test_each_of_two_services_answers(server: Guarded, callout: Start, openbao: OpenBao) -> None:
     token = await token_for(openbao, {"own": ALL})
-    async with running(first := callout()), running(second := callout()):
+    async with callout() as first, callout() as second:
 
         async def both_have_answered() -> bool:
             async with connected(server, "own", token):
@@ -247,9 +239,8 @@ async def test_each_of_two_services_answers(server: Guarded, callout: Start, ope
 @pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_without_vault_logins_are_refused(server: Guarded, callout: Start, tmp_path: Path, how: str) -> None:
     async with running(bao := BaoProcess(tmp_path / "bao")):
-        await set_up(bao)
         token = await token_for(bao, {"own": ALL})
-        async with running(auth := callout(bao)):
+        async with callout(bao) as auth:
             await bao.kill() if how == "kill" else bao.pause()
             try:
                 assert await refused(server, "own", token) < SOON
@@ -292,20 +283,12 @@ async def test_junk_for_the_service_changes_nothing(server: Guarded, auth: NatsA
     assert "Traceback" not in auth.log
 
 
-async def let_in(server: Guarded, listed: str, token: str) -> bool:
-    try:
-        async with connected(server, listed, token):
-            return True
-    except nats.errors.Error:
-        return False
-
-
 async def test_one_service_in_a_cluster_answers_all(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
-    await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
     here, there = accounts.cluster(tmp_path)
     async with running(here), running(there), nats_auth(here, openbao, tmp_path / "auth"):
-        await until(lambda: let_in(there, "own", token))  # once the servers have told each other who listens
+        access = Access(url=there.url, user="own", password=token)
+        await until(lambda: accepted(access))  # once the servers have told each other who listens
         await refused(there, "other", token)
 
 
@@ -314,21 +297,20 @@ async def test_servers_part_from_a_frozen_one_whose_service_answers_elsewhere(
     accounts: Accounts, openbao: OpenBao, tmp_path: Path
 ) -> None:
     """As long as they believe in it, it gets its share of the logins. By NATS' own settings that took 80 s."""
-    await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
     first, second, asked = accounts.cluster(tmp_path, 3)
 
     async def all_let_in() -> bool:
-        for _ in range(10):
-            if not await let_in(asked, "own", token):
-                return False
-        return True
+        access = Access(url=asked.url, user="own", password=token)
+        return all([await accepted(access) for _ in range(10)])
 
-    async with running(first), running(second), running(asked), AsyncExitStack() as stack:
+    async with running(first), running(second), running(asked):
         urls = f"{first.url},{second.url}"
-        auth = await stack.enter_async_context(nats_auth(first, openbao, tmp_path / "auth", STINT_NATS_URL=urls))
-        frozen = first if f":{first.port}" in auth.log else second
-        await until(all_let_in)
-        frozen.pause()
-        stack.callback(frozen.resume)
-        await until(all_let_in, seconds=60)
+        async with nats_auth(first, openbao, tmp_path / "auth", STINT_NATS_URL=urls) as auth:
+            frozen = first if f":{first.port}" in auth.log else second
+            await until(all_let_in)
+            frozen.pause()
+            try:
+                await until(all_let_in, seconds=60)
+            finally:
+                frozen.resume()

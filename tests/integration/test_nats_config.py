@@ -36,11 +36,11 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_it_is_safe_to_repeat_and_nats_takes_it(tmp_path: Path) -> None:
-    users = ("--publisher", "team=deploys,net core", "--subscriber", "team")
+    users = ("--publisher", "team=deploys,net core", "--subscriber", "team", "--runner", "runner-1", "--runner", "r2")
     assert configure(tmp_path, *users).exit_code == 0
     first = texts(tmp_path)
-    assert {f"{name}/STINT_NATS_NKEY" for name in (*KEYS, "publishers/team", "subscribers/team")} < set(first)
-    for name in (*KEYS, "publishers/team", "subscribers/team"):
+    assert '"$KV.runners.runner-1"' in first["accounts.conf"]
+    for name in (*KEYS, "publishers/team", "subscribers/team", "runners/runner-1", "runners/r2"):
         path = tmp_path / name / "STINT_NATS_NKEY"
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.read_text() not in first["accounts.conf"] + first["nats.conf"]
@@ -195,13 +195,6 @@ def test_a_file_that_is_no_users_seed_is_a_sentence_without_it(tmp_path: Path, t
     assert result.exit_code == 2
     assert "api/STINT_NATS_NKEY does not contain the seed of a NATS user." in result.output.replace("\n", "")
     assert not text or text not in result.output
-
-
-def test_a_runner_can_have_a_key_of_its_own(tmp_path: Path) -> None:
-    assert configure(tmp_path, "--runner", "runner-1", "--runner", "other").exit_code == 0
-    found = texts(tmp_path)
-    assert {"runners/runner-1/STINT_NATS_NKEY", "runners/other/STINT_NATS_NKEY"} < set(found)
-    assert '"$KV.runners.runner-1"' in found["accounts.conf"]
 
 
 WRONG = {

@@ -5,6 +5,7 @@ On a whole stack, whose NATS has the limits that `stint nats-config` writes.
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
 
 import nats.errors
 import pytest
@@ -15,7 +16,7 @@ from stint.core.names.subjects import live_filter
 from stint.natsauth.callout.service import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
 from tests.support.accounts import Accounts, logged_in, token_for
-from tests.support.attacked import Attacked, Configured, attacked
+from tests.support.attacked import Attacked, attacked
 from tests.support.waiting import until_true
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # for a whole stack to start on a busy machine
@@ -34,18 +35,19 @@ VICTIMS = (VICTIM, VICTIM_BY_TOKEN, TOLD)
 async def server(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Attacked]:
     assert busybox
     async with attacked(tmp_path_factory.mktemp("attacked"), STINT_NATS_AUTH_LOGINS=str(LOGINS)) as server:
-        publishers = ("--publisher", f"{BY_KEY}=own", "--publisher", f"{VICTIM}=other")
-        await server.configure(*publishers, "--subscriber", SUBSCRIBER, "--subscriber", TOLD)
+        await server.configure(users(server))
         yield server
+
+
+def users(server: Attacked, **more: Any) -> Accounts:
+    return Accounts(server.keys, {BY_KEY: ["own"], VICTIM: ["other"]}, [SUBSCRIBER, TOLD], **more)
 
 
 @pytest.fixture
 async def accounts(server: Attacked) -> Accounts:
     """With new tokens for each test: the logins of one that is closed count for ten minutes more."""
     mine, theirs = [await token_for(server.openbao, {queue: ["create", "read"]}) for queue in ("own", "other")]
-    tokens = {BY_TOKEN: ("own", mine), VICTIM_BY_TOKEN: ("other", theirs)}
-    keys = {BY_KEY: ["own"], VICTIM: ["other"]}
-    return Configured(server.stack.data_dir / "nats", keys, [SUBSCRIBER, TOLD], tokens=tokens)
+    return users(server, tokens={BY_TOKEN: ("own", mine), VICTIM_BY_TOKEN: ("other", theirs)})
 
 
 async def others_work(accounts: Accounts, server: Attacked) -> None:

@@ -24,7 +24,6 @@ from stint.natsauth.roles import CALLOUT_ROLE
 from tests.support.accounts import Accounts, Guarded, NatsAuth, VaultIdentity, accepted, nats_auth
 from tests.support.flood import flood, junk, log_in
 from tests.support.servers import OpenBao, running
-from tests.support.vault_bench import set_up
 from tests.support.waiting import PATIENCE, until, until_true
 
 pytestmark = pytest.mark.soak
@@ -46,7 +45,6 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 @pytest.fixture
 async def auth(server: Guarded, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
-    await set_up(openbao)
     async with nats_auth(server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
         yield auth
 
@@ -93,7 +91,6 @@ async def test_a_flooder_is_kept_out_others_go_on(server: Guarded, auth: NatsAut
 
 
 async def test_two_services_know_what_any_server_gets(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
-    await set_up(openbao)
     here, there = accounts.cluster(tmp_path)
     rate = {"STINT_NATS_AUTH_RATE": str(RATE)}
     async with (
@@ -168,7 +165,6 @@ async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_t
     accounts: Accounts, openbao: OpenBao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the configuration is that of an earlier version."""
-    await set_up(openbao)
     monkeypatch.setattr(config, "CALLOUT_OF_SYSTEM", Role(name=CALLOUT_ROLE.name, requests=()))
     assert CONNECTIONS not in accounts.settings
     async with (

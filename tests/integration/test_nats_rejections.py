@@ -23,8 +23,8 @@ from stint.vault import BUS_KEY
 from stint.vault.ticket import binding
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.job.run import TAKEN
-from tests.support.accounts import connected, token_for
-from tests.support.attacked import Attacked, Configured, attacked
+from tests.support.accounts import Accounts, connected, token_for
+from tests.support.attacked import Attacked, attacked
 from tests.support.events import AT
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.vault_bench import ROLE
@@ -100,7 +100,7 @@ class Publisher:
 async def publisher(busybox: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
     folder = tmp_path_factory.mktemp("rejections")
     async with attacked(folder, "--runners", "0") as server:
-        accounts, openbao = Configured(server.stack.data_dir / "nats"), server.openbao
+        accounts, openbao = Accounts(server.keys), server.openbao
         token = await token_for(openbao, {QNAME: ["create", "read"]})
         async with (
             accounts.connected(server.url, "runner") as service,

@@ -21,7 +21,6 @@ from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamKeyOwners, declare
 from stint.jetstream.key_owners import RENEWED
-from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
 from stint.vault import Vault
 from tests.support import events
@@ -38,7 +37,7 @@ from tests.support.accounts import (
 from tests.support.api_bench import api_process
 from tests.support.audited import receipt_says, said, shown
 from tests.support.servers import OpenBao, running
-from tests.support.vault_bench import ROLE, set_up
+from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
 
 TEAM, RIVAL = "ci", "rival"
@@ -51,7 +50,6 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 @pytest.fixture(scope="module")
 async def auth(server: Guarded, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsAuth]:
-    await set_up(openbao)
     async with nats_auth(server, openbao, tmp_path_factory.mktemp("auth")) as auth:
         yield auth
 
@@ -73,7 +71,7 @@ async def test_a_publisher_is_proven_by_its_key(server: Guarded, openbao: OpenBa
         job = await stint.submit(queue="deploys", image="busybox")
         await job.kill()
     found = await shown(http, job.id, 2)
-    nkey = public_key(server.accounts.folder / TEAM)
+    nkey = server.accounts.key(TEAM)
     assert [entry["action"] for entry in found] == ["kill_requested", "submitted"]
     assert {said(entry) for entry in found} == {("", "", "", nkey, True, "publisher")}
     assert len(await shown(http, job.id, 2, who=nkey)) == 2
@@ -105,7 +103,7 @@ class Forger:
     """Somebody who may publish to the queue, with a key, and who claims to be the victim."""
 
     def __init__(self, broker: Broker, server: Guarded, name: str) -> None:
-        self.broker, self.victim = broker, public_key(server.accounts.folder / TEAM)
+        self.broker, self.victim = broker, server.accounts.key(TEAM)
         self.own = EventSigner(seed=server.accounts.seed_file(name).read_text())
         self.job_id = secrets.token_hex(12)
         claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": self.victim}
@@ -212,13 +210,12 @@ async def test_a_key_is_named_only_by_who_has_it(
     await refused(server, thief, signer, signer.signature(publisher_inbox(victim), b""))
     assert "must be one signature" in auth.log
     assert await owner_of(operator, signer) is None
-    team = public_key(server.accounts.folder / TEAM)
+    team = server.accounts.key(TEAM)
     await refused(server, thief, signer, f"{team}.{signer.signature(publisher_inbox(thief), b'').partition('.')[2]}")
     assert await JetStreamKeyOwners(operator).read([team]) == {}
 
 
 async def test_a_login_waits_for_no_record_of_its_key(accounts: Accounts, openbao: OpenBao, tmp_path: Path) -> None:
-    await set_up(openbao)
     token, signer, subject = (
         await (await VaultIdentity.new(openbao, "deploys")).token(),
         EventSigner.new(),

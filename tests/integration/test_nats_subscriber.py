@@ -38,12 +38,17 @@ def accounts(tmp_path: Path) -> Accounts:
 @pytest.fixture
 async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[Guarded]:
     async with accounts.declared(tmp_path / "nats") as server:
-        assert (await subscribed(accounts, server, "deploys")).code == 0
+        assert (await subscribed(server, "deploys")).code == 0
         yield server
 
 
-async def subscribed(accounts: Accounts, server: Guarded, *arguments: str, user: str = "operator") -> Result:
-    return await stint("subscribe", NAME, *arguments, env={"NATS_URL": server.url, **accounts.environ(user)})
+def environ(server: Guarded, user: str = NAME, **settings: str) -> dict[str, str]:
+    """Of a program that is this user."""
+    return {"NATS_URL": server.url, **server.accounts.environ(user), **settings}
+
+
+async def subscribed(server: Guarded, *arguments: str, user: str = "operator") -> Result:
+    return await stint("subscribe", NAME, *arguments, env=environ(server, user))
 
 
 @pytest.fixture
@@ -56,13 +61,12 @@ Example = Callable[..., AbstractAsyncContextManager[Process]]
 
 
 @pytest.fixture
-def example(accounts: Accounts, server: Guarded) -> Example:
+def example(server: Guarded) -> Example:
     """Starts one, which is killed at the end of the block."""
 
     def started(name: str, *arguments: str | Path, after: Sequence[str] = ()) -> AbstractAsyncContextManager[Process]:
-        environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
         command = (sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after)
-        return program(*command, cwd=ROOT, env=environ, stdout=PIPE)
+        return program(*command, cwd=ROOT, env=environ(server), stdout=PIPE)
 
     return started
 
@@ -134,16 +138,13 @@ async def test_output_other_than_was_recorded_is_not_kept(example: Example, runn
 
 
 @pytest.mark.soak
-async def test_a_full_disk_costs_no_output(
-    accounts: Accounts, server: Guarded, example: Example, runner: Broker, tmp_path: Path
-) -> None:
+async def test_a_full_disk_costs_no_output(server: Guarded, example: Example, runner: Broker, tmp_path: Path) -> None:
     job_id, folder = new_id(), tmp_path / "collected"
     writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
     await writer.write(b"x" * 5000)
     await happen(runner, job_id, writer.counted(events.ended()))
     command = ("prlimit", "--fsize=1024", sys.executable, "-m", "examples.collect", folder, NAME)
-    environ = {"NATS_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1", **accounts.environ(NAME)}
-    full = await finished(*command, cwd=ROOT, env=environ)
+    full = await finished(*command, cwd=ROOT, env=environ(server, PYTHONDONTWRITEBYTECODE="1"))
     assert full == Result(1, "", "[Errno 27] File too large\n")
     assert not (folder / f"{job_id}.parts" / "1").exists()
     async with example("collect", folder) as process:
@@ -168,17 +169,17 @@ async def test_a_chunk_that_is_damaged_may_come_again(
 
 
 @pytest.mark.soak
-async def test_an_example_says_in_a_sentence_what_is_wrong(accounts: Accounts, server: Guarded, tmp_path: Path) -> None:
-    environ, job = {"NATS_URL": server.url, **accounts.environ(NAME)}, "a" * 24
+async def test_an_example_says_in_a_sentence_what_is_wrong(server: Guarded, tmp_path: Path) -> None:
+    right, job = environ(server), "a" * 24
     cases: list[tuple[Sequence[str | Path], dict[str, str], str]] = [
-        (["output"], environ, "the following arguments are required: queue, job"),
-        (["output", "deploys", "a b"], environ, "nats: invalid subject"),
-        (["output", "\udcff", job], environ, "surrogates not allowed"),
-        (["output", "deploys", job], environ, "nats: timeout"),  # a subscriber may not read it
-        (["notify"], environ, "the following arguments are required: name"),
+        (["output"], right, "the following arguments are required: queue, job"),
+        (["output", "deploys", "a b"], right, "nats: invalid subject"),
+        (["output", "\udcff", job], right, "surrogates not allowed"),
+        (["output", "deploys", job], right, "nats: timeout"),  # a subscriber may not read it
+        (["notify"], right, "the following arguments are required: name"),
         (["notify", NAME], {}, "Set NATS_URL."),
-        (["collect", tmp_path / "out", NAME, "x"], environ, "invalid int value: 'x'"),
-        (["collect", "/dev/null/out", NAME], environ, "Not a directory: '/dev/null/out'"),
+        (["collect", tmp_path / "out", NAME, "x"], right, "invalid int value: 'x'"),
+        (["collect", "/dev/null/out", NAME], right, "Not a directory: '/dev/null/out'"),
     ]
 
     async def said(arguments: Sequence[str | Path], env: dict[str, str]) -> str:
@@ -192,10 +193,10 @@ async def test_an_example_says_in_a_sentence_what_is_wrong(accounts: Accounts, s
         assert found.endswith(words)
 
 
-async def test_further_queues_are_added(accounts: Accounts, server: Guarded, example: Example, runner: Broker) -> None:
+async def test_further_queues_are_added(server: Guarded, example: Example, runner: Broker) -> None:
     before, after = new_id(), new_id()
     await happen(runner, before, events.ended())
-    assert (await subscribed(accounts, server, "deploys", "other")).code == 0
+    assert (await subscribed(server, "deploys", "other")).code == 0
     await happen(runner, after, events.ended(), token=OTHER)
     async with example("notify") as process:
         assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]
@@ -203,20 +204,19 @@ async def test_further_queues_are_added(accounts: Accounts, server: Guarded, exa
 
 async def test_without_streams_it_says_who_makes_them(accounts: Accounts, tmp_path: Path) -> None:
     async with running(server := Guarded(tmp_path / "nats", accounts=accounts)):
-        result = await subscribed(accounts, server, "deploys")
+        result = await subscribed(server, "deploys")
     assert (result.code, "An API or a projector makes the streams" in result.err) == (125, True), result
 
 
 @pytest.mark.parametrize("name", ["notify", "collect"])
 async def test_ctrl_c_ends_an_example_without_a_traceback(
-    accounts: Accounts, server: Guarded, runner: Broker, tmp_path: Path, name: str
+    server: Guarded, runner: Broker, tmp_path: Path, name: str
 ) -> None:
     """Python heeds it only if whoever started the tests has not had it ignored."""
     heeding = "import runpy, signal as s; s.signal(s.SIGINT, s.default_int_handler); runpy.run_module('examples.{}')"
-    environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
     arguments = [NAME] if name == "notify" else [tmp_path / "out", NAME]
     command = (sys.executable, "-c", heeding.format(name), *arguments)
-    async with program(*command, cwd=ROOT, env=environ, stdout=PIPE, stderr=PIPE) as process:
+    async with program(*command, cwd=ROOT, env=environ(server), stdout=PIPE, stderr=PIPE) as process:
         await happen(runner, new_id(), events.ended())
         assert await line(process)
         process.send_signal(signal.SIGINT)
@@ -224,7 +224,7 @@ async def test_ctrl_c_ends_an_example_without_a_traceback(
         assert process.returncode == 0
 
 
-async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Accounts, server: Guarded) -> None:
+async def test_a_subscription_is_removed_and_what_is_wrong_is_said(server: Guarded) -> None:
     for arguments, user, code, said in (
         (["--remove"], "operator", 0, ""),
         (["--remove"], "operator", 0, ""),
@@ -232,7 +232,7 @@ async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Acc
         (["a\n"], "operator", 2, "no control characters"),
         (["deploys"], NAME, 125, "NATS"),
     ):
-        result = await subscribed(accounts, server, *arguments, user=user)
+        result = await subscribed(server, *arguments, user=user)
         assert (result.code, said in result.err) == (code, True), result
     async with server.connected("operator") as operator:
         for stream in ("EVENTS", "LOGS"):

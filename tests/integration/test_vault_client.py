@@ -231,33 +231,43 @@ async def test_one_policy_can_mean_all_queues_or_the_beginning_of_names_that_are
     assert begun == [name for name in NAMES if name.startswith("a") and queue_path(name) == f"stint/queue/{name}"]
 
 
-class CountingVault(Vault):
-    """The real one; counts logins and can shorten what they say about their life."""
+class WatchedVault(Vault):
+    """The real one; counts logins and what calls encrypt, and can shorten what logins say about their life."""
 
-    def __init__(self, address: str, ttl: float | None = None) -> None:
+    def __init__(self, address: str) -> None:
         super().__init__(address)
+        self.ttl: float | None = None
         self.attempts = 0
-        self.begun = asyncio.Event()
         self.logins: list[Login] = []
-        self._ttl = ttl
+        self.sizes: list[int] = []
+        self.logging_in, self.encrypting = asyncio.Event(), asyncio.Event()
 
     async def login(self, role_id: str, secret_id: str) -> Login:
         self.attempts += 1
-        self.begun.set()
+        self.logging_in.set()
         login = await super().login(role_id, secret_id)
         self.logins.append(login)
-        return login if self._ttl is None else Login(login.token, self._ttl)
+        return login if self.ttl is None else Login(login.token, self.ttl)
+
+    async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+        self.sizes.append(len(texts))
+        self.encrypting.set()
+        return await super().encrypt_all(token, key, texts)
 
 
-async def session_for(bench: Bench, vault: Vault) -> AppRoleSession:
+@pytest.fixture
+def vault(openbao: OpenBao) -> WatchedVault:
+    return WatchedVault(openbao.address)
+
+
+@pytest.fixture
+async def session(bench: Bench, vault: WatchedVault) -> AppRoleSession:
     await bench.admin(lambda c: c.auth.approle.create_or_update_approle(bench.name, token_num_uses=0, token_ttl=60))
     answer = await bench.admin(lambda client: client.auth.approle.generate_secret_id(bench.name))
     return AppRoleSession(vault, bench.role_id, answer["data"]["secret_id"])
 
 
-async def test_many_callers_share_one_login(bench: Bench) -> None:
-    vault = CountingVault(bench.vault.address)
-    session = await session_for(bench, vault)
+async def test_many_callers_share_one_login(vault: WatchedVault, session: AppRoleSession) -> None:
     tokens = await asyncio.gather(*(session.token() for _ in range(20)))
     assert len(set(tokens)) == len(vault.logins) == 1
     await session.close()
@@ -266,9 +276,8 @@ async def test_many_callers_share_one_login(bench: Bench) -> None:
         await vault.lookup_self(tokens[0])
 
 
-async def test_many_callers_share_one_failure_and_the_next_one_tries_again(bench: Bench) -> None:
+async def test_many_callers_share_one_failure_and_the_next_one_tries_again(bench: Bench, vault: WatchedVault) -> None:
     """With a Vault that hangs, the twentieth would hear of it after twenty time-outs."""
-    vault = CountingVault(bench.vault.address)
     session = AppRoleSession(vault, bench.role_id, "no-such-secret")
     for attempts in (1, 2):
         found = await asyncio.gather(*(session.token() for _ in range(20)), return_exceptions=True)
@@ -277,25 +286,24 @@ async def test_many_callers_share_one_failure_and_the_next_one_tries_again(bench
         assert vault.attempts == attempts
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_login_to_the_next_one(bench: Bench) -> None:
-    vault = CountingVault(bench.vault.address)
-    session = await session_for(bench, vault)
+async def test_a_caller_that_is_cancelled_leaves_the_login_to_the_next_one(
+    vault: WatchedVault, session: AppRoleSession
+) -> None:
     first, second = asyncio.create_task(session.token()), asyncio.create_task(session.token())
-    await vault.begun.wait()
+    await vault.logging_in.wait()
     first.cancel()
     assert await second
     assert vault.attempts == 2
 
 
-async def test_a_token_near_its_end_is_replaced(bench: Bench) -> None:
-    vault = CountingVault(bench.vault.address, ttl=1e-9)
-    session = await session_for(bench, vault)
+async def test_a_token_near_its_end_is_replaced(vault: WatchedVault, session: AppRoleSession) -> None:
+    vault.ttl = 1e-9
     assert await session.token() != await session.token()
 
 
-async def test_a_lost_token_is_replaced_once_for_all_and_a_lacking_permission_replaces_none(bench: Bench) -> None:
-    vault = CountingVault(bench.vault.address)
-    session = await session_for(bench, vault)
+async def test_a_lost_token_is_replaced_once_for_all_and_a_lacking_permission_replaces_none(
+    bench: Bench, vault: WatchedVault, session: AppRoleSession
+) -> None:
     await vault.revoke_self(await session.token())
     callers = await asyncio.gather(*(session.call(vault.lookup_self) for _ in range(10)))
     assert {caller.display_name for caller in callers} == {"approle"}
@@ -305,23 +313,10 @@ async def test_a_lost_token_is_replaced_once_for_all_and_a_lacking_permission_re
     assert len(vault.logins) == 2
 
 
-class WatchedVault(CountingVault):
-    """Counts calls that encrypt, and what they encrypt."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.sizes: list[int] = []
-        self.encrypting = asyncio.Event()
-
-    async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
-        self.sizes.append(len(texts))
-        self.encrypting.set()
-        return await super().encrypt_all(token, key, texts)
-
-
-async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(openbao: OpenBao) -> None:
+async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(
+    openbao: OpenBao, vault: WatchedVault
+) -> None:
     settings = await set_up(openbao)
-    vault = WatchedVault(openbao.address)
     session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
     encryptor = Encryptor(vault, session, ROLE)
     texts = [f"text {number}".encode() for number in range(10)] + [bytes(SMALL + 1)]

@@ -227,12 +227,13 @@ async def test_no_cookie_is_carried_to_the_next_request() -> None:
     [
         *((code, VaultRefusedError) for code in (400, 405, 413)),
         (403, VaultDeniedError),
+        (404, VaultNotFoundError),
         *((code, VaultUnavailableError) for code in (401, 408, 412, 429, 500, 502, 503, 504)),
     ],
 )
 async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultError]) -> None:
     """What is wrong with a request Vault says in words: without them it was a proxy. See below."""
-    others = ["", "<html>"] if status not in {400, 403, 405} else []
+    others = ["", "<html>"] if status not in {400, 403, 404, 405} else []
     for body in ('{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', *others):
         async with scripted(answer(status, body)) as script:
             with pytest.raises(VaultError) as caught:
@@ -242,52 +243,27 @@ async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultErr
         assert caught.value.sentence.endswith(f"(GET /v1/auth/token/lookup-self, code {status}{words}).")
 
 
-async def test_what_vault_does_not_have_is_told_by_vault_alone() -> None:
-    async with scripted(answer(404, '{"errors": []}')) as script:
-        with pytest.raises(VaultNotFoundError, match=r"\(GET /v1/auth/token/lookup-self, code 404\)\.$"):
-            await Vault(script.address).lookup_self(TOKEN)
+AWAY = [
+    *((200, body) for body in ("<html>", "[]", '"text"', "{", '{"data": ' + "[" * 100_000)),
+    *((200, body) for body in ("", "{}", '{"message": "ok"}', '{"data": 5}')),
+    *((code, body) for code in (400, 403, 404) for body in ("<html>", "", "{}", '{"message": "no Route matched"}')),
+    (400, "404 page not found"),
+    *((code, "{}") for code in (405, 422)),
+    *((502, body) for body in ('{"errors": 5}', '{"errors": "away"}', '{"errors": [], "warnings": 7}')),
+]
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        *((code, body) for code in (400, 403, 404) for body in ("<html>", "", "{}", '{"message": "no Route matched"}')),
-        (400, "404 page not found"),
-        *((code, "{}") for code in (405, 422)),
-    ],
-)
-async def test_a_proxy_that_does_not_find_vault_makes_nothing_wrong_or_missing(status: int, body: str) -> None:
-    """A payload's key would count as destroyed, a wrapping token as spent, a session's token as ended."""
+@pytest.mark.parametrize(("status", "body"), AWAY, ids=range(len(AWAY)))
+async def test_a_server_that_is_no_vault_is_unavailable(status: int, body: str) -> None:
+    """Such as a proxy whose Vault is away. It would vouch for any token, and no ticket would be one; a payload's key
+    would count as destroyed, a wrapping token as spent, a session's token as ended.
+    """
     async with scripted(answer(status, body)) as script:
         vault = Vault(script.address)
-        with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
-            await vault.wrap_info(TOKEN)
-        with pytest.raises(VaultUnavailableError):
-            await vault.read(TOKEN, "kv/data/demo")
-        with pytest.raises(VaultUnavailableError):
-            await vault.revoke_self(TOKEN)
-
-
-NO_VAULT = ["<html>", "[]", '"text"', "{", '{"data": ' + "[" * 100_000, "", "{}", '{"message": "ok"}', '{"data": 5}']
-
-
-@pytest.mark.parametrize("body", NO_VAULT, ids=range(len(NO_VAULT)))
-async def test_a_server_that_is_no_vault_is_unavailable(body: str) -> None:
-    """It would vouch for any token, and no ticket would be one: all jobs whose turn comes would be rejected."""
-    async with scripted(answer(200, body)) as script:
-        vault = Vault(script.address)
-        for ask in (vault.lookup_self, vault.wrap_info, lambda token: vault.decrypt(token, "stint-bus", "vault:v1:")):
+        for call in (REPEATABLE | ONCE).values():
             with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
-                await ask(TOKEN)
+                await call(vault)
         assert not await vault.health()
-
-
-@pytest.mark.parametrize("body", ['{"errors": 5}', '{"errors": "away"}', '{"errors": [], "warnings": 7}'])
-async def test_a_proxy_with_errors_of_its_own_is_unavailable(body: str) -> None:
-    async with scripted(answer(502, body)) as script:
-        with pytest.raises(VaultUnavailableError):
-            await Vault(script.address).lookup_self(TOKEN)
-        assert not await Vault(script.address).health()
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,11 @@ async def with_secret(bench: Bench) -> str:
     return await bench.submit("cat /secrets.yml", payload=payload)
 
 
+async def has_started(bench: Bench, job_id: str) -> bool:
+    """Whether a call is the job's. Before, it is the runner's own login."""
+    return (await bench.loaded(job_id)).fact(Started) is not None
+
+
 async def test_before_its_login_a_job_waits_in_its_queue(bench: Bench, vault: WatchedVault, outage: Outage) -> None:
     job_id = await with_secret(bench)
     await outage.begin()
@@ -171,8 +176,7 @@ async def struck(bench: Bench, vault: WatchedVault, outage: Outage, call: str, j
     begun = asyncio.Event()
 
     async def begin() -> None:
-        job = await bench.log.load(job_id)
-        if job is not None and job.fact(Started) and not begun.is_set():  # not the runner's own login
+        if await has_started(bench, job_id) and not begun.is_set():
             await outage.begin()
             begun.set()
 
@@ -201,8 +205,7 @@ async def test_a_one_time_call_whose_answer_was_lost_is_no_alarm(bench: Bench, v
     job_id = await bench.submit("true")
 
     async def lose() -> None:
-        job = await bench.log.load(job_id)
-        if job is not None and job.fact(Started):  # not the runner's own login
+        if await has_started(bench, job_id):
             raise VaultUnavailableError
 
     vault.behind = {call: lose}

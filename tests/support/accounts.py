@@ -10,31 +10,32 @@ from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
+from typer.testing import CliRunner
 
-from stint.core.names.patterns import QueuePatterns
+from stint.cli.app import app
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, declare
-from stint.natsauth.config import accounts, callout, rendered
-from stint.natsauth.keys import ISSUER_FILE, USERS_FILE, XKEY_FILE, curve_key, issuer_key, public_key
-from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
-from stint.natsauth.users import decided_users, user_list
+from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
+from stint.natsauth.keys import ISSUER_FILE, USERS_FILE, XKEY_FILE, public_key
+from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running, servers_of_cluster
-from tests.support.vault_bench import approle_token, as_root
+from tests.support.vault_bench import approle_token, as_root, set_up
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """Users of NATS whose keys are in a folder: publishers with their queues, pools with patterns of queues, others.
+    """Users of NATS whose keys `stint nats-config` makes in a folder: publishers with their queues, pools, others.
 
     Attributes:
         auth: whether `stint nats-auth` decides the logins of others.
         tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
         runners: runners with keys of their own, as `runners/NAME`.
+        pools: the queues, or patterns of them, that each serves.
     """
 
     folder: Path
@@ -46,24 +47,33 @@ class Accounts:
     pools: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def options(self) -> list[str]:
+        """The users, as `stint nats-config` is told of them."""
+        return [
+            *(f"--publisher={name}={','.join(queues)}" for name, queues in self.publishers.items()),
+            *(f"--subscriber={name}" for name in self.subscribers),
+            *(f"--runner={name.removeprefix(RUNNERS)}" for name in self.runners),
+            *(f"--pool={name}={served}" for name, served in self.pools.items()),
+        ]
+
+    @property
     def settings(self) -> str:
         """For the server's configuration."""
-        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *self.runners, *self.pools]
-        users += [CALLOUT] if self.auth else []
-        keys = {user: public_key(self.folder / user) for user in users}
-        subscriber_keys = {user: public_key(self.folder / user) for user in self.subscribers}
-        pools = {name: QueuePatterns.parse(text) for name, text in self.pools.items()}
-        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, subscriber_keys, pools)}
-        if self.auth:
-            own, decided = self.folder / CALLOUT, decided_users(self.publishers, pools)
-            through_auth = callout(keys, issuer_key(own), curve_key(own), decided, subscriber_keys)
-            (own / USERS_FILE).write_text(user_list(keys, decided))
-            settings = {**settings, **through_auth, "accounts": settings["accounts"] | through_auth["accounts"]}
-        return rendered(settings)
+        auth = "--auth" if self.auth else "--no-auth"
+        arguments = ["nats-config", str(self.folder), "--accounts-only", auth, "--update", *self.options]
+        made = CliRunner().invoke(app, arguments)
+        assert made.exit_code == 0, made.output
+        return (self.folder / "accounts.conf").read_text()
 
     def seed_file(self, user: str) -> Path:
         """The file with the seed of this user's key."""
-        return self.folder / user / SEED_FILE
+        folders = ((PUBLISHERS, self.publishers), (SUBSCRIBERS, self.subscribers), (POOLS, self.pools))
+        folder = next((name for name, users in folders if user in users), "")
+        return self.folder / folder / user / SEED_FILE
+
+    def key(self, user: str) -> str:
+        """The public half of this user's key."""
+        return public_key(self.seed_file(user).parent)
 
     def environ(self, user: str) -> dict[str, str]:
         """The settings of a service that is this user."""
@@ -156,18 +166,15 @@ class NatsAuth(ServiceProcess):
     MODULE = ("stint", CALLOUT)
 
 
-def nats_auth_at(server: Guarded, openbao: OpenBao | BaoProcess, folder: Path, **settings: str) -> NatsAuth:
-    """A process that decides logins at this server, by this Vault's policies. It is not started yet."""
-    environ = {**server.accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
-    environ |= {"STINT_NATS_AUTH_SECONDS": "600", "PATH": os.defpath, **settings}
-    return NatsAuth(folder, environ=environ)
-
-
 @asynccontextmanager
 async def nats_auth(
     server: Guarded, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
 ) -> AsyncIterator[NatsAuth]:
-    async with running(process := nats_auth_at(server, openbao, folder, **settings)):
+    """A process that decides logins at this server, by the policies of this Vault, which is set up."""
+    await set_up(openbao)
+    environ = {**server.accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
+    environ |= {"STINT_NATS_AUTH_SECONDS": "600", "PATH": os.defpath, **settings}
+    async with running(process := NatsAuth(folder, environ=environ)):
         yield process
 
 
@@ -193,6 +200,7 @@ class VaultIdentity:
 
     @classmethod
     async def new(cls, openbao: OpenBao | BaoProcess, qname: str) -> "VaultIdentity":
+        await set_up(openbao)
         rules = {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
         name = await write_policy(openbao, secrets.token_hex(8), rules)
         policies = ["default", "stint-publisher", name]

@@ -8,9 +8,6 @@ from pathlib import Path
 import httpx
 
 from stint.cli.dev.servers import PUBLISHER, SUBSCRIBER
-from stint.jetstream import Access
-from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
-from stint.natsauth.roles import SEED_FILE
 from tests.support.accounts import Accounts, accepted
 from tests.support.servers import OpenBao, ready
 from tests.support.stack import Stack, alive, started
@@ -18,15 +15,6 @@ from tests.support.waiting import until, until_true
 
 LOGINS = "600"
 """Seconds for which a login with a token is good."""
-
-
-class Configured(Accounts):
-    """Users whose keys `stint nats-config` has made."""
-
-    def seed_file(self, user: str) -> Path:
-        folders = ((PUBLISHERS, self.publishers), (SUBSCRIBERS, self.subscribers), (POOLS, self.pools))
-        folder = next((name for name, users in folders if user in users), "")
-        return super().seed_file(str(Path(folder, user)))
 
 
 @dataclass
@@ -49,20 +37,23 @@ class Attacked:
         """What one of its processes has written."""
         return (self.stack.data_dir / "log" / f"{name}.log").read_text()
 
-    async def configure(self, *options: str) -> None:
+    @property
+    def keys(self) -> Path:
+        """The folder of the keys of NATS' users."""
+        return self.stack.data_dir / "nats"
+
+    async def configure(self, accounts: Accounts) -> None:
         """Give NATS further users, as an operator does: write its configuration again, and restart it with that."""
-        folder, listen = str(self.stack.data_dir / "nats"), self.url.removeprefix("nats://")
+        listen = self.url.removeprefix("nats://")
         own = ("--listen", listen, "--name", "stint-dev", "--publisher", PUBLISHER, "--subscriber", SUBSCRIBER)
-        made = await self.stack.run("nats-config", folder, *own, *options, "--update")
+        made = await self.stack.run("nats-config", self.keys, *own, *accounts.options, "--update")
         assert made.code == 0, made.err
         await self.stack.restart("nats-auth-1")
         await self.stack.restart("nats-1")
         await until_true(lambda: self.log("nats-1").count("Server is ready") > 1)
         async with self.stack.http() as http:
             await until(lambda: ready(http))
-        name, _, _ = PUBLISHER.partition("=")
-        key = self.stack.data_dir / "nats" / PUBLISHERS / name / SEED_FILE
-        publisher = Access(url=self.url, nkey=key.read_text(), inbox=f"_INBOX.{name}")
+        publisher = accounts.access(self.url, next(iter(accounts.publishers)))
         await until(lambda: accepted(publisher))  # which takes a `nats-auth` that is connected again
         self.pids = sorted(self.stack.pids())
 
