@@ -312,15 +312,3 @@ def credentials(card: str, user: nkeys.KeyPair) -> str:
         f"-----BEGIN NATS USER JWT-----\n{card}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{seed(user)}\n------END USER NKEY SEED------\n"
     )
-
-
-async def test_a_user_with_a_key_is_known_again_after_a_restart(tmp_path: Path) -> None:
-    user = pair(nkeys.PREFIX_BYTE_USER)
-    settings = f"authorization {{ users: [{{ nkey: {public(user)} }}] }}"
-    async with server(tmp_path, settings) as nats, started(Access(url=nats.url, nkey=seed(user))) as broker:
-        await broker.wait_connected()
-        lost = broker.lost
-        await nats.restart()
-        async with asyncio.timeout(30):
-            await lost.wait()
-            await broker.wait_connected()

@@ -160,7 +160,6 @@ async def test_a_fast_reader_is_not_kept_out(server: Guarded, auth: NatsAuth, lo
         await until_true(lambda: KEPT_OUT in auth.log)
 
 
-@pytest.mark.soak
 async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_the_log_says_it(
     accounts: Accounts, openbao: OpenBao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from stint.vault import (
     seal_ticket,
 )
 from stint.vault.actions import RELEASE
-from stint.vault.encryptor import SMALL
+from stint.vault.transit import SMALL
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE, Bench, make_bench, set_up
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from stint.cli.errors import importing, reported
@@ -24,7 +25,6 @@ from stint.natsauth.users import (
     publisher_named,
     runner_user,
     subscriber_name,
-    user_list,
 )
 from stint.process.env_file import is_open, save
 from stint.process.lock import locked
@@ -154,11 +154,12 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
     if not auth:
         return {"accounts.conf": rendered(settings)}
     issuer, xkey = files.issuer_key(folder / CALLOUT), files.curve_key(folder / CALLOUT)
-    decided = decided_users(publishers, pools)
+    decided = decided_users(keys, publishers, pools)
     through_auth = callout(keys, issuer, xkey, decided, subscriber_keys, system=options.system_account)
     settings["accounts"] |= through_auth["accounts"]
     settings["authorization"] = through_auth["authorization"]
-    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{files.USERS_FILE}": user_list(keys, decided)}
+    users_file = msgspec.json.encode(decided).decode() + "\n"
+    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{files.USERS_FILE}": users_file}
 
 
 def _auth(options: _Options) -> bool:

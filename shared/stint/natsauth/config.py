@@ -1,7 +1,7 @@
 """A nats-server configuration with the roles' accounts. JSON, which nats-server reads as its own format."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
@@ -25,7 +25,6 @@ from stint.natsauth.roles import (
     publisher,
     subscriber,
 )
-from stint.natsauth.users import KeyUser
 
 STREAMS_ACCOUNT: Final = "STINT"
 SYSTEM_ACCOUNT: Final = "$SYS"  # the one that NATS uses if its configuration names no other
@@ -86,12 +85,12 @@ def callout(
     keys: Mapping[str, str],
     issuer: str,
     xkey: str,
-    decided: Iterable[KeyUser],
+    decided: Collection[str],
     subscribers: Mapping[str, str],
     *,
     system: str = SYSTEM_ACCOUNT,
 ) -> Json:
-    """Let the service decide the logins of the `decided` users, and of everybody whom nobody knows.
+    """Let the service decide the logins of the `decided` public nkeys, and of everybody whom nobody knows.
 
     `keys` are the public nkeys by user, among them `nats-auth`; `issuer` is that of the account key that signs
     answers, and logins are encrypted for `xkey`; `subscribers` are as in `accounts`, `system` is NATS' system account.
@@ -100,7 +99,6 @@ def callout(
     service["permissions"]["subscribe"]["allow"].append(LOGINS)
     account = _account(CALLOUT_ROLE, [service])
     account["imports"] += _imports(CALLOUT_OF_SYSTEM, system)
-    decided_names = {user.name for user in decided}
     return {
         "accounts": {CALLOUT_ROLE.account: account, system: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
         "authorization": {
@@ -109,10 +107,7 @@ def callout(
                 "issuer": issuer,
                 "xkey": xkey,
                 "account": CALLOUT_ROLE.account,
-                "auth_users": [
-                    *(key for name, key in keys.items() if name not in decided_names),
-                    *subscribers.values(),
-                ],
+                "auth_users": [*(key for key in keys.values() if key not in decided), *subscribers.values()],
             },
         },
     }

@@ -75,17 +75,16 @@ class KeyUser(msgspec.Struct, frozen=True):
     pool: bool = False  # whether it is a pool
 
 
-def user_list(keys: Mapping[str, str], users: Iterable[KeyUser]) -> str:
-    """The users by their public nkeys in one line, for the service that decides their logins."""
-    return msgspec.json.encode({keys[user.name]: user for user in users}).decode() + "\n"
+def decided_users(
+    keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]], pools: Mapping[str, QueuePatterns]
+) -> dict[str, KeyUser]:
+    """The users whose logins the service decides, by their public nkeys: publishers, and pools with patterns.
 
-
-def decided_users(publishers: Mapping[str, Sequence[str]], pools: Mapping[str, QueuePatterns]) -> list[KeyUser]:
-    """The users whose logins the service decides: publishers, and pools whose queues NATS cannot name."""
-    return [
-        *(KeyUser(name, queues) for name, queues in publishers.items()),
-        *(KeyUser(name, served.patterns, pool=True) for name, served in pools.items() if served.names is None),
-    ]
+    `keys` are the public nkeys of all users by name.
+    """
+    users = [KeyUser(name, queues) for name, queues in publishers.items()]
+    users += [KeyUser(name, served.patterns, pool=True) for name, served in pools.items() if served.names is None]
+    return {keys[user.name]: user for user in users}
 
 
 def _is_name(text: str) -> bool:

@@ -2,13 +2,12 @@
 
 from stint.vault.answers import Caller, Login, SecretData
 from stint.vault.client import Vault
-from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
 from stint.vault.oidc import Oidc, OidcBegun, refusal_by_provider
 from stint.vault.policies import SESSION_KEY, queue_path
 from stint.vault.session import AppRoleSession
-from stint.vault.signing import RECEIPT_KEY, Signer
 from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
+from stint.vault.transit import RECEIPT_KEY, Encryptor, Signer
 
 __all__ = [
     "BUS_KEY",

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from stint.core.errors import ConfigError
 from stint.core.names.ids import normalise_queue_name, queue_name, queue_token
-from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
+from stint.vault.transit import RECEIPT_KEY
 
 API: Final = "stint-api"
 RUNNER: Final = "stint-runner"

@@ -14,8 +14,8 @@ from stint.vault.answers import data_of
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 from stint.vault.policies import API, CLIENT, KEYS, RUNNER, SESSION_KEY, app_roles, policies
-from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
+from stint.vault.transit import RECEIPT_KEY
 
 _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}  # prefixes of the settings for each service's AppRole
 _KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
@@ -39,11 +39,9 @@ class _Resource(NamedTuple):
     initial: Mapping[str, Any] = {}
 
     async def read(self, client: Any) -> Mapping[str, Any]:
-        """Its settings in Vault."""
         return data_of(await client.adapter.get(f"/v1/{check_path(self.path)}"))
 
     async def write(self, client: Any) -> None:
-        """Create or change it."""
         await client.adapter.post(f"/v1/{check_path(self.path)}", json={**self.wanted, **self.initial})
 
     def difference(self, present: Mapping[str, Any]) -> str:

@@ -19,9 +19,9 @@ from stint.core.view import rfc3339
 from stint.ports import EventLog, KeptPayloads, Outcome, PayloadStore
 from stint.process.waiting import both
 from stint.vault import Encryptor, Ticket, Vault
-from stint.vault.encryptor import SMALL
 from stint.vault.erasure import PayloadKey, PayloadKeys, encrypted, key_name, new_key
 from stint.vault.ticket import binding
+from stint.vault.transit import SMALL
 from stint_api.auth import Identity
 from stint_api.errors import UnknownOutcomeError
 from stint_api.submit.body import Sealed, Submission

@@ -155,7 +155,8 @@ class Rates:
         for number in known.connections.keys() - connections.keys():
             known.connections[number].missed += 1
         known.connections = {number: found for number, found in known.connections.items() if found.missed <= MISSED}
-        self._leak((at - known.listed_at) / len(self._servers))
+        for buckets in (self._writers, self._all):
+            buckets.leak((at - known.listed_at) / len(self._servers))
         known.listed_at, known.silent = at, 0
         return [number for number, one in known.connections.items() if self.keeps_out(one.owner)]
 
@@ -189,7 +190,3 @@ class Rates:
         self._writers.add(connection.owner, cost)
         self._all.add(connection.owner, cost)
         connection.counted = max(connection.counted, sent.cost)
-
-    def _leak(self, seconds: float) -> None:
-        self._writers.leak(seconds)
-        self._all.leak(seconds)
