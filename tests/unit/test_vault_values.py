@@ -60,9 +60,10 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         Vault(address)
 
 
-def test_a_missing_ca_bundle_is_refused() -> None:
+@pytest.mark.parametrize("cacert", ["/nowhere/ca.pem", __file__])
+def test_what_is_no_ca_bundle_is_refused(cacert: str) -> None:
     with pytest.raises(ConfigError, match="VAULT_CACERT"):
-        Vault("https://127.0.0.1:8200", cacert="/nowhere/ca.pem")
+        Vault("https://127.0.0.1:8200", cacert=cacert)
 
 
 @pytest.mark.parametrize(
