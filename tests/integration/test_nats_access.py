@@ -56,6 +56,11 @@ def users(**passwords: str) -> str:
     return f"authorization {{ users: [{', '.join(entries)}] }}"
 
 
+def login(nats: NatsProcess) -> str:
+    """The server's URL with the password."""
+    return f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}"
+
+
 def _errors(logs: list[Any], words: str) -> list[str]:
     return [str(line["error"]) for line in logs if words in str(line.get("error"))]
 
@@ -180,10 +185,7 @@ def test_an_encrypted_key_is_refused_and_not_asked_about(certificates: Path, tmp
 
 
 async def test_a_wrong_password_is_said_and_again_when_the_reason_changes(tmp_path: Path, logs: list[Any]) -> None:
-    async with (
-        server(tmp_path, users(me="other")) as nats,
-        started(f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}") as broker,
-    ):
+    async with server(tmp_path, users(me="other")) as nats, started(login(nats)) as broker:
         reason = await said(logs, "NATS refuses the user, password, token, key or certificate: ")
         assert "Authorization Violation" in reason
         await nats.kill()
@@ -191,7 +193,7 @@ async def test_a_wrong_password_is_said_and_again_when_the_reason_changes(tmp_pa
         nats.settings = users(me=PASSWORD)
         await nats.start()
         await broker.wait_connected()
-        assert len([line for line in logs if "refuses" in str(line.get("error"))]) == 1, "said once"
+        assert len(_errors(logs, "refuses")) == 1, "said once"
         nats.settings = users(me="other")
         await nats.restart()
         await said(logs, "NATS refuses", times=2)
@@ -210,10 +212,7 @@ async def test_a_missing_permission_is_said(tmp_path: Path, logs: list[Any]) -> 
 
 
 async def test_a_password_that_is_changed_under_a_connection_ends_the_work(tmp_path: Path) -> None:
-    async with (
-        server(tmp_path, users(me=PASSWORD)) as nats,
-        started(f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}") as broker,
-    ):
+    async with server(tmp_path, users(me=PASSWORD)) as nats, started(login(nats)) as broker:
         await broker.wait_connected()
         nats.settings = users(me="changed")
         nats.reload()
@@ -252,8 +251,7 @@ async def test_a_first_connect_or_a_reconnect_that_raises_is_not_waited_for(nats
 async def test_a_rebuild_by_a_user_who_may_not_ends_with_a_sentence(tmp_path: Path) -> None:
     user = f'{{user: "me", password: "{PASSWORD}", permissions: {{publish: "other"}}}}'
     async with server(tmp_path, f"authorization {{ users: [{user}] }}") as nats:
-        environ = {"NATS_URL": f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}"}
-        rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env=environ)
+        rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env={"NATS_URL": login(nats)})
     assert (rebuild.code, rebuild.err.splitlines()[-1][:45]) == (2, "stint: NATS does not permit this to the user:")
     assert "Traceback" not in rebuild.err
 

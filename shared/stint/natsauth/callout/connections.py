@@ -121,8 +121,7 @@ class Connections:
                 one.cid: Listed(_owner(one.account, one.authorized_user), Sent(one.in_msgs, one.in_bytes))
                 for one in found.data.connections or ()
             }
-            numbers = self._rates.listed(found.server.id, found.data.now.timestamp(), connections)
-            for number in numbers:
+            for number in self._rates.listed(found.server.id, found.data.now.timestamp(), connections):
                 await self._close(found.server.id, number)
 
     async def _on_connected(self, message: Msg) -> None:
