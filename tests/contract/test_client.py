@@ -10,6 +10,7 @@ import pytest
 
 from stint.client import ApiRefusedError, AuditEntry, Client, Fact, ForgedReceiptError, JobChange, check_receipt
 from stint.core.names.ids import queue_name, queue_token
+from stint.core.submission.payload import JobPayload
 from stint.testing import Ending, FakeStint
 from tests.support import events
 from tests.support.accounts import Accounts
@@ -173,6 +174,16 @@ async def test_a_key_names_one_job(stint: Client, queue: str) -> None:
     with pytest.raises(ApiRefusedError) as gone:
         await stint.submit(queue=queue, image="busybox", key=key)
     assert gone.value.code == 404
+
+
+async def test_what_is_sent_again_is_the_same_request(stint: Client, queue: str) -> None:
+    key, sealed = secret(), await stint.seal(JobPayload(qname=queue, container_image="busybox"))
+    job = await stint.send(sealed, key=key)
+    assert (await stint.send(sealed, key=key)).id == job.id
+    await job.delete()
+    with pytest.raises(ApiRefusedError, match=f"{job.id}, was deleted") as gone:
+        await stint.send(sealed, key=key)
+    assert gone.value.code == 410
 
 
 async def test_a_held_job_says_whether_its_runner_is_back_until_it_is_released(

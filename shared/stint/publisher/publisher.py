@@ -4,14 +4,11 @@ import asyncio
 import hashlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Self, Unpack
-
-import structlog
 
 from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
@@ -70,12 +67,7 @@ class Publisher:
         return cls(Access.of(load(Settings, environ)), endpoints(environ, publisher=True))
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises BrokerUnavailableError if NATS is not reachable, or does not let this user in.
-
-        What becomes of the connection is logged by structlog: on standard error, unless the program says where.
-        """
-        if not structlog.is_configured():  # its own default is standard output, which is the program's
-            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        """Connect. Raises BrokerUnavailableError if NATS is not reachable, or does not let this user in."""
         self._broker.start()
         if not await self._broker.connected_within(CONNECTED_WITHIN):
             await self._broker.close()

@@ -1,6 +1,7 @@
 """A Stint in memory, for the tests of programs that use `stint.client`."""
 
 import json
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Mapping
 from http import HTTPStatus
@@ -53,7 +54,7 @@ class FakeStint:
         self._fleet = FakeFleet(self._jobs)
         self._streams = FakeStreams(self._jobs)
         self._trail = FakeTrail(self._jobs.log)
-        self._keys: dict[str, tuple[str, str]] = {}
+        self._keys: dict[str, tuple[str, tuple[str, bytes]]] = {}
 
     @property
     def submitted(self) -> Mapping[str, JobPayload]:
@@ -151,14 +152,14 @@ class FakeStint:
         return await self._take(parse_payload(json.loads(request.content)["payload"].encode()), request)
 
     async def _take(self, job: JobPayload, request: httpx.Request, *, rerun_of: str = "") -> httpx.Response:
-        key = request.headers.get("Idempotency-Key", "")
-        known, of = self._keys.get(key, ("", ""))
-        if known and not (rerun_of and rerun_of == of):  # each time it is sealed a job is another request
-            said = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request.", "_id": known}
-            return httpx.Response(HTTPStatus.CONFLICT, json=said)
-        job_id = known or await self._jobs.take(job, rerun_of=rerun_of)
-        if key:
-            self._keys[key] = (job_id, rerun_of)
+        key, asked = request.headers["Idempotency-Key"], (request.url.path, request.content)
+        job_id, first = self._keys.get(key, ("", asked))
+        if first != asked:
+            return _refused(HTTPStatus.CONFLICT, "The Idempotency-Key was used for another request.", job_id)
+        if job_id and await self._jobs.load(job_id) is None:
+            return _refused(HTTPStatus.GONE, f"The job of this Idempotency-Key, {job_id}, was deleted.", job_id)
+        job_id = job_id or await self._jobs.take(job, rerun_of=rerun_of)
+        self._keys[key] = (job_id, asked)
         return _json(_id=job_id, status="queued", qname=name_of(job))
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
@@ -197,11 +198,13 @@ class FakeStint:
 
 
 class _Open:
-    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:  # noqa: ARG002 - jobs do not wait here
-        return {"payload": encode(job).decode()}
+    """Seals nothing. As with Vault, each time it is another request."""
 
-    async def wrap(self, *, wrap_ttl: str) -> str:
-        return wrap_ttl
+    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
+        return {"payload": encode(job).decode(), "wrap_secret_id": await self.wrap(wrap_ttl=wrap_ttl)}
+
+    async def wrap(self, *, wrap_ttl: str) -> str:  # noqa: ARG002 - jobs do not wait here
+        return secrets.token_hex(12)
 
 
 def _is_known(url: httpx.URL) -> bool:
@@ -211,6 +214,10 @@ def _is_known(url: httpx.URL) -> bool:
 
 def _json(**fields: Any) -> httpx.Response:
     return httpx.Response(HTTPStatus.OK, json=fields)
+
+
+def _refused(code: HTTPStatus, sentence: str, job_id: str) -> httpx.Response:
+    return httpx.Response(code, json={"status": f"{code.phrase}.", "error": sentence, "_id": job_id})
 
 
 def _raw(content: bytes | AsyncIterable[bytes]) -> httpx.Response:
