@@ -67,6 +67,17 @@ async def test_a_client_may_do_all_but_release_and_a_sealer_and_a_jobs_own_token
         assert await statuses(bench, token) == FORBIDDEN
 
 
+async def test_an_operator_may_read_and_release_and_nothing_else(bench: Bench) -> None:
+    job_id = await bench.submitted()
+    async with bench.client({"X-Auth-Token": await bench.limited_token(0, ("stint-operator",))}) as http:
+        found = {
+            name: (await http.request(method, f"/v1/api/job{path.format(job_id)}", json=BODY)).status_code
+            for name, (method, path) in ACTIONS.items()
+            if name != "events"  # which would not end
+        }
+    assert found == {"submit": 403, "read": 200, "output": 200, "release": 400, "kill": 403, "delete": 403}
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -17,7 +17,7 @@ from stint.cli.services.vault_setup import vault_setup as set_up
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
-from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
+from stint.vault.policies import CLIENT, KEYS, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.accounts import write_policy
 from tests.support.servers import BaoProcess, running
@@ -57,7 +57,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         report = await vault_setup(address, root, kv_mount="kv")
         vault, secret = Vault(address), {"data": {"password": "hush"}}
         await vault.call(root, lambda client: client.write_data("kv/data/demo", data=secret))
-        sealed = {key: await vault.encrypt(root, key, b"x") for key in (BUS_KEY, ROLE, SESSION_KEY)}
+        sealed = {key: await vault.encrypt(root, key, b"x") for key in (BUS_KEY, ROLE, SESSION_KEY, "another-key")}
+        await vault.call(root, lambda client: client.write_data(f"{KEYS}/x", data={"key": "x"}))
         yield Stack(vault, root, report, await service_settings(address, root), sealed)
 
 
@@ -115,6 +116,17 @@ ACTS: dict[str, Callable[[Stack, str], Awaitable[object]]] = {
     "write a secret": lambda stack, token: stack.vault.call(
         token, lambda client: client.write_data("kv/data/demo", data={"data": {}})
     ),
+    "read a payload's key": lambda stack, token: stack.vault.read(token, f"{KEYS}/x"),
+    "make a payload's key": lambda stack, token: stack.vault.call(
+        token, lambda client: client.write_data(f"{KEYS}/x", data={"key": "x"})
+    ),
+    "change a policy": lambda stack, token: stack.vault.call(
+        token, lambda client: client.write_data("sys/policies/acl/another", data={"policy": "# nothing"})
+    ),
+    "look at an AppRole": lambda stack, token: stack.vault.read(token, f"auth/approle/role/{ROLE}"),
+    "list who has logged in": lambda stack, token: stack.vault.call(
+        token, lambda client: client.auth.token.list_accessors()
+    ),
     "get a wrapped secret id": lambda stack, token: stack.wrapping(token),
     "get a bare secret id": lambda stack, token: stack.vault.call(
         token, lambda client: client.auth.approle.generate_secret_id(ROLE)
@@ -126,9 +138,9 @@ ACTS: dict[str, Callable[[Stack, str], Awaitable[object]]] = {
 MAY = {
     "api": {
         *("seal a ticket", "seal a payload", "seal a session", "open a session"),
-        *("sign a receipt", "ask what another may do"),
+        *("sign a receipt", "ask what another may do", "make a payload's key"),
     },
-    "runner": {"open a ticket", "open a payload"},
+    "runner": {"open a ticket", "open a payload", "read a payload's key"},
     "job": {"read a secret"},
     CLIENT: {"seal a payload", "get a wrapped secret id", "make a token"},
     SEALER: {"seal a payload", "get a wrapped secret id", "make a token"},

@@ -274,10 +274,10 @@ async def test_an_engine_that_does_not_say_what_ran_out_of_memory_holds_up_no_en
     monkeypatch.setattr(docker, "LATE_NEWS", 0.1)
     state = {"StartedAt": "2025-03-12T20:58:57Z", "FinishedAt": "2025-03-12T20:58:58Z"}
     shown = json.dumps({"State": state, "HostConfig": {"Memory": 1}}).encode()
-    answers[:] = [(b"/wait", b'{"StatusCode": 137}'), (b"/json", shown), (b"/events", b"")]
+    answers[:] = [(b"/wait", b'{"StatusCode": 137}'), (b"/json", shown), (b"/events", b""), (b"", b"null")]
     async with asyncio.timeout(10):
         assert await engine.wait("c") == Exit(137)
-    assert len(answers) == 1, "the last one was asked for"
+    assert answers == [(b"", b"null")], "each of the others was asked for"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ run(Settings, serve)
 """
 
 
-@pytest.mark.parametrize(("level", "count"), [("", 3), ("error", 1)])
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("", 3), ("error", 1)])
 def test_an_operator_chooses_the_least_that_is_logged(level: str, count: int) -> None:
     env = {**os.environ, "STINT_LOG_LEVEL": level}
     done = subprocess.run([sys.executable, "-c", _SERVICE], env=env, capture_output=True, check=True)

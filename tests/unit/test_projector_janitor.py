@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,14 @@ async def test_output_goes_when_the_view_does(house: House, restarted: bool) -> 
         await house.janitor.expire()
         assert await house.left() == left
         house.now += MOMENT
+
+
+async def test_a_payload_that_outlived_its_job_goes_and_output_stays(house: House) -> None:
+    await house.print()
+    await house.happen(submitted(), started(), ended())
+    await house.payloads.put(TOKEN, JOB, b"sealed")
+    await house.auditor.sweep()
+    assert await house.left() == "VOF"
 
 
 @pytest.mark.parametrize("why", ["deleted", "expired", "forgotten"])
@@ -273,6 +282,17 @@ async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_goes_in_its_tu
     house.now += KEEP + MOMENT
     await house.events.forget()
     assert await house.left() == ""
+
+
+async def test_what_names_no_job_is_forgotten_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Any]()
+
+    async def noted(before: Any) -> None:
+        asked.append(before)
+
+    monkeypatch.setattr(house.history, "forget_unnamed", noted)
+    await house.events.forget()
+    assert asked == [house.now - KEEP]
 
 
 async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house: House) -> None:

@@ -156,6 +156,8 @@ def test_a_long_value_becomes_one_mask_however_it_is_cut(length: int) -> None:
         ("it's", {b"it's", b"it''s"}),
         ("sec\n", {b"sec\n", b"sec\r\n"}),
         ("secret\n", {b"secret\n", b"secret\r\n", b"secret"}),
+        ("a\nb\nc", {b"a\nb\nc", b"a\r\nb\r\nc", b"a\\nb\\nc", b"a\n  b\n  c", b"a\r\n  b\r\n  c"}),
+        ("ab\r\nc", {b"ab\r\nc", b"ab\r\r\nc", b"ab\\r\\nc", b"ab\r\n  c", b"ab\r\r\n  c"}),
         ("a\nbc", {b"a\nbc", b"a\r\nbc", b"a\\nbc", b"a\n  bc", b"a\r\n  bc"}),
         (
             "\ud800\ud800\ud800x",
