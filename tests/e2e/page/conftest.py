@@ -134,8 +134,10 @@ async def held_back(page: Page, url: str) -> AsyncIterator[asyncio.Event]:
         await route.continue_()
 
     await page.route(re.compile(url), late)
-    yield asked
-    free.set()
+    try:
+        yield asked
+    finally:
+        free.set()
 
 
 async def drawn(page: Page) -> None:
