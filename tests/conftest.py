@@ -25,6 +25,7 @@ from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 # Every test has a time-out. On a busy machine an example would miss a deadline of its own, and takes long to be made.
 hypothesis.settings.register_profile("stint", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("stint")
+hypothesis.settings.register_profile("quick", max_examples=20)  # of `make unit`
 # With rich installed, each traceback that is logged would be drawn with all locals: seconds on a busy machine.
 structlog.configure(
     processors=[

@@ -125,6 +125,7 @@ def test_a_pull_waits_for_others_until_it_loads_a_layer(statuses: Sequence[str],
     assert pull.waits == waits
 
 
+@pytest.mark.soak
 def test_a_pull_of_very_many_layers_takes_no_longer_for_each() -> None:
     """A line that costs as much as there are layers holds up the runner's other jobs for minutes."""
     lines = [

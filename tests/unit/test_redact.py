@@ -103,6 +103,7 @@ HARD: dict[str, Callable[[int], tuple[bytes, list[bytes]]]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", HARD)
 def test_the_time_grows_with_the_length(name: str) -> None:
     """Eight times as much takes about eight times as long; if it grew with the square it would be 64 times."""
@@ -113,6 +114,7 @@ def test_the_time_grows_with_the_length(name: str) -> None:
     assert seconds[1] < 32 * max(seconds[0], 0.001)
 
 
+@pytest.mark.soak
 def test_values_that_begin_with_one_another_cost_little() -> None:
     """To try them one after the other took a hundred times as long as to look for a single value."""
     nested, text = [b"a" * length for length in range(SHORTEST, 1400)], b"a" * 700 + b"b"
