@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from nats.aio.msg import Msg
 
-from stint.core.events import LARGEST
+from stint.core.events import EVENT_BYTES
 from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
@@ -62,13 +62,13 @@ async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_
 
 
 async def test_nats_sends_pulls_of_the_largest_events_without_closing_the_connection(broker: Broker) -> None:
-    await submit(broker, JOBS, image="x" * (LARGEST - 1024))
+    await submit(broker, JOBS, image="x" * (EVENT_BYTES - 1024))
     connection_lost = broker.lost
     events = await receive(EventFeed(broker, "feed"), len(JOBS))
     assert [event.number for event in events] == list(range(1, len(JOBS) + 1))
     assert broker.lost is connection_lost, "it was not made again"
     assert not connection_lost.is_set()
-    assert BATCH * LARGEST <= 32 * 2**20
+    assert BATCH * EVENT_BYTES <= 32 * 2**20
 
 
 async def test_a_reader_keeps_its_turn_from_its_second_pull_on(broker: Broker) -> None:

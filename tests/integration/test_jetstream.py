@@ -21,7 +21,7 @@ from stint.core.errors import (
     OtherLayoutError,
     TooLargeError,
 )
-from stint.core.events import LARGEST, AnyEvent, Record
+from stint.core.events import EVENT_BYTES, AnyEvent, Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
@@ -134,7 +134,7 @@ async def test_an_oversized_message_is_refused_before_it_drops_the_connection(br
     with pytest.raises(TooLargeError):
         await log.append(TOKEN, JOB, submitted("x" * 2_000_000))
     with pytest.raises(TooLargeError, match="maximum"):
-        await log.append(TOKEN, JOB, submitted("x" * LARGEST))
+        await log.append(TOKEN, JOB, submitted("x" * EVENT_BYTES))
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON, "the connection is still there"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stint.core.errors import StintError, VaultDeniedError, VaultRefusedError
 from stint.process import waiting
-from stint.process.batches import LARGEST, Batches
+from stint.process.batches import BATCH_SIZE, Batches
 from stint.process.waiting import both, for_each
 
 
@@ -118,8 +118,8 @@ async def test_a_caller_that_leaves_during_the_call_takes_nothing_from_others(er
 
 async def test_a_batch_has_a_largest_size() -> None:
     asked = Asked()
-    await ask(asked, *range(LARGEST + 1))
-    assert [len(call) for call in asked.calls] == [1, LARGEST, 1, 1]
+    await ask(asked, *range(BATCH_SIZE + 1))
+    assert [len(call) for call in asked.calls] == [1, BATCH_SIZE, 1, 1]
 
 
 @pytest.mark.usefixtures("no_garbage_collector")

@@ -199,7 +199,7 @@ PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim; its signature, if
 there is one, is proof (see `stint.core.audit.signature`)."""
 
-LARGEST: Final = 64 * 1024
+EVENT_BYTES: Final = 64 * 1024
 """Bytes of an event with its headers, as NATS enforces it. The largest that a service writes has 16 KiB of secrets'
 names, or two texts of `TEXT_LENGTH`: 48 KiB if JSON escapes all of their characters."""
 TEXT_LENGTH: Final = 4096

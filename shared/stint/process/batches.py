@@ -10,7 +10,7 @@ from stint.core.errors import StintError
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-LARGEST: Final = 64
+BATCH_SIZE: Final = 64
 """Questions in one call."""
 
 
@@ -49,7 +49,7 @@ class Batches(Generic[Q, A]):
 
     def _next(self) -> Sequence[tuple[Q, asyncio.Future[A]]]:
         waiting = [(question, answer) for question, answer in self._waiting if not answer.done()]
-        batch, self._waiting = waiting[:LARGEST], waiting[LARGEST:]
+        batch, self._waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]
         return batch
 
     async def _answer(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:

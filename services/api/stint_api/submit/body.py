@@ -38,7 +38,7 @@ some 500."""
 _CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run again."
-LARGEST: Final = MAX_CHUNKS * CHUNK_BYTES
+PAYLOAD_BYTES: Final = MAX_CHUNKS * CHUNK_BYTES
 """Bytes of a payload."""
 NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run again. Submit the job anew."
 
@@ -194,7 +194,7 @@ def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     if not job.terminal:
         raise RefusalError(HTTPStatus.BAD_REQUEST, NOT_OVER)
     # A publisher writes anything.
-    if submitted is None or not submitted.payload_digest or not 0 < submitted.payload_bytes <= LARGEST:
+    if submitted is None or not submitted.payload_digest or not 0 < submitted.payload_bytes <= PAYLOAD_BYTES:
         raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
     digest, size = submitted.payload_digest, submitted.payload_bytes
     image, tty = submitted.container_image[:TEXT_LENGTH], submitted.tty

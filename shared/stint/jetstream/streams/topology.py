@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from stint.core.errors import OtherLayoutError, StintError
-from stint.core.events import LARGEST
+from stint.core.events import EVENT_BYTES
 from stint.core.names.streams import (
     EVENTS,
     IMAGES_BUCKET,
@@ -77,7 +77,7 @@ _EVENTS: Final[Mapping[str, Any]] = {
     "name": EVENTS,
     "subjects": [event_filter(), barrier_subject("*")],
     **_WRITE_ONCE,
-    "max_msg_size": LARGEST,
+    "max_msg_size": EVENT_BYTES,
     "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
 }
 _PAYLOADS: Final[Mapping[str, Any]] = {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE}

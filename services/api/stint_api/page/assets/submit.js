@@ -7,7 +7,7 @@ import { begin, connection, copy, fail, failed, withdraw } from "./shell.js";
 import { pack } from "./tar.js";
 import { bytes, count } from "./words.js";
 
-const LARGEST = 16 * 1024 * 1024;
+const CONTENT_BYTES = 16 * 1024 * 1024;
 const NOTHING = { files: [], folder: "", archive: null };
 const form = one("[data-form]"), place = one("[data-drop]");
 let content = NOTHING, packed = null, trouble = "", choices = 0, unanswered = null;
@@ -114,7 +114,7 @@ async function take(choosing) {
     const made = chosen.archive ?? (await pack(chosen.files));
     if (mine !== choices) return;
     packed = made;
-    if (packed.size > LARGEST) trouble = `${bytes(packed.size)} packed, more than the 16 MiB that are accepted`;
+    if (packed.size > CONTENT_BYTES) trouble = `${bytes(packed.size)} packed, more than the 16 MiB that are accepted`;
   } catch (error) {
     if (mine !== choices) return;
     trouble = error.message || "it cannot be read";

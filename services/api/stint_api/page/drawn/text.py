@@ -16,7 +16,7 @@ from stint_api.read.job.output import Snapshot, stream_of
 MOST: Final = 1_000
 """Lines that are shown at most."""
 FEWER: Final = (MOST, 100, 10, 1)
-LARGEST: Final = 2_000_000
+READ_BYTES: Final = 2_000_000
 """Bytes of output that are read for it: if the last lines have more, fewer are shown."""
 LONG: Final = 2_000
 """Characters of a line that are shown."""
@@ -76,7 +76,7 @@ async def last_lines(output: OutputLog, job: Job) -> Text:
         begin = await beginning(output, place, tail=count, from_line=None)
         snapshot = await Snapshot.take(output, *place, lenient=True, after=begin.after)
         first = await output.next(*place, after=begin.after)
-        if first is None or snapshot.size - first.offset <= LARGEST:
+        if first is None or snapshot.size - first.offset <= READ_BYTES:
             return await _read(snapshot.chunks(), begin, count)
     return Text([], before=True, too_long=True)
 
