@@ -19,6 +19,8 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
 from stint.jetstream import Access, Broker
+from stint.natsauth.callout.admissions import ENOUGH, NOT_LET_IN
+from stint.natsauth.keys import ISSUER_FILE, issuer_key
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
@@ -32,7 +34,7 @@ from tests.support.accounts import (
     token_for,
     write_policy,
 )
-from tests.support.servers import BaoProcess, OpenBao, running
+from tests.support.servers import BaoProcess, OpenBao, readyz, running
 from tests.support.waiting import until, until_true
 
 OWN, OTHER = queue_token("own"), queue_token("other")
@@ -178,6 +180,28 @@ async def test_a_clock_that_is_behind_shortens_no_login(
     token = await token_for(openbao, {"own": ALL}, ttl="1h")
     async with callout(PYTHONPATH=str(tmp_path)), connected(server, "own", token) as (client, denied):
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
+
+
+@pytest.mark.soak
+async def test_a_service_is_ready_again_once_nats_knows_the_key_that_it_signs_with(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """NATS tells only its log that it does not know the key."""
+    known, own = issuer_key(accounts.folder / CALLOUT), issuer_key(tmp_path)
+    token = await token_for(openbao, {"own": ALL})
+    other = {"STINT_NATS_AUTH_ISSUER_FILE": str(tmp_path / ISSUER_FILE)}
+    async with (
+        accounts.declared(tmp_path / "nats") as server,
+        nats_auth(server, openbao, tmp_path / "auth", **other) as auth,
+    ):
+        for _ in range(ENOUGH):
+            await refused(server, "own", token)
+        assert len(auth.said("login accepted")) == ENOUGH
+        await until(lambda: readyz(auth.port), lambda said: NOT_LET_IN in said)
+        server.settings = server.settings.replace(known, own)
+        await server.restart()
+        await until(lambda: accepted(Access(url=server.url, user="own", password=token)))
+        await until(lambda: readyz(auth.port), lambda said: said.startswith("ready"))
 
 
 @pytest.mark.soak

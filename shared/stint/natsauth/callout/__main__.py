@@ -10,6 +10,7 @@ from stint.core.errors import ConfigError
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, JetStreamKeyOwners
 from stint.jetstream.key_owners import KEPT
+from stint.natsauth.callout.admissions import Admissions
 from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 VAULT_TIMEOUT: Final = 2.0  # seconds for each step of a call: a client waits for it, and NATS not for long
 
 
-def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates) -> Callout:
+def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates, admissions: Admissions) -> Callout:
     """The service on these connections. Raises ConfigError if a seed, or the list of users, is malformed."""
     issuer = settings.nats_auth_issuer.get_secret_value()
     try:
@@ -43,6 +44,7 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates
         vault=vault,
         logins=Logins(settings.nats_auth_logins),
         rates=rates,
+        admissions=admissions,
         users=key_users(settings.nats_auth_users),
         pools=PoolQueues(broker),
         owners=JetStreamKeyOwners(broker),
@@ -57,8 +59,8 @@ async def serve(settings: NatsAuthSettings) -> None:
     """Answer the servers until SIGTERM or SIGINT. Raises BrokerClosedError if the connection was closed for good."""
     broker = Broker(Access.of(settings), name="nats-auth", prefix=JS_PREFIX)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
-    rates = Rates(settings.nats_auth_rate)
-    callout, connections = build(settings, broker, vault, rates), Connections(broker, rates)
+    rates, admissions = Rates(settings.nats_auth_rate), Admissions()
+    callout, connections = build(settings, broker, vault, rates, admissions), Connections(broker, rates, admissions)
     background = Background(
         BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."),
         BackgroundTask(name="rates", run=connections.run, missing="Publishers' rates are not limited."),
@@ -68,7 +70,9 @@ async def serve(settings: NatsAuthSettings) -> None:
     async def readiness() -> str:
         if not broker.client.is_connected:
             return "NATS is not reachable."
-        return background.missing() or ("" if await vault.health() else "Vault is not reachable.")
+        return (
+            background.missing() or admissions.missing() or ("" if await vault.health() else "Vault is not reachable.")
+        )
 
     async def work() -> None:
         await broker.wait_connected()

@@ -24,6 +24,7 @@ class Login:
     listed: str = field(repr=False)  # whoever confuses the two has put a token there
     token: str = field(repr=False)  # its Vault token, which it gives as the password
     host: str
+    connection: int = 0  # its number at the server
     # Names of consumers, separated by spaces, whose queues a runner needs; it gives them as a token.
     asks: str = field(default="", repr=False)
     nkey: str = ""  # its public key, "" if it has none
@@ -46,6 +47,7 @@ class Login:
                 listed=str(options.get("user") or ""),
                 token=str(options.get("pass") or ""),
                 host=str(asked["client_info"].get("host", "")),
+                connection=int(asked["client_info"].get("id", 0)),
                 asks=str(options.get("auth_token") or ""),
                 nkey=str(options.get("nkey") or ""),
                 nonce=str(asked["client_info"].get("nonce", "")),

@@ -16,6 +16,7 @@ from stint.core.names.streams import EVENTS, PAYLOADS
 from stint.core.names.subjects import CONNECTED, CONNECTIONS, DISCONNECTED, kick_subject
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
+from stint.natsauth.callout.admissions import Admissions
 from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent, Stored
 from stint.natsauth.roles import ALL_PUBLISHERS
 from stint.process.waiting import any_of
@@ -71,9 +72,10 @@ def _owner(account: str, user: str) -> str:
 class Connections:
     """Asks for what publishers send, and closes the connections of those that are kept out."""
 
-    def __init__(self, broker: Broker, rates: Rates) -> None:
+    def __init__(self, broker: Broker, rates: Rates, admissions: Admissions) -> None:
         self._broker = broker
         self._rates = rates
+        self._admissions = admissions
         self._heard = asyncio.Event()
         self._silent = False
         self._streams = [Stream(broker, name) for name in (EVENTS, PAYLOADS)]
@@ -101,6 +103,8 @@ class Connections:
         was_silent, self._silent = self._silent, not await any_of(self._heard, within=UNHEARD)
         if self._silent and not was_silent:
             log.warning("publishers' rates are not limited: NATS does not list its connections")
+        if self._silent:
+            self._admissions.forget()
 
     async def _stored_lately(self) -> float:
         """What the streams of publishers have stored a second, in messages; infinite if unknown."""
@@ -126,6 +130,7 @@ class Connections:
 
     async def _on_connected(self, message: Msg) -> None:
         told = msgspec.json.decode(message.data, type=_Told)
+        self._admissions.told(told.server.id, told.client.id)
         if owner := _owner(told.client.acc, told.client.user):
             self._rates.opened(told.server.id, told.client.id, owner)
 

@@ -14,6 +14,7 @@ from stint.core.names.headers import SERVER_KEY
 from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker, JetStreamKeyOwners
 from stint.natsauth.callout import claims
+from stint.natsauth.callout.admissions import Admissions
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.keyed import KeyUsers, PoolQueues, decide_by_key
 from stint.natsauth.callout.rates import Rates
@@ -55,6 +56,7 @@ class Callout:
     vault: Vault
     logins: Logins
     rates: Rates
+    admissions: Admissions
     users: KeyUsers
     pools: PoolQueues
     owners: JetStreamKeyOwners
@@ -123,6 +125,7 @@ class Callout:
             seconds=seconds,
             signs_with=grant.signer,
         )
+        self.admissions.expect(login.server, login.connection)
         expires_at = login.at + seconds if seconds else None
         return claims.allowed(login, grant, expires_at=expires_at, seed=self.issuer)
 
