@@ -254,5 +254,16 @@ def test_the_system_account_can_have_another_name(tmp_path: Path) -> None:
     subprocess.run([SERVER, "-t", "--config", own], check=True, capture_output=True)
 
 
-def test_one_half_of_tls_is_refused(tmp_path: Path) -> None:
-    assert configure(tmp_path, "--tls-cert", "cert.pem").exit_code == 2
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tls-cert", "cert.pem"),
+        ("--route", "nats://127.0.0.1:6222"),
+        ("--cluster", "127.0.0.1:6222", "--route", "127.0.0.1"),
+        ("--publisher", "team"),
+        ("--publisher", "team=a", "--pool", "team=a"),
+    ],
+)
+def test_a_wrong_option_leaves_nothing_behind(tmp_path: Path, options: Sequence[str]) -> None:
+    assert configure(tmp_path / "nats", *options).exit_code == 2
+    assert not (tmp_path / "nats").exists()

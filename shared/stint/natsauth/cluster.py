@@ -17,8 +17,7 @@ get its share of the logins that `stint nats-auth` is asked about for 80 s, and 
 def cluster(listen: str, routes: Sequence[str], password: str, tls: dict[str, str], authority: Path | None) -> Any:
     """The setting `cluster`. Whoever could join without a password could act in every account.
 
-    With `tls`, servers verify each other's certificates by that of the `authority`, or by the system's. Raises
-    ConfigError if a route is not `nats://HOST:PORT`.
+    With `tls`, servers verify each other's certificates by that of the `authority`, or by the system's.
     """
     verified = {"tls": {**tls, "verify": True, **({"ca_file": str(authority.absolute())} if authority else {})}}
     return {
@@ -38,13 +37,22 @@ def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
     return {"cert_file": str(cert.absolute()), "key_file": str(key.absolute())} if cert and key else {}
 
 
-def _route(text: str, password: str) -> str:
-    scheme, _, rest = text.partition("://")
+def check_routes(listen: str, routes: Sequence[str]) -> None:
+    """Raise ConfigError if one is not `nats://HOST:PORT`, or if the server is not in a cluster."""
+    if routes and not listen:
+        raise ConfigError("--route needs --cluster.")
+    if not all(map(_is_route, routes)):
+        raise ConfigError("--route: nats://HOST:PORT, without a password.")
+
+
+def _is_route(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        good = bool(parts.hostname) and parts.port != 0
+        return bool(parts.hostname) and parts.port != 0 and "@" not in text
     except ValueError:
-        good = False
-    if not good or "@" in rest:
-        raise ConfigError("--route: nats://HOST:PORT, without a password.")
+        return False
+
+
+def _route(text: str, password: str) -> str:
+    scheme, _, rest = text.partition("://")
     return f"{scheme}://{USER}:{password}@{rest}"

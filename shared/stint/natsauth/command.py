@@ -1,11 +1,11 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import typer
@@ -15,7 +15,7 @@ from stint.cli.options import taking
 from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
-from stint.natsauth.cluster import CLUSTER, certificate, cluster
+from stint.natsauth.cluster import CLUSTER, certificate, check_routes, cluster
 from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.natsauth.users import (
@@ -109,17 +109,18 @@ def nats_config(options: _Options) -> None:
     Example: `stint nats-config nats --publisher shop=deploys,reports --subscriber board`
     """
     folder = options.folder
-    with reported("stint nats-config"), _alone_in(folder):
-        pools = by_name("--pool", map(pool_named, options.pool or ()))
-        files = _accounts(options, pools)
-        if not options.accounts_only:
-            parts = ["accounts.conf", *([CLUSTER_FILE] if options.cluster else [])]
-            files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in parts)
-            if options.cluster:
-                files[CLUSTER_FILE] = _cluster(options)
-        unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
+    with reported("stint nats-config"):
+        users, server = _users(options), _server(options)  # a wrong option leaves nothing behind
+        with _alone_in(folder):
+            files = _accounts(options, users)
+            if not options.accounts_only:
+                parts = ["accounts.conf", *([CLUSTER_FILE] if options.cluster else [])]
+                files["nats.conf"] = rendered(server) + "".join(f"include {file}\n" for file in parts)
+                if options.cluster:
+                    files[CLUSTER_FILE] = _cluster(options)
+            unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
     _tell(folder, accounts_only=options.accounts_only)
-    for user, served in pools.items():
+    for user, served in users.pools.items():
         _tell_of_pool(folder / POOLS / user, user, served, confined=_auth(options))
     if unchanged:
         raise typer.Exit(DIFFERENT)
@@ -136,22 +137,37 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str, str]:
+class _Users(NamedTuple):
+    own: Sequence[str]  # services and the operator
+    publishers: Mapping[str, Sequence[str]]
+    subscribers: Sequence[str]
+    pools: Mapping[str, QueuePatterns]
+
+
+def _users(options: _Options) -> _Users:
+    runners = map(runner_user, options.runner or ())
+    users = _Users(
+        own=[OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if _auth(options) else [])],
+        publishers=by_name("--publisher", map(publisher_named, options.publisher or ())),
+        subscribers=[*map(subscriber_name, options.subscriber or ())],
+        pools=by_name("--pool", map(pool_named, options.pool or ())),
+    )
+    if both := {*users.own, *users.publishers} & users.pools.keys():
+        raise ConfigError(f"--pool: {min(both)} is the name of another user.")
+    return users
+
+
+def _accounts(options: _Options, users: _Users) -> dict[str, str]:
     """The accounts, and the list of users for `nats-auth`."""
-    folder, publishers = options.folder, by_name("--publisher", map(publisher_named, options.publisher or ()))
-    subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(runner_user, options.runner or ())]
-    auth = _auth(options)
+    folder, (own, publishers, subscribers, pools) = options.folder, users
     with importing("nats"):
         from stint.natsauth import keys as files  # noqa: PLC0415 - clients lack the library
-    users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
-    folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
-    if both := folders.keys() & pools.keys():
-        raise ConfigError(f"--pool: {min(both)} is the name of another user.")
+    folders = {user: folder / user for user in own} | {user: folder / PUBLISHERS / user for user in publishers}
     folders |= {user: folder / POOLS / user for user in pools}
     keys = {user: files.public_key(path) for user, path in folders.items()}
     subscriber_keys = {user: files.public_key(folder / SUBSCRIBERS / user) for user in subscribers}
     settings = {"accounts": accounts(keys, publishers, subscriber_keys, pools)}
-    if not auth:
+    if not _auth(options):
         return {"accounts.conf": rendered(settings)}
     issuer, xkey = files.issuer_key(folder / CALLOUT), files.curve_key(folder / CALLOUT)
     decided = decided_users(keys, publishers, pools)
@@ -168,6 +184,7 @@ def _auth(options: _Options) -> bool:
 
 def _server(options: _Options) -> dict[str, Any]:
     store = options.store or options.folder / "data"
+    check_routes(options.cluster, options.route or ())
     return {
         "server_name": options.name,
         "listen": options.listen,
