@@ -351,6 +351,29 @@ async def test_two_at_once_make_one_login_for_each_service(
     assert [await accessors(bao_process, role) for role in ("stint-api", "stint-runner")] == [1, 1]
 
 
+async def test_of_two_at_once_for_a_new_vault_one_may_stop_and_a_repeated_one_finds_all(
+    bao_process: BaoProcess,
+) -> None:
+    """As on two machines, which share no lock."""
+    address, root = bao_process.address, bao_process.root_token
+
+    async def whole() -> Mapping[str, str]:
+        await vault_setup(address, root, kv_mount="kv")
+        return await service_settings(address, root)
+
+    both = await asyncio.gather(whole(), whole(), return_exceptions=True)
+    logins = [outcome for outcome in both if not isinstance(outcome, BaseException)]
+    stopped = [outcome for outcome in both if isinstance(outcome, BaseException)]
+    assert logins
+    assert all(isinstance(error, VaultError) for error in stopped)
+    again = await vault_setup(address, root, kv_mount="kv")
+    assert (again.made, again.different) == ((), ())
+    assert await Vault(address).read(root, "kv/data/demo")
+    for settings in (*logins, await service_settings(address, root, known=logins[0])):
+        for service in ("API", "RUNNER"):
+            await Vault(address).login(settings[f"STINT_{service}_ROLE_ID"], settings[f"STINT_{service}_SECRET_ID"])
+
+
 ENDS: list[tuple[tuple[str, ...], dict[str, str], int]] = [
     (("--role", "stint-api"), {}, 2),
     (("--role", "a/b"), {}, 2),
