@@ -185,9 +185,9 @@ async def test_an_api_that_waits_for_vault_says_so_later_than_others_answer(monk
         ("/v1/api/runner", 503, "api", "is not ready: NATS is away."),
         ("/v1/api/queue", 503, "queues", "NATS is away."),
         ("/v1/sys/health", 500, "vault", "answers with an error (500)"),
-        ("/v1/sys/health", 0, "vault", "is not reachable: no answer in time."),
+        ("/v1/sys/health", 0, "vault", "cannot be used: no answer in time."),
         ("/info", 503, "docker", "answers with an error (503)"),
-        ("/info", 0, "docker", "does not answer: no answer in time."),
+        ("/info", 0, "docker", "cannot be used: no answer in time."),
     ],
 )
 async def test_a_server_in_trouble_is_a_finding(
@@ -219,6 +219,13 @@ async def test_a_server_in_trouble_is_a_finding(
         findings = [finding for found in await asyncio.gather(*looks) for finding in found]
     (wrong,) = [found.what for found in findings if (found.about, found.verdict) == (about, "bad")]
     assert wrong.endswith(said)
+
+
+async def test_an_answer_that_does_not_end_is_a_finding_before_it_fills_the_memory() -> None:
+    async with _server(200, "", b"", drip=b"x" * 2_000_000, times=None) as where:
+        findings = [*await servers.look_at_api(where), *await servers.look_at_vault(where, None)]
+    said = "cannot be used: its answer is too long."
+    assert [(found.about, found.what.endswith(said)) for found in findings] == [("api", True), ("vault", True)]
 
 
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])

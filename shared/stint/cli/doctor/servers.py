@@ -13,7 +13,8 @@ import httpx
 from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
 from stint.client import ApiRefusedError, Client, Endpoints, QueueInfo
-from stint.client.rest.connection import http_client, parsed
+from stint.client.errors import UnexpectedAnswerError
+from stint.client.rest.connection import http_client, parsed, whole
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, StintError, UndecodableError, VaultDeniedError
 from stint.vault.client import Vault
@@ -33,6 +34,8 @@ _SHORT: Final = 600.0
 """Seconds: a token that ends sooner may end while a job is followed."""
 NATS: Final = (2, 12)
 """The first version that has all that Stint uses."""
+_LONGEST: Final = 8 * 1024 * 1024
+"""Bytes of an answer: a hundred times what any of them has."""
 _SOCKET: Final = "/var/run/docker.sock"
 
 
@@ -47,7 +50,7 @@ async def look_at_api(where: Endpoints) -> list[Finding]:
     except TimeoutError:
         return [bad("api", f"{url} does not answer in time", MEND)]
     except httpx.HTTPError as error:
-        return [bad("api", f"{url} is not reachable: {words(error)}.", MEND)]
+        return [bad("api", f"{url} cannot be used: {words(error)}.", MEND)]
     if answers[-1].is_server_error:
         reason = (parsed(answers[-1].content) or {}).get("error") or answers[-1].text.strip()
         return [bad("api", f"{url} is not ready: {reason}", "Mend what it names; its log says more.")]
@@ -62,11 +65,19 @@ async def _answers(http: httpx.AsyncClient) -> list[httpx.Response]:
     """Those of `/readyz`, the health and the runners, up to the first that says that the API cannot answer."""
     answers = list[httpx.Response]()
     for path, within in (("/readyz", READY_WITHIN), ("/v1/api/health", WITHIN), ("/v1/api/runner", WITHIN)):
-        async with asyncio.timeout(within):
-            answers.append(await http.get(path))
+        answers.append(await _get(http, path, within))
         if answers[-1].is_server_error:
             break
     return answers
+
+
+async def _get(http: httpx.AsyncClient, url: str, within: float) -> httpx.Response:
+    """Like `http.get`, but bounded: raises TimeoutError after so many seconds, httpx.HTTPError after so many bytes."""
+    try:
+        async with asyncio.timeout(within), http.stream("GET", url) as answer:
+            return await whole(answer, _LONGEST)
+    except UnexpectedAnswerError:
+        raise httpx.RemoteProtocolError("its answer is too long") from None
 
 
 def _runners(figures: Mapping[str, Any]) -> list[Finding]:
@@ -113,12 +124,12 @@ async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
     mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
     try:
         address = check_address(where.vault_addr)
-        async with asyncio.timeout(WITHIN), httpx.AsyncClient(verify=where.vault_cacert or True) as http:
-            answer = await http.get(f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true")
+        async with httpx.AsyncClient(verify=where.vault_cacert or True) as http:
+            answer = await _get(http, f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true", WITHIN)
     except ConfigError as error:
         return [bad("vault", error.sentence, mend)]
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return [bad("vault", f"{url} is not reachable: {words(error)}.", mend)]
+        return [bad("vault", f"{url} cannot be used: {words(error)}.", mend)]
     if answer.is_error:
         state, mend = _STATES.get(answer.status_code, (f"answers with an error ({answer.status_code})", mend))
         return [bad("vault", f"{url} {state}", mend)]
@@ -198,13 +209,13 @@ async def look_at_docker() -> list[Finding]:
         return [skipped("docker", f"there is no {socket}: only runners need an engine")]
     try:
         transport = httpx.AsyncHTTPTransport(uds=socket)
-        async with asyncio.timeout(WITHIN), httpx.AsyncClient(transport=transport) as http:
-            answer = await http.get("http://docker/info")
+        async with httpx.AsyncClient(transport=transport) as http:
+            answer = await _get(http, "http://docker/info", WITHIN)
             info = decode(answer.content, dict)
     except (httpx.HTTPError, UndecodableError, TimeoutError) as error:
         if not os.access(socket, os.W_OK):
             return [bad("docker", f"this user may not use {socket}", "Add the runner's user to the socket's group.")]
-        return [bad("docker", f"{socket} does not answer: {words(error)}.", "Start the Docker engine.")]
+        return [bad("docker", f"{socket} cannot be used: {words(error)}.", "Start the Docker engine.")]
     if answer.is_error:
         what = f"{socket} answers with an error ({answer.status_code})"
         return [bad("docker", what, "Look at the log of the Docker engine.")]
