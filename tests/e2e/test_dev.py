@@ -230,6 +230,26 @@ async def test_the_demo_shows_its_job_and_its_events(tmp_path: Path) -> None:
     assert shown == ["submitted", "started", "launched", "ended"]
 
 
+def demo_pids(folder: Path) -> dict[str, int]:
+    """The processes of the demo whose temporary folder is in this one, by name."""
+    return {path.stem: int(path.read_text()) for path in folder.glob("stint-demo-*/data/run/*.pid")}
+
+
+async def test_a_demo_whose_openbao_dies_says_so_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    """Also the job that runs; nothing brings back what OpenBao had in memory."""
+    env = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")}
+    process = await asyncio.create_subprocess_exec(STINT, "demo", env=env, stdout=PIPE, stderr=STDOUT)
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        await process.stdout.readuntil(b"working 1\n")
+        pids = demo_pids(tmp_path)
+        os.kill(pids["openbao-1"], signal.SIGKILL)
+        said = await process.stdout.read()
+        assert (await process.wait(), said.splitlines()[-1][:28]) == (1, b"demo: failed: OpenBao died, ")
+    assert alive(list(pids.values())) == []
+    assert not demo_pids(tmp_path)
+
+
 @pytest.mark.parametrize("by", ["nobody who answers", "another stack"])
 async def test_a_port_that_is_taken_is_said(stack: Stack, tmp_path: Path, by: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

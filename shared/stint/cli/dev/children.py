@@ -82,7 +82,7 @@ class Child:
         command: program and arguments, without secrets.
         data_dir: the directory of its log and pid files. The child keeps this directory locked as long as it lives.
         stop_within: seconds that it may take to stop after SIGTERM.
-        restart: whether it is restarted when it dies.
+        lost: set when it dies; then it is not restarted. Without it, it is.
         keep_output: whether standard output goes to the log, as standard error does.
     """
 
@@ -92,7 +92,7 @@ class Child:
     data_dir: DataDir
     ready: Callable[[], Awaitable[bool]]
     stop_within: float = 10.0
-    restart: bool = True
+    lost: asyncio.Event | None = None
     keep_output: bool = True
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _watching: "asyncio.Task[None] | None" = field(default=None, init=False)
@@ -154,8 +154,9 @@ class Child:
             if self._stopping:
                 return
             self.pid_path.unlink(missing_ok=True)
-            log.warning("child died", child=self.name, code=code, restart=self.restart)
-            if not self.restart:
+            log.warning("child died", child=self.name, code=code, restart=self.lost is None)
+            if self.lost:
+                self.lost.set()
                 return
             await asyncio.sleep(RESTART_PAUSE)
             try:

