@@ -328,6 +328,24 @@ async def test_an_answer_that_does_not_end_is_left(
             await QUESTIONS[question](stint)
 
 
+@pytest.mark.parametrize(("within", "repeated"), [(0.0, 0), (60.0, 1)])
+async def test_a_submission_whose_answer_does_not_end_is_not_repeated_for_hours(
+    within: float, repeated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
+    monkeypatch.setattr("stint.client.rest.api.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("stint.client.rest.api.REPEATED_WITHIN", within)
+    said = list[str]()
+    async with (
+        asyncio.timeout(20),
+        _server(200, "", b"", drip=b" ", times=None) as where,
+        Client.connect(where, patience=0, say=said.append) as stint,
+    ):
+        with pytest.raises(ApiUnreachableError, match=r"It is not known whether the job was submitted\.$"):
+            await QUESTIONS["send"](stint)
+    assert len(said) == repeated
+
+
 async def test_a_live_stream_that_an_error_leaves_is_closed() -> None:
     """Although the error's frames refer to it, and only the garbage collector finds that nobody else does."""
     ping = b": ping\n\n"
