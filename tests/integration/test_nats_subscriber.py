@@ -196,7 +196,8 @@ async def test_an_example_says_in_a_sentence_what_is_wrong(server: Guarded, tmp_
 async def test_further_queues_are_added(server: Guarded, example: Example, runner: Broker) -> None:
     before, after = new_id(), new_id()
     await happen(runner, before, events.ended())
-    assert (await subscribed(server, "deploys", "other")).code == 0
+    result = await subscribed(server, "deploys", "other")
+    assert (result.code, result.err) == (0, "")
     await happen(runner, after, events.ended(), token=OTHER)
     async with example("notify") as process:
         assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]

@@ -50,7 +50,7 @@ def test_an_empty_file_is_no_value(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     given = GIVEN | {"STINT_PORT_FILE": str(tmp_path / "empty")}
     assert load(ApiSettings, given).port == 3232
-    with pytest.raises(ConfigError, match="STINT_API_SECRET_ID: Field required"):
+    with pytest.raises(ConfigError, match="STINT_API_SECRET_ID: required, but not set"):
         load(ApiSettings, given | {"STINT_API_SECRET_ID_FILE": str(tmp_path / "empty")})
 
 

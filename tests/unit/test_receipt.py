@@ -192,6 +192,14 @@ def test_old_receipts_are_good_after_a_rotation_and_another_key_is_named() -> No
         check_receipt(forged, keys(OLD))
 
 
+def test_what_is_neither_a_jobs_id_nor_a_file_is_said_before_a_key_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit):
+        verify_receipt(tmp_path / "65f0c2a1", None, "text")
+    assert capsys.readouterr().err == f"stint: {tmp_path / '65f0c2a1'} cannot be read: No such file or directory.\n"
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"name":"x","keys":{"one":"x"}}', b'{"name":"x","keys":[]}'])
 def test_what_is_no_file_of_keys(data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (receipt := tmp_path / "receipt").write_bytes(RECEIPT)

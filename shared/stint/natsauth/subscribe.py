@@ -40,7 +40,7 @@ def subscribe(
 
     Example: `stint subscribe board deploys reports`
     """
-    logs.configure()
+    logs.configure("warning")
     with reported("stint subscribe", usage=(ConfigError, InvalidQueueNameError)):
         consumer = subscription(subscriber_name(name))
         if bool(queues) == remove:

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from stint.core.errors import ConfigError
 
@@ -55,8 +56,12 @@ def load(shape: type[S], environ: Mapping[str, str]) -> S:
     try:
         return shape.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
-        told = (": ".join([*map(str, detail["loc"][:1]), detail["msg"]]) for detail in error.errors())
-        raise ConfigError("; ".join(told)) from None
+        raise ConfigError("; ".join(map(_told, error.errors()))) from None
+
+
+def _told(detail: ErrorDetails) -> str:
+    words = "required, but not set" if detail["type"] == "missing" else detail["msg"]
+    return ": ".join([*map(str, detail["loc"][:1]), words])
 
 
 def setting_names(shape: type[Shape]) -> list[str]:

@@ -91,9 +91,10 @@ async def _verify(job: JobHandle) -> tuple[bool, str]:
 def verify_receipt(path: Path, public_key: Path | None, form: ChangeFormName) -> None:
     """Say what a receipt states if it is genuine. Otherwise say why not, and exit with 1."""
     with reported("stint", code=1):
+        receipt = _read(path)
         if public_key is None:
             raise ConfigError("Give --public-key, the file that `stint receipt --public-key` printed.")
-        genuine = check_receipt(_read(path), _keys(public_key))
+        genuine = check_receipt(receipt, _keys(public_key))
     text = "\n".join(map(printable, lines(genuine)))
     show_change(form, genuine.statement.job, text=text, fields=genuine.statement)
 
