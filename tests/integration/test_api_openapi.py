@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from scripts.references.api import application
 
+from stint_api.submit.body import MAX_BYTES
 from tests.support.api_bench import BODY, Api
 from tests.support.waiting import PATIENCE
 
@@ -40,6 +41,12 @@ def document() -> dict[str, Any]:
 
 
 DOCUMENT = document()
+WITH_BODY = [
+    (method, path)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+    if "requestBody" in operation
+]
 
 
 def schema(**phases: bool) -> BaseSchema:
@@ -157,6 +164,14 @@ def test_answers_to_submissions_are_as_documented(case: Case, target: Target) ->
 def test_answers_about_a_job_that_is_there_are_as_documented(case: Case, target: Target) -> None:
     case.path_parameters = {"job_id": target.ended_job() if case.method == "DELETE" else target.job_id}
     validate(case, target)
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+def test_a_body_that_is_too_large_is_refused_as_documented(method: str, path: str, target: Target) -> None:
+    url = target.url + path.format(job_id=target.job_id, qname="deploys")
+    answer = target.session.request(method, url, data=b" " * (MAX_BYTES + 1), timeout=PATIENCE)
+    assert (answer.status_code, answer.json()["status"]) == (413, "Too Large.")
+    assert {"408", "413"} <= {*DOCUMENT["paths"][path][method]["responses"]}
 
 
 def validate(case: Case, target: Target) -> None:

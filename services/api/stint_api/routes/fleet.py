@@ -23,7 +23,7 @@ from stint_api.read.runners import NUMBERS, WORDS, number_of
 from stint_api.routes import documents
 from stint_api.routes.models.fleet import DrainedBody, QueueDetailBody, QueueListBody, RunnerBody, RunnersBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
-from stint_api.routes.responses import errors, json_body
+from stint_api.routes.responses import OF_BODY, errors, json_body
 from stint_api.services import Services
 from stint_api.submit.body import read_body
 from stint_api.web.streaming import zipped
@@ -68,7 +68,7 @@ async def list_queues(services: ServicesOf, request: Request, caller: Caller) ->
     return zipped(whole, request.headers.get("accept-encoding", ""))
 
 
-@queues.post("/{qname:path}/pause", response_model=QueueDetailBody, openapi_extra=_BODY)
+@queues.post("/{qname:path}/pause", response_model=QueueDetailBody, responses=OF_BODY, openapi_extra=_BODY)
 async def pause(request: Request, services: ServicesOf, caller: Caller, qname: QueueName) -> Response:
     """Pause a queue: once this is answered, none of its jobs can start that had not been claimed before."""
     with services.request_bytes.share(caller.caller) as share:

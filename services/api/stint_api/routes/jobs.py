@@ -40,7 +40,7 @@ from stint_api.routes.parameters import (
     UnlessFalse,
     cursor,
 )
-from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors, json_body, sse
+from stint_api.routes.responses import NEXT_PAGE, OF_BODY, Responses, content, errors, json_body, sse
 from stint_api.submit.body import again, parse_rerun, parse_submission, read_body
 from stint_api.web.streaming import answer, zipped
 
@@ -80,7 +80,7 @@ data: {"_id":"65f0c2a19b3e4d5f6a7b8c9d","qname":"deploys"}
 _STREAM: Final[Responses] = sse(_EVENTS, "fact", "phase", "output", "end", "refused")
 
 
-@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
+@router.post("", response_model=SubmittedBody, responses=OF_BODY | errors(409, 410), openapi_extra=_BODY)
 async def submit(request: Request, services: ServicesOf, caller: Caller, key: IdempotencyKey) -> Response:
     """Submit a job."""
     # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
@@ -159,7 +159,10 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
 
 
 @router.post(
-    "/{job_id}/rerun", response_model=SubmittedBody, responses=errors(404, 408, 409, 410, 413), openapi_extra=_RERUN
+    "/{job_id}/rerun",
+    response_model=SubmittedBody,
+    responses=_ONE | OF_BODY | errors(409, 410),
+    openapi_extra=_RERUN,
 )
 async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
     """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""

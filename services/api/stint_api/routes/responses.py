@@ -92,6 +92,10 @@ def described(kinds: Iterable[Kind]) -> Responses:
     return found
 
 
+OF_BODY: Final[Responses] = errors(408, 413)
+"""What a route that reads its body answers besides; see `stint_api.submit.body.read_body`."""
+
+
 def json_body(schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
     """A body that FastAPI does not read, because the route does, for a route's `openapi_extra`."""
     body = {"content": {"application/json": {"schema": schema}}}
