@@ -31,10 +31,13 @@ HOSTILE = (
     "' onmouseover='alert(1)",
     "</td></table></title></textarea></template><svg onload=alert(1)>",
     "&lt;b&gt;{{ 7 * 7 }}{% raw %}",
-    "\u202egpj.exe\u2066\u200b\ufeff",
+    DECEIVING := "\u202egpj.exe\u2066\u200b\ufeff",
     "\x1b[31mred\x07\x9b0m",
     "javascript:alert(1)//",
 )
+
+NAMED = "[U+202E]gpj.exe[U+2066][U+200B][U+FEFF]"
+"""How a page shows `DECEIVING`."""
 
 
 class Document(HTMLParser):
@@ -177,10 +180,12 @@ async def test_what_others_wrote_is_text(http: httpx.AsyncClient) -> None:
     seen = await drawn(http, "/jobs?queue=mine")
     filters = [f"/jobs?{urlencode(dict.fromkeys(Listed.names, text))}" for text in HOSTILE]
     echoed = [await drawn(http, path, status=None) for path in filters]
-    for row, text in zip(seen.rows, reversed(HOSTILE), strict=True):
+    shown = [NAMED if text == DECEIVING else text for text in HOSTILE]
+    for row, text in zip(seen.rows, reversed(shown), strict=True):
         assert (row["c-say"], row["c-b"], row["c-r"]) == (text, text, text)
         assert row["c-m"] == "/".join(text.split("/")[-2:])
-    for document in (seen, *echoed):
+    for document, text in zip((seen, *echoed), ("mine", *HOSTILE), strict=True):
+        assert ("value", text) in document.attributes
         assert set(document.tags) <= set(plain.tags)
         assert document.tags.count("script") == 1
         assert not [name for name, _ in document.attributes if name.startswith("on") or name == "style"]

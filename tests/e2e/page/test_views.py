@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from stint.core.names.ids import queue_token
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.api.client import in_steps
@@ -41,6 +42,32 @@ async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: St
     await queue.get_by_role("button", name="Resume halted").click()
     await page.get_by_role("button", name="Resume it").click()
     assert (await stack.end(job_id))["status"] == "success"
+    await expect(queue).to_contain_text("Idle")
+
+
+async def test_no_name_turns_its_text_around_or_looks_like_another(page: Page, stack: Stack) -> None:
+    qname, image, reason = "prod-\u202egnitset", "evil\u202exobysub", "\u2067why"
+    path = f"/queues/={queue_token(qname)}"
+    async with stack.http() as http:
+        await http.post(f"/v1/api{path.replace('queues', 'queue')}/pause", json={"reason": reason})
+    waiting = await listed(stack, await stack.submit("true", qname=qname, container_image=image))
+    failed = await stack.ended("true", container_image=image)
+    for view in ("/jobs", "/queues", path, f"/jobs/{waiting}", f"/jobs/{failed}", "/audit"):
+        await page.goto(view)
+        await live(page)
+        shown = await page.locator("body").inner_text() + await page.title()
+        assert "[U+202E]" in shown
+        assert not {"\u202e", "\u2067"} & {*shown}, view
+        hints = await page.locator("[title]").evaluate_all("(all) => all.map(({ title }) => title)")
+        assert "\u202e" not in "".join(hints), view
+    await page.goto("/queues")
+    await live(page)
+    queue = page.get_by_role("row", name=re.compile(re.escape("prod-[U+202E]gnitset")))
+    await expect(queue).to_contain_text("“[U+2067]why”")
+    await queue.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("heading", name="Resume prod-[U+202E]gnitset?")).to_be_visible()
+    await page.get_by_role("button", name="Resume it").click()
+    assert (await stack.end(waiting))["reason"] == "image"
     await expect(queue).to_contain_text("Idle")
 
 

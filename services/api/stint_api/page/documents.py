@@ -15,9 +15,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 import stint
+from stint_api.page.drawn.words import named
 from stint_api.web.streaming import takes_gzip, zipped
 
 _POLICY: Final = (
@@ -119,12 +121,18 @@ def assets() -> Assets:
     return Assets(whole.hexdigest()[:16], named)
 
 
+def _shown(value: object) -> object:
+    """What a template puts into a page: see `named`. A script's data, and a field's value, are exact with `| e`."""
+    return named(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("stint_api.page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

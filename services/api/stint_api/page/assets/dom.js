@@ -1,5 +1,5 @@
-// Small helpers. Text goes into the page as text only.
-import { word } from "./words.js";
+// Small helpers. Text goes into the page as text only, and what could deceive in it by its name.
+import { named, word } from "./words.js";
 
 export const one = (selector, root = document) => root.querySelector(selector);
 export const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -9,13 +9,14 @@ export const clone = (id) => document.getElementById(id).content.firstElementChi
 
 /** Set text, unless it is there already: a selection in it stays. */
 export function text(element, value) {
-  if (element.textContent !== value) element.textContent = value;
+  const shown = named(value);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 /** Let an element contain these parts. Those that are there already stay: they may have the focus, or are being clicked. */
 export function put(element, ...parts) {
   const made = new DocumentFragment(), there = [...element.childNodes];
-  made.append(...parts);
+  made.append(...parts.map((part) => (typeof part === "string" ? named(part) : part)));
   arrange(element, [...made.childNodes].map((part) => {
     const place = there.findIndex((node) => node.isEqualNode(part));
     return place < 0 ? part : there.splice(place, 1)[0];
@@ -41,7 +42,7 @@ export function exchange(place, nodes) {
 /** A new element with text and attributes. */
 export function make(tag, value = "", attributes = {}) {
   const element = document.createElement(tag);
-  element.textContent = value;
+  element.textContent = named(value);
   for (const [name, given] of Object.entries(attributes)) element.setAttribute(name, given);
   return element;
 }

@@ -11,7 +11,7 @@ export function title(job, lines, now) {
   text(one("[data-for]"), length(job, now));
   text(one("[data-sentence]"), known(job, lines, now));
   const what = job.reason === "exit_code" ? `${word(name)}, exit code ${job.return_code}` : word(name);
-  document.title = `${what}: ${short(job._id)} in ${job.qname || "the unnamed queue"} · Stint`;
+  text(one("title"), `${what}: ${short(job._id)} in ${job.qname || "the unnamed queue"} · Stint`);
 }
 
 function length(job, now) {
@@ -52,7 +52,7 @@ export function facts(list, job) {
     const given = value(job);
     if (!given) continue;
     const data = make("dd");
-    data.append(given);
+    put(data, given);
     found.push(make("dt", name), data);
   }
   put(list, ...found);

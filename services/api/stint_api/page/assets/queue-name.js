@@ -1,9 +1,6 @@
 // A queue's name in a sentence and in an address. Pure.
 
-/** What turns text around is called by its name: else it would turn the sentence, and one name could look like another. */
-export const nameOf = (queue) => queue.qname.replace(TURNS, (char) => `<U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`) || "the unnamed queue";
-
-const TURNS = /\p{Bidi_Control}/gu;
+export const nameOf = (queue) => queue.qname || "the unnamed queue";
 
 /** As a part of a path, whatever it contains: as it is, or "=" and its base32. */
 export const part = (name) => (/^[\w-][\w.-]*$/.test(name) ? name : `=${base32(name)}`);

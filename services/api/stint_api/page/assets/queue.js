@@ -21,7 +21,7 @@ function render(found) {
   show(heading, name);
   heading.classList.remove("quiet");
   for (const place of all("[data-name], [data-crumb]")) text(place, queue.qname || "(no name)");
-  document.title = `${queue.qname || "The unnamed queue"}: ${heading.textContent} · Stint`;
+  text(one("title"), `${queue.qname || "The unnamed queue"}: ${heading.textContent} · Stint`);
   one("[data-jobs]").search = `?queue=${encodeURIComponent(queue.qname)}`;
   switcher(one("[data-acts]"), queue, () => queue, load);
   steps(queue, load);

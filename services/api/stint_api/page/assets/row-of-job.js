@@ -1,6 +1,6 @@
 // A job as a row of the table. Cells change in place: a row stays where it is.
 import { one, show, text } from "./dom.js";
-import { ago, at, duration, kind, over, sentence } from "./words.js";
+import { ago, at, duration, kind, named, over, sentence } from "./words.js";
 
 /** A row that the server has drawn, with what it told of the job. */
 export function adopt(element) {
@@ -14,9 +14,9 @@ export function fill(element, job) {
   show(one(".st", element), kind(job));
   const set = (name, value) => text(one(`.c-${name}`, element), value);
   set("q", job.qname || "(no name)");
-  one(".c-q", element).title = job.qname;
+  one(".c-q", element).title = named(job.qname);
   set("say", sentence(job));
-  one(".c-say", element).title = sentence(job);
+  one(".c-say", element).title = named(sentence(job));
   set("m", job.container_image.split("/").slice(-2).join("/"));
   set("b", job.submitted_by);
   set("r", job.node_uuid);

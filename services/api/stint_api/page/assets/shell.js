@@ -85,7 +85,7 @@ export function notice(cause, name, parts, actions = []) {
   element.dataset.cause = cause;
   element.classList.add(name);
   draw(one("use", element), `s-${name}`);
-  one("p", element).append(...[parts].flat());
+  put(one("p", element), ...[parts].flat());
   one(".acts", element).append(...actions);
   if (noticesOf(cause)[0]?.isEqualNode(element)) return;
   withdraw(cause);
@@ -205,7 +205,7 @@ export function attention(queues) {
   badge.hidden = !waiting.length;
   put(badge, String(waiting.length), make("span", " need a person", { class: "sr" }));
   const list = one("#queues");
-  if (list) put(list, ...queues.map((queue) => make("option", queue.qname)));
+  if (list) put(list, ...queues.map((queue) => make("option", queue.qname, { value: queue.qname })));
   const [first] = waiting;
   if (!first || location.pathname.startsWith("/queues") || location.pathname.endsWith(`/${first.running}`)) return withdraw("held");
   const sentence = `${first.qname || "The unnamed queue"} is held: the runner of its job was lost. ${count(first.depth, "job waits", "jobs wait")}.`;

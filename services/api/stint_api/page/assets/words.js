@@ -10,6 +10,10 @@ export const short = (id) => id.slice(-8);
 
 export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
+/** What turns text around, or cannot be seen, is called by its name: else one name could look like another. */
+export const named = (text) => text.replace(DECEIVING, (char) => `[U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+const DECEIVING = /[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
+
 /** A length of time: "0.4 s", "9 s", "2 min 19 s", "3 h 5 min", "4 d". */
 export function duration(ms) {
   const s = Math.max(0, ms) / 1000;

@@ -10,6 +10,7 @@ from stint.core.job import Job
 from stint.core.output.chain import Chunk
 from stint.core.output.lines import start_of
 from stint.ports import OutputLog, Place
+from stint_api.page.drawn import words
 from stint_api.read.job.lines import Beginning, beginning
 from stint_api.read.job.output import Snapshot, stream_of
 
@@ -25,9 +26,7 @@ _SEQUENCES: Final = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f]).*?(?:\x1b\\|[\x07\x9c]|$)"  # OSC, DCS and the like, up to their end
     r"|\x1b[ -/]*[0-~]?"
 )
-_NAMED: Final = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
-)
+_NAMED: Final = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{words.DECEIVING}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +102,4 @@ def plain(data: bytes) -> str:
     """A line as text. Of what was written over, only the last stays. Bytes that are no text are shown in hex."""
     text = _SEQUENCES.sub("", data.decode(errors="backslashreplace"))
     text = text.rstrip("\r").rpartition("\r")[2]
-    return _NAMED.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+    return words.named(text, _NAMED)

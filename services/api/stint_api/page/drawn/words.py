@@ -15,6 +15,9 @@ Fields = Mapping[str, Any]
 """A job as the API gives it."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+DECEIVING: Final = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\U000e0000-\U000e007f"
+"""Ranges of characters that turn text around, or cannot be seen: one name could look like another."""
+_DECEIVING: Final = re.compile(f"[{DECEIVING}]")
 _TWO_DAYS: Final = 48
 """Hours from which on days are told."""
 _ONE_DECIMAL: Final = 9.95
@@ -84,6 +87,11 @@ def short(job_id: str) -> str:
 def queue_path(qname: str) -> str:
     """A queue's page, whatever its name contains."""
     return f"/queues/{qname if _PLAIN.fullmatch(qname) else f'{MARK}{queue_token(qname)}'}"
+
+
+def named(text: str, which: re.Pattern[str] = _DECEIVING) -> str:
+    """The text with the names of deceiving characters, or of others, in their places."""
+    return which.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def count(number: int, one: str) -> str:
