@@ -49,6 +49,16 @@ COVERS = """(places) => places.filter((place) => {
   text.selectNodeContents(place);
   return text.getBoundingClientRect().right > cell.getBoundingClientRect().right;
 }).map((place) => place.textContent)"""
+SIZES = """() => [...new Set([...document.querySelectorAll('body *')].map((one) => getComputedStyle(one).fontSize))]
+  .map(parseFloat).toSorted((a, b) => a - b)"""
+CUT = """() => {
+  const boxes = '.btn, .pick, .in1, .find input, kbd, th, td:not(.clip), .phases li, .facts > *';
+  const cut = ({ scrollHeight, clientHeight, scrollWidth, clientWidth }) =>
+    scrollHeight > clientHeight + 1 || scrollWidth > clientWidth + 1;
+  return [...document.querySelectorAll(boxes)].filter((one) => one.checkVisibility() && cut(one))
+    .map((one) => one.outerHTML.slice(0, 100));
+}"""
+"""What does not fit into its own box."""
 LINES = 300
 FULL = 50
 FIRST_VIEW_BYTES = 30_000
@@ -120,6 +130,23 @@ async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack
         await row.locator(".st span").evaluate("(word) => (word.textContent = 'Not authorised')")
         await row.locator(".c-w").evaluate("(waited) => (waited.textContent = '12 min 34 s')")
         assert await row.locator(".st, .c-w").evaluate_all(COVERS) == []
+
+
+async def test_all_text_grows_with_the_browsers_font_and_has_room(desk: BrowserContext, stack: Stack) -> None:
+    job_id = await stack.ended("echo out; echo wrong >&2; exit 3", qname="seen")
+    page = await desk.new_page()
+    browser = await desk.new_cdp_session(page)
+    for view in VIEWS:
+        sizes: list[list[float]] = []
+        for size in (16, 24):
+            await browser.send("Page.setFontSizes", {"fontSizes": {"standard": size}})
+            await page.goto(view.format(job=job_id))
+            await live(page)
+            sizes.append(await page.evaluate(SIZES))
+            assert await page.evaluate(CUT) == [], view
+            assert await page.evaluate(BROKEN) == [], view
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+        assert sizes[1] == [size * 1.5 for size in sizes[0]], view
 
 
 @pytest.mark.parametrize(("width", "height"), [(900, 700), (800, 600), (740, 340), (1280, 350)])

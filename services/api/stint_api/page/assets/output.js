@@ -32,7 +32,7 @@ export class Output {
     this.#tools();
     this.#links();
     copying(this, () => this.#whole());
-    if (matchMedia("(max-width: 719px)").matches) this.#wrap(true);
+    if (matchMedia("(max-width: 44.9375em)").matches) this.#wrap(true);
     this.scroller.classList.add("notime");
   }
 
