@@ -164,6 +164,19 @@ async def test_a_new_sign_in_ends_the_last_one(bench: Bench, browser: Browser, p
         await bench.vault.lookup_self(token)
 
 
+async def test_a_sign_in_by_token_ends_one_by_oidc_that_is_under_way(
+    bench: Bench, browser: Browser, people: Provider
+) -> None:
+    """Else the answer, which comes without the session's cookie, would begin another, and leave this one open."""
+    answer = await people.answer(await browser.begin())
+    assert said(await browser.post("/session", token="nobody", to="/"))
+    assert set(browser.cookies) == {UNDER_WAY}, "one that is refused changes nothing"
+    await browser.post("/session", token=bench.token, to="/")
+    assert set(browser.cookies) == {SESSION}
+    assert said(await browser.come_back(answer)) == NOT_BEGUN
+    assert await session_token(bench, browser) == bench.token
+
+
 async def test_a_sign_in_that_is_refused_leaves_the_session(browser: Browser, people: Provider) -> None:
     await signed_in(browser, people)
     assert said(await browser.post("/session", token="nobody", to="/"))

@@ -32,8 +32,8 @@ LONGEST: Final = 2000
 PATH: Final = "/sign-in/oidc"
 CALLBACK: Final = "/sign-in/oidc/callback"
 NOT_BEGUN: Final = (
-    "This browser has not begun the sign-in that the provider answers, or has ended it, or it was begun more than ten "
-    "minutes ago. Sign in again."
+    "This browser has not begun the sign-in that the provider answers, or has ended it or signed in since, or it was "
+    "begun more than ten minutes ago. Sign in again."
 )
 NOT_SET_UP: Final = "Vault's sign-in by OIDC is not set up for this address, {address}: {reason}"
 REFUSED: Final = "Vault did not accept the provider's answer: {reason} Sign in again."
@@ -71,7 +71,9 @@ async def begin(services: ServicesOf, request: Request, to: str = "/") -> Respon
         begun = await services.oidc.begin(address)
     except VaultError as error:
         return sign_in_page(services, request, to=to, error=_words(NOT_SET_UP, error, address=address))
-    kept = _cookie(request.headers, UnderWay(begun.state, begun.nonce, to, cookie.bound(request.headers)))
+    under_way = UnderWay(begun.state, begun.nonce, to, cookie.bound(request.headers))
+    text = base64.urlsafe_b64encode(msgspec.json.encode(under_way)).rstrip(b"=").decode()
+    kept = cookie.oidc_header(request.headers, text, SECONDS)
     headers = {**SAFETY, "Set-Cookie": kept, "Cache-Control": "no-store"}
     return RedirectResponse(begun.url, HTTPStatus.SEE_OTHER, headers)
 
@@ -85,7 +87,7 @@ async def callback(services: ServicesOf, request: Request) -> Response:
     if begun is None or not hmac.compare_digest(begun.state.encode(), state.encode(errors="replace")):
         return sign_in_page(services, request, to="/", error=NOT_BEGUN)
     answer = await _answer(services, services.oidc, request, begun)
-    answer.headers.append("Set-Cookie", _cookie(request.headers, None))
+    answer.headers.append("Set-Cookie", cookie.oidc_header(request.headers))
     return answer
 
 
@@ -108,24 +110,12 @@ async def _answer(services: ServicesOf, oidc: Oidc, request: Request, begun: Und
     return answer
 
 
-def _name(headers: Mapping[str, str]) -> str:
-    """The cookie's name. Like the session's, it can be set by this host alone."""
-    return f"{cookie.name(headers)}-oidc"
-
-
 def _under_way(headers: Mapping[str, str]) -> UnderWay | None:
-    text = cookie.sent(headers, _name(headers))
+    text = cookie.sent(headers, cookie.oidc_name(headers))
     try:
         return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), UnderWay)
     except (UndecodableError, ValueError):
         return None
-
-
-def _cookie(headers: Mapping[str, str], begun: UnderWay | None) -> str:
-    """`Set-Cookie` for a sign-in, None for its end. It is `Lax`: the provider's answer is a link from another site."""
-    text = base64.urlsafe_b64encode(msgspec.json.encode(begun)).rstrip(b"=").decode() if begun else ""
-    seconds = SECONDS if begun else 0
-    return f"{_name(headers)}={text}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}"
 
 
 def _words(form: str, error: VaultError, **more: str) -> str:

@@ -87,7 +87,10 @@ async def sign_in(services: ServicesOf, request: Request) -> Response:
     except StintError as error:
         return sign_in_page(services, request, to=to, error=sentence(error))
     headers = {"Set-Cookie": cookie.header(request.headers, text), "Cache-Control": "no-store"}
-    return RedirectResponse(to, HTTPStatus.SEE_OTHER, headers)
+    answer = RedirectResponse(to, HTTPStatus.SEE_OTHER, headers)
+    # The answer to a sign-in by OIDC that is under way would begin another session, and not know of this one.
+    answer.headers.append("Set-Cookie", cookie.oidc_header(request.headers))
+    return answer
 
 
 async def begin_session(services: ServicesOf, token: str, *, before: str, revoke: bool = False) -> str:

@@ -43,6 +43,19 @@ def header(headers: Mapping[str, str], text: str) -> str:
     return f"{name(headers)}={text}; Path=/; Secure; HttpOnly; SameSite=Strict{end}"
 
 
+def oidc_name(headers: Mapping[str, str]) -> str:
+    """The name of the cookie of a sign-in by OIDC. Like the session's, it can be set by this host alone."""
+    return f"{name(headers)}-oidc"
+
+
+def oidc_header(headers: Mapping[str, str], text: str = "", seconds: int = 0) -> str:
+    """`Set-Cookie` for a sign-in by OIDC that begins, by default for its end.
+
+    It is `Lax`: the provider's answer is a link from another site.
+    """
+    return f"{oidc_name(headers)}={text}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}"
+
+
 def key(text: str) -> str:
     """The name under which a session is kept. The cookie cannot be found from it."""
     return hashlib.sha256(text.encode()).hexdigest()
