@@ -209,13 +209,18 @@ async def test_nobody_is_signed_in_as_somebody_else(bench: Bench, browser: Brows
 
 
 async def test_an_answer_serves_once(browser: Browser, people: Provider) -> None:
-    answer = await people.answer(await browser.begin())
+    """Vault says the same of one that comes after Vault has forgotten the sign-in."""
+    answer = await people.answer(await browser.begin("/queues"))
     kept = browser.cookies[UNDER_WAY]
     await browser.come_back(answer)
     first = browser.cookies[SESSION]
     assert said(await browser.come_back(answer)) == NOT_BEGUN
     browser.cookies[UNDER_WAY] = kept
-    assert said(await browser.come_back(answer)).startswith("Vault did not accept the provider's answer: ")
+    refused = await browser.come_back(answer)
+    told = said(refused)
+    assert told.startswith("Vault did not accept the provider's answer: ")
+    assert told.endswith("Expired or missing OAuth state. Sign in again.")
+    assert 'href="/sign-in/oidc?to=/queues"' in refused.text
     assert browser.cookies == {SESSION: first}
 
 
