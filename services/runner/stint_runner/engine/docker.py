@@ -20,13 +20,21 @@ from stint.core.errors import (
     EngineUnansweredError,
     EngineUnavailableError,
     ImageError,
-    JobFailedError,
 )
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import SHORT, STEP, DockerClient, engine_errors, tls_context
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, Offers, OutputPiece
+from stint_runner.engine.port import (
+    ContainerInfo,
+    ContainerSpec,
+    DanglingLinkError,
+    Engine,
+    EngineAccess,
+    Exit,
+    Offers,
+    OutputPiece,
+)
 from stint_runner.registry.logins import FirstOf, LoginSource
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
@@ -115,8 +123,7 @@ class DockerEngine(DockerImages, Engine):
         except EngineError as error:
             if not error.sentence.startswith(_NO_TARGET):
                 raise
-            fault = "Failed content tar: a hard link leads to a file that is not there"
-            raise JobFailedError(fault, reason="content") from None
+            raise DanglingLinkError from None
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
         """Docker puts no files into a read-only root, so that it is made from an image: see docs/adr/0011.

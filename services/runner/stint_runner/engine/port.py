@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stint.core.errors import ImageError
+from stint.core.errors import EngineError, ImageError
 from stint.core.submission.limits import Limits
 
 USER_ID: Final = 2001  # user and group of every job's process
@@ -21,6 +21,10 @@ class PullError(ImageError):
     def __init__(self, sentence: str, last: str = "") -> None:
         super().__init__(sentence)
         self.last = last
+
+
+class DanglingLinkError(EngineError):
+    """A hard link in the archive leads to a file that is not there."""
 
 
 def unheard(_done: float) -> None:
@@ -146,7 +150,7 @@ class Engine(Protocol):
     async def put_archive(self, container_id: str, archive: bytes) -> None:
         """Unpack a tar, plain or gzipped, at `/` of a created container, with the archive's owners and modes.
 
-        Raises JobFailedError if a hard link in it leads to no file.
+        Raises DanglingLinkError if a hard link in it leads to no file.
         """
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:

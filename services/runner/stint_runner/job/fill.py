@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from stint.core.errors import JobFailedError
+from stint_runner.engine.port import DanglingLinkError
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
 from stint_runner.inputs.files import PASSWD, ImageFiles, Member, overlay, passwd_member
 from stint_runner.inputs.payload import Opened
@@ -42,10 +44,17 @@ async def secrets_of(
 
 
 async def fill(runner: Runner, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:
-    """Content first, so that it cannot replace the secrets file. Raises EngineError if the engine refuses."""
+    """Content first, so that it cannot replace the secrets file.
+
+    Raises JobFailedError if the content is at fault, EngineError if the engine refuses.
+    """
     engine, passwd = runner.engine, image.passwd
     if content.archive:
-        await engine.put_archive(container_id, content.archive)
+        try:
+            await engine.put_archive(container_id, content.archive)
+        except DanglingLinkError:
+            fault = "Failed content tar: a hard link leads to a file that is not there"
+            raise JobFailedError(fault, reason="content") from None
         passwd = await engine.read_file(container_id, PASSWD)  # it may have brought its own
     with runner.space.needed():
         await engine.put_archive(container_id, overlay(passwd_member(passwd), secrets))
