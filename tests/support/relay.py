@@ -87,7 +87,8 @@ class Relay:
         finally:
             for side in sides:
                 _reset(side) if self.refusing else side.close()
-            self._writers -= sides
+            # Who reads nothing keeps a connection with more to send open: that is left to the relay's end.
+            self._writers -= {side for side in sides if not side.transport.get_write_buffer_size()}
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, int):
