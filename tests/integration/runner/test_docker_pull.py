@@ -19,6 +19,7 @@ from aiohttp import ClientTimeout, web
 from stint.core.errors import ImageError
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import LONGEST_REFUSAL
 from stint_runner.engine.port import ContainerSpec, ImageUse, PullError
 from stint_runner.engine.space import EngineSpace
 from stint_runner.inputs.files import Member, overlay
@@ -70,12 +71,12 @@ class Registry:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "/manifests/" in request.path:
-            return self._failure() if self._failing else self._manifest(request.method)
+            return self._failure(*self._failing) if self._failing else self._manifest(request.method)
         if "/blobs/" in request.path:
             if self.slow and request.path.endswith(self._layer):
                 return await self._drip(request)
-            blob = None if self.blobs_fail else self._blobs.get(request.path.rpartition("/")[2])
-            return web.Response(status=404) if blob is None else web.Response(body=blob)
+            blob = self._blobs[request.path.rpartition("/")[2]]
+            return self._failure(403, "DENIED") if self.blobs_fail else web.Response(body=blob)
         self.pulls += 1
         if self.pulls > 1:
             self.again.set()
@@ -94,8 +95,7 @@ class Registry:
         finally:
             self.dropped.set()
 
-    def _failure(self) -> web.Response:
-        status, code = self._failing or (0, "")
+    def _failure(self, status: int, code: str) -> web.Response:
         return web.json_response({"errors": [{"code": code, "message": self.message}]}, status=status)
 
     def _manifest(self, method: str) -> web.Response:
@@ -198,8 +198,19 @@ async def test_a_refusal_is_final(engine: DockerEngine, served: Registry, status
 
 async def test_an_error_inside_the_progress(engine: DockerEngine, served: Registry) -> None:
     served.blobs_fail = True
-    with pytest.raises(ImageError, match=r"#1: .*blob"):
+    with pytest.raises(ImageError, match=r"#1: .*denied"):
         await engine.ensure_image(served.image, always=False)
+
+
+@pytest.mark.parametrize("told", ["at once", "inside the progress"])
+async def test_what_a_registry_says_is_not_read_at_any_length(
+    engine: DockerEngine, served: Registry, told: str
+) -> None:
+    served.message, served.blobs_fail = "x" * LONGEST_REFUSAL * 4, True
+    served.failures = [(403, "DENIED")] if told == "at once" else []
+    with pytest.raises(PullError, match=r"#1: .* (256 KiB or more|is too long)") as caught:
+        await engine.ensure_image(served.image, always=False)
+    assert len(str(caught.value)) < 200
 
 
 async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(engine: DockerEngine, served: Registry) -> None:

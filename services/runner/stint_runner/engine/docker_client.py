@@ -1,5 +1,6 @@
 """The connection to a Docker engine, and its errors as Stint's."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -21,6 +22,8 @@ SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """For calls that take up to a second (a start: 0.13 s), with a margin for a loaded machine."""
 ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
 STEP: Final = 64 * 1024  # bytes read or sent at a time
+LONGEST_REFUSAL: Final = 256 * 1024
+"""Bytes of a refusal from which on it is not read: it can hold what a registry said, of any length."""
 
 KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """Seconds of silence, seconds between probes, and their number: a peer that answers none is gone."""
@@ -75,12 +78,13 @@ class DockerClient(Docker):
         else:
             connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0, socket_factory=_kept_alive)
             url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
-        super().__init__(url=url, connector=connector, timeout=SHORT, api_version=api_version)
+        session = aiohttp.ClientSession(connector=connector, timeout=SHORT, response_class=_Response)
+        super().__init__(url=url, connector=connector, session=session, timeout=SHORT, api_version=api_version)
 
     async def close(self) -> None:
-        """Close the connections too, which aiodocker leaves to whoever made the connector."""
+        """Close the connections too, which aiodocker leaves to whoever made the session."""
         await super().close()
-        await self.connector.close()
+        await self.session.close()
 
     @asynccontextmanager
     async def stream(
@@ -102,6 +106,19 @@ class DockerClient(Docker):
         async with query as response:
             with closing(response):
                 yield response.content
+
+
+class _Response(aiohttp.ClientResponse):
+    async def read(self) -> bytes:
+        """The whole body. Raises aiodocker.DockerError instead of reading a refusal that is too long."""
+        if self.status < HTTPStatus.BAD_REQUEST:
+            return await super().read()
+        with closing(self):
+            try:
+                await self.content.readexactly(LONGEST_REFUSAL)
+            except asyncio.IncompleteReadError as error:
+                return error.partial
+        raise DockerError(self.status, f"The container engine's refusal has {LONGEST_REFUSAL >> 10} KiB or more.")
 
 
 async def _slices(data: bytes) -> AsyncIterator[bytes]:

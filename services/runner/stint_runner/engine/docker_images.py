@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 import stamina
 import structlog
+from aiohttp.http_exceptions import LineTooLong
 
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint.core.names.headers import LABEL_READ_ONLY
@@ -205,6 +206,8 @@ class DockerImages:
                 ) as body:
                     async for line in body:
                         progress(pull.after(line))
+            except LineTooLong:
+                raise EngineError("the engine's news of the pull is too long") from None
             except aiohttp.SocketTimeoutError:
                 if pull.waits:
                     return False
