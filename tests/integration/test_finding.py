@@ -12,7 +12,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
-from stint.ports import Delivery, Hint, Look
+from stint.ports import Delivery, Hint, Look, Turn
 from stint.process.background import cancel
 from stint_runner.dispatch import finder
 from stint_runner.dispatch.worker import Worker
@@ -206,6 +206,40 @@ async def test_a_queue_that_has_more_goes_on_without_a_hint_and_takes_its_turn(b
             one.end(first)
         await until_true(lambda: one.dispatcher.ended == 4)
     assert one.worker.busy == 0
+
+
+@pytest.mark.usefixtures("_hints_alone")
+@pytest.mark.parametrize(("served", "lag"), [(False, 1), (True, 2)], ids=["of a queue at rest", "while it is served"])
+async def test_a_hint_is_not_lost_to_a_server_that_hears_of_the_job_late(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, served: bool, lag: int
+) -> None:
+    """As the leader of a consumer in a cluster: to so many looks, and to a pull between them, the queue is empty."""
+    look, pull, looks = JetStreamWorkQueues.look, JetStreamWorkQueues.pull, 0
+
+    async def late_look(queues: JetStreamWorkQueues, token: str) -> Look:
+        nonlocal looks
+        looks += 1
+        return Look(Turn.EMPTY) if looks <= lag else await look(queues, token)
+
+    async def late_pull(
+        queues: JetStreamWorkQueues, token: str, wait: float, seen: Look | None = None
+    ) -> JetStreamDelivery | None:
+        return await pull(queues, token, wait, seen) if looks > lag else None
+
+    async with runner(broker, capacity=2) as one:
+        if served:
+            await submit(broker, "a")
+            await one.got()
+        monkeypatch.setattr(JetStreamDelivery, "left", property(lambda _: None, lambda *_: None), raising=False)
+        monkeypatch.setattr(JetStreamWorkQueues, "look", late_look)
+        monkeypatch.setattr(JetStreamWorkQueues, "pull", late_pull)
+        (token,) = await submit(broker, "a")
+        if served:
+            await until_true(lambda: token in one.worker._backlog._added)  # noqa: SLF001 - what waits is inside
+            one.end(token)
+        assert await one.got() == token
+        assert looks == lag + 1
+        one.end(token)
 
 
 @pytest.mark.usefixtures("_hints_alone")

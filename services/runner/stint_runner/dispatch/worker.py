@@ -11,7 +11,7 @@ from stint.core.errors import BrokerUnavailableError, UnfitError
 from stint.ports import Delivery, Turn, WorkQueues
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.dispatch.finder import PAUSE, RECONCILE, Backlog, Finder, Lead, Tried
+from stint_runner.dispatch.finder import LOOK, PAUSE, RECONCILE, Backlog, Finder, Lead, Tried
 from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
@@ -136,11 +136,15 @@ class Worker:
         """The queue's next job, None if it has none, or if another runner has it.
 
         A queue that a fresh hint is about is pulled even if it seems to be empty: the look may have come too early. So
-        is one whose job was given back, although it seems to be held.
+        is one whose job was given back, although it seems to be held. If it is still empty, it is looked at once more
+        later: the server that leads a consumer can hear of a job long after the hint. To wait for it would hold a slot.
         """
         look = await self._queues.look(lead.token)
         seems = {Turn.EMPTY: lead.fresh, Turn.HELD: lead.returned, Turn.FREE: True, Turn.DENIED: False}
-        return await self._queues.pull(lead.token, PULL_WAIT, look) if seems[look.turn] else None
+        found = await self._queues.pull(lead.token, PULL_WAIT, look) if seems[look.turn] else None
+        if found is None and look.turn is Turn.EMPTY and lead.hinted:
+            asyncio.get_running_loop().call_later(LOOK, self._backlog.add, Lead(lead.token))
+        return found
 
     async def _process(self, delivery: Delivery, pulled_at: float) -> None:
         with self._occupied():
