@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from stint.core.job import State
 from stint.core.names.ids import queue_token
@@ -20,7 +22,7 @@ from tests.support.accounts import Accounts, Guarded, nats_auth
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
 from tests.support.servers import OpenBao, running
-from tests.support.waiting import meanwhile, until_there
+from tests.support.waiting import meanwhile, until, until_there, until_true
 
 
 @pytest.mark.soak
@@ -124,3 +126,29 @@ async def test_a_runner_says_what_it_serves_if_its_engine_hangs(bench: Bench, mo
     ):
         entry = await until_there(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
     assert json.loads(entry.value or b"")["queues"] == ["deploys", "net-*"]
+
+
+async def test_two_runners_of_one_name_say_so_and_one_that_was_started_again_does_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "INTERVAL", 0.05)
+    bucket = Bucket(bench.broker, RUNNERS_BUCKET)
+
+    async def announcements() -> int:
+        entry = await bucket.read("r")
+        return entry.revision if entry else 0
+
+    async with bench.runner("r") as worker:
+
+        def announced() -> AbstractAsyncContextManager[None]:
+            return meanwhile(Presence(bench.broker, bench.runners["r"], worker).announce())
+
+        with capture_logs() as said:
+            async with announced():
+                before = await until(announcements)
+            async with announced():
+                await until(announcements, lambda revision: revision > before + 5)
+                assert not said
+                async with announced():
+                    await until_true(lambda: len(said) == 2)
+    assert all("another runner has this name" in told["event"] for told in said)

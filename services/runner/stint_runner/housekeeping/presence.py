@@ -25,6 +25,7 @@ FIGURES_WITHIN: Final = 5.0
 """Seconds for the engine's figures: a runner whose engine hangs is announced without them, or would count as lost."""
 TIME_TO_LIVE: Final = 24 * 3600
 """Seconds after which a silent runner is forgotten. It counts as lost much sooner: see the API's `ALIVE`."""
+REPEATEDLY: Final = 2  # announcements in a row that are replaced by another's: then there are two runners of one name
 NAME_LENGTH: Final = 128  # characters of the name of who asked for the drain
 
 
@@ -39,6 +40,8 @@ class Presence:
         self._started = runner.now().isoformat()
         self._drained_by = ""
         self._changed = asyncio.Event()
+        self._revision: int | None = None  # of its entry, if that is known
+        self._replaced = 0  # announcements in a row that found another one in its place
         self.listed = False  # whether it has ever been put on the list. Its entry stays there for `TIME_TO_LIVE`
 
     async def announce(self) -> None:
@@ -46,8 +49,20 @@ class Presence:
         while True:
             self._changed.clear()
             body = json.dumps({**self._report(), **await _figures(self._runner.engine)}).encode()
-            self.listed |= await _reported(self._bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
+            self.listed |= await _reported(self._write(body))
             await any_of(self._changed, within=INTERVAL if self.listed else AGAIN)
+
+    async def _write(self, body: bytes) -> None:
+        """Write this runner's entry, and say so if others do it as well. Once may be the last word of an earlier one.
+
+        A start is not refused: the entry may be of a runner that was lost on another machine, which this one replaces.
+        """
+        last, self._revision = self._revision, None  # if no answer comes, this very write may have changed it
+        revision = await self._bucket.write(self._runner.id, body, revision=last, ttl=TIME_TO_LIVE)
+        self._replaced = 0 if revision else self._replaced + 1
+        if self._replaced == REPEATEDLY:
+            log.error("another runner has this name, which only one may have: see STINT_RUNNER_ID")
+        self._revision = revision or await self._bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE)
 
     def _report(self) -> dict[str, Any]:
         return {
