@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import NoReturn
 
 import httpx
 import msgspec
@@ -9,13 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from stint.core.codec import encode
+from stint.core.errors import VaultDeniedError
 from stint.core.names.streams import RUNNERS_BUCKET, kv_stream
 from stint.jetstream.streams import topology
+from stint.process import background
 from stint_api.app import create_app
 from stint_api.read.listing.index import ListIndex
+from stint_api.submit.key_sweeper import KeySweeper
 from tests.support.api_bench import BODY, Bench, api, secret
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
+from tests.support.waiting import until
 
 DURATION = "gostint_request_duration_seconds"
 METRICS = "/v1/api/metrics"
@@ -156,6 +161,20 @@ async def test_jobs_and_queues_and_views_that_cannot_be_read_are_counted(
         "stint_unreadable_views[]": 2,
         "stint_unserved_jobs[]": 2,
     }
+
+
+async def test_a_task_that_fails_each_time_is_counted_and_the_api_is_ready_all_the_same(
+    nats: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(_sweeper: KeySweeper) -> NoReturn:
+        raise VaultDeniedError
+
+    monkeypatch.setattr(background, "FAILING", 0.0)
+    monkeypatch.setattr(KeySweeper, "sweep", denied)
+    async with api(nats.url, openbao) as bench:
+        await until(lambda: values(bench), lambda found: found["stint_failing_tasks[]"] == 1)
+        answer = await bench.http.get("/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready\nKeys of payloads are not destroyed.\n")
 
 
 async def test_it_answers_while_nats_is_away(nats_process: NatsProcess, openbao: OpenBao) -> None:

@@ -1,10 +1,10 @@
-"""What a service says of its health, how that is asked, what runs beside it, and when a runner says it can run jobs."""
+"""What a service says of its health, how that is asked, and when a runner says it can run jobs."""
 
 import asyncio
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 
 from stint.cli.services import health as health_check
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
-from stint.process import background, health
-from stint.process.background import RESTART_PAUSE, STEADY, Background, BackgroundTask
+from stint.process import health
 from stint.process.health import readyz, watched
 from stint_runner import readiness
 from stint_runner.engine.port import Offers
@@ -43,7 +42,7 @@ class Look:
 
 async def test_those_who_ask_at_the_same_time_share_one_look() -> None:
     look = Look()
-    app = Starlette(routes=[Route("/readyz", readyz(look))])
+    app = Starlette(routes=[Route("/readyz", readyz(look, tuple))])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
         asking = [asyncio.create_task(http.get("/readyz")) for _ in range(50)]
         await look.asked.wait()
@@ -68,7 +67,7 @@ async def test_a_change_of_the_readiness_is_logged_once(monkeypatch: pytest.Monk
             return ""
 
     with capture_logs() as logs:
-        async with watched(missing):
+        async with watched(missing, tuple):
             await asked_all.wait()
     told = [(entry["event"], entry.get("missing")) for entry in logs]
     assert told == [("not ready", "No NATS."), ("not ready", "No Vault."), ("ready again", None)]
@@ -135,77 +134,22 @@ async def test_limits_that_the_engine_ignores_are_told() -> None:
     assert [entry["ignored"] for entry in logs] == [["memory", "pids"]]
 
 
-MISSING = "The list is not there."
+async def test_what_fails_all_the_time_is_logged_once_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
+    answers, asked_all = iter([(), ("No sweep.",), ("No sweep.",), (), ()]), asyncio.Event()
 
+    def failing() -> tuple[str, ...]:
+        try:
+            return next(answers)
+        except StopIteration:
+            asked_all.set()
+            return ()
 
-class Scripted:
-    """A part that does what its script says, once for each start."""
-
-    def __init__(self, *script: Callable[[], Awaitable[None]]) -> None:
-        self._script = iter(script)
-        self.started: asyncio.Queue[int] = asyncio.Queue()
-        self.works = True
-        self.now = 0.0
-
-    async def run(self) -> None:
-        self.started.put_nowait(0)
-        await next(self._script)()
-
-    def background(self) -> Background:
-        part = BackgroundTask(name="list", run=self.run, missing=MISSING, works=lambda: self.works)
-        return Background(part, monotonic=lambda: self.now)
-
-
-async def die() -> None:
-    raise ZeroDivisionError
-
-
-async def end() -> None:
-    pass
-
-
-async def live() -> None:
-    await asyncio.Event().wait()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "RESTART_PAUSE", 0.0)
-
-
-async def test_a_part_works_from_its_start_on_if_it_says_so() -> None:
-    scripted = Scripted(live)
-    parts = scripted.background()
-    assert parts.missing() == MISSING, "not started"
-    async with parts.running(), asyncio.timeout(5):
-        await scripted.started.get()
-        assert parts.missing() == ""
-        scripted.works = False
-        assert parts.missing() == MISSING
-
-
-@pytest.mark.parametrize("first", [die, end])
-async def test_a_part_that_ends_is_missing_and_started_again(first: Callable[[], Awaitable[None]]) -> None:
-    scripted = Scripted(first, live)
-    parts = scripted.background()
-    async with parts.running(), asyncio.timeout(5):
-        await scripted.started.get()
-        await scripted.started.get()
-        assert parts.missing() == MISSING, "who knows whether it will stay"
-        scripted.now = STEADY + RESTART_PAUSE
-        assert parts.missing() == ""
-
-
-async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with_the_block() -> None:
-    scripted = Scripted(die, die, die, live)
-    parts = scripted.background()
-    async with parts.running(), asyncio.timeout(5):
-        for _ in range(3):
-            await scripted.started.get()
-            assert parts.missing() == MISSING
-            scripted.now += STEADY / 2
-        await scripted.started.get()
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]
+    with capture_logs() as logs:
+        async with watched(lambda: asyncio.sleep(0, ""), failing):
+            await asked_all.wait()
+    told = [(entry["log_level"], entry["event"]) for entry in logs]
+    assert told == [("error", "background tasks fail each time"), ("info", "no task fails any more")]
 
 
 _HEALTH: Final = "from stint.cli.services import health; health.WITHIN = {}; health.app(['runner'])"

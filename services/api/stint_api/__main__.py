@@ -80,7 +80,7 @@ async def _serve(settings: ApiSettings) -> None:
         broker.start()
         async with vault, services.lookup_vault, services.oidc_vault:
             try:
-                async with watched(services.missing):
+                async with watched(services.missing, services.background.failing):
                     await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
                 broker.check_open()
             finally:

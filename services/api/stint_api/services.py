@@ -110,8 +110,8 @@ class Services:
         self.request_bytes = RequestBytes(settings.request_bytes, largest=MAX_BYTES)
         self.streams = OpenStreams(settings.streams)
         self.unserved = Shared(self.queues.unserved, monotonic=self.monotonic)
-        self.metrics = Metrics(self.index.counts, self.unserved)
-        self.readyz = readyz(self.missing)
+        self.metrics = Metrics(self.index.counts, self.unserved, self.background.failing)
+        self.readyz = readyz(self.missing, self.background.failing)
 
     def _jobs(self) -> Jobs:
         return Jobs(

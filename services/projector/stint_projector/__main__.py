@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -96,6 +97,9 @@ async def serve(settings: ProjectorSettings) -> None:
             return "NATS is not reachable."
         return background.missing() if clock.is_known else "The clock of NATS is not known yet."
 
+    def failing() -> Sequence[str]:
+        return background.failing()
+
     async def work() -> None:
         nonlocal background
         await declare_when_possible(broker, settings.replicas)
@@ -104,7 +108,7 @@ async def serve(settings: ProjectorSettings) -> None:
         log.info("projector ready")
         await background.run()
 
-    async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
+    async with on_signals(stopping.set), health.serve(settings.health_port, readiness, failing):
         await broker.serve(work(), stopping)
     log.info("projector stopped")
 

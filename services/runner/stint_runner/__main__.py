@@ -71,7 +71,8 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     engine = (make_engine or docker_engine)(settings, vault, session)
     clock, stopping = ServerClock(broker), asyncio.Event()
     readiness = Readiness(broker, vault, engine)
-    async with on_signals(stopping.set), health.serve(settings.health_port, readiness.missing), vault:
+    served = health.serve(settings.health_port, readiness.missing, readiness.failing)
+    async with on_signals(stopping.set), served, vault:
         broker.start()
         abandoning = asyncio.create_task(_abandon_once_closed(broker), name="abandon")
         try:
@@ -167,6 +168,7 @@ async def _work(
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity, queues=settings.queues or "all")
     readiness.parts = (worker.missing, guard.missing, background.missing, runner.space.missing)
+    readiness.background = background
     working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
     try:
         async with background.running():

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.jetstream import Broker
+from stint.process.background import Background
 from stint.vault import Vault
 from stint_runner.engine.port import LOG_DRIVER, Engine
 
@@ -26,6 +27,11 @@ class Readiness:
     vault: Vault
     engine: Engine
     parts: Sequence[Callable[[], str]] = (lambda: STARTING,)
+    background: Background = field(default_factory=Background)
+
+    def failing(self) -> Sequence[str]:
+        """What fails all the time while the runner can run jobs."""
+        return self.background.failing()
 
     async def missing(self) -> str:
         """Why the runner cannot run jobs, "" if it can."""

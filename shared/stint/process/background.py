@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -16,6 +17,10 @@ RESTART_PAUSE: Final = 1.0
 """Seconds before a failed task is restarted."""
 STEADY: Final = 5.0
 """Seconds that a restarted task must run before it counts as working: one that always fails at once never does."""
+FAILING: Final = 300.0
+"""Seconds for which all rounds of a task must have failed before that is told beside the log."""
+WORKING: Final = 60.0
+"""Seconds without a failure after which a round counts as one that works: some have no end."""
 CANCEL_AGAIN: Final = 0.2
 """Seconds after which a task that did not end is cancelled again: up to Python 3.11 `asyncio.wait_for`, which the
 NATS client uses, loses a cancellation that arrives together with a result."""
@@ -37,6 +42,30 @@ class BackgroundTask:
     works: Callable[[], bool] = lambda: True
 
 
+@dataclass
+class Rounds:
+    """How the rounds of a task end, by what they do: a task may repeat several calls."""
+
+    monotonic: Callable[[], float]
+    _failures: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def ended(self, what: str, *, failed: bool) -> None:
+        """Count a round."""
+        now = self.monotonic()
+        first, last = self._failures.pop(what, (now, now))
+        if failed:
+            self._failures[what] = (first if now - last < WORKING else now, now)
+
+    def fail(self) -> bool:
+        """Whether one of the calls has failed each time for `FAILING` seconds."""
+        now = self.monotonic()
+        return any(last - first >= FAILING and now - last < WORKING for first, last in self._failures.values())
+
+
+rounds: Final[ContextVar[Rounds | None]] = ContextVar("rounds", default=None)
+"""Those of the background task that is running here, None elsewhere."""
+
+
 class Background:
     """The background tasks of a service. A task that fails, or returns too early, is restarted."""
 
@@ -44,10 +73,15 @@ class Background:
         self._tasks = tasks
         self._monotonic = monotonic
         self._works_from = {task.name: math.inf for task in tasks}
+        self._rounds = {task.name: Rounds(monotonic) for task in tasks}
 
     def missing(self) -> str:
         """The `missing` of the first task that does not work, "" if all work. No task works before it is started."""
         return next((task.missing for task in self._tasks if not self._works(task)), "")
+
+    def failing(self) -> Sequence[str]:
+        """The `missing` of each task that runs, but has failed in each round for `FAILING` seconds."""
+        return [task.missing for task in self._tasks if self._rounds[task.name].fail()]
 
     async def run(self) -> None:
         """Run them until cancelled."""
@@ -67,6 +101,7 @@ class Background:
         return self._monotonic() >= self._works_from[task.name] and task.works()
 
     async def _keep(self, task: BackgroundTask) -> None:
+        rounds.set(self._rounds[task.name])
         self._works_from[task.name] = -math.inf
         while True:
             try:

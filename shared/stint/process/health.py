@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -24,6 +24,8 @@ WATCH_INTERVAL: Final = 10.0
 
 Readiness = Callable[[], Awaitable[str]]
 """Returns "" if the service can work, otherwise a sentence that says what is missing."""
+Failing = Callable[[], Sequence[str]]
+"""Returns what is missing while the service can work: see `Background.failing`."""
 
 
 class Server(uvicorn.Server):
@@ -40,8 +42,11 @@ async def healthz(_request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Whether the service can work, or a 503 that says what is missing. Requests during a check share its result."""
+def readyz(readiness: Readiness, failing: Failing) -> Callable[[Request], Awaitable[Response]]:
+    """Whether the service can work, and what fails; or a 503 that says what is missing.
+
+    Requests during a check share its result.
+    """
     checking: asyncio.Future[str] | None = None
 
     async def endpoint(_request: Request) -> Response:
@@ -49,21 +54,25 @@ def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
         if checking is None or checking.done():
             checking = asyncio.ensure_future(readiness())
         missing = await asyncio.shield(checking)
-        return PlainTextResponse(f"{missing or 'ready'}\n", status_code=503 if missing else 200)
+        lines = [missing] if missing else ["ready", *failing()]
+        return PlainTextResponse("\n".join([*lines, ""]), status_code=503 if missing else 200)
 
     return endpoint
 
 
 @asynccontextmanager
-async def watched(readiness: Readiness) -> AsyncIterator[None]:
-    """Log during the block when the service is no longer ready, and why, and when it is again."""
-    said = ""
+async def watched(readiness: Readiness, failing: Failing) -> AsyncIterator[None]:
+    """Log during the block when the service is no longer ready, and why, and when it is again; and so what fails."""
+    said, failed = "", list[str]()
 
     async def look() -> None:
-        nonlocal said
+        nonlocal said, failed
         if (missing := await readiness()) != said:
             log.warning("not ready", missing=missing) if missing else log.info("ready again")
         said = missing
+        if (fails := [*failing()]) != failed:
+            log.error("background tasks fail each time", missing=fails) if fails else log.info("no task fails any more")
+        failed = fails
 
     async def watch() -> None:
         await asyncio.sleep(WATCH_INTERVAL)
@@ -77,22 +86,22 @@ async def watched(readiness: Readiness) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
-    """Serve on a loopback port during the block; with None serve nothing. Changes of the readiness are logged.
+async def serve(port: int | None, readiness: Readiness, failing: Failing) -> AsyncIterator[None]:
+    """Serve on a loopback port during the block; with None serve nothing. Changes are logged, see `watched`.
 
     Raises ConfigError if the port is not available.
     """
     if port is None:
-        async with watched(readiness):
+        async with watched(readiness, failing):
             yield
         return
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness, failing))])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     server = Server(config)
     with _listen(port) as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]), name="health")
         try:
-            async with watched(readiness):
+            async with watched(readiness, failing):
                 yield
         finally:
             server.should_exit = True

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint.process.background import cancel
+from stint.process.background import cancel, rounds
 
 log = structlog.get_logger()
 
@@ -115,7 +115,7 @@ async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], floa
 
     `pause` gives the seconds until the next call, but at most `RETRY_PAUSE` after one that failed; up to a fifth is
     added. A failure is logged with the message `failed`; if NATS is unavailable only for debugging, because the
-    connection has logged that already.
+    connection has logged that already. The background task in which this runs tells of calls that go on failing.
     """
     while True:
         longest = RETRY_PAUSE
@@ -128,4 +128,6 @@ async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], floa
             log.warning(failed, error=error.sentence)
         except Exception:  # one failure must not end the repetition
             log.exception(failed)
+        if task := rounds.get():
+            task.ended(failed, failed=longest < math.inf)
         await asyncio.sleep(min(pause(), longest) * random.uniform(1, 1.2))  # noqa: S311 - jitter

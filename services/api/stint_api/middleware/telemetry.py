@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint.core.errors import StintError
 from stint.core.job import State
+from stint.process.health import Failing
 from stint_api.errors import CLIENT_LEFT
 from stint_api.read.listing.query import Counts
 from stint_api.web.connections import REFUSED
@@ -40,8 +41,11 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 class Metrics(Collector):
     """One application's own registry. What is not known is left out: no figure is better than a wrong one."""
 
-    def __init__(self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]], failing: Failing
+    ) -> None:
         """`counts` tells how many jobs there are, `unserved` how many wait where no runner serves; or a StintError."""
+        self._failing = failing
         self._counts = counts
         self._unserved = unserved
         self._registry = CollectorRegistry()
@@ -63,7 +67,9 @@ class Metrics(Collector):
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of jobs, when the registry is read."""
+        """The figures of background tasks and of jobs, when the registry is read."""
+        words = "Background tasks of this process that fail each time; its /readyz names them."
+        yield GaugeMetricFamily("stint_failing_tasks", words, value=len(self._failing()))
         counts, unserved = self._known
         if counts is None:
             return

@@ -79,7 +79,7 @@ async def metrics(services: ServicesOf) -> Response:
 
 @router.get("/readyz", response_class=Response, responses=content("text/plain", "ready\n") | _NOT_READY)
 async def readyz(services: ServicesOf, request: Request) -> Response:
-    """Whether the API can do its work; if not, a 503 says what is missing."""
+    """Whether the API can do its work; if not, a 503 says what is missing. Further lines name what fails meanwhile."""
     return await services.readyz(request)
 
 

@@ -79,7 +79,7 @@ async def serve(settings: NatsAuthSettings) -> None:
         log.info("nats-auth ready")
         await background.run()
 
-    async with vault, on_signals(stopping.set), health.serve(settings.health_port, readiness):
+    async with vault, on_signals(stopping.set), health.serve(settings.health_port, readiness, background.failing):
         await broker.serve(work(), stopping)
     log.info("nats-auth stopped")
 
