@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
-from stint.ports import History, Place, StoredView
+from stint.ports import History, Place, StoredView, StreamState
 from stint.process.waiting import for_each, repeat
 from stint_projector.janitor import CONCURRENCY, RETRY_PAUSE
 from stint_projector.project import Projector, tried
@@ -26,14 +26,15 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Auditor:
-    """Removes views, output and payloads of jobs that are over, expired, deleted or unknown.
+    """Removes views, output and payloads of jobs that are over, expired, deleted or unknown, and writes missing views.
 
     The projector and the janitor remove them in time. The auditor finds what nobody saw: what became due while no
-    projector ran, what belongs to no job, and views that came back. A NATS server that was killed can bring back old
-    views: it records only every two minutes that a message was superseded, and otherwise infers it from the newer
-    message; if that one has expired, the old one is the newest again. So everything is compared at the start and after
-    each outage. It needs little memory, whatever is stored. Any number may run concurrently. `suspect` gets each job
-    that has not ended and has no payload.
+    projector ran, what belongs to no job, views that came back, and views whose bucket was deleted or purged. A NATS
+    server that was killed can bring back old views: it records only every two minutes that a message was superseded,
+    and otherwise infers it from the newer message; if that one has expired, the old one is the newest again. So
+    everything is compared at the start, after each outage, and when the bucket is another one or has lost all that it
+    had. It needs little memory, whatever is stored. Any number may run concurrently. `suspect` gets each job that has
+    not ended and has no payload.
     """
 
     projector: Projector
@@ -45,8 +46,10 @@ class Auditor:
         await repeat(self._audit, RETRY_PAUSE.total_seconds, failed="audit failed")
 
     async def _audit(self) -> None:
+        """Until the bucket of the views is another one, or has lost all that it had."""
+        state = await self.projector.views.state()
         await self.sweep(rest=REST)
-        while True:
+        while _continues(state, state := await self.projector.views.state()):
             await asyncio.sleep(ROUND)  # there may be no view, and so no step
             await self._sweep_views(pause=ROUND)
 
@@ -57,6 +60,14 @@ class Auditor:
         while 0 < found < before:  # what was removed may have hidden others from the list
             found, before = await self._sweep_output(rest), found
         await self._sweep_payloads(rest)
+        await self._sweep_log(rest)
+
+    async def _sweep_log(self, rest: float) -> None:
+        shown = set(await self.projector.views.job_ids())
+        async for places in _timed(_parts(self.history.submitted()), rest=rest):
+            ends = await self.history.survey({place.job_id for place in places} - shown)
+            missing = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
+            await for_each(missing, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
 
     async def _sweep_views(self, *, rest: float = 0, pause: float = 0) -> None:
         async for views in _timed(self._view_pages(), rest=rest, pause=pause):
@@ -107,6 +118,11 @@ class Auditor:
         work = self.projector.clean_up_place
         await for_each(places, lambda place: tried(work(place), place.job_id), at_once=CONCURRENCY)
         return len(places)
+
+
+def _continues(before: StreamState, now: StreamState) -> bool:
+    """Whether it is the same bucket, and has something that it had before, or lost nothing since."""
+    return now.created == before.created and (now.first <= before.last or now.first == before.first)
 
 
 async def _timed(steps: AsyncIterator[T], *, rest: float, pause: float = 0) -> AsyncIterator[T]:

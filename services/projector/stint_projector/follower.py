@@ -9,7 +9,13 @@ import structlog
 
 from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import encode, to_record
-from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
+from stint.core.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    InvalidJobIdError,
+    InvalidTokenError,
+    StreamMissingError,
+)
 from stint.core.events import Record, Submitted
 from stint.core.job import Job, evolve
 from stint.core.names.ids import BAD_QUEUE_TOKEN
@@ -27,8 +33,8 @@ LARGE: Final = 8 * 1024
 HEARTBEATS: Final = 3
 """Heartbeats within the feed's `ack_wait` for events that wait here."""
 DELIVERIES: Final = 10
-"""Deliveries after which an event that cannot be projected is skipped, unless NATS is unavailable: nobody else would
-find what is missing in the view."""
+"""Deliveries after which an event that cannot be projected is skipped, unless NATS is unavailable: until the next
+audit nobody else would find what is missing in the view."""
 RECONNECT_PAUSE: Final = 0.5
 """Seconds before a request to an unavailable server is repeated."""
 
@@ -127,6 +133,7 @@ class Follower:
         self._feed = feed
         self._projector = projector
         self._folder = Folder()
+        self._missing = ""
         self.following = False
 
     async def run(self) -> None:
@@ -174,6 +181,8 @@ class Follower:
             projected = await self._projector.project_all(changes.folded)
         except BrokerUnavailableError:
             raise
+        except StreamMissingError:
+            pass  # told where they are projected one by one
         except Exception:  # one by one, the others will not fail
             log.exception("events not projected together")
         if projected is None:
@@ -184,21 +193,28 @@ class Follower:
     async def _project_each(self, jobs: Mapping[str, int]) -> Mapping[str, bool]:
         """Project jobs from the log; returns those that failed, whose events are delivered again.
 
-        For each of them: whether that need not be its own fault, because NATS was unavailable.
+        For each of them: whether that need not be its own fault, because NATS was unavailable or a stream is missing.
         """
         failed: dict[str, bool] = {}
+        missing = ""
 
         async def project(job_id: str) -> None:
+            nonlocal missing
             try:
                 if projected := await self._projector.project(job_id, at_least=jobs[job_id]):
                     self._folder.remember([projected])
             except BrokerUnavailableError:
                 failed[job_id] = True
+            except StreamMissingError as error:  # it may be made again, and what failed is then delivered again
+                failed[job_id], missing = True, error.sentence
             except Exception:  # one event must not stop the view
                 log.exception("event not projected", job=job_id)
                 failed[job_id] = False
 
         await for_each(jobs, project, at_once=CONCURRENCY)
+        if missing and missing != self._missing:
+            log.error("events wait for a stream or bucket that is missing", error=missing)
+        self._missing = missing if jobs else self._missing
         return failed
 
 

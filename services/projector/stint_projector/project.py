@@ -8,9 +8,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError, NoRoomError, UndecodableError
+from stint.core.errors import BrokerUnavailableError, NoRoomError, StreamMissingError, UndecodableError
 from stint.core.job import Job, State
-from stint.core.names.ids import queue_name
 from stint.core.view import JobView, expiry, read_view, view
 from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewPut, ViewStore
 from stint.process.waiting import for_each
@@ -129,8 +128,8 @@ class Projector:
             shown = _shown(stored)
             if stored is not None and shown is None:
                 log.warning("view is unreadable, replacing it", job=job.job_id)
-            # Of a job that was submitted to two queues, the first counts.
-            if stored and shown and shown.qname == queue_name(job.token) and shown.sequence >= job.sequence:
+            # Of a job that was submitted to two queues, the first counts; and none that only a lost log had.
+            if stored and shown and _same_submission(shown, view(job)) and shown.sequence >= job.sequence:
                 return stored.revision if shown.sequence == job.sequence else 0
             put = self._put(job, stored.revision if stored else 0)
             if revisions := await self.views.put_all([put]):
@@ -146,19 +145,23 @@ class Projector:
             await self.views.delete(job_id)
 
 
-async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-up failed") -> None:
+async def tried(removal: Awaitable[object], job_id: str, *, failed: str = "clean-up failed") -> None:
     """Await a removal. One that fails is logged and tried again later: it must not prevent those of other jobs.
 
-    Raises BrokerUnavailableError, because the others would fail too.
+    Raises BrokerUnavailableError and StreamMissingError, because the others would fail too.
     """
     try:
         await removal
     except NoRoomError as error:  # those of other jobs may make some
         log.debug(failed, job=job_id, error=error.sentence)
-    except BrokerUnavailableError:
+    except (BrokerUnavailableError, StreamMissingError):
         raise
     except Exception:
         log.exception(failed, job=job_id)
+
+
+def _same_submission(one: JobView, other: JobView) -> bool:
+    return (one.submission, one.submitted) == (other.submission, other.submitted)
 
 
 def _shown(stored: StoredView | None) -> JobView | None:

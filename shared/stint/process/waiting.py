@@ -114,18 +114,21 @@ async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], floa
     """Repeat a call until cancelled, whether it fails or not.
 
     `pause` gives the seconds until the next call, but at most `RETRY_PAUSE` after one that failed; up to a fifth is
-    added. A failure is logged with the message `failed`; if NATS is unavailable only for debugging, because the
-    connection has logged that already. The background task in which this runs tells of calls that go on failing.
+    added. A failure is logged with the message `failed`, and again when it changes; if NATS is unavailable only for
+    debugging, because the connection has logged that already. The background task in which this runs tells of calls
+    that go on failing.
     """
+    said = ""
     while True:
         longest = RETRY_PAUSE
         try:
             await call()
-            longest = math.inf
+            longest, said = math.inf, ""
         except BrokerUnavailableError as error:
             log.debug(failed, error=error.sentence)
         except StintError as error:
-            log.warning(failed, error=error.sentence)
+            (log.debug if error.sentence == said else log.warning)(failed, error=error.sentence)
+            said = error.sentence
         except Exception:  # one failure must not end the repetition
             log.exception(failed)
         if task := rounds.get():
