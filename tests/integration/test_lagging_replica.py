@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -12,8 +13,10 @@ from nats.aio.msg import Msg
 
 from stint.client import Fact
 from stint.core.audit.operations import Paused
+from stint.core.audit.signature import KeyOwner
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import EVENTS
+from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, kv_stream
 from stint.core.names.subjects import EventAddress
 from stint.core.pause import Pause
 from stint.jetstream import (
@@ -29,11 +32,14 @@ from stint.jetstream import (
 from stint.jetstream.streams.stream import Stream
 from stint.publisher import PublishedJob
 from stint.publisher import job as job_module
+from stint_api.audit.index import AuditIndex
+from stint_api.audit.table import Entry, WantedEntries
 from tests.support import events
 from tests.support.api_bench import BODY, api
 from tests.support.brokers import loaded
 from tests.support.events import TOKEN
 from tests.support.servers import OpenBao
+from tests.support.waiting import meanwhile, until_there
 
 PAUSE = Pause(who="ann", at="2026-01-02T03:04:05Z", reason="maintenance")
 
@@ -42,12 +48,12 @@ class Replica:
     """The server's direct gets as those of a replica: while it `lags`, it answers as it did the last time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lags = False
+        self.lags, self.stream = False, ""  # in this one; in all by default
         answers: dict[tuple[str, str], list[Msg]] = {}
         direct_get = Broker.direct_get
 
         async def get(broker: Broker, stream: str, request: Mapping[str, Any]) -> list[Msg]:
-            if not self.lags:
+            if not self.lags or self.stream not in {"", stream}:
                 answers[stream, str(request)] = await direct_get(broker, stream, request)
             return answers[stream, str(request)]
 
@@ -112,6 +118,24 @@ async def test_an_operation_and_a_signature_are_found(broker: Broker, replica: R
     await JetStreamEventLog(broker, signer).append(TOKEN, job_id, events.submitted())
     assert list(await operations.read([paused])) == [paused]
     assert list(await signatures.read([submitted])) == [submitted]
+
+
+async def test_the_audit_finds_who_caused_the_first_event_of_a_key(broker: Broker, replica: Replica) -> None:
+    """Its login has just named it."""
+    owners, signer = JetStreamKeyOwners(broker), EventSigner.new()
+    index = AuditIndex(JetStreamFacts(broker), owners, broker.wait_connected, span=1000, now=lambda: datetime.now(UTC))
+    assert await owners.read([signer.nkey]) == {}
+    await JetStreamEventLog(broker, signer).append(TOKEN, secrets.token_hex(12), events.submitted())
+    replica.lags, replica.stream = True, kv_stream(SIGNERS_BUCKET)
+    assert await owners.claim(signer.nkey, KeyOwner(owner="entity", who="ann"), ttl=60)
+
+    async def found() -> Sequence[Entry] | None:
+        with suppress(BrokerUnavailableError):  # the log is not read yet
+            return await index.ask(lambda tables: tables.entries.find(WantedEntries(who="ann"), 1))
+        return None
+
+    async with meanwhile(index.run()):
+        assert [entry.signer for entry in await until_there(found)] == [signer.nkey]
 
 
 async def test_it_is_known_whether_all_events_were_shown(broker: Broker, replica: Replica, job_id: str) -> None:

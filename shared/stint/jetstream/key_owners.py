@@ -33,7 +33,7 @@ class JetStreamKeyOwners:
         await self._bucket.write(api_signer_key(self._own), encode(KeyOwner(owner="api")), ttl=ttl)
 
     async def of_apis(self, nkeys: Collection[str]) -> Collection[str]:
-        """Those of up to 1024 keys with which an API signs or has signed, from any replica."""
+        """Those of up to 1024 keys with which an API signs or has signed."""
         others = {api_signer_key(nkey): nkey for nkey in nkeys if nkey != self._own}
         found = await self._bucket.some(others)
         return {self._own, *(others[entry.key] for entry in found if _owner(entry.value))}
@@ -57,7 +57,7 @@ class JetStreamKeyOwners:
         raise BrokerUnavailableError("The key's owner was changed by others at the same time.")
 
     async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
-        """The owners of up to 1024 keys, from any replica; without those of whose logins nothing is known."""
+        """The owners of up to 1024 keys, without those of whose logins nothing is known."""
         others = [nkey for nkey in nkeys if nkey != self._own]
         found = {entry.key: _owner(entry.value) for entry in await self._bucket.some(others)}
         return {nkey: owner for nkey, owner in found.items() if owner}

@@ -62,8 +62,8 @@ class Bucket(Stream):
         return self._entry(message) if message else None
 
     async def some(self, keys: Collection[str]) -> Sequence[Entry]:
-        """The entries of up to 1024 keys, from any replica. Keys without one are omitted."""
-        return [self._entry(message) for message in await self.last_of_each([self._prefix + key for key in keys])]
+        """The entries of up to 1024 keys. What a replica lacks is asked of the leader; keys without one are omitted."""
+        return [self._entry(message) for message in await self.last_of_all([self._prefix + key for key in keys])]
 
     async def entry_page(self, *, after: int = 0) -> Sequence[Entry]:
         """The next entries with a revision above `after`, from any replica. Empty at the end."""
