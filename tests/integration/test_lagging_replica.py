@@ -18,6 +18,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, kv_stream
 from stint.core.names.subjects import EventAddress
+from stint.core.output.chain import Chunk
 from stint.core.pause import Pause
 from stint.jetstream import (
     Broker,
@@ -26,6 +27,7 @@ from stint.jetstream import (
     JetStreamFacts,
     JetStreamKeyOwners,
     JetStreamOperations,
+    JetStreamOutput,
     JetStreamPauses,
     JetStreamSignatures,
 )
@@ -38,6 +40,7 @@ from tests.support import events
 from tests.support.api_bench import BODY, api
 from tests.support.brokers import loaded
 from tests.support.events import TOKEN
+from tests.support.outputs import Played
 from tests.support.servers import OpenBao
 from tests.support.waiting import meanwhile, until_there
 
@@ -95,6 +98,29 @@ async def test_a_repeated_submission_is_not_called_queued_once_its_job_is_delete
         await bench.http.delete(f"/v1/api/job/{job_id}")
         replica.lags = True
         assert (await submitted()).status_code == 410
+
+
+@pytest.mark.parametrize("suffix", ["/output", ""])
+async def test_the_output_of_a_job_that_is_over_is_not_cut_short(
+    nats_url: str, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A server that was frozen may believe for a moment that it still leads, and does not know what came since."""
+    last, left = JetStreamOutput.last, 3
+
+    async def frozen(output: JetStreamOutput, token: str, job_id: str) -> Chunk | None:
+        nonlocal left
+        left -= 1
+        return stale if left >= 0 else await last(output, token, job_id)
+
+    async with api(nats_url, openbao) as bench:
+        job = Played(bench.broker, queue_token(BODY["qname"]), await bench.submitted())
+        await job.begin(("stdout", b"begun, "))
+        stale = await last(JetStreamOutput(bench.broker), job.token, job.job_id)
+        await job.write(("stdout", b"and done"))
+        await job.end()
+        monkeypatch.setattr(JetStreamOutput, "last", frozen)
+        answer = await bench.http.get(f"/v1/api/job/{job.job_id}{suffix}")
+    assert "begun, and done" in answer.text
 
 
 async def test_all_pauses_are_listed_and_none_that_was_ended(broker: Broker, replica: Replica) -> None:

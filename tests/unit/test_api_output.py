@@ -206,6 +206,15 @@ async def test_a_replica_may_lag(monkeypatch: pytest.MonkeyPatch) -> None:
         await raw(await store.snapshot())
 
 
+async def test_output_whose_end_is_lost_is_asked_for_a_while_and_then_shown_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(output, "SETTLE_PAUSE", 0)
+    store = await stored(("stdout", b"a"))
+    snapshot = await store.snapshot(Chain(2, 2, "digest of both"))
+    assert (await raw(snapshot), snapshot.whole) == (b"a", False)
+
+
 async def test_output_that_is_deleted_before_it_is_read_is_empty() -> None:
     store = await stored(("stdout", b"a"))
     snapshot = await store.snapshot()

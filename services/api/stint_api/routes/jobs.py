@@ -184,7 +184,8 @@ async def get_output(
     """A job's output so far, as the bytes that it wrote: all, one stream, or from a line on."""
     job = await services.jobs.find(caller, job_id)
     begin = await query.beginning(services.output, job)
-    output = await Snapshot.take(services.output, job.token, job.job_id, after=begin.after)
+    recorded = documents.recorded(job)
+    output = await Snapshot.take(services.output, job.token, job.job_id, recorded=recorded, after=begin.after)
     large = large_stream(services, caller, queue_name(job.token))
     name = f"{job.job_id}.{query.stream or 'output'}"
     headers = {**NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}

@@ -116,8 +116,15 @@ class Snapshot:
         lenient: bool = False,
         after: int = 0,
     ) -> "Snapshot":
-        """The output as it stands now."""
+        """The output as it stands now. Of one that is `recorded` the end is waited for, unless it is `lenient`.
+
+        A server that was frozen may believe for a moment that it still leads, and not know what came since.
+        """
+        wanted, tries = recorded.chunks if recorded and not lenient else 0, 0
         last = await output.last(token, job_id)
+        while (last.number if last else 0) < wanted and tries < SETTLE_TRIES:
+            await asyncio.sleep(SETTLE_PAUSE)
+            last, tries = await output.last(token, job_id), tries + 1
         until, announced = (last.sequence, Chain.through(last)) if last else (0, Chain())
         place = Place(token, job_id)
         return cls(output, place, until, announced, recorded=recorded, lenient=lenient, after=after)
