@@ -237,6 +237,28 @@ async def test_a_log_that_was_lost_and_made_anew_is_read_from_its_begin(nats_pro
         await until(Stream(broker, WORK).info, lambda info: info["state"]["messages"] == 4)
 
 
+async def test_a_log_that_was_made_anew_and_is_as_long_again_is_read_from_its_begin(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        work, sourcing = Stream(broker, WORK), Sourcing(broker)
+        for _ in range(3):
+            await submit(broker)
+        await until(work.info, lambda info: info["state"]["messages"] == 3)
+        await sourcing.check()
+        await broker.api(f"STREAM.DELETE.{EVENTS}")
+        await declare(broker)
+        for _ in range(5):
+            await submit(broker)
+        await sourcing.check()
+
+        async def came() -> list[int]:
+            return [origin_of(message).sequence async for page in work.pages() for message in page]
+
+        assert await until(came, lambda found: len(found) >= 8, seconds=SOON) == [1, 2, 3, 1, 2, 3, 4, 5]
+        settings = (await work.info())["config"]["sources"]
+        await sourcing.check()
+        assert (await work.info())["config"]["sources"] == settings
+
+
 async def test_a_log_that_was_restored_alone_is_read_from_its_begin(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker:
         folder = nats_process.data_dir / "store" / "jetstream" / "$G" / "streams" / EVENTS

@@ -28,6 +28,7 @@ class Server(Broker):
         self.stepped_down = 0
         self.settings: list[dict[str, Any]] = []
         self.last = 7
+        self.made = MADE
 
     async def api(self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
         del wait
@@ -35,7 +36,7 @@ class Server(Broker):
             self.stepped_down += 1
         if subject == f"STREAM.UPDATE.{WORK}" and request:
             self.settings += request["sources"]
-        events = {"created": MADE, "state": {"first_seq": 1, "last_seq": self.last}}
+        events = {"created": self.made, "state": {"first_seq": 1, "last_seq": self.last}}
         return events if subject == f"STREAM.INFO.{EVENTS}" else self.work
 
 
@@ -126,6 +127,21 @@ async def test_a_log_that_is_shorter_than_what_work_has_received_is_read_from_it
     server.last, server.work = last, looks
     await Sourcing(server).check()
     assert server.settings == settings
+
+
+@pytest.mark.parametrize(("replicas", "checks"), [(0, 1), (2, 2)])
+async def test_a_log_that_was_made_anew_is_read_from_its_begin_however_long_it_is(replicas: int, checks: int) -> None:
+    server = Server()
+    sourcing, server.work = Sourcing(server), work(replicas=replicas, active=0, seq=7)
+    await sourcing.check()
+    server.made, server.last = "2026-01-02T03:04:06Z", 70
+    for _ in range(checks):
+        assert not server.settings
+        await sourcing.check()
+    assert (server.settings, server.stepped_down) == ([source(1, 1)], 0)
+    server.work = work(replicas=replicas, active=0, seq=70)
+    await sourcing.check()
+    assert server.settings == [source(1, 1)]
 
 
 async def test_in_a_cluster_a_log_is_shorter_if_two_checks_say_so() -> None:

@@ -79,6 +79,7 @@ class Sourcing:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._silent, self._short = "", False
+        self._created = ""  # when the EVENTS was made that WORK receives
         self._sources = 1
         self._unanswered: dict[str, Any] | None = None
 
@@ -92,9 +93,10 @@ class Sourcing:
     async def check(self) -> None:
         """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader.
 
-        It begins anew if EVENTS ends before what WORK has received: it was restored from a backup, or lost and made
-        anew. WORK would wait until it is as long again. In a cluster that must be so at the last two checks: a server
-        that was frozen may believe for a moment that it still leads EVENTS, and does not know what came since.
+        It begins anew if EVENTS was made anew since the first check, or ends before what WORK has received: it was
+        restored from a backup, or lost and made anew. WORK would wait until it is as long again. In a cluster that must
+        be so at the last two checks: a server that was frozen may believe for a moment that it still leads EVENTS, and
+        does not know what came since.
         """
         found = await self._found()
         if not self._has_one_source(found):
@@ -102,9 +104,11 @@ class Sourcing:
         cluster = found.get("cluster") or {}
         several = bool(cluster.get("replicas"))
         events = await Stream(self._broker, EVENTS).state()  # only its leader answers
-        short_before, self._short = self._short, events.last + 1 < _next(found)
+        self._created = self._created or events.created
+        short_before, self._short = self._short, events.created != self._created or events.last + 1 < _next(found)
         if self._short and (short_before or not several):
             await self._replace(found, start=1)
+            self._created = events.created
             return
         silent = cluster.get("leader", "the only server") if silence(found) >= SILENCE else ""
         before, self._silent = self._silent, silent
