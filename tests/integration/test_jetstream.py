@@ -24,6 +24,7 @@ from stint.core.errors import (
 from stint.core.events import EVENT_BYTES, AnyEvent, Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAUSES_BUCKET, PAYLOADS, WORK, kv_stream
 from stint.core.names.subjects import EventAddress, barrier_subject, event_address, log_subject
 from stint.core.output.chain import Chain, Chunk
@@ -47,8 +48,8 @@ from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, subject_of
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
-from tests.support.brokers import declare_anew, loaded
-from tests.support.events import TOKEN, deleted, ended, started, submitted
+from tests.support.brokers import declare_anew, happen, loaded
+from tests.support.events import TOKEN, deleted, ended, kill_requested, started, submitted
 from tests.support.views import followed
 
 JOB = "0123456789abcdef01234567"
@@ -57,6 +58,26 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def job_id(number: int) -> str:
     return f"{number:024x}"
+
+
+async def test_of_a_job_that_strangers_submit_to_many_queues_only_its_own_events_are_read(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The projector loads it with each batch of their events, and the views of others wait meanwhile."""
+    await happen(broker, JOB, submitted(), started())
+    for number in range(1100):
+        await broker.publish(EventAddress("submitted", queue_token(f"queue-{number}"), JOB).subject, b"{}")
+    await happen(broker, JOB, kill_requested())
+    read: list[Msg] = []
+    direct_get = Broker.direct_get
+
+    async def counted(of: Broker, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+        read.extend(messages := await direct_get(of, stream, request))
+        return messages
+
+    monkeypatch.setattr(Broker, "direct_get", counted)
+    job = await loaded(JetStreamEventLog(broker), JOB)
+    assert (job.token, job.kill_requested, len(read)) == (TOKEN, True, 3)
 
 
 async def test_declaring_twice_changes_nothing(broker: Broker) -> None:

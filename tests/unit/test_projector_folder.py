@@ -32,6 +32,10 @@ def delivered(
     )
 
 
+def in_queue(name: str, event: Delivered) -> Delivered:
+    return event._replace(subject=EventAddress("submitted", queue_token(name), JOB).subject)
+
+
 def projected(folder: Folder, *events: Delivered) -> list[Projected]:
     """The jobs that these events change, which are then stored as revision 7."""
     changes = folder.fold(events)
@@ -59,6 +63,16 @@ def test_what_the_view_shows_already_changes_nothing() -> None:
     assert over.job.state is State.SUCCESS
 
 
+def test_what_a_stranger_submits_to_other_queues_under_a_jobs_id_loads_nothing_unless_it_came_first() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted(), sequence=5))
+    for number, name in enumerate(["b", "c", "d"], start=2):
+        assert projected(folder, in_queue(name, delivered(number, submitted(), sequence=4 + number))) == []
+    (running,) = projected(folder, delivered(5, started(), sequence=9))
+    assert running.job.state is State.RUNNING
+    assert folder.fold([in_queue("b", delivered(6, submitted(), sequence=4))]).unknown == {JOB: 4}
+
+
 def test_an_event_that_others_may_have_seen_begins_no_job() -> None:
     for event in (delivered(1, submitted(), deliveries=2, first=False), delivered(1, submitted(), first=False)):
         changes = Folder().fold([event, delivered(2, started())])
@@ -72,14 +86,6 @@ def test_a_new_event_that_was_delivered_before_is_loaded() -> None:
     assert (changes.folded, changes.unknown) == ([], {JOB: 4})
     (other,) = projected(folder, delivered(5, started(), job_id=OTHER))
     assert other.job.state is State.RUNNING
-
-
-def test_a_job_with_events_in_two_queues_is_loaded() -> None:
-    folder = Folder()
-    projected(folder, delivered(1, submitted()))
-    elsewhere = delivered(2, submitted("other"))
-    elsewhere = elsewhere._replace(subject=EventAddress("submitted", queue_token("other"), JOB).subject)
-    assert folder.fold([elsewhere, delivered(3, started())]) == ([], {JOB: 3})
 
 
 def test_what_names_no_job_is_left_out() -> None:

@@ -77,6 +77,8 @@ class Folder:
                 continue  # it names no job, so there is no view of it
             job_id = record.job_id
             known = changed.get(job_id) or self._known.get(job_id)
+            if known and _is_strangers(record, known.job):
+                continue
             new = not known or record.sequence > known.job.sequence
             # A job that was submitted to two queues belongs to the first, which only the log can tell.
             mine = known.job.token == record.token if known else event.first and record.kind == Submitted.kind
@@ -100,6 +102,11 @@ class Folder:
         """Forget everything: the numbers may be those of another consumer."""
         self._known.clear()
         self._number = 0
+
+
+def _is_strangers(record: Record, job: Job) -> bool:
+    """Whether it came to another queue than the job's, after its submission, which decides that."""
+    return record.token != job.token and record.sequence > job.facts[Submitted.kind].sequence
 
 
 def _is_large(job: Job) -> bool:

@@ -129,9 +129,10 @@ class JetStreamEventLog:
             job = fold(records(await self._events.last_of_each([subjects])))
         except NoAnswerError:  # the replica may be frozen
             pass
-        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
-            async for messages in self._events.pages(subjects):
-                job = fold(records(messages), job)
+        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers, as in many queues
+            if known := await self._first_submission(job_id):
+                async for messages in self._events.pages(event_filter("*", known.token, job_id)):
+                    job = fold(records(messages), job)
         if job is not None and job.sequence >= at_least:
             return job
         # A lagging replica may not have what was acknowledged a moment ago.
