@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -37,6 +38,7 @@ async def shown(broker: Broker) -> None:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditor, "ROUND", 0.1)
+    monkeypatch.setattr(auditor, "SETTLED", timedelta())
     monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.1)
 
 

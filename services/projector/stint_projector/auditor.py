@@ -5,8 +5,10 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, TypeVar
 
+from stint.core.events import Submitted
 from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView, StreamState
@@ -20,6 +22,8 @@ ROUND: Final = 10.0
 """Seconds between two steps once everything was compared. Those over the views continue for ever."""
 STEP: Final = 1000
 """Places per step."""
+SETTLED: Final = timedelta(minutes=1)
+"""Age from which on a job has a view, unless the projector lags or the bucket was lost."""
 
 T = TypeVar("T")
 
@@ -63,11 +67,36 @@ class Auditor:
         await self._sweep_log(rest)
 
     async def _sweep_log(self, rest: float) -> None:
-        shown = set(await self.projector.views.job_ids())
+        """Write the views that a lost bucket had. Those by which that is seen come last: a restart begins anew."""
+        witnesses = await self._without_view()
+        if not witnesses:
+            return
+        known = {*witnesses, *await self.projector.views.job_ids()}
         async for places in _timed(_parts(self.history.submitted()), rest=rest):
-            ends = await self.history.survey({place.job_id for place in places} - shown)
-            missing = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
-            await for_each(missing, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
+            await self._show(await self._readable({place.job_id for place in places} - known))
+        await self._show(witnesses)
+
+    async def _without_view(self) -> Collection[str]:
+        """Of the oldest jobs that can be read for sure, but not of the last minute, those that have no view."""
+        now, found = self.projector.now(), set[str]()
+        facts = await self.history.facts(Submitted.kind, after=0, since=now - self.projector.retention)
+
+        async def look(job_id: str) -> None:
+            if await self.projector.views.get(job_id) is None:
+                found.add(job_id)
+
+        readable = await self._readable(
+            {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= now - SETTLED}
+        )
+        await for_each(readable, look, at_once=CONCURRENCY)
+        return found
+
+    async def _readable(self, job_ids: Collection[str]) -> Collection[str]:
+        ends = await self.history.survey(job_ids)
+        return {place.job_id for place, end in ends.items() if self._can_be_read(end)}
+
+    async def _show(self, job_ids: Collection[str]) -> None:
+        await for_each(job_ids, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
 
     async def _sweep_views(self, *, rest: float = 0, pause: float = 0) -> None:
         async for views in _timed(self._view_pages(), rest=rest, pause=pause):
