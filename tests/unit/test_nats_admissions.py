@@ -15,6 +15,10 @@ def test_clients_of_which_nats_tells_nothing_are_counted_until_it_tells_of_one()
     admissions.told(TWO, 1)  # another server's
     assert not admissions.missing(), "it may still tell"
     now += WITHIN
+    assert not admissions.missing(), "it has told of one since they were expected"
+    for number in range(ENOUGH):
+        admissions.expect(ONE, number)
+    now += WITHIN
     assert admissions.missing() == NOT_LET_IN
     assert admissions.missing() == NOT_LET_IN, "each is counted once, and not forgotten"
     admissions.expect(ONE, 9)

@@ -10,7 +10,8 @@ ENOUGH: Final = 3
 """Clients, one after the other, of which NATS tells nothing. A client may also leave while its login is decided."""
 NOT_LET_IN: Final = (
     "NATS does not tell that it lets in the clients whose logins are accepted: STINT_NATS_AUTH_ISSUER is not the key "
-    "in its configuration, or --system-account did not name its system account."
+    "in its configuration, --system-account did not name its system account, or the publishers' account has all the "
+    "connections that it may have. NATS' log says which."
 )
 
 
@@ -28,8 +29,8 @@ class Admissions:
 
     def told(self, server: str, connection: int) -> None:
         """The server tells that it has let in a client, whoever accepted its login."""
-        if self._expected.pop((server, connection), None):
-            self._absent = 0
+        if (server, connection) in self._expected:
+            self._expected, self._absent = {}, 0  # what became of others before says nothing any more
 
     def missing(self) -> str:
         """A sentence if NATS seems to let in none of them, otherwise ""."""
