@@ -59,6 +59,12 @@ CUT = """() => {
     .map((one) => one.outerHTML.slice(0, 100));
 }"""
 """What does not fit into its own box."""
+TOUCHING = """() => {
+  const tops = [...document.querySelectorAll('.spacer > .ln')].map((line) => line.getBoundingClientRect())
+    .sort((a, b) => a.top - b.top);
+  return tops.length > 9 && tops.every(({ top }, i) => !i || Math.abs(top - tops[i - 1].bottom) < 1);
+}"""
+"""Whether each line of the output begins where the one before ends."""
 LINES = 300
 FULL = 50
 FIRST_VIEW_BYTES = 30_000
@@ -147,6 +153,20 @@ async def test_all_text_grows_with_the_browsers_font_and_has_room(desk: BrowserC
             assert await page.evaluate(BROKEN) == [], view
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
         assert sizes[1] == [size * 1.5 for size in sizes[0]], view
+
+
+async def test_output_has_room_when_the_browsers_font_grows_meanwhile(desk: BrowserContext, stack: Stack) -> None:
+    """A script places its lines, each at a multiple of their height."""
+    job_id = await stack.ended(f"seq {LINES}", qname="grows")
+    page = await desk.new_page()
+    browser = await desk.new_cdp_session(page)
+    await page.goto(f"/jobs/{job_id}")
+    await live(page)
+    line = page.locator(".spacer > .ln").first
+    for size in (24, 16):
+        await browser.send("Page.setFontSizes", {"fontSizes": {"standard": size}})
+        await expect(line).to_have_css("line-height", f"{1.125 * size:g}px")
+        await until(lambda: page.evaluate(TOUCHING))
 
 
 @pytest.mark.parametrize(("width", "height"), [(900, 700), (800, 600), (740, 340), (1280, 350)])

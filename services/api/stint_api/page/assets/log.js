@@ -119,6 +119,11 @@ export class Log extends EventTarget {
   }
 
   #resized() {
+    const { column, height } = measured(this.scroller); // others if the browser's font was changed
+    if (height !== this.height) {
+      Object.assign(this, { column, height });
+      return this.wrap(Boolean(this.wrapped));
+    }
     if (this.wrapped && this.#columns() !== this.settings.columns) return this.wrap(true);
     if (this.following) this.#toEnd();
     this.draw();
