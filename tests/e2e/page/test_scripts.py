@@ -472,6 +472,9 @@ MORE: list[dict[str, Any]] = [
     ASKED | {"kill_grace": 0},
 ]
 NOWS = [0, 1_767_225_600_500, 1_767_225_609_400, 1_767_225_610_500, 1_767_225_700_000]
+JOINERS = {"\u200c", "\u200d"}
+"""Characters that cannot be seen, and are needed."""
+FILLERS = {*"\u034f\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0"}
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 LENGTHS = [
     -1, 0, 0.04, 0.05, 0.25, 0.35, 1.04, 1.5, 2, 9.94, 9.95, 59.4, 59.6, 60, 139, 3599.6, 3600, 11_100, 172_799, 4e5,
@@ -494,3 +497,8 @@ async def test_the_server_says_what_the_scripts_say(scripts: Page) -> None:
     assert named == await call(scripts, "words.js", "named", "".join(every))
     turning = {char for char in every if unicodedata.bidirectional(char) in TURNING} | {"\u061c", "\u200e", "\u200f"}
     assert not turning & {*named}
+    invisible = FILLERS | {
+        one for one in every if (unicodedata.category(one), unicodedata.bidirectional(one)) == ("Cf", "BN")
+    }
+    assert invisible & {*named} == JOINERS
+    assert {one for one in invisible if not (await call(scripts, "ansi.js", "runs", one))[0]["chip"]} == JOINERS

@@ -15,8 +15,15 @@ Fields = Mapping[str, Any]
 """A job as the API gives it."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-DECEIVING: Final = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\U000e0000-\U000e007f"
-"""Ranges of characters that turn text around, or cannot be seen: one name could look like another."""
+DECEIVING: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+"""Ranges of characters that turn text around, or cannot be seen: one name could look like another.
+
+Joiners and variation selectors, which some scripts and emoji need, are not among them.
+"""
 _DECEIVING: Final = re.compile(f"[{DECEIVING}]")
 _TWO_DAYS: Final = 48
 """Hours from which on days are told."""
