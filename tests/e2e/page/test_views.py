@@ -64,7 +64,7 @@ async def test_no_name_turns_its_text_around_or_looks_like_another(page: Page, s
     await live(page)
     queue = page.get_by_role("row", name=re.compile(re.escape("prod-[U+202E]gnitset")))
     await expect(queue).to_contain_text("“[U+2067]why”")
-    await queue.get_by_role("button", name="Resume").click()
+    await queue.get_by_role("button", name="Resume prod-[U+202E]gnitset").click()
     await expect(page.get_by_role("heading", name="Resume prod-[U+202E]gnitset?")).to_be_visible()
     await page.get_by_role("button", name="Resume it").click()
     assert (await stack.end(waiting))["reason"] == "image"

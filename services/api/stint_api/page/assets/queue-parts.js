@@ -5,7 +5,7 @@ import { ask } from "./ask.js";
 import { clone, draw, exchange, make, one, put } from "./dom.js";
 import { copy, failed, notice, noticesOf, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
-import { at, clock, short } from "./words.js";
+import { at, clock, named, short } from "./words.js";
 
 /** The name of a queue's state. */
 export function state(queue) {
@@ -40,7 +40,7 @@ export function switcher(place, queue, current, done, how = "") {
   if (place.dataset.state === state) return;
   place.dataset.state = state;
   const what = queue.paused ? "Resume" : "Pause…";
-  const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": `${what} ${nameOf(queue)}` });
+  const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": named(`${what} ${nameOf(queue)}`) });
   button.onclick = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
   exchange(place, [button]);
 }

@@ -4,7 +4,7 @@ import { ask } from "./ask.js";
 import { draw, exchange, make, one, put, show, text } from "./dom.js";
 import { begin, everySecond, now } from "./shell.js";
 import { keep, table } from "./live-table.js";
-import { ago, at, clock, count, short } from "./words.js";
+import { ago, at, clock, count, named, short } from "./words.js";
 
 const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
@@ -69,7 +69,7 @@ function action(place, runner, name) {
   if (place.dataset.state === name) return;
   place.dataset.state = name;
   if (name !== "alive") return exchange(place, []);
-  const button = make("button", "Drain…", { type: "button", class: "btn small", "data-changes": "", "aria-label": `Drain… ${runner.runner}` });
+  const button = make("button", "Drain…", { type: "button", class: "btn small", "data-changes": "", "aria-label": named(`Drain… ${runner.runner}`) });
   button.onclick = () => drain(place.closest("tr").runner).then((done) => done && load());
   place.replaceChildren(button);
 }

@@ -1,7 +1,7 @@
 // What every view has: connection, notices, questions, keys, the account.
 import { all, clone, draw, make, one, put, text } from "./dom.js";
 import { call, late, serverTime } from "./api.js";
-import { at, clock, count, duration } from "./words.js";
+import { at, clock, count, duration, named } from "./words.js";
 import { switchTheme } from "./theme.js";
 import { bind } from "./keys.js";
 
@@ -73,7 +73,7 @@ let lastSaid = 0, pending = 0;
 export function say(sentence) {
   clearTimeout(pending);
   const wait = Math.max(0, lastSaid + 3000 - Date.now());
-  pending = setTimeout(() => { lastSaid = Date.now(); one("[data-say]").textContent = sentence; }, wait);
+  pending = setTimeout(() => { lastSaid = Date.now(); one("[data-say]").textContent = named(sentence); }, wait);
 }
 
 /**
@@ -100,7 +100,7 @@ export const withdraw = (cause) => noticesOf(cause).forEach((element) => element
 /** A failure of one's own action. It stays until the next one. */
 export function fail(sentence) {
   notice("failure", "failed", sentence);
-  one("[data-alert]").textContent = sentence;
+  one("[data-alert]").textContent = named(sentence);
 }
 
 /** The same for what the API refused, unless it is that the session has ended, which is told by itself. */
