@@ -1,6 +1,7 @@
 """Requests to Stint's REST API."""
 
 import asyncio
+import math
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -32,8 +33,8 @@ from stint.core.names.ids import is_job_id
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
 REPEATED_WITHIN: Final = 360.0
-"""Seconds from the first attempt for which others are begun: enough for all of them if each waits for a minute, as for
-an API that hangs. One whose answer comes byte by byte takes half an hour, which nobody waits for six times."""
+"""Seconds from the end of the first attempt for which others are begun: enough for all of them if each waits for a
+minute, as for an API that hangs. One whose answer comes byte by byte takes half an hour: it is repeated once."""
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
@@ -121,8 +122,7 @@ class Api:
         if key and not _KEY.fullmatch(key):
             raise ConfigError("The key is not 1 to 255 printable ASCII characters.")
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}
-        pauses, doubtful, now = iter(PAUSES), False, asyncio.get_running_loop().time
-        end = now() + REPEATED_WITHIN
+        pauses, doubtful, now, end = iter(PAUSES), False, asyncio.get_running_loop().time, math.inf
         while True:
             try:
                 return await self._submit(path, fields, headers)
@@ -130,6 +130,7 @@ class Api:
                 if not (doubtful or error.doubtful):
                     raise
                 again = error.doubtful or isinstance(error, ApiUnreachableError)
+                end = min(end, now() + REPEATED_WITHIN)
                 pause = next(pauses, None) if again and now() < end else None
                 if pause is None:
                     raise in_doubt(error) from None
