@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from heapq import nsmallest
 from typing import Final, TypeVar
 
-from stint.core.events import Submitted
+from stint.core.events import Ended, Rejected, Submitted
 from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView, StreamState
@@ -22,6 +23,8 @@ ROUND: Final = 10.0
 """Seconds between two steps once everything was compared. Those over the views continue for ever."""
 STEP: Final = 1000
 """Places per step."""
+WITNESSES: Final = 256
+"""Payloads whose jobs are looked at to see whether views are missing."""
 SETTLED: Final = timedelta(minutes=1)
 """Age from which on a job has a view, unless the projector lags or the bucket was lost."""
 
@@ -77,18 +80,29 @@ class Auditor:
         await self._show(witnesses)
 
     async def _without_view(self) -> Collection[str]:
-        """Of the oldest jobs that can be read for sure, but not of the last minute, those that have no view."""
+        """Of some jobs that must have had a view for a minute, those that have none.
+
+        They are the first that were submitted or ended within the retention, and some that have a payload: these may
+        have been submitted before, and wait or run still.
+        """
         now, found = self.projector.now(), set[str]()
-        facts = await self.history.facts(Submitted.kind, after=0, since=now - self.projector.retention)
+        begin, settled = now - self.projector.retention + SETTLED, now - SETTLED
+        kinds = (Submitted.kind, Ended.kind, Rejected.kind)
+        facts = [fact for kind in kinds for fact in await self.history.facts(kind, after=0, since=begin)]
+        some = {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= settled}
+
+        async def look_at_payload(place: Place) -> None:
+            newest = await self.projector.payloads.newest(*place)
+            if newest and newest.time <= settled:
+                some.add(place.job_id)
 
         async def look(job_id: str) -> None:
             if await self.projector.views.get(job_id) is None:
                 found.add(job_id)
 
-        readable = await self._readable(
-            {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= now - SETTLED}
-        )
-        await for_each(readable, look, at_once=CONCURRENCY)
+        stored = nsmallest(WITNESSES, await self.projector.payloads.places())
+        await for_each(stored, look_at_payload, at_once=CONCURRENCY)
+        await for_each(await self._readable(some), look, at_once=CONCURRENCY)
         return found
 
     async def _readable(self, job_ids: Collection[str]) -> Collection[str]:
