@@ -144,6 +144,21 @@ async def test_a_log_that_was_made_anew_is_read_from_its_begin_however_long_it_i
     assert server.settings == [source(1, 1)]
 
 
+@pytest.mark.parametrize(("replicas", "checks"), [(0, 1), (2, 2)])
+async def test_of_several_projectors_one_has_a_log_that_was_made_anew_read_from_its_begin(
+    replicas: int, checks: int
+) -> None:
+    server = Server()
+    several, server.work = [Sourcing(server) for _ in range(3)], work(replicas=replicas, active=0, seq=7)
+    for number in range(3):  # the first time there is nothing to do
+        server.made, server.last = f"2026-01-02T03:04:0{number}Z", 70
+        for sourcing in several * checks:
+            await sourcing.check()
+            if server.settings:
+                server.work = work(replicas=replicas, active=0, seq=70, settings=server.settings[-1])
+    assert server.settings == [source(1, 1), source(2, 1)]
+
+
 async def test_in_a_cluster_a_log_is_shorter_if_two_checks_say_so() -> None:
     """The first one may have asked a server that was frozen, and does not know yet that another one leads."""
     server = Server()

@@ -80,6 +80,7 @@ class Sourcing:
         self._broker = broker
         self._silent, self._short = "", False
         self._created = ""  # when the EVENTS was made that WORK receives
+        self._settings: Mapping[str, Any] = {}  # of its source, as the last check found them
         self._sources = 1
         self._unanswered: dict[str, Any] | None = None
 
@@ -104,8 +105,8 @@ class Sourcing:
         cluster = found.get("cluster") or {}
         several = bool(cluster.get("replicas"))
         events = await Stream(self._broker, EVENTS).state()  # only its leader answers
-        self._created = self._created or events.created
-        short_before, self._short = self._short, events.created != self._created or events.last + 1 < _next(found)
+        anew = self._is_another(events.created, found["config"]["sources"][0])
+        short_before, self._short = self._short, anew or events.last + 1 < _next(found)
         if self._short and (short_before or not several):
             await self._replace(found, start=1)
             self._created = events.created
@@ -116,6 +117,14 @@ class Sourcing:
         if silent and (failed or silent == before):
             self._silent = ""
             await (self._ask_for_another_leader(silent) if several else self._connect(found))
+
+    def _is_another(self, created: str, settings: Mapping[str, Any]) -> bool:
+        """Whether EVENTS was made anew, and no other projector has had WORK begin anew since."""
+        before, self._settings = self._settings, settings
+        if settings != before and settings.get("opt_start_seq") == 1:
+            self._created = created
+        self._created = self._created or created
+        return created != self._created
 
     def _has_one_source(self, found: Mapping[str, Any]) -> bool:
         """Whether WORK's settings have the one source that is watched here. Logs it if their number has changed."""
