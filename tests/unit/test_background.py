@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from stint.core.errors import BrokerUnavailableError
 from stint.process import background, waiting
-from stint.process.background import FAILING, RESTART_PAUSE, STEADY, WORKING, Background, BackgroundTask, Rounds
+from stint.process.background import FAILING, RESTART_PAUSE, STEADY, Background, BackgroundTask, Rounds
 from stint.process.health import readyz
 from stint.process.waiting import repeat
 
@@ -125,6 +125,17 @@ async def test_a_part_that_fails_in_each_round_for_minutes_is_named_while_the_se
         assert parts.failing() == []
 
 
+def test_rounds_that_take_minutes_until_they_fail_are_told() -> None:
+    """As an audit that compares all views before it finds that it may not read the output."""
+    now = 0.0
+    rounds = Rounds(lambda: now)
+    for _ in range(3):
+        assert not rounds.fail()
+        now += FAILING / 2
+        rounds.ended("compared", failed=True)
+    assert rounds.fail()
+
+
 def test_a_round_without_an_end_works_once_it_has_run_for_some_time() -> None:
     now = 0.0
     rounds = Rounds(lambda: now)
@@ -132,7 +143,7 @@ def test_a_round_without_an_end_works_once_it_has_run_for_some_time() -> None:
         rounds.ended("followed", failed=True)
         now += 50
     assert rounds.fail()
-    now += WORKING
+    now += FAILING
     assert not rounds.fail()
     rounds.ended("followed", failed=True)
     assert not rounds.fail(), "this is the first one of others"

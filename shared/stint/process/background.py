@@ -18,9 +18,8 @@ RESTART_PAUSE: Final = 1.0
 STEADY: Final = 5.0
 """Seconds that a restarted task must run before it counts as working: one that always fails at once never does."""
 FAILING: Final = 300.0
-"""Seconds for which all rounds of a task must have failed before that is told beside the log."""
-WORKING: Final = 60.0
-"""Seconds without a failure after which a round counts as one that works: some have no end."""
+"""Seconds for which all rounds of a task must have failed before that is told beside the log. A round without a failure
+for so long counts as one that works: some have no end."""
 CANCEL_AGAIN: Final = 0.2
 """Seconds after which a task that did not end is cancelled again: up to Python 3.11 `asyncio.wait_for`, which the
 NATS client uses, loses a cancellation that arrives together with a result."""
@@ -54,12 +53,12 @@ class Rounds:
         now = self.monotonic()
         first, last = self._failures.pop(what, (now, now))
         if failed:
-            self._failures[what] = (first if now - last < WORKING else now, now)
+            self._failures[what] = (first if now - last < FAILING else now, now)
 
     def fail(self) -> bool:
         """Whether one of the calls has failed each time for `FAILING` seconds."""
         now = self.monotonic()
-        return any(last - first >= FAILING and now - last < WORKING for first, last in self._failures.values())
+        return any(last - first >= FAILING and now - last < FAILING for first, last in self._failures.values())
 
 
 rounds: Final[ContextVar[Rounds | None]] = ContextVar("rounds", default=None)
