@@ -152,6 +152,29 @@ async def test_what_fails_all_the_time_is_logged_once_as_an_error(monkeypatch: p
     assert told == [("error", "background tasks fail each time"), ("info", "no task fails any more")]
 
 
+async def test_what_fails_while_the_service_is_not_ready_is_not_logged_beside_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
+    answers, asked_all = iter(["No NATS.", "No NATS.", ""]), asyncio.Event()
+    answer = ""
+
+    async def missing() -> str:
+        nonlocal answer
+        answer = next(answers, "")
+        return answer
+
+    def failing() -> tuple[str, ...]:
+        if not answer:
+            asked_all.set()
+        return ("No sweep.",) if answer else ()
+
+    with capture_logs() as logs:
+        async with watched(missing, failing):
+            await asked_all.wait()
+    assert [entry["event"] for entry in logs] == ["not ready", "ready again"]
+
+
 _HEALTH: Final = "from stint.cli.services import health; health.WITHIN = {}; health.app(['runner'])"
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
 _LATE: Final = "No answer within 0.5 s."

@@ -62,7 +62,10 @@ def readyz(readiness: Readiness, failing: Failing) -> Callable[[Request], Awaita
 
 @asynccontextmanager
 async def watched(readiness: Readiness, failing: Failing) -> AsyncIterator[None]:
-    """Log during the block when the service is no longer ready, and why, and when it is again; and so what fails."""
+    """Log during the block when the service is no longer ready, and why, and when it is again.
+
+    While it is ready, log what fails too.
+    """
     said, failed = "", list[str]()
 
     async def look() -> None:
@@ -70,6 +73,8 @@ async def watched(readiness: Readiness, failing: Failing) -> AsyncIterator[None]
         if (missing := await readiness()) != said:
             log.warning("not ready", missing=missing) if missing else log.info("ready again")
         said = missing
+        if missing:
+            return  # what fails meanwhile may fail because of that
         if (fails := [*failing()]) != failed:
             log.error("background tasks fail each time", missing=fails) if fails else log.info("no task fails any more")
         failed = fails
