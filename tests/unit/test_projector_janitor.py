@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
 from stint.core.names.ids import queue_token
-from stint.ports import Place, StoredView
+from stint.ports import Fact, Place, StoredView
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
 from stint_projector.auditor import SETTLED, Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
@@ -123,6 +123,25 @@ async def test_lost_views_come_back_although_nothing_was_submitted_within_the_re
     if end:
         await house.happen(end)
         house.now += SETTLED
+    before = await house.value()
+    house.views.expire(JOB)
+    await house.auditor.sweep()
+    assert await house.value() == before is not None
+
+
+async def test_lost_views_come_back_although_all_jobs_before_were_deleted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = MemoryHistory.facts
+
+    async def page(of: MemoryHistory, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        return (await facts(of, kind, after=after, since=since))[:1]
+
+    monkeypatch.setattr(MemoryHistory, "facts", page)
+    for number in range(3):
+        await house.happen(submitted(), ended(), deleted(), job_id=f"{number:024x}")
+    await house.happen(submitted(), ended())
+    house.now += SETTLED
     before = await house.value()
     house.views.expire(JOB)
     await house.auditor.sweep()

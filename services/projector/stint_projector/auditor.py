@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from heapq import nsmallest
 from typing import Final, TypeVar
 
@@ -87,14 +87,12 @@ class Auditor:
         """
         now, found = self.projector.now(), set[str]()
         begin, settled = now - self.projector.retention + SETTLED, now - SETTLED
-        kinds = (Submitted.kind, Ended.kind, Rejected.kind)
-        facts = [fact for kind in kinds for fact in await self.history.facts(kind, after=0, since=begin)]
-        some = {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= settled}
+        waiting = set[str]()
 
         async def look_at_payload(place: Place) -> None:
             newest = await self.projector.payloads.newest(*place)
             if newest and newest.time <= settled:
-                some.add(place.job_id)
+                waiting.add(place.job_id)
 
         async def look(job_id: str) -> None:
             if await self.projector.views.get(job_id) is None:
@@ -102,8 +100,21 @@ class Auditor:
 
         stored = nsmallest(WITNESSES, await self.projector.payloads.places())
         await for_each(stored, look_at_payload, at_once=CONCURRENCY)
-        await for_each(await self._readable(some), look, at_once=CONCURRENCY)
+        some = set(await self._readable(waiting))
+        for kind in (Submitted.kind, Ended.kind, Rejected.kind):
+            some.update(await self._first_readable(kind, begin, settled))
+        await for_each(some, look, at_once=CONCURRENCY)
         return found
+
+    async def _first_readable(self, kind: str, since: datetime, until: datetime) -> Collection[str]:
+        """The jobs of the first page of such events that has one that can be read: all before may be deleted."""
+        after = 0
+        while facts := await self.history.facts(kind, after=after, since=since):
+            ids = {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= until}
+            if (readable := await self._readable(ids)) or facts[-1].time > until:
+                return readable
+            after = facts[-1].sequence
+        return ()
 
     async def _readable(self, job_ids: Collection[str]) -> Collection[str]:
         ends = await self.history.survey(job_ids)
