@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
-from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
+from stint.core.names.subjects import EventAddress
+from stint.jetstream import Broker, EventFeed, JetStreamHistory, JetStreamViews, ServerClock
 from stint.ports import StreamState
 from stint.process import waiting
 from stint.process.settings import ProjectorSettings
@@ -16,7 +17,7 @@ from stint_projector import auditor
 from stint_projector.__main__ import build, build_background
 from stint_projector.follower import DELIVERIES, Follower
 from tests.support.brokers import declare_anew, happen
-from tests.support.events import ended, started, submitted
+from tests.support.events import TOKEN, ended, started, submitted
 from tests.support.views import all_views, folded, until_shown
 from tests.support.waiting import PATIENCE, meanwhile, until
 
@@ -118,3 +119,16 @@ async def test_a_bucket_in_which_nothing_changes_is_not_compared_again(
         for _ in range(10):
             await looks.acquire()
         assert sweeps <= 2
+
+
+async def test_a_submission_of_which_nothing_is_ever_shown_is_no_lost_view(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each audit would read the whole log."""
+    for token, job_id in (("mg", JOBS[0]), ("no-token", JOBS[1]), (TOKEN, "A" * 24)):
+        await broker.publish(EventAddress("submitted", token, job_id).subject, b"{}")
+    monkeypatch.setattr(JetStreamHistory, "submitted", None)
+    clock = ServerClock(broker)
+    await clock.read()
+    await auditor.Auditor(build(SETTINGS, broker, clock), JetStreamHistory(broker), lambda _: None).sweep()
+    assert await all_views(broker) == {}

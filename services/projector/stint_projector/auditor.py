@@ -95,7 +95,8 @@ class Auditor:
                 waiting.add(place.job_id)
 
         async def look(job_id: str) -> None:
-            if await self.projector.views.get(job_id) is None:
+            # A stranger's submission may name no queue, or no job: nothing is ever shown of that.
+            if await self.projector.views.get(job_id) is None and await self.projector.log.load(job_id):
                 found.add(job_id)
 
         stored = nsmallest(WITNESSES, await self.projector.payloads.places())
