@@ -77,6 +77,19 @@ async def test_views_whose_bucket_is_made_anew_or_purged_are_written_again(broke
         await shown(broker)
 
 
+async def test_views_of_jobs_that_are_new_are_written_again_once_a_lag_cannot_be_why_they_are_missing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "SETTLED", timedelta(seconds=4))
+    monkeypatch.setattr(auditor, "RETRY_PAUSE", timedelta(seconds=0.1))
+    async with working(broker):
+        for job_id in JOBS:
+            await happen(broker, job_id, submitted())
+        await shown(broker)
+        await broker.api(f"STREAM.PURGE.{VIEWS}")
+        await shown(broker)
+
+
 async def test_the_view_of_a_job_in_a_log_that_was_lost_gives_way_to_that_of_the_new_one(broker: Broker) -> None:
     """As with an `Idempotency-Key` that names the job again. The new log counts from 1, and is behind the old view."""
     for job_id in JOBS:

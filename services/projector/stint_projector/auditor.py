@@ -56,9 +56,13 @@ class Auditor:
         """Until the bucket of the views is another one, or has lost all that it had."""
         state = await self.projector.views.state()
         await self.sweep(rest=REST)
+        again = time.monotonic() + SETTLED.total_seconds()
         while _continues(state, state := await self.projector.views.state()):
             await asyncio.sleep(ROUND)  # there may be no view, and so no step
             await self._sweep_views(pause=ROUND)
+            if time.monotonic() >= again:  # once: all jobs may have been too new to show that their views are lost
+                await self._sweep_log(REST)
+                again = math.inf
 
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""
