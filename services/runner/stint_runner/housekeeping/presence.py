@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
-INTERVAL: Final = 10.0  # seconds between two announcements
+INTERVAL: Final = 10.0  # seconds between two announcements; jittered by a tenth
 AGAIN: Final = 1.0  # seconds until the first announcement is repeated if it fails: the runner is not ready before
 FIGURES_WITHIN: Final = 5.0
 """Seconds for the engine's figures: a runner whose engine hangs is announced without them, or would count as lost."""
@@ -50,7 +51,9 @@ class Presence:
             self._changed.clear()
             body = json.dumps({**self._report(), **await _figures(self._runner.engine)}).encode()
             self.listed |= await _reported(self._write(body))
-            await any_of(self._changed, within=INTERVAL if self.listed else AGAIN)
+            # Jittered: two of one name that write at the same moment would each find its own entry every other time.
+            pause = INTERVAL * random.uniform(0.9, 1) if self.listed else AGAIN  # noqa: S311 - jitter
+            await any_of(self._changed, within=pause)
 
     async def _write(self, body: bytes) -> None:
         """Write this runner's entry, and say so if others do it as well. Once may be the last word of an earlier one.
