@@ -4,6 +4,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -206,12 +207,16 @@ async def test_a_replica_may_lag(monkeypatch: pytest.MonkeyPatch) -> None:
         await raw(await store.snapshot())
 
 
-async def test_output_whose_end_is_lost_is_asked_for_a_while_and_then_shown_without_it(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("may_lag", "asked"), [(False, 1), (True, 1 + output.SETTLE_TRIES)])
+async def test_output_whose_end_is_lost_is_asked_for_a_while_in_a_cluster_and_then_shown_without_it(
+    monkeypatch: pytest.MonkeyPatch, may_lag: bool, asked: int
 ) -> None:
     monkeypatch.setattr(output, "SETTLE_PAUSE", 0)
     store = await stored(("stdout", b"a"))
+    monkeypatch.setattr(store, "may_lag", may_lag)
+    monkeypatch.setattr(store, "last", last := AsyncMock(wraps=store.last))
     snapshot = await store.snapshot(Chain(2, 2, "digest of both"))
+    assert last.await_count == asked
     assert (await raw(snapshot), snapshot.whole) == (b"a", False)
 
 

@@ -53,6 +53,10 @@ class JetStreamOutput:
         self._broker = broker
         self._logs = Stream(broker, LOGS)
 
+    @property
+    def may_lag(self) -> bool:
+        return self._broker.several
+
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         headers = headers_of(chunk) | {EXPECTED_SEQUENCE: str(after)}
         failure: StintError = LogGapError()

@@ -57,6 +57,10 @@ class KeptPayloads(Protocol):
 class OutputLog(Protocol):
     """The output of jobs, numbered and chained."""
 
+    @property
+    def may_lag(self) -> bool:
+        """Whether what was stored may be missing for a moment from what is said to be the last message."""
+
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         """Append a chunk after the one with sequence `after` (0 for the first); returns its sequence.
 

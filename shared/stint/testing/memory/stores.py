@@ -112,6 +112,8 @@ class MemoryKept:
 class MemoryOutput:
     """See `stint.ports.OutputLog`."""
 
+    may_lag = False
+
     def __init__(self) -> None:
         self._chunks: defaultdict[tuple[str, str], list[Chunk]] = defaultdict(list)
         self._sequence = 0

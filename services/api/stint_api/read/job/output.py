@@ -118,9 +118,9 @@ class Snapshot:
     ) -> "Snapshot":
         """The output as it stands now. Of one that is `recorded` the end is waited for, unless it is `lenient`.
 
-        A server that was frozen may believe for a moment that it still leads, and not know what came since.
+        In a cluster a server that was frozen may believe for a moment that it still leads, and not know what came since.
         """
-        wanted, tries = recorded.chunks if recorded and not lenient else 0, 0
+        wanted, tries = recorded.chunks if recorded and output.may_lag and not lenient else 0, 0
         last = await output.last(token, job_id)
         while (last.number if last else 0) < wanted and tries < SETTLE_TRIES:
             await asyncio.sleep(SETTLE_PAUSE)
