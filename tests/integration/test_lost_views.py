@@ -2,14 +2,12 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
-from stint.core.names.subjects import EventAddress
-from stint.jetstream import Broker, EventFeed, JetStreamHistory, JetStreamViews, ServerClock
+from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
 from stint.ports import StreamState
 from stint.process import waiting
 from stint.process.settings import ProjectorSettings
@@ -17,7 +15,7 @@ from stint_projector import auditor
 from stint_projector.__main__ import build, build_background
 from stint_projector.follower import DELIVERIES, Follower
 from tests.support.brokers import declare_anew, happen
-from tests.support.events import TOKEN, ended, started, submitted
+from tests.support.events import ended, started, submitted
 from tests.support.views import all_views, folded, until_shown
 from tests.support.waiting import PATIENCE, meanwhile, until
 
@@ -39,7 +37,6 @@ async def shown(broker: Broker) -> None:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditor, "ROUND", 0.1)
-    monkeypatch.setattr(auditor, "SETTLED", timedelta())
     monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.1)
 
 
@@ -72,21 +69,9 @@ async def test_views_whose_bucket_is_made_anew_or_purged_are_written_again(broke
         await shown(broker)
         await broker.api(f"STREAM.PURGE.{VIEWS}")
         await shown(broker)
-    await broker.api(f"STREAM.PURGE.{VIEWS}")
+    await broker.api(f"STREAM.DELETE.{VIEWS}")
+    await declare_anew(broker)
     async with working(broker):  # it was lost while no projector ran
-        await shown(broker)
-
-
-async def test_views_of_jobs_that_are_new_are_written_again_once_a_lag_cannot_be_why_they_are_missing(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auditor, "SETTLED", timedelta(seconds=4))
-    monkeypatch.setattr(auditor, "RETRY_PAUSE", timedelta(seconds=0.1))
-    async with working(broker):
-        for job_id in JOBS:
-            await happen(broker, job_id, submitted())
-        await shown(broker)
-        await broker.api(f"STREAM.PURGE.{VIEWS}")
         await shown(broker)
 
 
@@ -132,16 +117,3 @@ async def test_a_bucket_in_which_nothing_changes_is_not_compared_again(
         for _ in range(10):
             await looks.acquire()
         assert sweeps <= 2
-
-
-async def test_a_submission_of_which_nothing_is_ever_shown_is_no_lost_view(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise each audit would read the whole log."""
-    for token, job_id in (("mg", JOBS[0]), ("no-token", JOBS[1]), (TOKEN, "A" * 24)):
-        await broker.publish(EventAddress("submitted", token, job_id).subject, b"{}")
-    monkeypatch.setattr(JetStreamHistory, "submitted", None)
-    clock = ServerClock(broker)
-    await clock.read()
-    await auditor.Auditor(build(SETTINGS, broker, clock), JetStreamHistory(broker), lambda _: None).sweep()
-    assert await all_views(broker) == {}

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +14,9 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
 from stint.core.names.ids import queue_token
-from stint.ports import Fact, Place, StoredView
+from stint.ports import Place, StoredView
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
-from stint_projector.auditor import SETTLED, Auditor
+from stint_projector.auditor import Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
 from stint_projector.rebuild import rebuild
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
@@ -110,62 +110,6 @@ async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
     assert await house.views.put(JOB, old, revision=gone.revision, ttl=None)
     await house.auditor.sweep()
     assert await house.left() == ("" if why == "forgotten" else "F")
-
-
-@pytest.mark.parametrize("end", [None, ended(), rejected()])
-async def test_lost_views_come_back_although_nothing_was_submitted_within_the_retention(
-    house: House, end: AnyEvent | None
-) -> None:
-    """As at noon, of jobs that run at night; or of those that wait in a queue that was paused yesterday."""
-    await house.payloads.put(TOKEN, JOB, b"sealed")
-    await house.happen(submitted())
-    house.now += RETENTION + 2 * SETTLED
-    if end:
-        await house.happen(end)
-        house.now += SETTLED
-    before = await house.value()
-    house.views.expire(JOB)
-    await house.auditor.sweep()
-    assert await house.value() == before is not None
-
-
-async def test_lost_views_come_back_although_all_jobs_before_were_deleted(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    facts = MemoryHistory.facts
-
-    async def page(of: MemoryHistory, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
-        return (await facts(of, kind, after=after, since=since))[:1]
-
-    monkeypatch.setattr(MemoryHistory, "facts", page)
-    for number in range(3):
-        await house.happen(submitted(), ended(), deleted(), job_id=f"{number:024x}")
-    await house.happen(submitted(), ended())
-    house.now += SETTLED
-    before = await house.value()
-    house.views.expire(JOB)
-    await house.auditor.sweep()
-    assert await house.value() == before is not None
-
-
-async def test_no_history_is_read_if_no_view_is_missing_but_those_that_need_not_be_there(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of jobs that are new, deleted, about to expire or expired, and what names none."""
-    monkeypatch.setattr(MemoryHistory, "submitted", None)
-    ids = expired, expiring, gone, new = [f"{number:024x}" for number in range(4)]
-    for job_id in (expired, expiring, gone):
-        await house.happen(submitted(), started(), ended(), job_id=job_id)
-        house.now += SETTLED
-    house.now += RETENTION - 2.5 * SETTLED
-    await house.happen(deleted(), job_id=gone)
-    await house.happen(ended(), job_id="junk")
-    await house.payloads.put(TOKEN, new, b"sealed")
-    await house.happen(submitted(), job_id=new)
-    for job_id in ids:
-        house.views.expire(job_id)
-    await house.auditor.sweep()
-    assert not any([await house.value(job_id) for job_id in ids])
 
 
 async def test_a_view_whose_key_is_no_jobs_id_goes(house: House) -> None:

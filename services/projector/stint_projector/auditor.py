@@ -4,12 +4,11 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from heapq import nsmallest
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from stint.core.events import Ended, Rejected, Submitted
+from stint.core.events import Submitted
 from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView, StreamState
@@ -23,10 +22,7 @@ ROUND: Final = 10.0
 """Seconds between two steps once everything was compared. Those over the views continue for ever."""
 STEP: Final = 1000
 """Places per step."""
-WITNESSES: Final = 256
-"""Payloads whose jobs are looked at to see whether views are missing."""
-SETTLED: Final = timedelta(minutes=1)
-"""Age from which on a job has a view, unless the projector lags or the bucket was lost."""
+EVER: Final = datetime.fromtimestamp(0, UTC)
 
 T = TypeVar("T")
 
@@ -39,30 +35,39 @@ class Auditor:
     projector ran, what belongs to no job, views that came back, and views whose bucket was deleted or purged. A NATS
     server that was killed can bring back old views: it records only every two minutes that a message was superseded,
     and otherwise infers it from the newer message; if that one has expired, the old one is the newest again. So
-    everything is compared at the start, after each outage, and when the bucket is another one or has lost all that it
-    had. It needs little memory, whatever is stored. Any number may run concurrently. `suspect` gets each job that has
-    not ended and has no payload.
+    everything is compared at the start, after each outage, and when views were lost. It needs little memory, whatever
+    is stored, but for the ids of all views when these are written again. Any number may run concurrently. `suspect`
+    gets each job that has not ended and has no payload.
     """
 
     projector: Projector
     history: History
     suspect: Callable[[Place], None]
+    _bucket: StreamState | None = field(default=None, init=False)
+    _lost: bool = field(default=False, init=False)  # until the views are written again
 
     async def run(self) -> None:
         """Compare everything once, and then the views until cancelled, through any outage and failure."""
         await repeat(self._audit, RETRY_PAUSE.total_seconds, failed="audit failed")
 
     async def _audit(self) -> None:
-        """Until the bucket of the views is another one, or has lost all that it had."""
-        state = await self.projector.views.state()
+        """Until views were lost."""
+        await self._look()
         await self.sweep(rest=REST)
-        again = time.monotonic() + SETTLED.total_seconds()
-        while _continues(state, state := await self.projector.views.state()):
+        while not await self._look():
             await asyncio.sleep(ROUND)  # there may be no view, and so no step
             await self._sweep_views(pause=ROUND)
-            if time.monotonic() >= again:  # once: all jobs may have been too new to show that their views are lost
-                await self._sweep_log(REST)
-                again = math.inf
+
+    async def _look(self) -> bool:
+        """Whether views were lost: the bucket is another one than before, has lost all that it had, or is too young."""
+        before, now = self._bucket, await self.projector.views.state()
+        if not before:
+            first = await self.history.facts(Submitted.kind, after=0, since=EVER)
+            self._lost |= bool(first) and first[0].time < parse_time(now.created)
+        elif before.created != now.created or before.last < now.first != before.first:
+            self._lost = True
+        self._bucket = now
+        return self._lost
 
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""
@@ -71,62 +76,17 @@ class Auditor:
         while 0 < found < before:  # what was removed may have hidden others from the list
             found, before = await self._sweep_output(rest), found
         await self._sweep_payloads(rest)
-        await self._sweep_log(rest)
+        if self._lost:
+            await self._write_views(rest)
+            self._lost = False
 
-    async def _sweep_log(self, rest: float) -> None:
-        """Write the views that a lost bucket had. Those by which that is seen come last: a restart begins anew."""
-        witnesses = await self._without_view()
-        if not witnesses:
-            return
-        known = {*witnesses, *await self.projector.views.job_ids()}
+    async def _write_views(self, rest: float) -> None:
+        """Write those that the log says are missing."""
+        shown = set(await self.projector.views.job_ids())
         async for places in _timed(_parts(self.history.submitted()), rest=rest):
-            await self._show(await self._readable({place.job_id for place in places} - known))
-        await self._show(witnesses)
-
-    async def _without_view(self) -> Collection[str]:
-        """Of some jobs that must have had a view for a minute, those that have none.
-
-        They are the first that were submitted or ended within the retention, and some that have a payload: these may
-        have been submitted before, and wait or run still.
-        """
-        now, found = self.projector.now(), set[str]()
-        begin, settled = now - self.projector.retention + SETTLED, now - SETTLED
-        waiting = set[str]()
-
-        async def look_at_payload(place: Place) -> None:
-            newest = await self.projector.payloads.newest(*place)
-            if newest and newest.time <= settled:
-                waiting.add(place.job_id)
-
-        async def look(job_id: str) -> None:
-            # A stranger's submission may name no queue, or no job: nothing is ever shown of that.
-            if await self.projector.views.get(job_id) is None and await self.projector.log.load(job_id):
-                found.add(job_id)
-
-        stored = nsmallest(WITNESSES, await self.projector.payloads.places())
-        await for_each(stored, look_at_payload, at_once=CONCURRENCY)
-        some = set(await self._readable(waiting))
-        for kind in (Submitted.kind, Ended.kind, Rejected.kind):
-            some.update(await self._first_readable(kind, begin, settled))
-        await for_each(some, look, at_once=CONCURRENCY)
-        return found
-
-    async def _first_readable(self, kind: str, since: datetime, until: datetime) -> Collection[str]:
-        """The jobs of the first page of such events that has one that can be read: all before may be deleted."""
-        after = 0
-        while facts := await self.history.facts(kind, after=after, since=since):
-            ids = {fact.job_id for fact in facts if is_job_id(fact.job_id) and fact.time <= until}
-            if (readable := await self._readable(ids)) or facts[-1].time > until:
-                return readable
-            after = facts[-1].sequence
-        return ()
-
-    async def _readable(self, job_ids: Collection[str]) -> Collection[str]:
-        ends = await self.history.survey(job_ids)
-        return {place.job_id for place, end in ends.items() if self._can_be_read(end)}
-
-    async def _show(self, job_ids: Collection[str]) -> None:
-        await for_each(job_ids, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
+            ends = await self.history.survey({place.job_id for place in places} - shown)
+            missing = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
+            await for_each(missing, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
 
     async def _sweep_views(self, *, rest: float = 0, pause: float = 0) -> None:
         async for views in _timed(self._view_pages(), rest=rest, pause=pause):
@@ -177,11 +137,6 @@ class Auditor:
         work = self.projector.clean_up_place
         await for_each(places, lambda place: tried(work(place), place.job_id), at_once=CONCURRENCY)
         return len(places)
-
-
-def _continues(before: StreamState, now: StreamState) -> bool:
-    """Whether it is the same bucket, and has something that it had before, or lost nothing since."""
-    return now.created == before.created and (now.first <= before.last or now.first == before.first)
 
 
 async def _timed(steps: AsyncIterator[T], *, rest: float, pause: float = 0) -> AsyncIterator[T]:

@@ -27,7 +27,7 @@ class StreamState(NamedTuple):
     """A stream at one moment, or the one behind a bucket, whose sequences are the revisions.
 
     Attributes:
-        created: differs from that of a stream that is made anew.
+        created: when it was made, in RFC 3339. It differs from that of a stream that is made anew.
         first: sequence of the oldest message, or of the next one if there is none.
         last: sequence of the newest message there ever was.
     """

@@ -205,7 +205,7 @@ class MemoryViews:
 
     async def state(self) -> StreamState:
         revisions = [stored.revision for stored in self._views.values()]
-        return StreamState("", min(revisions, default=self._revision + 1), self._revision)
+        return StreamState("1970-01-01T00:00:00Z", min(revisions, default=self._revision + 1), self._revision)
 
     @asynccontextmanager
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:

@@ -118,7 +118,7 @@ class Snapshot:
     ) -> "Snapshot":
         """The output as it stands now. Of one that is `recorded` the end is waited for, unless it is `lenient`.
 
-        In a cluster a server that was frozen may believe for a moment that it still leads, and not know what came since.
+        In a cluster, a server that was frozen may believe for a moment that it leads, and not know what came since.
         """
         wanted, tries = recorded.chunks if recorded and output.may_lag and not lenient else 0, 0
         last = await output.last(token, job_id)
