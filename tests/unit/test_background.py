@@ -130,10 +130,10 @@ def test_rounds_that_take_minutes_until_they_fail_are_told() -> None:
     now = 0.0
     rounds = Rounds(lambda: now)
     for _ in range(3):
-        assert not rounds.fail()
+        assert not rounds.is_failing()
         now += FAILING / 2
         rounds.ended("compared", failed=True)
-    assert rounds.fail()
+    assert rounds.is_failing()
 
 
 def test_a_round_without_an_end_works_once_it_has_run_for_some_time() -> None:
@@ -142,8 +142,8 @@ def test_a_round_without_an_end_works_once_it_has_run_for_some_time() -> None:
     for _ in range(int(FAILING // 50) + 1):
         rounds.ended("followed", failed=True)
         now += 50
-    assert rounds.fail()
+    assert rounds.is_failing()
     now += FAILING
-    assert not rounds.fail()
+    assert not rounds.is_failing()
     rounds.ended("followed", failed=True)
-    assert not rounds.fail(), "this is the first one of others"
+    assert not rounds.is_failing(), "this is the first one of others"

@@ -55,7 +55,7 @@ class Rounds:
         if failed:
             self._failures[what] = (first if now - last < FAILING else now, now)
 
-    def fail(self) -> bool:
+    def is_failing(self) -> bool:
         """Whether one of the calls has failed each time for `FAILING` seconds."""
         now = self.monotonic()
         return any(last - first >= FAILING and now - last < FAILING for first, last in self._failures.values())
@@ -80,7 +80,7 @@ class Background:
 
     def failing(self) -> Sequence[str]:
         """The `missing` of each task that runs, but has failed in each round for `FAILING` seconds."""
-        return [task.missing for task in self._tasks if self._rounds[task.name].fail()]
+        return [task.missing for task in self._tasks if self._rounds[task.name].is_failing()]
 
     async def run(self) -> None:
         """Run them until cancelled."""

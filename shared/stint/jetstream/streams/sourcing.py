@@ -166,4 +166,4 @@ class Sourcing:
         self._unanswered = {**found["config"], "sources": [source(times + 1, start)]}
         check(await self._broker.api(f"STREAM.UPDATE.{WORK}", self._unanswered))
         self._unanswered = None
-        log.info("WORK received nothing from EVENTS, connected it again", start=start)
+        log.info("connected WORK with EVENTS again", start=start)
