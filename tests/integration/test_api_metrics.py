@@ -13,7 +13,7 @@ from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
 from stint.core.names.streams import RUNNERS_BUCKET, kv_stream
 from stint.jetstream.streams import topology
-from stint.process import background
+from stint.process import background, waiting
 from stint_api.app import create_app
 from stint_api.read.listing.index import ListIndex
 from stint_api.submit.key_sweeper import KeySweeper
@@ -169,11 +169,12 @@ async def test_a_task_that_fails_each_time_is_counted_and_the_api_is_ready_all_t
     async def denied(_sweeper: KeySweeper) -> NoReturn:
         raise VaultDeniedError
 
-    monkeypatch.setattr(background, "FAILING", 0.0)
+    monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.05)
+    monkeypatch.setattr(background, "FAILING", 1.0)
     monkeypatch.setattr(KeySweeper, "sweep", denied)
     async with api(nats.url, openbao) as bench:
         await until(lambda: values(bench), lambda found: found["stint_failing_tasks[]"] == 1)
-        answer = await bench.http.get("/readyz")
+        answer = await until(lambda: bench.http.get("/readyz"), lambda answer: answer.text != "ready\n")
         assert (answer.status_code, answer.text) == (200, "ready\nKeys of payloads are not destroyed.\n")
 
 
