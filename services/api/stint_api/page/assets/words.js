@@ -10,9 +10,13 @@ export const short = (id) => id.slice(-8);
 
 export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
-/** What turns text around, or cannot be seen, is called by its name: else one name could look like another. Joiners and variation selectors, which some scripts and emoji need, are not. */
-export const named = (text) => text.replace(DECEIVING, (char) => `[U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
-const DECEIVING = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e007f}]/gu;
+/** Ranges of characters that turn text around, or cannot be seen, up to U+FFFF and beyond: one name could look like another. Joiners and variation selectors, which some scripts and emoji need, are not among them. */
+export const DECEIVING = "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb";
+export const ASTRAL = "\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e007f}";
+const TO_NAME = new RegExp(`[${DECEIVING}${ASTRAL}]`, "gu");
+
+/** A text with their names in the places of such characters. */
+export const named = (text) => text.replace(TO_NAME, (char) => `[U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
 
 /** A length of time: "0.4 s", "9 s", "2 min 19 s", "3 h 5 min", "4 d". */
 export function duration(ms) {
