@@ -151,7 +151,9 @@ async def test_all_text_grows_with_the_browsers_font_and_has_room(desk: BrowserC
             sizes.append(await page.evaluate(SIZES))
             assert await page.evaluate(CUT) == [], view
             assert await page.evaluate(BROKEN) == [], view
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+            for width in (320, WIDE["width"]):
+                await page.set_viewport_size({"width": width, "height": WIDE["height"]})
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (view, width, size)
         assert sizes[1] == [size * 1.5 for size in sizes[0]], view
 
 

@@ -304,6 +304,10 @@ async def test_on_a_phone_long_names_hide_nothing(browser: Browser, stack: Stack
             box = await page.locator(f".audit td.c-{name}").first.bounding_box()
             assert box
             assert box["width"] > 80, name
+        await page.goto("/submit")
+        await page.get_by_label("Queue").fill(queue)
+        await expect(page.get_by_role("button", name=f"Submit to {queue}")).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await stack.kill(job_id)
 
 
