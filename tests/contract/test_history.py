@@ -56,15 +56,6 @@ async def test_a_survey_of_many_jobs_in_queues_with_long_names(ports: Ports) -> 
     assert [place.job_id for place, end in seen.items() if end] == ids[-1:]
 
 
-async def test_all_submissions_are_found_by_their_queue_and_job(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted(), started(), ended())
-    await ports.must_append(OTHER_QUEUE, JOB, submitted("other"))
-    await ports.must_append(TOKEN, OTHER, submitted(), deleted())
-    await ports.must_append(TOKEN, "f" * 24, ended())
-    found = [place async for places in ports.history.submitted() for place in places]
-    assert sorted(found) == sorted([Place(TOKEN, JOB), Place(OTHER_QUEUE, JOB), Place(TOKEN, OTHER)])
-
-
 async def test_the_events_of_a_kind_are_read_in_order_and_from_a_time_on(ports: Ports) -> None:
     assert list(await ports.history.facts("ended", after=0, since=nothing())) == []
     ids = [f"{number:024x}" for number in range(300)]

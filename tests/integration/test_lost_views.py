@@ -1,21 +1,30 @@
 """Views whose bucket somebody has deleted or purged, or whose log was lost: the projector writes them again."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
-from stint.jetstream import Broker, EventFeed, JetStreamViews, ServerClock
-from stint.ports import StreamState
+from stint.jetstream import (
+    Broker,
+    EventFeed,
+    JetStreamHistory,
+    JetStreamPayloads,
+    JetStreamViews,
+    ServerClock,
+)
+from stint.ports import Place, StreamState
 from stint.process import waiting
 from stint.process.settings import ProjectorSettings
 from stint_projector import auditor
 from stint_projector.__main__ import build, build_background
 from stint_projector.follower import DELIVERIES, Follower
 from tests.support.brokers import declare_anew, happen
-from tests.support.events import ended, started, submitted
+from tests.support.events import TOKEN, ended, rejected, started, submitted
 from tests.support.views import all_views, folded, until_shown
 from tests.support.waiting import PATIENCE, meanwhile, until
 
@@ -60,8 +69,11 @@ async def test_events_wait_for_a_bucket_that_is_missing_and_that_is_said_once(br
 
 
 async def test_views_whose_bucket_is_made_anew_or_purged_are_written_again(broker: Broker) -> None:
-    for job_id in JOBS:
+    for job_id in JOBS[:10]:
         await happen(broker, job_id, submitted())
+        await JetStreamPayloads(broker).put(TOKEN, job_id, b"sealed")
+    for job_id in JOBS[10:]:
+        await happen(broker, job_id, submitted(), rejected() if job_id == JOBS[-1] else ended())
     async with working(broker):
         await shown(broker)
         await broker.api(f"STREAM.DELETE.{VIEWS}")
@@ -73,6 +85,36 @@ async def test_views_whose_bucket_is_made_anew_or_purged_are_written_again(broke
     await declare_anew(broker)
     async with working(broker):  # it was lost while no projector ran
         await shown(broker)
+
+
+class Tomorrow(ServerClock):
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=1)
+
+
+async def test_the_history_of_jobs_that_are_long_over_is_not_read_for_views_that_were_lost(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log keeps thirty days, views six hours. A bucket with one view has lost all that it had if it changes."""
+    asked = set[str]()
+    survey = JetStreamHistory.survey
+
+    async def noted(of: JetStreamHistory, job_ids: Collection[str]) -> Mapping[Place, str]:
+        asked.update(job_ids)
+        return await survey(of, job_ids)
+
+    monkeypatch.setattr(JetStreamHistory, "survey", noted)
+    for job_id in JOBS:
+        await happen(broker, job_id, submitted(), ended())
+    waiting = "f" * 24
+    await happen(broker, waiting, submitted())
+    await JetStreamPayloads(broker).put(TOKEN, waiting, b"sealed")
+    await broker.api(f"STREAM.DELETE.{VIEWS}")
+    await declare_anew(broker)
+    projector, history = build(SETTINGS, broker, Tomorrow(broker)), JetStreamHistory(broker)
+    async with meanwhile(auditor.Auditor(projector, history, lambda _place: None).run()):
+        await until_shown(JetStreamViews(broker), await folded(broker, [waiting]), seconds=PATIENCE)
+    assert asked == {waiting}
 
 
 async def test_the_view_of_a_job_in_a_log_that_was_lost_gives_way_to_that_of_the_new_one(broker: Broker) -> None:

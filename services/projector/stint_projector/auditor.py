@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from stint.core.events import Submitted
+from stint.core.events import Ended, Rejected, Submitted
 from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView, StreamState
@@ -64,7 +64,7 @@ class Auditor:
         if not before:
             first = await self.history.facts(Submitted.kind, after=0, since=EVER)
             self._lost |= bool(first) and first[0].time < parse_time(now.created)
-        elif before.created != now.created or before.last < now.first != before.first:
+        elif before.created != now.created or before.first <= before.last < now.first:
             self._lost = True
         self._bucket = now
         return self._lost
@@ -83,10 +83,21 @@ class Auditor:
     async def _write_views(self, rest: float) -> None:
         """Write those that the log says are missing."""
         shown = set(await self.projector.views.job_ids())
-        async for places in _timed(_parts(self.history.submitted()), rest=rest):
-            ends = await self.history.survey({place.job_id for place in places} - shown)
+        async for job_ids in _timed(self._have_views(), rest=rest):
+            ends = await self.history.survey(job_ids - shown)
             missing = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
             await for_each(missing, lambda job_id: tried(self.projector.project(job_id), job_id), at_once=CONCURRENCY)
+
+    async def _have_views(self) -> AsyncIterator[set[str]]:
+        """The jobs that can be read, and some others: those that wait or run have a payload, the rest ended lately."""
+        async for places in _slices(await self.projector.payloads.places()):
+            yield {place.job_id for place in places}
+        since = self.projector.now() - self.projector.retention
+        for kind in (Ended.kind, Rejected.kind):
+            after = 0
+            while facts := await self.history.facts(kind, after=after, since=since):
+                yield {fact.job_id for fact in facts}
+                after = facts[-1].sequence
 
     async def _sweep_views(self, *, rest: float = 0, pause: float = 0) -> None:
         async for views in _timed(self._view_pages(), rest=rest, pause=pause):

@@ -105,9 +105,6 @@ class History(Protocol):
         Ids without a job, or with a deleted one, are omitted. None of the ids may be a wildcard.
         """
 
-    def submitted(self) -> AsyncIterator[Collection[Place]]:
-        """The places of all submissions, in parts. Changes during the iteration may or may not be included."""
-
     async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
         """The next events of one kind with a sequence above `after`, oldest first. Empty if there are none.
 

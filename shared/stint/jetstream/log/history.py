@@ -107,10 +107,6 @@ class JetStreamHistory:
                 for message in messages
             ]
 
-    async def submitted(self) -> AsyncIterator[Collection[Place]]:
-        async for page in self._events.places(event_filter(Submitted.kind)):
-            yield [Place(token, job_id) for job_id, token in page]  # in these subjects the job comes first
-
     async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
         messages = await self._events.page(event_filter(kind), after=after, since=None if after else since)
         return [Fact(_address(message).job_id, sequence_of(message), time_of(message)) for message in messages]

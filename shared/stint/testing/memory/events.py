@@ -108,9 +108,6 @@ class MemoryHistory:
             if Submitted.kind in found and Deleted.kind not in found
         }
 
-    async def submitted(self) -> AsyncIterator[Collection[Place]]:
-        yield {Place(record.token, record.job_id) for record in self._log.records if record.kind == Submitted.kind}
-
     async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
         records = [record for record in self._log.records if record.kind == kind and record.sequence > after]
         facts = [Fact(record.job_id, record.sequence, datetime.fromisoformat(record.time)) for record in records]
@@ -118,7 +115,9 @@ class MemoryHistory:
 
     async def in_work(self) -> set[Place]:
         """The places whose submission is in a work queue."""
-        return {place async for page in self.submitted() for place in page if place.job_id not in self.taken}
+        records = self._log.records
+        submitted = {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
+        return {place for place in submitted if place.job_id not in self.taken}
 
     async def strays(self) -> Strays | None:
         if self.lagging:
