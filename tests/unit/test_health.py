@@ -19,11 +19,14 @@ from typer.testing import CliRunner
 from stint.cli.services import health as health_check
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.process import health
+from stint.process.background import FAILING, Background, BackgroundTask
 from stint.process.health import readyz, watched
+from stint.process.waiting import repeat
 from stint_runner import readiness
 from stint_runner.engine.port import Offers
 from stint_runner.readiness import Readiness, check_engine
 from tests.support.stack import finished
+from tests.support.virtual_time import in_virtual_time, now
 
 
 class Look:
@@ -152,27 +155,31 @@ async def test_what_fails_all_the_time_is_logged_once_as_an_error(monkeypatch: p
     assert told == [("error", "background tasks fail each time"), ("info", "no task fails any more")]
 
 
-async def test_what_fails_while_the_service_is_not_ready_is_not_logged_beside_the_reason(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
-    answers, asked_all = iter(["No NATS.", "No NATS.", ""]), asyncio.Event()
-    answer = ""
+@in_virtual_time()
+async def test_what_fails_because_the_service_is_not_ready_is_not_logged_beside_the_reason() -> None:
+    """Nor right after it, when tasks that failed for so long have not been tried again yet."""
+    away = False
+
+    async def sweep() -> None:
+        if away:
+            raise EngineUnavailableError
+
+    async def run() -> None:
+        await repeat(sweep, lambda: 60.0, failed="sweep failed")
 
     async def missing() -> str:
-        nonlocal answer
-        answer = next(answers, "")
-        return answer
+        return "No engine." if away else ""
 
-    def failing() -> tuple[str, ...]:
-        if not answer:
-            asked_all.set()
-        return ("No sweep.",) if answer else ()
-
+    parts = Background(BackgroundTask(name="sweep", run=run, missing="No sweep."), monotonic=now)
     with capture_logs() as logs:
-        async with watched(missing, failing):
-            await asked_all.wait()
-    assert [entry["event"] for entry in logs] == ["not ready", "ready again"]
+        async with parts.running(), watched(missing, parts.failing):
+            for _ in range(20):  # the looks come at other moments of a sweep's pause each time
+                await asyncio.sleep(60)
+                away = True
+                await asyncio.sleep(2 * FAILING)
+                assert parts.failing() == ["No sweep."]
+                away = False
+    assert {entry["event"] for entry in logs} == {"sweep failed", "not ready", "ready again"}
 
 
 _HEALTH: Final = "from stint.cli.services import health; health.WITHIN = {}; health.app(['runner'])"

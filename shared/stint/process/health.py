@@ -70,11 +70,11 @@ async def watched(readiness: Readiness, failing: Failing) -> AsyncIterator[None]
 
     async def look() -> None:
         nonlocal said, failed
-        if (missing := await readiness()) != said:
-            log.warning("not ready", missing=missing) if missing else log.info("ready again")
-        said = missing
-        if missing:
-            return  # what fails meanwhile may fail because of that
+        before, said = said, await readiness()
+        if said != before:
+            log.warning("not ready", missing=said) if said else log.info("ready again")
+        if said or before:
+            return  # what fails meanwhile, or was not tried again since, may fail because of that
         if (fails := [*failing()]) != failed:
             log.error("background tasks fail each time", missing=fails) if fails else log.info("no task fails any more")
         failed = fails
