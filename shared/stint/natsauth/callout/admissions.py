@@ -10,8 +10,8 @@ ENOUGH: Final = 3
 """Clients, one after the other, of which NATS tells nothing. A client may also leave while its login is decided."""
 NOT_LET_IN: Final = (
     "NATS does not tell that it lets in the clients whose logins are accepted: STINT_NATS_AUTH_ISSUER is not the key "
-    "in its configuration, --system-account did not name its system account, or the publishers' account has all the "
-    "connections that it may have. NATS' log says which."
+    "in its configuration, --system-account did not name its system account, the publishers' account has all the "
+    "connections that it may have, or the answers come too late. NATS' log says which."
 )
 
 
