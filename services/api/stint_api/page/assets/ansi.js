@@ -1,5 +1,5 @@
 // A line of a terminal as runs of text with a style. What could deceive a reader is shown as a chip, or dropped.
-import { ASTRAL, DECEIVING } from "./words.js";
+import { DECEIVING } from "./words.js";
 
 /** No style. A style is {bold, dim, italic, underline, strike, inverse, fg, bg}; a colour is 0 to 15 or [r, g, b]. */
 export const PLAIN = Object.freeze({});
@@ -8,9 +8,8 @@ const ESC = "\\x1b";
 const CSI = `${ESC}\\[([0-?]*)[ -/]*([@-~])`;
 const STRINGS = `${ESC}\\][^\\x07\\x1b]{0,4096}(?:\\x07|${ESC}\\\\)?|${ESC}[PX^_][^\\x1b]{0,4096}(?:${ESC}\\\\)?`;
 const OTHER = `${ESC}[ -/]+[0-~]|${ESC}[0-~]|\\x07`;
-const HIDDEN = `[\\x00-\\x06\\x0b-\\x0c\\x0e-\\x1f\\x7f-\\x9f${DECEIVING}\\udc80-\\udcff${ASTRAL}]`;
+const HIDDEN = `[\\x00-\\x06\\x0b-\\x0c\\x0e-\\x1f\\x7f-\\x9f${DECEIVING}\\udc80-\\udcff]`;
 const SPECIAL = new RegExp(`[\\x00-\\x1f\\x7f-\\x9f${DECEIVING}\\ud800-\\udfff]|\\p{M}{9}`, "u");
-const BEYOND = new RegExp(`[${ASTRAL}]`, "u");
 const TOKEN = new RegExp(`${CSI}|(${STRINGS}|${OTHER})|([\\r\\b\\t])|(${HIDDEN})|(\\p{M}{9,})|([^])`, "gu");
 const ESCAPES = new RegExp(`${CSI}|${STRINGS}|${OTHER}`, "gu");
 const MOVES = /[\r\b\t]|\x1b\[[0-9;]*[KGCD]/;
@@ -20,7 +19,7 @@ const MARKS = 8;
 const WIDEST = 10_000;
 
 /** Whether a line is nothing but its characters. */
-export const simple = (text) => !SPECIAL.test(text) && !BEYOND.test(text);
+export const simple = (text) => !SPECIAL.test(text);
 
 /** The runs of a line: [{text, style, chip}]. `style` is that at its begin. */
 export function runs(text, style = PLAIN) {

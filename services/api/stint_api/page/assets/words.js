@@ -10,10 +10,9 @@ export const short = (id) => id.slice(-8);
 
 export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
-/** Ranges of characters that turn text around, or cannot be seen, up to U+FFFF and beyond: one name could look like another. Joiners and variation selectors, which some scripts and emoji need, are not among them. */
-export const DECEIVING = "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb";
-export const ASTRAL = "\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e007f}";
-const TO_NAME = new RegExp(`[${DECEIVING}${ASTRAL}]`, "gu");
+/** Ranges of characters that turn text around, or cannot be seen: one name could look like another. Joiners and variation selectors, which some scripts and emoji need, are not among them. */
+export const DECEIVING = "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e007f}";
+const TO_NAME = new RegExp(`[${DECEIVING}]`, "gu");
 
 /** A text with their names in the places of such characters. */
 export const named = (text) => text.replace(TO_NAME, (char) => `[U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
