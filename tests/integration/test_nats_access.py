@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection
 from stint.natsauth.callout.jwt import signed
+from stint.natsauth.config import rendered
 from tests.support.brokers import started
-from tests.support.certificates import authority, openssl
-from tests.support.ports import free_port
+from tests.support.certificates import authority, certificate, openssl
+from tests.support.ports import free_port, free_ports
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, babble, running
 from tests.support.stack import finished
@@ -145,6 +147,43 @@ async def test_a_certificate_that_is_not_accepted_is_said(tmp_path: Path, certif
     async with server(tmp_path, tls(certificates)) as nats, trusting(nats, other) as broker:
         await said(logs, "The server's certificate is not accepted: ")
         assert not broker.connected.is_set()
+
+
+async def test_a_certificate_for_another_address_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
+    async with (
+        server(tmp_path, tls(certificates)) as nats,
+        Relay(nats.port).listening("127.0.0.2") as port,
+        started(Access(url=f"tls://127.0.0.2:{port}", cacert=str(certificates / "ca.pem"))),
+    ):
+        assert (await said(logs, "certificate is not valid")).endswith("for '127.0.0.2'.")
+
+
+async def test_a_server_that_another_one_names_is_verified_by_its_own_address(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = authority(tmp_path / "ca")
+    routes = [*islice(free_ports(), 2)]
+
+    def server_at(host: str, port: int) -> NatsProcess:
+        """A server of a cluster, whose certificate is for this address alone."""
+        certificate(folder, f"{host}-", f"subjectAltName = IP:{host}\nextendedKeyUsage = serverAuth\n")
+        cluster = {"name": "tests", "listen": f"127.0.0.1:{port}", "routes": [f"nats://127.0.0.1:{p}" for p in routes]}
+        files = {"cert_file": str(folder / f"{host}-cert.pem"), "key_file": str(folder / f"{host}-key.pem")}
+        settings = rendered({"server_name": host, "cluster": cluster, "tls": files})
+        return NatsProcess(tmp_path / host, settings=settings)
+
+    first, other = server_at("127.0.0.2", routes[0]), server_at("127.0.0.1", routes[1])
+    async with (
+        running(first),
+        running(other),
+        (relay := Relay(first.port)).listening("127.0.0.2") as port,
+        started(Access(url=f"tls://127.0.0.2:{port}", cacert=str(folder / "ca.pem"))) as broker,
+    ):
+        await until_true(lambda: other.port in {url.port for url in broker.client.discovered_servers})
+        relay.refusing = True
+        relay.end()
+        await until_true(lambda: (url := broker.client.connected_url) and url.port == other.port)
+    assert "eof_received" not in caplog.text
 
 
 async def test_a_missing_client_certificate_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:

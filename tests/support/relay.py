@@ -40,9 +40,9 @@ class Relay:
             _reset(writer)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[int]:
+    async def listening(self, host: str = "127.0.0.1") -> AsyncIterator[int]:
         """Its port, for the duration of the block."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, host, 0)
         self.port, self._listening = server.sockets[0].getsockname()[1], True
         try:
             yield self.port

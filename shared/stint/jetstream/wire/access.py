@@ -1,5 +1,6 @@
 """Access to NATS: addresses, certificates and credentials, in the form that nats-py needs."""
 
+import logging
 import re
 import ssl
 from collections.abc import Mapping
@@ -76,6 +77,10 @@ class TlsClient(AnyBytesClient):
                 raise PlaintextError
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+        for server in self._server_pool:
+            if server.tls_name and self._host_is_ip(server.tls_name) and self._current_server:
+                # nats-py verifies the servers that this one names by this one's host. An address is no other server's.
+                server.tls_name = self._current_server.tls_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +164,7 @@ class Access:
         return options
 
     def _context(self) -> ssl.SSLContext:
+        logging.getLogger("asyncio").addFilter(_tells_something)
         try:
             context = ssl.create_default_context(cafile=self.cacert or None)
         except OSError:  # also the base of errors of TLS
@@ -169,6 +175,11 @@ class Access:
         except (OSError, ValueError):
             raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
         return context
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    """Leaves out what asyncio warns of, by nats-py's use of it, whenever a server ends a connection with TLS."""
+    return "eof_received" not in str(record.msg)
 
 
 def _as_text(subject: bytes) -> bytes:

@@ -49,7 +49,7 @@ def _of_server(error: nats.errors.Error) -> str:
 def _of_system(error: OSError) -> str:
     match error:
         case ssl.SSLCertVerificationError():
-            return f"The server's certificate is not accepted: {error.verify_message}."
+            return f"The server's certificate is not accepted: {error.verify_message.rstrip('.')}."
         case ssl.SSLError():
             return f"TLS failed: {error.reason}."
         case TimeoutError():
