@@ -159,6 +159,14 @@ async def test_of_several_projectors_one_has_a_log_that_was_made_anew_read_from_
     assert server.settings == [source(1, 1), source(2, 1)]
 
 
+@pytest.mark.parametrize("replicas", [0, 2])
+async def test_while_nothing_is_known_of_the_source_nothing_is_changed(replicas: int) -> None:
+    leaderless = work(replicas=replicas)
+    del leaderless["sources"]
+    server = await changed(leaderless)
+    assert (server.stepped_down, server.settings) == (0, [])
+
+
 async def test_in_a_cluster_a_log_is_shorter_if_two_checks_say_so() -> None:
     """The first one may have asked a server that was frozen, and does not know yet that another one leads."""
     server = Server()

@@ -57,9 +57,14 @@ def _next(work: Mapping[str, Any]) -> int:
 
     NATS says which one was the last once it has received one from this source. Until then the settings say it.
     """
-    if heard := int(work["sources"][0].get("seq", 0)):
+    if heard := int(_heard(work).get("seq", 0)):
         return heard + 1
     return int(work["config"]["sources"][0].get("opt_start_seq", 0))
+
+
+def _heard(work: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What NATS says of the source. Nothing if no server leads WORK, as while a cluster starts."""
+    return next(iter(work.get("sources", ())), {})
 
 
 def silence(work: Mapping[str, Any]) -> float:
@@ -113,7 +118,7 @@ class Sourcing:
             return
         silent = cluster.get("leader", "the only server") if silence(found) >= SILENCE else ""
         before, self._silent = self._silent, silent
-        failed = not several and "error" in found["sources"][0]
+        failed = not several and "error" in _heard(found)
         if silent and (failed or silent == before):
             self._silent = ""
             await (self._ask_for_another_leader(silent) if several else self._connect(found))
