@@ -48,7 +48,7 @@ from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, subject_of
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
-from tests.support.brokers import declare_anew, happen, loaded
+from tests.support.brokers import connected, declare_anew, happen, loaded
 from tests.support.events import TOKEN, deleted, ended, kill_requested, started, submitted
 from tests.support.views import followed
 
@@ -116,6 +116,17 @@ async def test_a_deleted_stream_that_cannot_be_made_is_missing(broker: Broker, m
     with pytest.raises(BrokerUnavailableError):
         await streams.look()
     assert not streams.whole
+
+
+@pytest.mark.usefixtures("broker")
+@pytest.mark.parametrize(("servers", "replicas", "warnings"), [(2, 1, 1), (1, 1, 0), (2, 3, 0)])
+async def test_several_servers_without_copies_are_said(
+    nats_url: str, servers: int, replicas: int, warnings: int
+) -> None:
+    async with connected(",".join([nats_url] * servers)) as client:
+        with capture_logs() as logs:
+            await declare(client, replicas)
+    assert [entry.get("setting") for entry in logs].count("STINT_REPLICAS") == warnings
 
 
 async def test_other_settings_are_left_alone_and_said(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,8 @@ async def test_a_file_that_cannot_be_written_stays_and_one_that_is_changed_keeps
 def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> None:
     cluster = ("--cluster", "127.0.0.1:6222", "--route", "nats://127.0.0.1:6223", "--name", "one")
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
-    assert configure(tmp_path, *cluster, *tls).exit_code == 0
+    made = configure(tmp_path, *cluster, *tls)
+    assert (made.exit_code, "STINT_REPLICAS=3" in made.output) == (0, True)
     found = texts(tmp_path)["nats.conf"]
     assert all(part in found for part in ("key.pem", 'server_name: "one"', "include cluster.conf"))
     password = texts(tmp_path)["cluster/STINT_NATS_ROUTES"].strip()

@@ -119,7 +119,7 @@ def nats_config(options: _Options) -> None:
                 if options.cluster:
                     files[CLUSTER_FILE] = _cluster(options)
             unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
-    _tell(folder, accounts_only=options.accounts_only)
+    _tell(folder, accounts_only=options.accounts_only, cluster=bool(options.cluster))
     for user, served in users.pools.items():
         _tell_of_pool(folder / POOLS / user, user, served, confined=_auth(options))
     if unchanged:
@@ -227,9 +227,10 @@ def _write(path: Path, text: str, *, update: bool) -> bool:
     return True
 
 
-def _tell(folder: Path, *, accounts_only: bool) -> None:
+def _tell(folder: Path, *, accounts_only: bool, cluster: bool) -> None:
     typer.echo(
         f"Start each service with STINT_NATS_NKEY_FILE={folder}/<service>/{SEED_FILE} STINT_JS_PREFIX={JS_PREFIX}"
+        + (" STINT_REPLICAS=3" if cluster else "")
     )
     if accounts_only:
         typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and have it read them.")

@@ -144,6 +144,8 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
 async def declare(broker: Broker, replicas: int = 1) -> None:
     """Create missing streams. A stream with other settings is not changed; the differences are logged.
 
+    Several servers without copies are logged, too: nothing else would show it before one is lost.
+
     Raises:
         BrokerUnavailableError: the server does not answer, or has no JetStream.
         BrokerRefusedError: it refuses a stream.
@@ -160,6 +162,8 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
         differing = _differences(config, as_declared(found))
         if differing:
             log.warning("stream has other settings", stream=config["name"], settings=", ".join(differing))
+    if replicas == 1 and broker.several:
+        log.warning("one copy of each stream in a cluster: what a lost server has is lost", setting="STINT_REPLICAS")
 
 
 async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
