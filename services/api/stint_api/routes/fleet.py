@@ -47,7 +47,10 @@ async def queue_named(
         str, Path(description=f"The queue's name, or `{MARK}` and its token for a name that a path cannot contain.")
     ],
 ) -> str:
-    """The name that the path means, lower-cased. A path has no empty name, and none that ends in a slash."""
+    """The name that the path means, lower-cased. A path has no empty name, and none that ends in a slash.
+
+    A name may have slashes: a GET further down would take the place of `get_queue` for the names that end like it.
+    """
     if not qname.startswith(MARK):
         return normalise_queue_name(qname)
     try:
