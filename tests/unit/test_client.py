@@ -39,7 +39,7 @@ from stint.client import (
     endpoints,
 )
 from stint.client.errors import UnexpectedAnswerError
-from stint.client.fields import JobFields, payload_of
+from stint.client.fields import _NAMES, JobFields, payload_of
 from stint.client.job import PATIENCE
 from stint.client.rest.api import Api
 from stint.client.rest.connection import _verify, unreachable
@@ -49,6 +49,7 @@ from stint.client.submitting.pack import pack
 from stint.core.errors import ConfigError, VaultUnavailableError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
+from stint.core.view import JobView
 
 NOWHERE = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
 
@@ -206,6 +207,13 @@ def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
         content=pack(folder),
         pids=3,
     )
+
+
+def test_the_library_has_each_field_of_a_job_and_of_its_view() -> None:
+    given = {_NAMES.get(name, name) for name in JobFields.__annotations__}
+    assert set(JobPayload.__struct_fields__) - {"qname"} == given, "give JobFields the payload's new field"
+    shown = set(JobView.__struct_encode_fields__) - {"submission", "sequence"}
+    assert shown <= set(JobInfo.__struct_encode_fields__), "give JobInfo the view's new field"
 
 
 def test_a_limit_of_0_takes_back_that_of_the_base() -> None:

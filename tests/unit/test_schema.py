@@ -68,6 +68,7 @@ def test_what_an_earlier_version_wrote_of_an_operation_can_be_read(kind: str) ->
 def test_the_golden_files_have_each_field(kind: str) -> None:
     """A new field is added to the file of the version that is being made."""
     path = GOLDEN / "0.1-full" / f"{kind}.json"
+    assert path.exists(), f"write an event of this kind with all its fields to {path}"
     written = set(json.loads(path.read_bytes())) - {"type"}
     assert written == set(EVENT_TYPES[kind].__struct_fields__), f"add the new field, with a value, to {path}"
 

@@ -10,7 +10,7 @@ import msgspec
 from stint.core.codec import encode
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import normalise_queue_name
-from stint.core.submission.limits import check_limits
+from stint.core.submission.limits import Limits, check_limits
 from stint.core.submission.payload import JobPayload, convert, merge
 
 
@@ -90,7 +90,6 @@ _NAMES: Final = {
     "secrets": "secret_refs",
 }
 """The payload's names of fields that have another one here."""
-_LIMITS: Final = ("timeout", "cpus", "pids", "memory")
 _PARAMETERS: Final = {"queue": "qname", "text": "q"}
 """The same for the parameters of lists."""
 
@@ -107,7 +106,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     if any(not name or "=" in name for name in fields.get("env", {})):
         raise ConfigError("The name of an environment variable is not empty, and contains no =.")
     # A limit of 0 that is given takes back that of the base: it is no unset field, for which `merge` would take it.
-    base = msgspec.structs.replace(base, **{name: 0 for name in _LIMITS if name in given})
+    base = msgspec.structs.replace(base, **{name: 0 for name in Limits.__struct_fields__ if name in given})
     values = {_NAMES.get(name, name): value for name, value in given.items()}
     values["qname"] = normalise_queue_name(queue or base.qname)
     values["env_vars"] = [*base.env_vars, *(f"{name}={value}" for name, value in fields.get("env", {}).items())]

@@ -71,8 +71,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def limits(self, job: JobPayload) -> Limits:
         """The limits of a job that `check_limits` has accepted. Raises JobFailedError if it asks for too much."""
-        asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
-        settled = {field: self._settle(field, value) for field, value in asked.items()}
+        settled = {field: self._settle(field, value) for field, value in _asked(job).items()}
         return msgspec.convert(settled, Limits)
 
     def _settle(self, field: str, asked: float) -> float:
@@ -104,8 +103,7 @@ def check_limits(job: JobPayload) -> None:
 
     Raises UndecodableError, which names the field and what it may be, never the value that was given.
     """
-    asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
-    for field, value in asked.items():
+    for field, value in _asked(job).items():
         if not _plausible(field, value):
             raise UndecodableError(f"{field} must be {_bounds(field)}")
     if job.network not in {"", *NETWORKS}:
@@ -124,6 +122,10 @@ def parse_memory(value: int | str) -> int:
     if match is None:
         raise UndecodableError("memory must be a number of bytes, or a number with k, m, g or t")
     return int(float(match["number"]) * 1024 ** _POWERS[match["power"].lower()])
+
+
+def _asked(job: JobPayload) -> dict[str, float]:
+    return {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
 
 
 def _plausible(field: str, value: float) -> bool:
