@@ -434,7 +434,8 @@ async def test_files_are_not_written_again_and_keep_owner_mode_and_link(
     old = read_env_file(env_file)
     lost = old["STINT_API_SECRET_ID"]
     await as_root(bao_process, lambda client: client.auth.approle.destroy_secret_id("stint-api", lost))
-    assert (await command(bao_process, *options))[0] == 0
+    code, said, _ = await command(bao_process, *options)
+    assert (code, "created login api\nfound login runner\n" in said) == (0, True)
     new = read_env_file(env_file)
     assert {name for name in new if new[name] != old[name]} == {"STINT_API_SECRET_ID"}
     assert new["STINT_API_SECRET_ID"] == (tmp_path / "api" / "STINT_API_SECRET_ID").read_text()

@@ -150,7 +150,10 @@ async def _write_logins(server: _Server, options: _Options) -> None:
         if files:
             _write_files(files, settings)
 
-    await service_settings(*access, role=options.role, cacert=server.vault_cacert, known=known, keep=write)
+    settings = await service_settings(*access, role=options.role, cacert=server.vault_cacert, known=known, keep=write)
+    for service, names in FILES.items():
+        new = any(settings[name] != known.get(name) for name in names)
+        typer.echo(f"{'created' if new else 'found'} login {service}")
     if env_file:
         typer.echo(f"settings are in {env_file}")
     if files:
