@@ -164,6 +164,18 @@ def test_a_shell_reads_an_env_file(tmp_path: Path) -> None:
     assert shell.stdout == f"{value}|"
 
 
+def test_a_loss_of_power_brings_no_replaced_file_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "env", list[tuple[bool, str]]()
+    save(path, "before")
+
+    def fsync(file: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{file}").is_dir(), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(path, "after")
+    assert synced == [(False, "before"), (True, "after")]
+
+
 def test_an_env_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "stint.env"
     path.write_text("STINT_OLD=1\n")

@@ -68,10 +68,24 @@ def _write(path: Path, text: str, *, mode: int = 0o600, keep: bool = False) -> N
                         mode = S_IMODE(present.st_mode)
             draft.chmod(mode)
             draft.replace(path)
+            _sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a loss of power not bring back the file that was replaced.
+
+    The new one is there all the same if a file system cannot do that, or this user may not read the folder.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:
