@@ -125,8 +125,11 @@ async def test_a_log_that_is_shorter_than_what_work_has_received_is_read_from_it
 ) -> None:
     server = Server()
     server.last, server.work = last, looks
-    await Sourcing(server).check()
+    with capture_logs() as said:
+        await Sourcing(server).check()
     assert server.settings == settings
+    warned = [one["last"] for one in said if one["log_level"] == "warning"]
+    assert warned == [last for found in settings if found["opt_start_seq"] == 1]
 
 
 @pytest.mark.parametrize(("replicas", "checks"), [(0, 1), (2, 2)])

@@ -113,6 +113,7 @@ class Sourcing:
         anew = self._is_another(events.created, found["config"]["sources"][0])
         short_before, self._short = self._short, anew or events.last + 1 < _next(found)
         if self._short and (short_before or not several):
+            log.warning("EVENTS was made anew, or ends before what WORK has received", last=events.last)
             await self._replace(found, start=1)
             self._created = events.created
             return
