@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,6 +16,8 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject, phase_subject
 from stint.jetstream import Bucket, ConsumerRequests
+from stint.jetstream.wire.protocol import NoAnswerError
+from stint.process.background import Rounds, rounds
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.housekeeping import presence
 from stint_runner.housekeeping.presence import Presence
@@ -152,3 +155,28 @@ async def test_two_runners_of_one_name_say_so_and_one_that_was_started_again_doe
                 async with announced():
                     await until_true(lambda: len(said) >= 2)
     assert all("another runner has this name" in told["event"] for told in said)
+
+
+async def test_announcements_that_nats_does_not_store_count_as_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: NATS is there and answers other requests."""
+    told = list[bool]()
+
+    class Told(Rounds):
+        def ended(self, what: str, *, failed: bool) -> None:
+            super().ended(what, failed=failed)
+            told.append(failed)
+
+    async def no_answer(*_: object, **__: object) -> NoReturn:
+        raise NoAnswerError
+
+    rounds.set(Told(time.monotonic))
+    monkeypatch.setattr(presence, "INTERVAL", 0.05)
+    async with bench.runner("r") as worker, meanwhile(Presence(bench.broker, bench.runners["r"], worker).announce()):
+        await until_true(lambda: told)
+        assert not any(told)
+        with monkeypatch.context() as full:
+            full.setattr(bench.broker, "publish", no_answer)
+            await until_true(lambda: told[-1])
+        await until_true(lambda: not told[-1])

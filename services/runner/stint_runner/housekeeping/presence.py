@@ -13,6 +13,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, Engine
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject
 from stint.jetstream import Broker, Bucket
+from stint.process.background import rounds
 from stint.process.waiting import any_of
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Engine
@@ -50,7 +51,10 @@ class Presence:
         while True:
             self._changed.clear()
             body = json.dumps({**self._report(), **await _figures(self._runner.engine)}).encode()
-            self.listed |= await _reported(self._write(body))
+            written = await _reported(self._write(body))
+            self.listed |= written
+            if task := rounds.get():
+                task.ended("announcement", failed=not written)
             # Jittered: two of one name that write at the same moment would each find its own entry every other time.
             pause = INTERVAL * random.uniform(0.9, 1) if self.listed else AGAIN  # noqa: S311 - jitter
             await any_of(self._changed, within=pause)
