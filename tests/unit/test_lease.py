@@ -126,6 +126,27 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 
 
 @virtually
+async def test_renewals_that_are_answered_late_keep_the_lease() -> None:
+    """On a slow link the answer waits behind a payload or a job's output, for longer than a renewal's own time."""
+
+    class Slow(FakeDelivery):
+        async def renew(self) -> None:
+            await asyncio.sleep(2.5 * lease.times.request_timeout)
+            await super().renew()
+
+    delivery, looks = Slow(lease=3), asyncio.Semaphore(0)
+    lease, begun = delivery.leased(), now()
+
+    async def look() -> None:
+        looks.release()
+
+    async with asyncio.timeout(10), meanwhile(lease.keep(look, nothing)):
+        for _ in range(4):
+            await looks.acquire()
+    assert now() - begun > lease.times.fence
+
+
+@virtually
 async def test_a_lease_becomes_shorter_with_a_later_delivery_and_never_longer() -> None:
     """Its job's claim has told the first one, by which whoever takes the job over goes."""
     lease = FakeDelivery(lease=6).leased()

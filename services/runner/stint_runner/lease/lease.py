@@ -13,6 +13,7 @@ import msgspec
 
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError, StintError
 from stint.ports import Delivery
+from stint.process.background import cancel
 from stint_runner.linux import boot_time
 
 KILL: Final = 5.0  # K: seconds that a SIGKILL may take; 0.84 were measured for 20 containers at once
@@ -94,6 +95,7 @@ class Lease:
         self.lost = False  # the job may be another runner's
         # Called with `confirmed` at each confirmation.
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
+        self._unanswered = set[asyncio.Task[bool]]()  # renewals that may still be confirmed
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
         """Renew the lease until cancelled, and call `after_each` after each renewal.
@@ -103,15 +105,18 @@ class Lease:
         `pull_again` is called if the consumer is gone, and may call `take_delivery` with a delivery of a new one.
         """
         pause = self.times.heartbeat
-        while True:
-            await asyncio.sleep(min(pause, self._until_fence()))
-            if self._until_fence() <= 0:
-                self._lose("It could not be renewed.")
-            if await self._renew(pull_again):
-                await self.look(after_each)
-                pause = self.times.heartbeat
-            else:
-                pause = self.times.heartbeat / 5
+        try:
+            while True:
+                await asyncio.sleep(min(pause, self._until_fence()))
+                if self._until_fence() <= 0:
+                    self._lose("It could not be renewed.")
+                if await self._renew(pull_again):
+                    await self.look(after_each)
+                    pause = self.times.heartbeat
+                else:
+                    pause = self.times.heartbeat / 5
+        finally:
+            await cancel(*self._unanswered)
 
     def take_delivery(self, delivery: Delivery, confirmed: float) -> None:
         """The job was delivered to this runner again: that delivery counts from now on. Its lease may be shorter."""
@@ -133,22 +138,28 @@ class Lease:
         return max(0.0, self.confirmed + self.times.fence - boot_time())
 
     async def _renew(self, pull_again: Callable[[], Awaitable[None]]) -> bool:
-        """Whether a renewal was confirmed. A late answer proves nothing."""
-        sent, delivery = boot_time(), self.delivery
-        try:
-            async with asyncio.timeout(self.times.request_timeout):
-                await delivery.renew()
-        except ConsumerGoneError:
+        """Whether a renewal was confirmed: this one, or an earlier one whose answer was slow to arrive."""
+        before, delivery = self.confirmed, self.delivery
+        renewal = asyncio.create_task(self._ask(delivery, boot_time()))
+        self._unanswered.add(renewal)
+        renewal.add_done_callback(self._unanswered.discard)
+        await asyncio.wait({renewal}, timeout=self.times.request_timeout)
+        if renewal.done() and renewal.result():
             await self.look(pull_again)
             return delivery is not self.delivery
-        except (BrokerUnavailableError, TimeoutError):
+        return delivery is not self.delivery or self.confirmed > before
+
+    async def _ask(self, delivery: Delivery, sent: float) -> bool:
+        """Renew once. Returns whether the consumer is gone. An answer after the lease's end proves nothing."""
+        try:
+            await delivery.renew()
+        except ConsumerGoneError:
+            return True
+        except BrokerUnavailableError:
             return False
-        if delivery is not self.delivery:
-            return True  # replaced meanwhile
-        if boot_time() >= self._end:
-            self._lose("The renewal was confirmed too late.")
-        self._confirm(sent)
-        return True
+        if delivery is self.delivery and boot_time() < self._end:
+            self._confirm(max(sent, self.confirmed))
+        return False
 
     @property
     def _end(self) -> float:
