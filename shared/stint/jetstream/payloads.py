@@ -1,5 +1,6 @@
 """Sealed payloads in the PAYLOADS stream, and copies of them in KEPT."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Collection
@@ -33,6 +34,8 @@ _ATTEMPT: Final = re.compile("[0-9A-Za-z_-]{0,64}")
 MANY: Final = 16  # places for which it pays to look first which have a payload: a projector may see events again
 LISTED: Final = 50  # stored chunks that can be listed in the time of one purge of nothing
 CONCURRENCY: Final = 16  # purges at a time
+READS: Final = 2  # chunks under way at a time: leases are renewed behind them, and 1 MiB takes 0.8 s at 10 Mbit/s
+CHUNK_WAIT: Final = 10.0  # seconds for a chunk, with another one before it: enough at 1 Mbit/s
 
 
 class JetStreamPayloads:
@@ -41,6 +44,7 @@ class JetStreamPayloads:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._payloads = Stream(broker, PAYLOADS)
+        self._reads = asyncio.Semaphore(READS)
 
     @property
     def may_lag(self) -> bool:
@@ -68,7 +72,9 @@ class JetStreamPayloads:
             raise UndecodableError("The payload's prefix is not up to 64 letters, digits, hyphens and underscores.")
         parts = list[bytes]()
         for number in range(chunks):
-            message = await self._broker.direct_last(PAYLOADS, payload_subject(token, job_id, number, attempt))
+            subject = payload_subject(token, job_id, number, attempt)
+            async with self._reads:
+                message = await self._broker.direct_last(PAYLOADS, subject, CHUNK_WAIT)
             if message is None:
                 raise PayloadMissingError(f"The payload has {number} of its {chunks} chunks.")
             if len(message.data) > CHUNK_BYTES:

@@ -146,13 +146,15 @@ class Broker(Connection):
         """
         return await self._from_a_replica(lambda: self._direct_get(stream, request))
 
-    async def direct_last(self, stream: str, subject: str) -> Msg | None:
+    async def direct_last(self, stream: str, subject: str, wait: float = REPLICA_WAIT) -> Msg | None:
         """The last message on one subject, from the nearest replica; None if there is none.
 
-        The request's own subject contains it, so that NATS' permissions can name it.
+        The request's own subject contains it, so that NATS' permissions can name it. The last answer that can be had
+        is waited for `wait` seconds: a large message takes its time on a slow link.
         """
         asked = f"{self.prefix}.DIRECT.GET.{stream}.{subject}"
-        message = await self._from_a_replica(lambda: self.request(asked, wait=REPLICA_WAIT))
+        waits = iter((REPLICA_WAIT, wait) if self.several else (wait,))
+        message = await self._from_a_replica(lambda: self.request(asked, wait=next(waits)))
         match status_of(message):
             case "":
                 return message

@@ -1,0 +1,69 @@
+"""What a link of a few Mbit/s must not break: large answers take their time, and leases are renewed behind them."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from stint.core.output.chain import Chain
+from stint.jetstream import Broker, JetStreamOutput, JetStreamPayloads, output, payloads
+from stint.jetstream.wire import broker as wire
+from tests.support.brokers import started
+from tests.support.events import TOKEN
+from tests.support.outputs import chained
+from tests.support.relay import Relay
+
+JOBS = [f"{number:024x}" for number in range(12)]
+CHUNK = os.urandom(payloads.CHUNK_BYTES)
+
+
+class SlowLink(Relay):
+    """Passes on what the server says at 2 MB a second."""
+
+    async def answered(self, data: bytes) -> bytes:
+        await asyncio.sleep(len(data) / 2e6)
+        return data
+
+
+class Counted:
+    """A call of the broker, and how many of it were under way at the same time at most."""
+
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+        self._call = call
+        self._now = self.most = 0
+
+    async def __call__(self, *args: Any) -> Any:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            return await self._call(*args)
+        finally:
+            self._now -= 1
+
+
+async def test_a_payload_arrives_for_which_a_slow_link_takes_longer_than_for_an_event(
+    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "REPLICA_WAIT", 0.1)
+    chunks = await JetStreamPayloads(broker).put(TOKEN, JOBS[0], CHUNK)
+    relay = SlowLink(int(nats_url.rpartition(":")[2]))
+    async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
+        await far.wait_connected()
+        assert await JetStreamPayloads(far).get(TOKEN, JOBS[0], chunks) == CHUNK
+
+
+async def test_few_chunks_of_payloads_and_output_are_under_way_at_a_time(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once they would keep a slow link busy for longer than a lease may go without a renewal."""
+    stored, written = JetStreamPayloads(broker), JetStreamOutput(broker)
+    await asyncio.gather(*(stored.put(TOKEN, job_id, b"sealed") for job_id in JOBS))
+    reads, appends = Counted(broker.direct_last), Counted(broker.publish)
+    monkeypatch.setattr(broker, "direct_last", reads)
+    monkeypatch.setattr(broker, "publish", appends)
+    await asyncio.gather(*(stored.get(TOKEN, job_id, 1) for job_id in JOBS))
+    _, chunk = chained(Chain(), b"line\n")
+    await asyncio.gather(*(written.append(TOKEN, job_id, chunk, after=0) for job_id in JOBS))
+    assert (reads.most, appends.most) == (payloads.READS, output.APPENDS)
