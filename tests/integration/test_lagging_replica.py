@@ -169,6 +169,7 @@ async def test_it_is_known_whether_all_events_were_shown(broker: Broker, replica
     facts, log = JetStreamFacts(broker), JetStreamEventLog(broker)
     await log.append(TOKEN, job_id, events.submitted())
     shown = [page.sequence async for page in facts.pages(after=0)][-1]
+    assert [page.sequence async for page in facts.pages(after=shown)] == []
     replica.lags = True
     await log.append(TOKEN, job_id, events.started())
     last = (await facts.state()).last

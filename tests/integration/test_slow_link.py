@@ -9,6 +9,7 @@ import pytest
 
 from stint.core.output.chain import Chain
 from stint.jetstream import Broker, JetStreamOutput, JetStreamPayloads, output, payloads
+from stint.jetstream.streams import stream
 from stint.jetstream.wire import broker as wire
 from tests.support.brokers import started
 from tests.support.events import TOKEN
@@ -28,14 +29,15 @@ class SlowLink(Relay):
 
 
 class Counted:
-    """A call of the broker, and how many of it were under way at the same time at most."""
+    """A call of the broker, how often it was made, and how many were under way at the same time at most."""
 
     def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
         self._call = call
-        self._now = self.most = 0
+        self._now = self.most = self.all = 0
 
     async def __call__(self, *args: Any) -> Any:
         self._now += 1
+        self.all += 1
         self.most = max(self.most, self._now)
         try:
             return await self._call(*args)
@@ -67,3 +69,17 @@ async def test_few_chunks_of_payloads_and_output_are_under_way_at_a_time(
     _, chunk = chained(Chain(), b"line\n")
     await asyncio.gather(*(written.append(TOKEN, job_id, chunk, after=0) for job_id in JOBS))
     assert (reads.most, appends.most) == (payloads.READS, output.APPENDS)
+
+
+async def test_the_end_of_a_read_takes_no_further_request(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a round trip, for each look of somebody who follows a job."""
+    written, job_id, chain, last = JetStreamOutput(broker), "f" * 24, Chain(), 0
+    for data in (b"line\n", CHUNK[: 200 * 1024], CHUNK[: 200 * 1024]):
+        chain, chunk = chained(chain, data)
+        last = await written.append(TOKEN, job_id, chunk, after=last)
+    for size, requests in ((stream.BATCH_BYTES, 1), (100 * 1024, 2)):
+        reads = Counted(Broker.direct_get.__get__(broker))
+        monkeypatch.setattr(broker, "direct_get", reads)
+        monkeypatch.setattr(stream, "BATCH_BYTES", size)
+        assert [chunk.number async for chunk in written.read(TOKEN, job_id)] == [1, 2, 3]
+        assert reads.all == requests

@@ -18,6 +18,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.output.chain import Chain, Chunk
 from stint.core.view import JobView, view
 from stint.jetstream import Broker
+from stint.jetstream.wire.subscriptions import Batch
 from stint.testing import MemoryOutput
 from stint_api.errors import JsonAnswer, RefusalError
 from stint_api.read.job import output
@@ -452,12 +453,12 @@ class RunnersOnly(Broker):
         assert (call, request, wait) == ("STREAM.INFO.KV_runners", None, None)
         return {"ts": self.time}
 
-    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> Batch:
         assert stream == "KV_runners"
         self.asked += request["seq"] <= 1
         headers = {"Nats-Subject": "$KV.runners.one", "Nats-Sequence": "1", "Nats-Time-Stamp": "2025-01-01T00:00:00Z"}
         bodies = (b'{"images": 1}', b"[]", b"[" * 100_000) if request["seq"] <= 1 else ()
-        return [Msg(self.client, data=body, headers=headers) for body in bodies]
+        return Batch(Msg(self.client, data=body, headers=headers) for body in bodies)
 
 
 @pytest.mark.parametrize(("second", "alive"), [(29, True), (31, False)])

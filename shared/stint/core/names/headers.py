@@ -29,6 +29,7 @@ CE_DATACONTENTTYPE: Final = "ce-datacontenttype"
 SUBJECT: Final = "Nats-Subject"
 TIME: Final = "Nats-Time-Stamp"
 SEQUENCE: Final = "Nats-Sequence"
+PENDING: Final = "Nats-Num-Pending"  # how many messages follow those of an answer
 SOURCE: Final = "Nats-Stream-Source"
 """Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
 MARKER: Final = "Nats-Marker-Reason"

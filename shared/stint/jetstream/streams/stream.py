@@ -20,6 +20,7 @@ from stint.jetstream.wire.protocol import (
     sequence_of,
     subject_of,
 )
+from stint.jetstream.wire.subscriptions import Batch
 from stint.ports import Place, StreamState
 
 BATCH: Final = 256  # messages that one read asks for
@@ -74,7 +75,7 @@ class Stream:
 
     async def page(
         self, pattern: str = ALL, *, after: int = 0, since: datetime | None = None, size: int = BATCH
-    ) -> list[Msg]:
+    ) -> Batch:
         """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end.
 
         With `since`, they begin with the first one that is not older, whatever `after` is.
@@ -87,6 +88,8 @@ class Stream:
         """All messages on these subjects with a sequence above `after`, as `page` returns them."""
         while messages := await self.page(pattern, after=after):
             yield messages
+            if messages.ends:  # a further request would cost a round trip to show it
+                return
             after = sequence_of(messages[-1])
 
     async def each(self, pattern: str, wait: float | None = None, *, after: int = 0) -> AsyncIterator[RawMessage]:

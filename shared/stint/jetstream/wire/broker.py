@@ -16,7 +16,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLar
 from stint.jetstream.wire.connection import Connection
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, announced_sequence, error_code, status_of
 from stint.jetstream.wire.requests import DeniedError
-from stint.jetstream.wire.subscriptions import LiveEvents, Reads
+from stint.jetstream.wire.subscriptions import Batch, LiveEvents, Reads
 from stint.ports import News
 
 HEADER_ROOM: Final = 8 * 1024  # bytes of a message for its headers: a publish over the limit closes the client for good
@@ -139,7 +139,7 @@ class Broker(Connection):
                 return parsed
             await asyncio.sleep(random.uniform(*FULL_PAUSE))  # noqa: S311 - jitter
 
-    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> Batch:
         """Read messages from a stream's nearest replica: a batch or a `multi_last`. Empty if there are none.
 
         Raises NoAnswerError if no replica answered (in a cluster two were asked), BrokerRefusedError if it is refused.
@@ -172,7 +172,7 @@ class Broker(Connection):
                 raise
             return await read()
 
-    async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+    async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> Batch:
         await self._ready()
         with _mapped():
             await self._reads.subscription.begin()

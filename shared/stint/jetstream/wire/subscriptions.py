@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.names.headers import PENDING
 from stint.core.names.subjects import live_filter
 from stint.jetstream.wire.protocol import NoAnswerError, announced_sequence, status_of
 from stint.ports import News
@@ -90,11 +91,17 @@ class Reads:
             answers.add(message)
 
 
+class Batch(list[Msg]):
+    """The messages of a direct get. `ends` is whether its replica has no more that were asked for."""
+
+    ends = False
+
+
 class Answers:
     """The answers of a direct get. nats-py's `next_msg` would take three times as long for each message."""
 
     def __init__(self) -> None:
-        self._messages: list[Msg] = []
+        self._messages = Batch()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def add(self, message: Msg) -> None:
@@ -103,9 +110,10 @@ class Answers:
         if not status:
             self._messages.append(message)
         elif not self._end.done():
+            self._messages.ends = (message.headers or {}).get(PENDING) == "0"
             self._end.set_result(status)
 
-    async def collect(self, wait: float) -> list[Msg]:
+    async def collect(self, wait: float) -> Batch:
         """All up to the end mark. Raises NoAnswerError after `wait` seconds without any, or BrokerRefusedError."""
         received = -1
         while not self._end.done():
