@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from stint.core.names.ids import queue_token
 from stint.core.output.chain import Chain
 from stint.jetstream import Broker, JetStreamOutput, JetStreamPayloads, output, payloads
 from stint.jetstream.streams import stream
 from stint.jetstream.wire import broker as wire
-from tests.support.brokers import started
-from tests.support.events import TOKEN
+from tests.support.brokers import delivered, happen, started, work_queues
+from tests.support.events import TOKEN, submitted
 from tests.support.outputs import chained
 from tests.support.relay import Relay
 
@@ -21,10 +22,14 @@ CHUNK = os.urandom(payloads.CHUNK_BYTES)
 
 
 class SlowLink(Relay):
-    """Passes on what the server says at 2 MB a second."""
+    """Passes on what the server says at 2 MB a second, and after so many seconds."""
+
+    def __init__(self, port: int, delay: float = 0) -> None:
+        super().__init__(port)
+        self._delay = delay
 
     async def answered(self, data: bytes) -> bytes:
-        await asyncio.sleep(len(data) / 2e6)
+        await asyncio.sleep(self._delay + len(data) / 2e6)
         return data
 
 
@@ -83,3 +88,15 @@ async def test_the_end_of_a_read_takes_no_further_request(broker: Broker, monkey
         monkeypatch.setattr(stream, "BATCH_BYTES", size)
         assert [chunk.number async for chunk in written.read(TOKEN, job_id)] == [1, 2, 3]
         assert reads.all == requests
+
+
+async def test_a_renewal_waits_for_its_answer_for_longer_than_other_requests(
+    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await happen(broker, "e" * 24, submitted(), token=queue_token("slow"))
+    relay = SlowLink(int(nats_url.rpartition(":")[2]), delay=0.3)
+    async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
+        await far.wait_connected()
+        delivery = await delivered(await work_queues(far), queue_token("slow"))
+        monkeypatch.setattr(far, "timeout", 0.1)
+        await delivery.renew()

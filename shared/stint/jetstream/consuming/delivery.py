@@ -54,7 +54,9 @@ class JetStreamDelivery:
 
     async def renew(self) -> None:
         try:
-            await self._broker.request(self.ack_subject, Msg.Ack.Progress)
+            # On a slow link the answer waits behind payloads and output; until the fence it still counts.
+            wait = max(self._broker.timeout, self.lease / 2)
+            await self._broker.request(self.ack_subject, Msg.Ack.Progress, wait=wait)
         except NoRespondersError:
             raise ConsumerGoneError from None
 
