@@ -12,6 +12,7 @@ import pytest
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent
+from stint.core.job import Job
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import PAYLOADS
 from stint.jetstream import JetStreamEventLog
@@ -172,6 +173,20 @@ async def test_of_the_same_request_one_reads_the_cubbyhole_and_no_alarm_is_raise
     assert len(set(ids)) == 1
     assert await client.submissions() == 1
     assert (await stored(bench, await client.job(ids[0])))[0] == SEALED.encode()
+
+
+async def test_the_log_is_read_once_before_and_once_after(bench: Bench) -> None:
+    """To show that a job is not there takes three round trips to NATS, and more in a cluster."""
+    loads: list[str] = []
+
+    class CountedLog(JetStreamEventLog):
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            loads.append(job_id)
+            return await super().load(job_id, at_least=at_least)
+
+    async with bench.another(log=CountedLog(bench.broker)) as http:
+        job_id = await Client(bench).take(http, **await in_cubbyhole(bench))
+    assert loads == [job_id] * 2
 
 
 async def test_a_repeat_waits_as_long_as_its_twin_may_take_to_store_what_it_read(bench: Bench) -> None:

@@ -76,8 +76,10 @@ class Store:
         try:
             if not envelope.in_cubbyhole:
                 return await write(sealed)
+            waited = self.cubbyholes.free.locked()
             async with self.cubbyholes.free:
-                await self.log.load(job_id)  # NATS answers: else nothing is spent
+                if waited or not digest:  # with a digest the log was read a moment ago
+                    await self.log.load(job_id)  # NATS answers: else nothing is spent
                 return await self.cubbyholes.store(identity, envelope, sealed.payload, write)
         except (UnknownOutcomeError, VaultUnavailableError):
             raise
