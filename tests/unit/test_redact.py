@@ -172,6 +172,29 @@ def test_spellings(value: Any, expected: set[bytes]) -> None:
     assert spellings([value]) == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "between"),
+    [
+        ("+", "\n", ""),  # a diff
+        ('"', '"', ", "),  # a list of lines
+        ("        ", "\r\n", ""),  # YAML in YAML, on a terminal
+        ("\x1b[0;32m", "\x1b[0m\n", ""),
+        ("> ", "\n", ""),
+    ],
+)
+def test_each_line_of_a_value_is_masked_apart(before: str, after: str, between: str) -> None:
+    """As Ansible shows a key that it writes, registers or prints. Lines of less than 4 characters are no secret."""
+    key = "-----BEGIN KEY-----\nb3BlbnNz\n  QyNTUx\r\nA==\n-----END KEY-----\n"
+    shown, masked = (
+        between.join(f"{before}{line}{after}" for line in lines).encode()
+        for lines in (
+            ["-----BEGIN KEY-----", "b3BlbnNz", "QyNTUx", "A==", "-----END KEY-----"],
+            ["***", "***", "***", "A==", "***"],
+        )
+    )
+    assert redacted(spellings([key]), [shown]) == (masked, 4)
+
+
 def test_deeply_nested_values_and_none() -> None:
     assert not Needles(spellings([]))
     nested: Any = "hunter22"

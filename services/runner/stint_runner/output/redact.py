@@ -134,10 +134,11 @@ def spellings(values: Iterable[Any]) -> set[bytes]:
     r"""What to search for to find these JSON values: each text and number in them of 4 characters or more.
 
     Besides itself: as the secrets file spells it (in JSON, and in YAML at the file's first level), without the line
-    breaks at its end, which shells drop, and with `\r\n` for each line break, as terminals print it.
+    breaks at its end, which shells drop, and with `\r\n` for each line break, as terminals print it. Also each of its
+    lines, which a diff, a list of lines, deeper YAML and colours show apart.
     """
-    leaves = (leaf for leaf in _leaves(values) if len(str(leaf)) >= SHORTEST)
-    forms = {form for leaf in leaves for form in _spelt(leaf) if len(form) >= SHORTEST}
+    parts = (part for leaf in _leaves(values) for part in (leaf, *_lines(leaf)) if len(str(part)) >= SHORTEST)
+    forms = {form for part in parts for form in _spelt(part) if len(form) >= SHORTEST}
     forms |= {form.replace("\n", "\r\n") for form in forms}
     return {form.encode(errors="surrogatepass") for form in forms}
 
@@ -152,6 +153,11 @@ def _leaves(values: Iterable[Any]) -> Iterator[str | float]:
             left.extend(value)
         elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
             yield value
+
+
+def _lines(leaf: str | float) -> Iterator[str]:
+    if isinstance(leaf, str) and "\n" in leaf:
+        yield from (line.strip(" \t\r") for line in leaf.split("\n"))
 
 
 def _spelt(leaf: str | float) -> Iterator[str]:
