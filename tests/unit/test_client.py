@@ -76,8 +76,19 @@ def test_a_folder_is_packed_as_root_owns_it(folder: Path) -> None:
     members = {member.name: member for member in _members(pack(folder))}
     assert list(members) == ["./demo", "./demo/empty", "./demo/link", "./demo/run.sh", "./gostint.yml"]
     assert {(member.uid, member.gid, member.uname) for member in members.values()} == {(0, 0, "")}
-    assert members["./demo/run.sh"].mode == 0o750
     assert (members["./demo/link"].issym(), members["./demo/link"].linkname) == (True, "/etc/passwd")
+
+
+def test_what_was_written_with_a_umask_of_077_can_be_read_by_a_job(folder: Path) -> None:
+    """Its user is not the owner, root. Nobody else may write what only the owner may."""
+    packed = []
+    for shared in (0o055, 0):
+        for name, mode in {"demo": 0o700, "demo/empty": 0o500, "demo/run.sh": 0o700, "gostint.yml": 0o600}.items():
+            (folder / name).chmod(mode | (shared & mode >> 3) | (shared & mode >> 6))
+        packed.append(pack(folder))
+    modes = {member.name: member.mode for member in _members(packed[1]) if not member.issym()}
+    assert modes == {"./demo": 0o755, "./demo/empty": 0o555, "./demo/run.sh": 0o755, "./gostint.yml": 0o644}
+    assert packed[0] == packed[1]
 
 
 def test_what_is_no_file_is_left_out_and_an_archive_is_taken_as_it_is(folder: Path) -> None:

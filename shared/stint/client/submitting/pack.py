@@ -16,7 +16,8 @@ from stint.core.submission.payload import MAX_CONTENT
 def pack(content: Path | str | BinaryIO) -> str:
     """`targz,<base64>` of a folder, or of a `.tar.gz` file as it is.
 
-    The same folder always gives the same text. Everything belongs to root; symbolic links stay links.
+    The same folder always gives the same text. Everything belongs to root, and what its owner may read or execute here,
+    every user may there: a job is not root. Symbolic links stay links.
     Raises ConfigError if it cannot be read, or is too large.
     """
     path = Path(content) if isinstance(content, Path | str) else None
@@ -62,7 +63,7 @@ def _folder(path: Path) -> bytes:
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for found in sorted(_inside(path)):
-            archive.add(found, arcname=f"./{found.relative_to(path).as_posix()}", recursive=False, filter=_as_root)
+            archive.add(found, arcname=f"./{found.relative_to(path).as_posix()}", recursive=False, filter=_for_a_job)
     return buffer.getvalue()
 
 
@@ -76,11 +77,12 @@ def _inside(folder: Path) -> Iterator[Path]:
                 folders.append(found)
 
 
-def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+def _for_a_job(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Sockets, devices and pipes are left out."""
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         return None
     member.uid = member.gid = 0
     member.uname = member.gname = ""
+    member.mode |= (member.mode & 0o500) >> 3 | (member.mode & 0o500) >> 6
     member.mtime = int(member.mtime)
     return member
