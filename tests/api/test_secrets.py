@@ -71,6 +71,18 @@ async def test_a_path_is_read_once(api: Api) -> None:
     assert (job["status"], job["output"]) == ("success", "30\n")
 
 
+async def test_a_job_with_more_paths_than_its_token_has_uses_is_told_so(api: Api) -> None:
+    """Vault only says that it denies permission, for any of the paths."""
+    for number in range(11):
+        await api.vault.put_secret(f"suite/path{number}", {"k": str(number)})
+    refs = [f"K{number}@kv/data/suite/path{number}.k" for number in range(11)]
+    job = await api.run("grep -c K /secrets.yml", secret_refs=refs[:10])
+    assert (job["status"], job["output"]) == ("success", "10\n")
+    job = await api.run(secret_refs=refs)
+    assert (job["status"], job["reason"]) == ("failed", "secrets")
+    assert "The job's secrets are at 11 paths, and each path costs a use of its token: token_num_uses" in job["error"]
+
+
 FAILING = {
     "nonsense": "Secretref is unparseable: nonsense",
     "": "Secretref is unparseable: ",

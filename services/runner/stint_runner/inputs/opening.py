@@ -28,6 +28,11 @@ from stint_runner.retry import ask_vault, retry, spend
 from stint_runner.together import side_by_side
 
 READS: Final = 16  # paths of a job that are read at the same time: more than its token has uses by default
+USES: Final = 10  # what `stint vault-setup` gives the job's token
+_SPENT: Final = (
+    " The job's secrets are at {} paths, and each path costs a use of its token: token_num_uses of its AppRole may be "
+    "lower."
+)
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."
@@ -181,14 +186,15 @@ class Opener:
         found: dict[str, SecretData] = {}
         for start in range(0, len(paths), READS):
             some = paths[start : start + READS]
-            reads = (self._read(path, job_token, cont_on_warnings=cont_on_warnings) for path in some)
+            hint = _SPENT.format(len(paths)) if len(paths) > USES else ""
+            reads = (self._read(path, job_token, hint, cont_on_warnings=cont_on_warnings) for path in some)
             found.update(zip(some, await side_by_side(*reads), strict=True))
         values = {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}
         return values, {ref.place: version_of(found[ref.path].data) for ref in wanted}
 
-    async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
+    async def _read(self, path: str, job_token: str, hint: str, *, cont_on_warnings: bool) -> SecretData:
         failed = f"Failed to retrieve secret {path} from vault"
-        with _refused(lambda error: _no_secret(f"{failed} err: {error.sentence}")):
+        with _refused(lambda error: _no_secret(f"{failed} err: {error.sentence}{hint}")):
             found = await ask_vault(lambda: self.vault.read(job_token, path))
         if found is None:
             raise _no_secret(f"{failed}: response is nil")

@@ -38,7 +38,10 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env_vars: Annotated[tuple[str, ...], documented("Environment variables, each as `NAME=value`.")] = ()
     secret_refs: Annotated[
         tuple[str, ...],
-        documented("Secrets to inject, each as `variable@path.key`; paths of KV version 2 include `data/`."),
+        documented(
+            "Secrets to inject, each as `variable@path.key`; paths of KV version 2 include `data/`. Of ASCII letters, "
+            "digits and `_`; path and key may have `-`, the path `/`, too."
+        ),
     ] = ()
     secret_file_type: Annotated[
         str,
