@@ -99,6 +99,30 @@ def test_a_limit_of_0_undoes_that_of_a_file(tmp_path: Path, options: dict[str, i
     assert (job.timeout, job.cpus, job.pids) == limits
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"Container_Image": "busybox", "timeout": 9}', ""),
+        ('\ufeff{"container_image": "busybox", "timeout": 9}\r\n', ""),
+        (
+            '{"container_image": "busybox", "timeout": 9, "mask_secret": 7, "Run\\u001b": []} x',
+            "mask_secret, Run\ufffd",
+        ),
+        (f'{{"container_image": "busybox", "timeout": 9, "long": {"7" * 5000}}}', "long"),
+    ],
+)
+def test_a_misspelt_field_of_a_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """And the mark that Windows puts before UTF-8 is none of it."""
+    file = tmp_path / "job.json"
+    file.write_text(text)
+    job = JobOptions(job_json=str(file)).payload()
+    assert (job.container_image, job.timeout) == ("busybox", 9)
+    rest = f"stint: --job-json: {file} has what is no field of a job, and is ignored: {said}\n" if said else ""
+    assert capsys.readouterr().err == rest
+
+
 def test_without_docstrings_nothing_starts() -> None:
     found = ran(sys.executable, "-OO", "-m", "stint", "ls")
     assert (found.returncode, "does not run with -OO" in found.stderr) == (1, True), found.stderr

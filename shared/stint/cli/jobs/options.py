@@ -3,7 +3,9 @@
 import json
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
@@ -11,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, cast
 import typer
 
 from stint.cli.calling import queues
+from stint.cli.errors import say
 from stint.cli.settings import Profile, Url, is_there, where
 from stint.client import Endpoints, JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL
@@ -200,11 +203,22 @@ def _job_file(name: str) -> JobPayload:
         return JobPayload()
     path = _path("--job-json", name.removeprefix("@"))
     try:
-        return parse_payload(path.read_bytes())
+        data = path.read_bytes().removeprefix(BOM_UTF8)
+        job = parse_payload(data)
     except OSError as error:
         raise ConfigError(f"--job-json: {path} cannot be read: {error.strerror}.") from None
     except UndecodableError as error:
         raise ConfigError(f"--job-json: {path} is not a job: {error.sentence}") from None
+    _warn_of_unknown(path, data)
+    return job
+
+
+def _warn_of_unknown(path: Path, data: bytes) -> None:
+    """They are no error, because GoStint ignores them."""
+    found, _ = json.JSONDecoder(parse_int=str).raw_decode(data.decode().lstrip())
+    if unknown := ", ".join(name for name in found if name.lower() not in JobPayload.__struct_fields__):
+        with suppress(OSError):  # what cannot be shown must not cost the job
+            say(f"--job-json: {path} has what is no field of a job, and is ignored: {unknown}")
 
 
 def _path(option: str, name: str) -> Path:
