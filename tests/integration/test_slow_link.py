@@ -40,12 +40,12 @@ class Counted:
         self._call = call
         self._now = self.most = self.all = 0
 
-    async def __call__(self, *args: Any) -> Any:
+    async def __call__(self, *args: Any, **named: Any) -> Any:
         self._now += 1
         self.all += 1
         self.most = max(self.most, self._now)
         try:
-            return await self._call(*args)
+            return await self._call(*args, **named)
         finally:
             self._now -= 1
 
@@ -59,6 +59,22 @@ async def test_a_payload_arrives_for_which_a_slow_link_takes_longer_than_for_an_
     async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
         await far.wait_connected()
         assert await JetStreamPayloads(far).get(TOKEN, JOBS[0], chunks) == CHUNK
+
+
+async def test_a_cluster_is_not_asked_again_for_a_part_that_is_under_way(
+    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other answer would be as long, and keep the link busy for the next parts' time: they never arrived."""
+    monkeypatch.setattr(wire, "REPLICA_WAIT", 0.1)
+    chunks = await JetStreamPayloads(broker).put(TOKEN, JOBS[0], CHUNK)
+    relay = SlowLink(int(nats_url.rpartition(":")[2]))
+    async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
+        await far.wait_connected()
+        monkeypatch.setattr(Broker, "several", True)
+        asked = Counted(far.client.request)
+        monkeypatch.setattr(far.client, "request", asked)
+        assert await JetStreamPayloads(far).get(TOKEN, JOBS[0], chunks) == CHUNK
+    assert asked.all == 1
 
 
 async def test_few_chunks_of_payloads_and_output_are_under_way_at_a_time(

@@ -149,12 +149,11 @@ class Broker(Connection):
     async def direct_last(self, stream: str, subject: str, wait: float = REPLICA_WAIT) -> Msg | None:
         """The last message on one subject, from the nearest replica; None if there is none.
 
-        The request's own subject contains it, so that NATS' permissions can name it. The last answer that can be had
-        is waited for `wait` seconds: a large message takes its time on a slow link.
+        The request's own subject contains it, so that NATS' permissions can name it. Each of two replicas has `wait`
+        seconds: a large message takes its time on a slow link, and longer if it is asked for again meanwhile.
         """
         asked = f"{self.prefix}.DIRECT.GET.{stream}.{subject}"
-        waits = iter((REPLICA_WAIT, wait) if self.several else (wait,))
-        message = await self._from_a_replica(lambda: self.request(asked, wait=next(waits)))
+        message = await self._from_a_replica(lambda: self.request(asked, wait=wait))
         match status_of(message):
             case "":
                 return message
