@@ -1,22 +1,17 @@
 """The memory that all jobs of a runner share while their containers are prepared."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
 
+from stint.process.budget import Budget
+
 log = structlog.get_logger()
 
 
-class MemoryBudget:
-    """Bytes that jobs share. A job that wants more than is free waits; first come, first served."""
-
-    def __init__(self, size: int) -> None:
-        self.free = size
-        self._size = size
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
+class MemoryBudget(Budget):
+    """Bytes of memory."""
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
@@ -27,22 +22,8 @@ class MemoryBudget:
         finally:
             share.shrink(0)
 
-    async def take(self, wanted: int) -> int:
-        """Wait for so many bytes, or for all there are, if that is less; returns how many."""
-        granted = min(wanted, self._size)
-        async with self._turn:
-            if granted > self.free:
-                log.info("waiting for memory that other jobs have", wanted=granted, free=self.free)
-            while granted > self.free:
-                self._freed.clear()
-                await self._freed.wait()
-            self.free -= granted
-        return granted
-
-    def give_back(self, size: int) -> None:
-        """Free so many bytes for others."""
-        self.free += size
-        self._freed.set()
+    def _short(self, wanted: int) -> None:
+        log.info("waiting for memory that other jobs have", wanted=wanted, free=self.free)
 
 
 class Share:
