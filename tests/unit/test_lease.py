@@ -77,6 +77,14 @@ class FakeQueues:
         return self._deliveries.pop(0) if self._deliveries else None
 
 
+class Slow(FakeDelivery):
+    """One whose renewals are answered after their own time."""
+
+    async def renew(self) -> None:
+        await asyncio.sleep(2.5 * LeaseTimes(lease=self.lease, takeover=15).request_timeout)
+        await super().renew()
+
+
 def leased_job(delivery: FakeDelivery, *pulled: FakeDelivery, events: MemoryEventLog | None = None) -> LeasedJob:
     queues = FakeQueues(*pulled)
     return LeasedJob(events or MemoryEventLog(), queues, ADDRESS, delivery.leased())  # type: ignore[arg-type] # a pull is all
@@ -128,12 +136,6 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 @virtually
 async def test_renewals_that_are_answered_late_keep_the_lease() -> None:
     """On a slow link the answer waits behind a payload or a job's output, for longer than a renewal's own time."""
-
-    class Slow(FakeDelivery):
-        async def renew(self) -> None:
-            await asyncio.sleep(2.5 * lease.times.request_timeout)
-            await super().renew()
-
     delivery, looks = Slow(lease=3), asyncio.Semaphore(0)
     lease, begun = delivery.leased(), now()
 
@@ -239,6 +241,25 @@ async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
     async with asyncio.timeout(10), job.kept():
         await again.renewed.acquire()
     assert job.lease.delivery is again
+
+
+@virtually
+async def test_a_job_is_pulled_again_also_if_a_slow_link_tells_late_that_its_consumer_is_gone() -> None:
+    again = FakeDelivery(lease=3)
+    job = leased_job(Slow(gone, lease=3), again)
+    async with asyncio.timeout(10), job.kept():
+        await again.renewed.acquire()
+    assert job.lease.delivery is again
+
+
+def wrong(_renewal: int) -> Exception:
+    return ValueError("no answer of NATS")
+
+
+@virtually
+async def test_a_renewal_that_fails_late_in_another_way_ends_the_lease_at_once() -> None:
+    with pytest.raises(ValueError, match="no answer"):
+        await Slow(wrong, lease=3).leased().keep(nothing, nothing)
 
 
 @virtually

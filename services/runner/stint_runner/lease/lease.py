@@ -95,7 +95,7 @@ class Lease:
         self.lost = False  # the job may be another runner's
         # Called with `confirmed` at each confirmation.
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
-        self._unanswered = set[asyncio.Task[bool]]()  # renewals that may still be confirmed
+        self._unanswered = set[asyncio.Task[Delivery | None]]()  # renewals that may still be confirmed
 
     async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
         """Renew the lease until cancelled, and call `after_each` after each renewal.
@@ -142,24 +142,25 @@ class Lease:
         before, delivery = self.confirmed, self.delivery
         renewal = asyncio.create_task(self._ask(delivery, boot_time()))
         self._unanswered.add(renewal)
-        renewal.add_done_callback(self._unanswered.discard)
         await asyncio.wait({renewal}, timeout=self.times.request_timeout)
-        if renewal.done() and renewal.result():
+        answered = {asked for asked in self._unanswered if asked.done()}
+        self._unanswered -= answered
+        gone = [asked.result() for asked in answered]  # raises what went wrong in any other way
+        if delivery in gone:
             await self.look(pull_again)
-            return delivery is not self.delivery
         return delivery is not self.delivery or self.confirmed > before
 
-    async def _ask(self, delivery: Delivery, sent: float) -> bool:
-        """Renew once. Returns whether the consumer is gone. An answer after the lease's end proves nothing."""
+    async def _ask(self, delivery: Delivery, sent: float) -> Delivery | None:
+        """Renew once. Returns the delivery if its consumer is gone. An answer after the lease's end proves nothing."""
         try:
             await delivery.renew()
         except ConsumerGoneError:
-            return True
+            return delivery
         except BrokerUnavailableError:
-            return False
+            return None
         if delivery is self.delivery and boot_time() < self._end:
             self._confirm(max(sent, self.confirmed))
-        return False
+        return None
 
     @property
     def _end(self) -> float:
