@@ -1,6 +1,7 @@
 """How NATS is reached: TLS that is never given up, refusals that are said, and keys."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -184,6 +185,16 @@ async def test_a_server_that_another_one_names_is_verified_by_its_own_address(
         relay.end()
         await until_true(lambda: (url := broker.client.connected_url) and url.port == other.port)
     assert "eof_received" not in caplog.text
+
+
+def test_what_asyncio_says_of_a_connection_is_left_out_only_where_it_means_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert Access(url="tls://127.0.0.1:4222").options()
+    told = logging.getLogger("asyncio")
+    told.warning("returning true from eof_received() has no effect when using ssl")
+    told.error("Fatal error: protocol.eof_received() call failed.")
+    assert caplog.messages == ["Fatal error: protocol.eof_received() call failed."]
 
 
 async def test_a_missing_client_certificate_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
