@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ import nkeys
 import pytest
 from structlog.testing import capture_logs
 
+from stint.cli.doctor.servers import look_at_nats
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection
@@ -272,6 +274,42 @@ async def test_a_password_that_is_changed_under_a_connection_ends_the_work(tmp_p
         assert not broker.connected.is_set()
         with pytest.raises(BrokerClosedError):
             broker.check_open()
+
+
+@contextmanager
+def silent(port: int) -> Iterator[str]:
+    """An address at which nobody answers and nobody refuses, as that of a lost machine: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - it takes no keyword
+            waiting.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+async def test_a_name_is_reached_by_the_address_that_answers(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first and again, with a lost machine's address before it; `stint doctor` finds it, too."""
+    with silent(nats_process.port) as dead:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, nats_process.port)) for address in (dead, "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+        url = f"nats://nats.invalid:{nats_process.port}"
+        async with asyncio.timeout(30), started(url) as broker:
+            await broker.wait_connected()
+            await nats_process.kill()
+            await until_true(lambda: not broker.connected.is_set())
+            monkeypatch.undo()
+            await nats_process.start()
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+            await broker.wait_connected()
+        (finding,) = await look_at_nats(url)
+        assert finding.verdict == "ok"
 
 
 async def test_closing_is_no_failure(nats: NatsProcess) -> None:

@@ -185,7 +185,8 @@ async def _nats(url: str) -> Finding:
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         async with asyncio.timeout(WITHIN):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+            address = (parts.hostname, parts.port or 4222)
+            reader, writer = await asyncio.open_connection(*address, happy_eyeballs_delay=0.25)
             line = await reader.readline()
             writer.close()
         info = decode(line.removeprefix(b"INFO "), dict)

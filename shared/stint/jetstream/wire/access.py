@@ -1,15 +1,17 @@
 """Access to NATS: addresses, certificates and credentials, in the form that nats-py needs."""
 
+import asyncio
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import ParseResult, urlsplit
 
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client, RawCredentials, Srv
 from nats.aio.transport import TcpTransport
 
 from stint.core.errors import ConfigError
@@ -36,6 +38,23 @@ class AnyBytesClient(Client):
     A server takes and stores them all. nats-py stops reading, until its pings go unanswered, at the first message whose
     subject, reply or status is no text, or whose headers are cut off: and a consumer delivers it again.
     """
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Try the addresses of a name in turn, each for as long as nats-py tries the first, at every attempt again.
+
+        The first one may be that of a lost machine.
+        """
+        within, failure = self.options["connect_timeout"], OSError("The name has no address.")
+        for uri in await asyncio.wait_for(_addresses(s.uri), within):
+            attempt = replace(s, uri=uri)
+            try:
+                await super()._connect_to_server(attempt)
+            except OSError as error:
+                failure = error
+            else:
+                s.last_attempt = attempt.last_attempt  # nats-py waits before it tries this server again
+                return
+        raise failure
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -180,6 +199,15 @@ class Access:
 def _tells_something(record: logging.LogRecord) -> bool:
     """Leaves out what asyncio warns of, by nats-py's use of it, whenever a server ends a connection with TLS."""
     return not str(record.msg).startswith("returning true from eof_received()")
+
+
+async def _addresses(server: ParseResult) -> list[ParseResult]:
+    """The server by each address of its name. With WebSockets, whose client does the same, only by its name."""
+    if server.scheme in _WEB_SOCKETS:
+        return [server]
+    found = await asyncio.get_running_loop().getaddrinfo(server.hostname, server.port, type=socket.SOCK_STREAM)
+    hosts = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
+    return [server._replace(netloc=f"{f'[{host}]' if ':' in host else host}:{server.port}") for host in hosts]
 
 
 def _as_text(subject: bytes) -> bytes:
