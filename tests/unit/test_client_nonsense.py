@@ -20,7 +20,7 @@ from stint.client.rest.api import Api
 from stint.client.rest.connection import LONGEST
 from stint.client.rest.live import LONGEST_EVENT
 from stint.client.results import JobInfo, read
-from stint.core.errors import StintError
+from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
 from tests.support.waiting import until_true
 
@@ -236,6 +236,30 @@ async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
             ApiRefusedError, match=r"^127\.0\.0\.1:\d+ does not answer as Stint does \(HTTP status \d+\)"
         ):
             await QUESTIONS[question](stint)
+
+
+@pytest.mark.parametrize("address", ["socks5://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1"])
+def test_a_proxy_of_another_kind_is_a_wrong_setting(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", address)
+    with pytest.raises(ConfigError, match="ALL_PROXY: one is not the address of an HTTP proxy"):
+        Client.connect(Endpoints(url="http://127.0.0.1:1", vault_addr="", token="t"))
+
+
+async def test_a_proxy_that_lets_nobody_through_has_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _server(403, "", b"") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        async with Client.connect(Endpoints(url="https://stint.invalid", vault_addr="", token="t")) as stint:
+            with pytest.raises(ApiUnreachableError, match="ProxyError: 403") as caught:
+                await QUESTIONS["send"](stint)
+    assert not caught.value.doubtful
+
+
+async def test_vault_is_looked_for_where_all_else_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through no proxy from the environment."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    async with _server(500, "", b"") as where:
+        (found,) = await servers.look_at_vault(where, None)
+    assert found.what.endswith("answers with an error (500)")
 
 
 async def test_a_command_that_is_advised_can_be_copied_whatever_the_queues_name() -> None:

@@ -124,7 +124,8 @@ async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
     mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
     try:
         address = check_address(where.vault_addr)
-        async with httpx.AsyncClient(verify=where.vault_cacert or True) as http:
+        # Without a proxy from the environment, as all else reaches Vault.
+        async with httpx.AsyncClient(verify=where.vault_cacert or True, trust_env=False) as http:
             answer = await _get(http, f"{address}/v1/sys/health?standbyok=true&perfstandbyok=true", WITHIN)
     except ConfigError as error:
         return [bad("vault", error.sentence, mend)]

@@ -26,7 +26,13 @@ _HIGHEST_PORT: Final = 65535
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
 
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,  # it leads to no server
+    httpx.UnsupportedProtocol,
+)
 
 _OF_JOB: Final = re.compile(r"/v1/api/job/(?:kill/)?([0-9a-f]{24})(?:/|$)")
 
@@ -41,8 +47,14 @@ def http_client(where: Endpoints) -> httpx.AsyncClient:
     if any(not "!" <= char <= "~" for char in where.token):
         raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:
-        http = httpx.AsyncClient(
-            base_url=where.url,
+        address = httpx.URL(where.url)
+    except httpx.InvalidURL:
+        raise ConfigError("STINT_URL: not an address.") from None
+    if address.scheme not in {"http", "https"} or (address.port or 0) > _HIGHEST_PORT:
+        raise ConfigError("STINT_URL: not an http or https address.")
+    try:
+        return httpx.AsyncClient(
+            base_url=address,
             verify=_verify(where),
             headers={"X-Auth-Token": where.token},
             timeout=TIMEOUT,
@@ -50,11 +62,9 @@ def http_client(where: Endpoints) -> httpx.AsyncClient:
         )
     except (OSError, ssl.SSLError):
         raise ConfigError(f"STINT_CACERT: {where.cacert} is not a readable CA bundle.") from None
-    except (httpx.InvalidURL, ValueError):
-        raise ConfigError("STINT_URL: not an address.") from None
-    if http.base_url.scheme not in {"http", "https"} or (http.base_url.port or 0) > _HIGHEST_PORT:
-        raise ConfigError("STINT_URL: not an http or https address.")
-    return http
+    except (httpx.InvalidURL, ValueError, ImportError):  # the latter without a package for SOCKS
+        sentence = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY: one is not the address of an HTTP proxy; no other can be used."
+        raise ConfigError(sentence) from None
 
 
 def _verify(where: Endpoints) -> ssl.SSLContext | bool:
