@@ -381,6 +381,13 @@ async def asked(http: httpx.AsyncClient, path: str, **fields: str) -> httpx.Resp
     return await http.post(path, data={"csrf": found[1], **fields})
 
 
+async def test_who_signs_in_through_a_proxy_that_changes_the_address_is_told_so(bench: Bench) -> None:
+    async with bench.client(OURS | {"Host": "127.0.0.1:3232"}) as http:
+        answer = await http.post("/session", data={"token": bench.token, "to": "/"})
+    assert "as one for 127.0.0.1:3232: a proxy in front of it must pass on Host" in Document(answer.text).said
+    assert "Set-Cookie" not in answer.headers
+
+
 async def test_a_form_kills_and_deletes_as_its_session(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="many")
     seen = await drawn(http, f"/jobs/{job_id}")

@@ -238,6 +238,20 @@ async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
             await QUESTIONS[question](stint)
 
 
+async def test_a_request_that_a_proxy_finds_too_large_is_called_so() -> None:
+    async with _server(413, "Content-Type: text/html", b"<h1>Too Large</h1>") as where, Client.connect(where) as stint:
+        with pytest.raises(ApiRefusedError, match="takes no request of this size") as caught:
+            await QUESTIONS["send"](stint)
+    assert not caught.value.doubtful
+
+
+async def test_a_proxys_page_is_no_reason_why_the_api_is_not_ready() -> None:
+    async with _server(502, "Content-Type: text/html", b"<h1>Bad gateway</h1>") as where:
+        (found,) = await servers.look_at_api(where)
+    assert "a proxy on the way there answers in Stint's place" in found.what
+    assert "<" not in found.what
+
+
 @pytest.mark.parametrize("address", ["socks5://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1"])
 def test_a_proxy_of_another_kind_is_a_wrong_setting(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", address)

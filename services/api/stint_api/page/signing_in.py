@@ -40,6 +40,10 @@ NO_SECRET_ID: Final = (
 _OURS: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 """Statuses whose sentence is Stint's own, unless it has several lines: those are of Vault's client."""
 FOREIGN: Final = "The form was not sent by this page. Load it again."
+PROXIED: Final = (
+    "The form reached the API under another address than the browser's, as one for {host}: a proxy in front of it must "
+    "pass on Host as the browser sent it."
+)
 
 router = APIRouter(include_in_schema=False)
 
@@ -80,7 +84,9 @@ async def sign_in(services: ServicesOf, request: Request) -> Response:
     form = await form_of(request)
     to = own(form.get("to", ""))
     if not is_ours(request):
-        return sign_in_page(services, request, to=to, error=FOREIGN)
+        proxied = cookie.comes_from_us(request.headers)  # as the browser tells, which knows no other address
+        error = PROXIED.format(host=request.headers.get("host", "")) if proxied else FOREIGN
+        return sign_in_page(services, request, to=to, error=error)
     token = form.get("token", "").strip()
     try:
         text = await begin_session(services, token, before=cookie.bound(request.headers))

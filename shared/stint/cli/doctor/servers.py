@@ -14,7 +14,7 @@ from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, 
 from stint.cli.settings import is_there, without_login
 from stint.client import ApiRefusedError, Client, Endpoints, QueueInfo
 from stint.client.errors import UnexpectedAnswerError
-from stint.client.rest.connection import http_client, parsed, whole
+from stint.client.rest.connection import http_client, parsed, refusal, whole
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, StintError, UndecodableError, VaultDeniedError
 from stint.vault.client import Vault
@@ -52,13 +52,19 @@ async def look_at_api(where: Endpoints) -> list[Finding]:
     except httpx.HTTPError as error:
         return [bad("api", f"{url} cannot be used: {words(error)}.", MEND)]
     if answers[-1].is_server_error:
-        reason = (parsed(answers[-1].content) or {}).get("error") or answers[-1].text.strip()
-        return [bad("api", f"{url} is not ready: {reason}", "Mend what it names; its log says more.")]
+        return [_not_ready(url, answers[-1])]
     ready, health, listed = answers
     if (figures := parsed(health.content)) is None:
         return [bad("api", f"{url} does not answer as Stint does", MEND)]
     clocks = [*clock("api", ready.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
     return [ok("api", f"{url} is ready"), *clocks, *_runners(figures), *await _queues(where)]
+
+
+def _not_ready(url: str, answer: httpx.Response) -> Finding:
+    if answer.headers.get("content-type", "").startswith("text/html"):  # a proxy's page
+        return bad("api", refusal(answer).sentence, MEND)
+    reason = (parsed(answer.content) or {}).get("error") or answer.text.strip()
+    return bad("api", f"{url} is not ready: {reason}", "Mend what it names; its log says more.")
 
 
 async def _answers(http: httpx.AsyncClient) -> list[httpx.Response]:

@@ -137,6 +137,10 @@ def refusal(answer: httpx.Response) -> ApiRefusedError:
 def _foreign(answer: httpx.Response) -> str:
     """That an answer is not Stint's, but of a proxy or of another server."""
     server = answer.request.url.netloc.decode()
+    if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+        return (
+            f"{server} takes no request of this size (HTTP status 413): a proxy on the way to Stint has its own limit."
+        )
     return (
         f"{server} does not answer as Stint does (HTTP status {answer.status_code}): "
         "STINT_URL is another server's, or a proxy on the way there answers in Stint's place."

@@ -67,7 +67,7 @@ export async function send(path, { method = "GET", ...rest } = {}) {
 
 async function refusal(answer) {
   const { error } = await answer.json().catch(() => ({}));
-  const sentence = error || `The API answered ${answer.status}.`;
+  const sentence = error || (answer.status === 413 ? "A proxy before the API takes no request of this size." : `The API answered ${answer.status}.`);
   if (answer.status === 401) announce(sentence);
   return explained(answer.status, sentence);
 }
