@@ -62,6 +62,15 @@ async def listeners(monitor: int, job_id: str) -> int:
     return sum(job_id in found["subject"] for found in answer.json()["subscriptions_list"])
 
 
+async def test_all_addresses_are_those_of_ipv4_too(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
+    async with api_process(tmp_path, nats_process.url, openbao, STINT_HOST="::") as (process, http):
+        for host in ("127.0.0.1", "[::1]"):
+            paused = await http.post(f"http://{host}:{process.port}/v1/api/queue/both/pause")
+            assert paused.is_success
+        found = await until(lambda: http.get("/v1/api/audit?qname=both"), lambda answer: len(answer.json()["data"]) > 1)
+        assert [entry["from"] for entry in found.json()["data"]] == ["::1", "127.0.0.1"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_in_order(own: Api, number: signal.Signals) -> None:
     process, http = own

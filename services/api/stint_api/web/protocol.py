@@ -3,6 +3,7 @@
 Uvicorn itself takes heads of any size, and any number of requests ahead of their answers.
 """
 
+import asyncio
 from enum import Enum, auto
 from typing import Final, NoReturn
 
@@ -34,6 +35,13 @@ class TrackedProtocol(HttpToolsProtocol):
     fault: str = ""
     """Why what it sent is refused, "" for what is not HTTP."""
     _head_size: int = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Take note of the client, by its own address: a listener for both writes one of IPv4 as one of IPv6."""
+        super().connection_made(transport)
+        if self.client is not None:
+            host, port = self.client
+            self.client = (host.removeprefix("::ffff:"), port)
 
     def part_complete(self) -> None:
         """Called when a head or a whole request is complete."""

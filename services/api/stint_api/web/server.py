@@ -52,8 +52,9 @@ def listen(settings: ApiSettings) -> socket.socket:
     """Bind the address, so that its port is known early. Raises ConfigError if it is not available."""
     host = settings.listen_host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, settings.port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "not a port"
         raise ConfigError(f"STINT_HOST, STINT_PORT: cannot listen on {host} port {settings.port}: {reason}.") from None

@@ -11,7 +11,7 @@ class ApiSettings(HistorySettings):
     """The API's settings."""
 
     host: str = ""
-    """Address to listen on. Default: all addresses with TLS, otherwise loopback only."""
+    """Address to listen on; `::` is all of IPv6 and IPv4. Default: all of IPv4 with TLS, otherwise loopback only."""
     port: Port = 3232
     """Port to listen on; 0 for any free port."""
     port_report: str = ""
