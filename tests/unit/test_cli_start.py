@@ -119,7 +119,7 @@ def test_a_misspelt_field_of_a_file_is_named(
     file.write_text(text)
     job = JobOptions(job_json=str(file)).payload()
     assert (job.container_image, job.timeout) == ("busybox", 9)
-    rest = f"stint: --job-json: {file} has what is no field of a job, and is ignored: {said}\n" if said else ""
+    rest = f"stint: --job-json: {file} has fields that no job has; they are ignored: {said}\n" if said else ""
     assert capsys.readouterr().err == rest
 
 

@@ -218,7 +218,7 @@ def _warn_of_unknown(path: Path, data: bytes) -> None:
     found, _ = json.JSONDecoder(parse_int=str).raw_decode(data.decode().lstrip())
     if unknown := ", ".join(name for name in found if name.lower() not in JobPayload.__struct_fields__):
         with suppress(OSError):  # what cannot be shown must not cost the job
-            say(f"--job-json: {path} has what is no field of a job, and is ignored: {unknown}")
+            say(f"--job-json: {path} has fields that no job has; they are ignored: {unknown}")
 
 
 def _path(option: str, name: str) -> Path:
