@@ -50,27 +50,17 @@ class Counted:
             self._now -= 1
 
 
-async def test_a_payload_arrives_for_which_a_slow_link_takes_longer_than_for_an_event(
-    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_part_of_a_payload_may_take_longer_than_an_event(
+    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch, *, several: bool
 ) -> None:
+    """A cluster is asked once, too: its other answer would be as long, and take the link from the next part."""
     monkeypatch.setattr(wire, "REPLICA_WAIT", 0.1)
     chunks = await JetStreamPayloads(broker).put(TOKEN, JOBS[0], CHUNK)
     relay = SlowLink(int(nats_url.rpartition(":")[2]))
     async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
         await far.wait_connected()
-        assert await JetStreamPayloads(far).get(TOKEN, JOBS[0], chunks) == CHUNK
-
-
-async def test_a_cluster_is_not_asked_again_for_a_part_that_is_under_way(
-    broker: Broker, nats_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its other answer would be as long, and keep the link busy for the next parts' time: they never arrived."""
-    monkeypatch.setattr(wire, "REPLICA_WAIT", 0.1)
-    chunks = await JetStreamPayloads(broker).put(TOKEN, JOBS[0], CHUNK)
-    relay = SlowLink(int(nats_url.rpartition(":")[2]))
-    async with relay.listening() as port, started(f"nats://127.0.0.1:{port}") as far:
-        await far.wait_connected()
-        monkeypatch.setattr(Broker, "several", True)
+        monkeypatch.setattr(Broker, "several", several)
         asked = Counted(far.client.request)
         monkeypatch.setattr(far.client, "request", asked)
         assert await JetStreamPayloads(far).get(TOKEN, JOBS[0], chunks) == CHUNK
