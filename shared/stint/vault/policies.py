@@ -32,6 +32,7 @@ PUBLISHERS: Final = "publishers/"
 """Where publishers' keys are in that mount: in a folder for each identity, so that nobody can fill that of another."""
 _OWN_FOLDER: Final = f"{KEYS}/{PUBLISHERS}{{{{identity.entity.id}}}}"
 """Vault puts the token's identity there. For a token without an identity this rule is void."""
+JOB_TOKEN_USES: Final = 10  # as in GoStint's own set-up: one for each path of secrets; one that is left revokes it
 MARK: Final = "="  # prefix of a queue's token in a path. No queue's name is used in a path if it begins with it
 
 _SPECIAL: Final = frozenset('*"\\{}$')  # characters with a special meaning in a policy's path
@@ -107,7 +108,7 @@ def app_roles(role: str) -> Mapping[str, Mapping[str, Any]]:
         **service,
         "secret_id_num_uses": 1,
         "secret_id_ttl": 32 * 24 * hour,  # Vault's longest wrapping; ids of jobs that never ran go away after it
-        "token_num_uses": 10,  # as in GoStint's own set-up: one for each secret path, one to revoke
+        "token_num_uses": JOB_TOKEN_USES,
         "token_ttl": 20 * 60,
         "token_max_ttl": 30 * 60,
     }

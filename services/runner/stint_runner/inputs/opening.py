@@ -22,13 +22,13 @@ from stint.core.job import Job
 from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.vault.erasure import PayloadKeys, decrypted, key_of
+from stint.vault.policies import JOB_TOKEN_USES
 from stint_runner.inputs.payload import NOT_DECRYPTED, SMALL, Opened, bad_payload, open_payload
 from stint_runner.inputs.secretfile import SecretRef, pick, version_of
 from stint_runner.retry import ask_vault, retry, spend
 from stint_runner.together import side_by_side
 
 READS: Final = 16  # paths of a job that are read at the same time: more than its token has uses by default
-USES: Final = 10  # what `stint vault-setup` gives the job's token
 _SPENT: Final = (
     " The job's secrets are at {} paths, and each path costs a use of its token: token_num_uses of its AppRole may be "
     "lower."
@@ -183,10 +183,10 @@ class Opener:
         """
         wanted = list(refs)
         paths = list(dict.fromkeys(ref.path for ref in wanted))
+        hint = _SPENT.format(len(paths)) if len(paths) > JOB_TOKEN_USES else ""
         found: dict[str, SecretData] = {}
         for start in range(0, len(paths), READS):
             some = paths[start : start + READS]
-            hint = _SPENT.format(len(paths)) if len(paths) > USES else ""
             reads = (self._read(path, job_token, hint, cont_on_warnings=cont_on_warnings) for path in some)
             found.update(zip(some, await side_by_side(*reads), strict=True))
         values = {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}

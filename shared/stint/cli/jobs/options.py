@@ -18,6 +18,7 @@ from stint.cli.settings import Profile, Url, is_there, where
 from stint.client import Endpoints, JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, UndecodableError
+from stint.core.submission.jsontext import names_in
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.process.env_file import read_variables
 
@@ -215,8 +216,7 @@ def _job_file(name: str) -> JobPayload:
 
 def _warn_of_unknown(path: Path, data: bytes) -> None:
     """They are no error, because GoStint ignores them."""
-    found, _ = json.JSONDecoder(parse_int=str).raw_decode(data.decode().lstrip())
-    if unknown := ", ".join(name for name in found if name.lower() not in JobPayload.__struct_fields__):
+    if unknown := ", ".join(name for name in names_in(data) if name.lower() not in JobPayload.__struct_fields__):
         with suppress(OSError):  # what cannot be shown must not cost the job
             say(f"--job-json: {path} has fields that no job has; they are ignored: {unknown}")
 

@@ -103,16 +103,25 @@ def read_object(data: bytes, names: Collection[str], *, scanned: bool = False) -
 
     Raises what `Scanner` does, and UndecodableError if it is empty, not UTF-8, not JSON or not an object.
     """
+    raw = _raw(data if scanned else Scanner().feed(data))
+    fields = {name.lower(): _decode(text) for name, text in raw.items() if name.lower() in names}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def names_in(data: bytes) -> Collection[str]:
+    """The names of all fields of that object, as they are written. Raises as `read_object`."""
+    return _raw(Scanner().feed(data)).keys()
+
+
+def _raw(data: bytes) -> dict[str, msgspec.Raw]:
     if not data.strip():
         raise UndecodableError("EOF")
     try:
-        raw = _decoder.decode(data if scanned else Scanner().feed(data))
+        return _decoder.decode(data)
     except msgspec.ValidationError:
         raise UndecodableError("not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise UndecodableError("not JSON") from None
-    fields = {name.lower(): _decode(text) for name, text in raw.items() if name.lower() in names}
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _decode(text: msgspec.Raw) -> Any:

@@ -40,10 +40,7 @@ class AnyBytesClient(Client):
     """
 
     async def _connect_to_server(self, s: Srv) -> None:
-        """Try the addresses of a name in turn, each for as long as nats-py tries the first, at every attempt again.
-
-        The first one may be that of a lost machine.
-        """
+        """Try each address of the server's name in turn: nats-py tries only the first, maybe a lost machine's."""
         within, failure = self.options["connect_timeout"], OSError("The name has no address.")
         for uri in await asyncio.wait_for(_addresses(s.uri), within):
             attempt = replace(s, uri=uri)
