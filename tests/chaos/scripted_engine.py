@@ -68,9 +68,6 @@ class ScriptedEngine(Engine):
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
         """None is ever pulled."""
 
-    async def late_images(self) -> Sequence[ImageUse]:
-        return ()
-
     async def images(self) -> Mapping[str, bool]:
         return {}
 

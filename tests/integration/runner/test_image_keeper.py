@@ -5,28 +5,26 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiodocker import Docker, DockerError
 
-from stint.core.errors import EngineError, EngineUnavailableError
+from stint.core.errors import EngineError
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB, LABEL_READ_ONLY
 from stint.core.names.streams import IMAGES_BUCKET, image_key, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.wire.protocol import raw_message
-from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
-from stint_runner.engine.port import ContainerSpec, ImageUse
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec
 from stint_runner.engine.removal import remove_containers
 from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, image_record
 from tests.support.brokers import connected
 from tests.support.registry import Registry, mirrored_engine, registry
-from tests.support.relay import Relay
 from tests.support.runner_bench import make_bench
 from tests.support.second_engine import second_engine
 from tests.support.servers import NatsProcess, OpenBao
@@ -276,72 +274,6 @@ async def test_a_job_that_comes_while_its_image_goes(
         assert (job.state, ended.error, removals) == (State.SUCCESS, "", [True])
         assert await bench.text(job) == "ran\n"
     assert len(await house.later(DAY)) == 1
-
-
-class Withheld(Relay):
-    """A line to an engine on which the end of a pull does not arrive."""
-
-    def __init__(self) -> None:
-        super().__init__((HOST or DEFAULT_HOST).removeprefix("unix://"))
-        self.pulled = asyncio.Event()
-
-    async def answered(self, data: bytes) -> bytes:
-        if b'"Status: Downloaded' in data:
-            self.pulled.set()
-            await asyncio.Event().wait()
-        return data
-
-
-@pytest.mark.parametrize("lost", [False, True], ids=["cancelled", "lost"])
-async def test_a_pull_that_nobody_waits_for_any_more_is_stint_s(house: House, image: str, lost: bool) -> None:
-    """Docker unpacks an image to the end although the job was killed or the connection broke."""
-    async with (line := Withheld()).listening() as port, asyncio.timeout(60):
-        engine = DockerEngine(f"tcp://127.0.0.1:{port}")
-        keeper = house.another_keeper(engine)
-        pulling = asyncio.create_task(engine.ensure_image(image, always=False))
-        await line.pulled.wait()
-        house.names.append(image)
-        line.cut() if lost else pulling.cancel()
-        with pytest.raises(EngineUnavailableError if lost else asyncio.CancelledError):
-            await pulling
-        image_id = await house.id_of(image)
-        assert await keeper.sweep() == []
-        house.clock[0] += DAY
-        assert await keeper.sweep() == [image_id]
-
-
-class Flaky(DockerEngine):
-    """It breaks off all pulls, and as many answers about images as are `left`, after the first one."""
-
-    left = 0
-
-    async def _pull(self, *_: object) -> None:
-        raise EngineUnavailableError
-
-    async def late_images(self) -> Sequence[ImageUse]:
-        self.asked = 0
-        return await super().late_images()
-
-    async def _inspect(self, name: str) -> dict[str, Any] | None:
-        self.asked += 1
-        if self.left and self.asked > 1:
-            self.left -= 1
-            raise EngineUnavailableError
-        return await super()._inspect(name)
-
-
-async def test_an_engine_that_is_away_during_a_sweep_is_asked_again_for_all_pulls(house: House, busybox: str) -> None:
-    engine = Flaky(HOST)
-    house.another_keeper(engine)
-    for _ in range(2):
-        engine.asked = 0
-        with pytest.raises(EngineUnavailableError):
-            await engine.ensure_image(busybox, always=True)
-    engine.left = 1
-    with pytest.raises(EngineUnavailableError):
-        await engine.late_images()
-    assert len(await engine.late_images()) == 2
-    assert await engine.late_images() == []
 
 
 @pytest.mark.soak

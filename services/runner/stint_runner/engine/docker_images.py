@@ -1,11 +1,10 @@
 """The images of a Docker engine: pulled, and removed."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import aiohttp
 import stamina
@@ -27,15 +26,6 @@ PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)  # two minut
 _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """404: somebody else removed it; 409: it is in use, or has other names."""
 TURN: Final = 3600.0  # seconds that a pull waits for others: Docker downloads three layers at a time, of all pulls
-BROKEN_OFF: Final = 100  # pulls that are remembered: of more, the oldest one's image stays until somebody prunes it
-
-
-class _Begun(NamedTuple):
-    """A pull: what the engine had under this name before it, "" for nothing, and all its images."""
-
-    reference: Reference
-    found: str
-    before: frozenset[str]
 
 
 class DockerImages:
@@ -50,7 +40,6 @@ class DockerImages:
         self._logins = logins
         self._patience = patience
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
-        self._broken_off = deque[_Begun](maxlen=BROKEN_OFF)
 
     def _client(self) -> DockerClient:
         if self._docker is None:
@@ -69,26 +58,11 @@ class DockerImages:
         if found and not always:
             await self._used(ImageUse(image_id=found, name=reference.listed))
             return
-        begun = _Begun(reference, found, await self._ids())
-        try:
-            await self._pull(reference, progress)
-            await self._used(await self._pulled(begun))
-        except (asyncio.CancelledError, EngineUnavailableError):
-            if self._image_used:
-                self._broken_off.append(begun)
-            raise
-
-    async def late_images(self) -> Sequence[ImageUse]:
-        """Docker breaks off a pull while it downloads, and not while it unpacks."""
-        looked_for = tuple(self._broken_off)
-        late = [await self._pulled(begun) for begun in looked_for]
-        self._broken_off = deque((begun for begun in self._broken_off if begun not in looked_for), BROKEN_OFF)
-        return [use for use in late if use.image_id]
-
-    async def _pulled(self, begun: _Begun) -> ImageUse:
-        pulled = await self._id(str(begun.reference))
-        is_new, is_new_name = pulled not in begun.before, pulled != begun.found
-        return ImageUse(image_id=pulled, name=begun.reference.listed, is_new=is_new, is_new_name=is_new_name)
+        before = await self._ids()
+        await self._pull(reference, progress)
+        pulled = await self._id(str(reference))
+        is_new, is_new_name = pulled not in before, pulled != found
+        await self._used(ImageUse(image_id=pulled, name=reference.listed, is_new=is_new, is_new_name=is_new_name))
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
         self._image_used = used

@@ -119,9 +119,6 @@ class Engine(Protocol):
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
         """Call this for each image that a job is about to use. It must not raise."""
 
-    async def late_images(self) -> Sequence[ImageUse]:
-        """What the engine has pulled although the pull was cancelled or its answer lost, since this was last asked."""
-
     async def images(self) -> Mapping[str, bool]:
         """All images by id, and whether they have a container, running or not, whoever made it."""
 

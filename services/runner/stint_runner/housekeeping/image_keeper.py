@@ -82,9 +82,8 @@ class ImageKeeper:
         """Remove images that were not used for long enough; returns their ids. Raises the errors of engine and NATS."""
         if not await self._known():
             return []
-        late = await self._engine.late_images()
         untold, self._untold = self._untold, []
-        for use in (*untold, *late):
+        for use in untold:
             await self._note(use)
         images = await self._engine.images()
         self._noted = {image_id: noted for image_id, noted in self._noted.items() if image_id in images}
