@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLo
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK, consumer_name
 from stint.jetstream import Broker, JetStreamWorkQueues
-from stint.jetstream.consuming.consumers import create_consumer, lengthen_lease
+from stint.jetstream.consuming.consumers import create_consumer
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Turn, WorkQueues
 from stint.process.background import cancel
@@ -355,21 +355,6 @@ async def test_a_job_that_no_consumer_came_to_is_reclaimed(broker: Broker, queue
     await (await delivered(queues)).ack()
 
 
-async def test_a_lease_is_only_lengthened(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
-    await held.lengthen(40)
-    await held.give_back()
-    again = await delivered(queues)
-    await again.lengthen(20)
-    await lengthen_lease(broker, CONSUMER, 20)
-    await again.give_back()
-    again = await delivered(queues)
-    assert (held.lease, again.lease, again.count) == (40, 40, 3)
-    await again.renew()
-    await delete_consumer(broker)
-    await again.lengthen(50)
-    assert (await delivered(queues)).lease == 30, "it is gone"
-
-
 async def test_another_job_of_a_new_consumer_is_given_back(broker: Broker, queues: WorkQueues, held: Delivery) -> None:
     """The job that was held is over, and its message is gone."""
     await submit(broker, NEXT)
@@ -387,8 +372,3 @@ async def test_a_consumer_is_in_memory_on_a_single_server(broker: Broker, replic
     assert await queues.pull(TOKEN, 0.02) is None
     config = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
     assert config.get("mem_storage", False) is (replicas == 1)
-    await submit(broker, JOB)
-    delivery = await delivered(queues)
-    await delivery.lengthen(40)
-    longer = (await broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"))["config"]
-    assert longer == config | {"ack_wait": 40 * 10**9}, "and nothing else"

@@ -54,9 +54,6 @@ class FakeDelivery:
     async def ack(self) -> None:
         raise AssertionError
 
-    async def lengthen(self, lease: float) -> None:
-        raise AssertionError(lease)
-
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         del delay, hint
         self.given_back.set()

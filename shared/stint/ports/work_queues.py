@@ -82,9 +82,6 @@ class Delivery(Protocol):
         LeaseLostError, and sends nothing, if the queue's last delivery is of another job, or it has no consumer.
         """
 
-    async def lengthen(self, lease: float) -> None:
-        """Let the queue's leases last these seconds from now on, if they are shorter."""
-
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
 

@@ -12,21 +12,20 @@ from stint.core.events import Ended
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import WORK, consumer_name
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.inputs.memory import Share
 from stint_runner.job.prepare import Preparation
 from stint_runner.job.run import JobRun
-from tests.support.events import QUEUE, TOKEN
+from tests.support.events import QUEUE
 from tests.support.outputs import written
 from tests.support.relay import Relay
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
 from tests.support.second_engine import EngineProcess, second_engine
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.soak
 
@@ -123,21 +122,6 @@ async def test_a_job_that_another_examined_and_gave_back_is_not_lost(
             await others.enter_async_context(runners.runner(name))
         goes.set()
         job, ended = await runners.end(job_id)
-    assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
-
-
-async def test_a_runner_with_a_shorter_lease_leaves_the_job_to_its_holder(
-    runners: Bench, nats_process: NatsProcess, runner: RunnerProcess
-) -> None:
-    """As while STINT_LEASE is changed. Its consumer would not outlast the pause between two heartbeats."""
-    job_id, info = await runners.running("echo up; sleep 14"), f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}"
-    async with runners.runner("short", lease=3.0, takeover=7.0):
-        runner.pause()  # or it may receive its job before the other
-        await restarted(nats_process, runners)
-        await until(lambda: runners.broker.api(info), lambda found: found.get("num_ack_pending"))
-        runner.resume()
-        job, ended = await runners.end(job_id)
-    assert runner.running
     assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
 
 

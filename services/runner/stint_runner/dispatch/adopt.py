@@ -50,10 +50,6 @@ class _NoDelivery:
     async def ack(self) -> None:
         raise LeaseLostError
 
-    async def lengthen(self, lease: float) -> None:
-        del lease
-        raise LeaseLostError
-
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         del delay, hint
         raise LeaseLostError

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import EngineError, StintError
+from stint.core.errors import EngineError
 from stint.core.events import Ended, Held, Launched, Started
 from stint.core.job import Job
 from stint.ports import Delivery
@@ -33,8 +33,6 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
         # The consumer that its holder has it from is gone, and no lease has run out at this one, or it is the other way
         # round. If the holder lives, its renewals keep the job away from others from now on. If not, it comes again.
         log.info("job of another runner was delivered by another consumer, left to it for a lease", runner=job.runner)
-        if holder.heartbeat + holder.request_timeout >= delivery.lease:  # it could not renew in time
-            await _lengthen(delivery, holder.lease)
         return Verdict.RETURN_LATER
     if runner.holds(job):
         if not job.held:
@@ -50,14 +48,6 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
     await asyncio.sleep(max(runner.settings.takeover, holder.dead - over, holder.told))
     await cleared(runner.engine, job.job_id)
     return Verdict.ACK
-
-
-async def _lengthen(delivery: Delivery, lease: float) -> None:
-    """A failure leaves the job to its holder all the same; it may lose it later."""
-    try:
-        await retry(lambda: delivery.lengthen(lease), within=delivery.lease)
-    except StintError as error:
-        log.warning("the queue's lease is too short for the job's runner", error=error.sentence)
 
 
 async def take_over_own(runner: Runner, job: Job) -> Verdict:

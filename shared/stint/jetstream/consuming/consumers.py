@@ -82,15 +82,6 @@ def made(answer: dict[str, Any]) -> ConsumerInfo | None:
     return None if error_code(answer) == ErrorCode.CONSUMER_EXISTS else _info(check(answer))
 
 
-async def lengthen_lease(broker: Broker, name: str, lease: float) -> None:
-    """Change the lease of the queue's consumer with this name, unless it is as long. If it is gone, it is no error."""
-    found = check(await broker.api(f"CONSUMER.INFO.{WORK}.{name}"), ErrorCode.CONSUMER_NOT_FOUND)
-    config, ack_wait = found.get("config"), int(lease * NANOSECONDS)
-    if config and config["ack_wait"] < ack_wait:
-        answer = await write_consumer(broker, WORK, config | {"ack_wait": ack_wait}, "update")
-        check(answer, ErrorCode.CONSUMER_MISSING)
-
-
 def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:
     """The settings that all durable consumers have; `ack_wait` is in seconds."""
     return {

@@ -10,7 +10,6 @@ from stint.core.names.streams import WORK
 from stint.core.names.subjects import hint_subject
 from stint.core.view import parse_time
 from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
-from stint.jetstream.consuming.making import ConsumerMaker
 from stint.jetstream.removals import Remover
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker, NoRespondersError
@@ -26,7 +25,6 @@ class JetStreamDelivery:
     def __init__(
         self,
         broker: Broker,
-        maker: ConsumerMaker,
         remover: Remover,
         token: str,
         message: Msg,
@@ -37,7 +35,6 @@ class JetStreamDelivery:
     ) -> None:
         """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
-        self._maker = maker
         self._remover = remover
         self.token = token
         self._consumer = message.metadata.consumer
@@ -76,11 +73,6 @@ class JetStreamDelivery:
         await self._broker.request(self.ack_subject, Msg.Ack.Nak + after)
         if hint and not delay:
             await self._broker.send(hint_subject(self.token), RETURNED.encode())
-
-    async def lengthen(self, lease: float) -> None:
-        if lease > self.lease:
-            await self._maker.lengthen(self.token, lease)
-            self.lease = lease
 
     async def is_left_to_holder(self) -> bool:
         """Whether the queue's consumer leaves the job to whoever has this delivery.

@@ -14,12 +14,11 @@ from nats.aio.msg import Msg
 
 from stint.core.codec import decode, encode
 from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
-from stint.core.names.streams import consumer_name
 from stint.core.names.subjects import consumer_subject, is_literal, token_of
-from stint.jetstream.consuming.consumers import ConsumerInfo, create_consumer, lengthen_lease, made
+from stint.jetstream.consuming.consumers import ConsumerInfo, create_consumer, made
 from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.fair import answer_fairly
-from stint.jetstream.wire.protocol import NoAnswerError, check
+from stint.jetstream.wire.protocol import NoAnswerError
 from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
@@ -35,18 +34,14 @@ NO_PROJECTOR: Final = (
 )
 
 
-class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
+class Wanted(msgspec.Struct, frozen=True):
     """What a runner wants of a queue's consumer."""
 
     lease: Annotated[float, msgspec.Meta(ge=0.5, le=10**9)]  # in seconds, within the bounds of `STINT_LEASE`
-    longer: bool = False  # that the consumer which there is has at least this lease, rather than a new one with it
 
 
 class ConsumerMaker:
-    """Makes queues' consumers, and lengthens leases.
-
-    Raises BrokerUnavailableError where only a projector may do that, and none answers.
-    """
+    """Makes queues' consumers."""
 
     def __init__(self, broker: Broker, *, confined: bool, in_memory: bool) -> None:
         """A runner that is confined to some queues asks a projector first; any other one if it is denied to do it.
@@ -58,28 +53,27 @@ class ConsumerMaker:
         self._in_memory = in_memory
 
     async def make(self, token: str, lease: float) -> ConsumerInfo | None:
-        """Create a queue's consumer, unless there is one. Returns it if it has this lease."""
-        return made(await self._obtain(token, Wanted(lease)))
+        """Create a queue's consumer, unless there is one. Returns it if it has this lease.
 
-    async def lengthen(self, token: str, lease: float) -> None:
-        """Change the lease of a queue's consumer, unless it is as long. If there is none, it is no error."""
-        check(await self._obtain(token, Wanted(lease, longer=True)))
+        Raises BrokerUnavailableError where only a projector may do that, and none answers.
+        """
+        return made(await self._obtain(token, lease))
 
-    async def _obtain(self, token: str, wanted: Wanted) -> dict[str, Any]:
+    async def _obtain(self, token: str, lease: float) -> dict[str, Any]:
         if not self._asks:
             with suppress(DeniedError):
-                return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
+                return await create_consumer(self._broker, token, lease, in_memory=self._in_memory)
             self._asks = True
         for _ in range(ASKED):
             try:
-                answer = await self._broker.request(consumer_subject(token), encode(wanted), wait=ANSWER)
+                answer = await self._broker.request(consumer_subject(token), encode(Wanted(lease)), wait=ANSWER)
             except NoAnswerError:  # of a projector that is frozen; it is no harm if both carry it out
                 continue
             except (NoRespondersError, DeniedError):
                 break
             return decode(answer.data, dict[str, Any])
         try:  # a NATS without accounts permits it, and so do accounts that an earlier `stint nats-config` wrote
-            return await _carry_out(self._broker, token, wanted, in_memory=self._in_memory)
+            return await create_consumer(self._broker, token, lease, in_memory=self._in_memory)
         except DeniedError:
             raise BrokerUnavailableError(NO_PROJECTOR) from None
 
@@ -113,11 +107,5 @@ class ConsumerRequests:
     async def _made(self, token: str, body: bytes) -> dict[str, Any]:
         if not is_literal(token):
             raise UndecodableError("The subject names no queue.")
-        return await _carry_out(self._broker, token, decode(body, Wanted), in_memory=self._in_memory)
-
-
-async def _carry_out(broker: Broker, token: str, wanted: Wanted, *, in_memory: bool) -> dict[str, Any]:
-    if not wanted.longer:
-        return await create_consumer(broker, token, wanted.lease, in_memory=in_memory)
-    await lengthen_lease(broker, consumer_name(token), wanted.lease)
-    return {}
+        lease = decode(body, Wanted).lease
+        return await create_consumer(self._broker, token, lease, in_memory=self._in_memory)

@@ -57,7 +57,7 @@ class JetStreamWorkQueues:
         self._lease, self._served = lease, served
         confined = served != ALL_QUEUES
         self._maker = ConsumerMaker(broker, confined=confined, in_memory=replicas == 1)
-        self._delivery = partial(JetStreamDelivery, broker, self._maker, Remover(broker, confined=confined))
+        self._delivery = partial(JetStreamDelivery, broker, Remover(broker, confined=confined))
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}

@@ -56,7 +56,6 @@ class ErrorCode(IntEnum):
     WRONG_LAST_SEQUENCE = 10071  # the subject has a message already, if `EXPECTED_SEQUENCE` is 0
     SUBJECT_TAKEN = 10077  # the subject already has its one message; or the stream has all that it may have
     CONSUMER_EXISTS = 10148  # with other settings
-    CONSUMER_MISSING = 10149  # that is to be updated
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
     IN_PROGRESS = 10164  # a message on this subject is being replicated, and may or may not be stored
     BATCH_INCOMPLETE = 10176  # the leader has changed, or messages were dropped: none of the batch is stored
