@@ -270,7 +270,7 @@ async def test_views_expire(broker: Broker) -> None:
     views = JetStreamViews(broker)
     async with followed(views) as changes:
         assert await anext(changes) is None
-        await views.put(JOB, b"1", revision=0, ttl=timedelta(seconds=1))
+        await views.put(JOB, b"1", revision=0, ttl=1)
         stored, marker = await anext(changes), await anext(changes)
     assert stored is not None
     assert stored.value == b"1"

@@ -5,7 +5,6 @@ import json
 import secrets
 import statistics
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ async def test_the_views_of_a_pull_are_written_although_few_may_wait(server: Gua
     assert BATCH > BUFFERED
     async with server.connected("projector") as projector:
         views = JetStreamViews(projector)
-        puts = [ViewPut(f"{number:024x}", b"{}", 0, timedelta(hours=1)) for number in range(BATCH)]
+        puts = [ViewPut(f"{number:024x}", b"{}", 0, 3600) for number in range(BATCH)]
         assert len(await views.put_all(puts)) == BATCH
     assert DROPPED not in server.log
 

@@ -137,7 +137,8 @@ class Projector:
 
     def _put(self, job: Job, revision: int) -> ViewPut:
         expires = expiry(job, self.retention)
-        return ViewPut(job.job_id, encode(view(job)), revision, expires - self.now() if expires else None)
+        left = (expires - self.now()).total_seconds() if expires else None
+        return ViewPut(job.job_id, encode(view(job)), revision, left)
 
     async def _remove_view(self, job_id: str) -> None:
         stored = await self.views.get(job_id)

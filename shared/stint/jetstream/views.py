@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from itertools import chain
 from typing import Final
 
 from stint.core.names.streams import JOBS_BUCKET
 from stint.core.names.subjects import is_literal, kv_subject
 from stint.jetstream.following import following
-from stint.jetstream.streams.bucket import MARKER_TTL, Bucket, Write
+from stint.jetstream.streams.bucket import MARKER_TTL, Bucket
 from stint.jetstream.wire.broker import Broker
 from stint.ports import StoredView, StreamState, ViewPut
 
@@ -33,8 +32,8 @@ class JetStreamViews:
         entry = await self._bucket.read(job_id)
         return StoredView(*entry) if entry else None
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:
-        return await self._bucket.write(job_id, value, revision=revision, ttl=_seconds(ttl))
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: float | None) -> int:
+        return await self._bucket.write(job_id, value, revision=revision, ttl=ttl)
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
         revisions: list[int] = []
@@ -52,9 +51,7 @@ class JetStreamViews:
             puts = (self.put(view.job_id, view.value, revision=view.revision, ttl=view.ttl) for view in views)
             revisions = await asyncio.gather(*puts)
             return revisions if all(revisions) else []
-        return await self._bucket.write_all(
-            [Write(view.job_id, view.value, view.revision, _seconds(view.ttl)) for view in views]
-        )
+        return await self._bucket.write_all(views)
 
     async def delete(self, job_id: str) -> None:
         await self._bucket.delete(job_id)
@@ -74,7 +71,3 @@ class JetStreamViews:
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
         async with following(self._broker, JOBS_BUCKET, after=after) as pages:
             yield ([StoredView(*entry) for entry in page] async for page in pages)
-
-
-def _seconds(ttl: timedelta | None) -> float | None:
-    return None if ttl is None else ttl.total_seconds()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from stint.core.output.chain import Chunk
@@ -98,12 +98,12 @@ class StoredView(NamedTuple):
 
 
 class ViewPut(NamedTuple):
-    """A view to be written if the key is still at `revision`; 0: the key does not exist. It expires after `ttl`."""
+    """A view to be written if its key is still at `revision`, 0 if there is none. It expires after `ttl` seconds."""
 
     job_id: str
     value: bytes
     revision: int
-    ttl: timedelta | None
+    ttl: float | None
 
 
 class ViewStore(Protocol):
@@ -114,7 +114,7 @@ class ViewStore(Protocol):
     async def get(self, job_id: str) -> StoredView | None:
         """The stored view, None if there is none."""
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: float | None) -> int:
         """Write a view if the key is still at `revision`; returns its new revision, 0 if it is not. See `ViewPut`."""
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:

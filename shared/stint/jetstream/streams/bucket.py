@@ -27,6 +27,7 @@ from stint.jetstream.wire.protocol import (
     subject_of,
     time_of,
 )
+from stint.ports import ViewPut
 
 MARKER_TTL: Final = 60  # seconds for which the marker of a deleted or expired key is kept, for those who follow
 OPERATION: Final = "KV-Operation"  # the header of a message that ends a key
@@ -38,15 +39,6 @@ class Entry(NamedTuple):
     key: str
     revision: int
     value: bytes | None
-
-
-class Write(NamedTuple):
-    """A value to be written under a key that is still at `revision`, for `ttl` seconds."""
-
-    key: str
-    value: bytes
-    revision: int
-    ttl: float | None
 
 
 class Bucket(Stream):
@@ -98,13 +90,13 @@ class Bucket(Stream):
         """Write a value that expires after `ttl` seconds; returns its revision, 0 if the key is not at `revision`."""
         return await self._publish(self._prefix + key, value, _condition(revision, ttl))
 
-    async def write_all(self, writes: Sequence[Write]) -> Sequence[int]:
-        """Write up to 250 values, all or none; returns their revisions, or nothing if a key is not at its revision."""
-        headers = batched([_condition(write.revision, write.ttl) for write in writes])
-        *others, (last, commit) = zip(writes, headers, strict=True)
-        for write, conditions in others:
-            await self._broker.send(self._prefix + write.key, write.value, headers=conditions)
-        revision = await self._publish(self._prefix + last.key, last.value, commit)
+    async def write_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
+        """Write up to 250 views, all or none; returns their revisions, or nothing if a key is not at its revision."""
+        headers = batched([_condition(view.revision, view.ttl) for view in views])
+        *others, (last, commit) = zip(views, headers, strict=True)
+        for view, conditions in others:
+            await self._broker.send(self._prefix + view.job_id, view.value, headers=conditions)
+        revision = await self._publish(self._prefix + last.job_id, last.value, commit)
         return range(revision - len(others), revision + 1) if revision else ()
 
     async def delete(self, key: str, *, revision: int | None = None) -> bool:

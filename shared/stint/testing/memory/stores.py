@@ -5,7 +5,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 from msgspec import structs
@@ -170,7 +170,7 @@ class MemoryViews:
     async def get(self, job_id: str) -> StoredView | None:
         return self._views.get(job_id)
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:  # noqa: ARG002 - nothing expires here
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: float | None) -> int:  # noqa: ARG002 - nothing expires here
         return self._write(job_id, value) if self._is_at(job_id, revision) else 0
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
