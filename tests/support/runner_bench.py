@@ -14,7 +14,7 @@ import msgspec
 from stint.core.codec import encode
 from stint.core.events import Ended, Submitted
 from stint.core.job import Job, State
-from stint.core.names.headers import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import (
@@ -38,7 +38,6 @@ from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.inputs.files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
-from stint_runner.inputs.spec import labels
 from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
@@ -171,7 +170,7 @@ class Bench:
 
     async def container(self, engine: Engine, job_id: str) -> str:
         """A container that was left behind by somebody."""
-        marks = labels(job_id=job_id, token=queue_token("deploys"), runner="gone")
+        marks = {LABEL_JOB: job_id, LABEL_RUNNER: "gone"}
         return await engine.create(ContainerSpec(image=self.image, command=("sleep", "600"), labels=marks))
 
     def leftovers(self, runner: str) -> Leftovers:

@@ -9,14 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.names.headers import LABEL_RUNNER
+from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_RUNNER
 from stint.core.names.ids import queue_token
 from stint.ports import Delivery
 from stint.testing import MemoryEventLog
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.space import EngineSpace
-from stint_runner.inputs.spec import labels
 from stint_runner.job.run import JobRun
 from stint_runner.job.takeover import take_over
 from stint_runner.job.verdict import Verdict
@@ -45,7 +44,7 @@ class House:
 
     async def find(self, wanted: Mapping[str, str]) -> Sequence[ContainerInfo]:
         assert wanted == {LABEL_RUNNER: self.id}
-        marks = labels(job_id=JOB, token=TOKEN, runner=self.id, ack="its ack", origin="its consumer")
+        marks = {LABEL_JOB: JOB, LABEL_RUNNER: self.id, LABEL_ACK: "its ack", LABEL_ORIGIN: "its consumer"}
         return [ContainerInfo(container_id="c" * 64, labels=marks, started=True)]
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:

@@ -30,33 +30,6 @@ IMAGE_ID: Final = "sha256:"
 MAX_SECRET_REFS: Final = 1000  # secret references of a job, from all sources
 
 
-def labels(
-    *,
-    job_id: str,
-    token: str,
-    runner: str,
-    ack: str = "",  # the delivery's ack subject, which must not be used on any other consumer
-    origin: str = "",  # the delivery's
-    timeout: float = 0,  # in seconds, for whoever takes the container up after its runner
-    seal_key: str = "",  # of its secrets file (see `Seal`), if secrets are masked in its output
-    read_only: bool = False,  # an image of the job may have to be removed with it
-) -> dict[str, str]:
-    """A container's labels."""
-    marks = {
-        LABEL_JOB: job_id,
-        LABEL_QUEUE: token,
-        LABEL_RUNNER: runner,
-        LABEL_ACK: ack,
-        LABEL_ORIGIN: origin,
-        LABEL_TIMEOUT: str(timeout),
-    }
-    if seal_key:
-        marks[LABEL_MASKED] = seal_key
-    if read_only:
-        marks[LABEL_READ_ONLY] = "true"
-    return marks
-
-
 def container_image(payload: JobPayload, content: Manifest) -> str:
     """The image to run. Raises JobFailedError if none is named, or an id.
 
@@ -115,16 +88,18 @@ def spec_for(
     check_texts(payload)
     cacert = settings.vault_cacert  # on the engine's host
     ours = [f"VAULT_ADDR={settings.vault_external_addr or settings.vault_addr}", f"VAULT_CACERT={cacert}"]
-    marks = labels(
-        job_id=job.job_id,
-        token=job.token,
-        runner=settings.runner_id,
-        ack=delivery.ack_subject,
-        origin=delivery.origin,
-        timeout=limits.timeout,
-        seal_key=seal_key if payload.mask_secrets else "",
-        read_only=payload.read_only,
-    )
+    labels = {
+        LABEL_JOB: job.job_id,
+        LABEL_QUEUE: job.token,
+        LABEL_RUNNER: settings.runner_id,
+        LABEL_ACK: delivery.ack_subject,  # which must not be used on any other consumer than the origin
+        LABEL_ORIGIN: delivery.origin,
+        LABEL_TIMEOUT: str(limits.timeout),  # in seconds, for whoever takes the container up after its runner
+    }
+    if payload.mask_secrets:
+        labels[LABEL_MASKED] = seal_key
+    if payload.read_only:
+        labels[LABEL_READ_ONLY] = "true"  # an image of the job may have to be removed with it
     return ContainerSpec(
         image=image,
         entrypoint=payload.entrypoint,
@@ -132,7 +107,7 @@ def spec_for(
         working_directory=payload.working_directory,
         env=(*payload.env_vars, *ours),
         tty=payload.tty,
-        labels=marks,
+        labels=labels,
         network=network,
         runtime=settings.job_runtime,
         binds={cacert: cacert} if cacert else {},
