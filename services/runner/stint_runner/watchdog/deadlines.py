@@ -4,7 +4,6 @@ One file for each job. The time of the lease's last confirmation is the file's m
 machine started: setting it needs no space on the disk.
 """
 
-import errno
 import fcntl
 import os
 import stat
@@ -96,10 +95,12 @@ class Deadlines:
 
     def put(self, deadline: Deadline, confirmed: float) -> None:
         """Write a deadline. Raises StateError if it cannot be written."""
-        path = f"{self.folder}/{deadline.job_id}"
+        draft = self.folder / f"{deadline.job_id}.new"
         try:
-            _write(f"{path}.new", encode(deadline), confirmed)
-            os.replace(f"{path}.new", f"{path}.json")  # noqa: PTH105 - see `_write`
+            draft.touch(mode=0o600)
+            draft.write_bytes(encode(deadline))
+            _stamp(draft, confirmed)
+            draft.replace(self._path(deadline.job_id))
         except OSError as error:
             raise StateError(f"STINT_STATE_DIR: {self.folder} cannot be written: {error.strerror}.") from None
 
@@ -132,18 +133,7 @@ class Deadlines:
         return self.folder / f"{job_id}.json"
 
 
-def _write(path: str, data: bytes, moment: float) -> None:
-    """A file of this time. Each job takes two: `pathlib` and a buffer would take three times as long."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        if os.write(descriptor, data) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        _stamp(descriptor, moment)
-    finally:
-        os.close(descriptor)
-
-
-def _stamp(file: Path | int, moment: float) -> None:
+def _stamp(file: Path, moment: float) -> None:
     nanoseconds = int(moment * _NANOSECONDS)
     os.utime(file, ns=(nanoseconds, nanoseconds))
 

@@ -17,7 +17,6 @@ class JobDeadline:
         self._deadlines = deadlines
         self._leased = leased
         self._deadline: Deadline | None = None
-        self._written: Deadline | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -45,8 +44,7 @@ class JobDeadline:
             secrets_digest=earlier.secrets_digest if earlier else "",
             started=earlier.started if earlier else 0,
         )
-        self._deadlines.put(deadline, lease.confirmed)
-        self._deadline = self._written = deadline
+        self._put(deadline)
         lease.on_confirmed = self._confirm
 
     def add_container(self, container_id: str, secrets_digest: str) -> None:
@@ -55,7 +53,9 @@ class JobDeadline:
         Raises:
             StateError: it cannot be written: the watchdog could not kill it while the engine does not answer.
         """
-        self._change(container_id=container_id, secrets_digest=secrets_digest, started=boot_time())
+        if self._deadline:
+            started = {"container_id": container_id, "secrets_digest": secrets_digest, "started": boot_time()}
+            self._put(msgspec.structs.replace(self._deadline, **started))
 
     def drop(self) -> None:
         """Nothing of the job runs here any more. Safe to repeat."""
@@ -64,22 +64,20 @@ class JobDeadline:
             self._deadlines.drop(self._leased.address.job_id)
 
     def _confirm(self, confirmed: float) -> None:
-        """If it cannot be written, this is tried again with each renewal. Until then the old one is extended."""
-        if self._deadline is None or self._written is None:
+        """Extend it. If it has to change and cannot be written, that is tried again with each renewal."""
+        if self._deadline is None:
             return
-        delivery, times = self._leased.lease.delivery, self._leased.lease.times
-        if delivery.ack_subject == self._deadline.ack_subject and self._written is self._deadline:
+        delivery, seconds = self._leased.lease.delivery, self._leased.lease.times.watchdog
+        as_it_is = {"ack_subject": delivery.ack_subject, "origin": delivery.origin, "seconds": seconds}
+        deadline = msgspec.structs.replace(self._deadline, **as_it_is)
+        if deadline != self._deadline:
+            try:
+                self._put(deadline)
+            except StateError as error:
+                log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
+        if self._deadline.seconds <= seconds:  # otherwise the old one would let the job live too long
             self._deadlines.confirm(self._deadline.job_id, confirmed)
-            return
-        try:
-            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=times.watchdog)
-        except StateError as error:
-            log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            if self._written.seconds <= times.watchdog:  # otherwise it would let the job live too long
-                self._deadlines.confirm(self._deadline.job_id, confirmed)
 
-    def _change(self, **fields: str | float) -> None:
-        if self._deadline is not None:
-            self._deadline = msgspec.structs.replace(self._deadline, **fields)
-            self._deadlines.put(self._deadline, self._leased.lease.confirmed)
-            self._written = self._deadline
+    def _put(self, deadline: Deadline) -> None:
+        self._deadlines.put(deadline, self._leased.lease.confirmed)
+        self._deadline = deadline
