@@ -176,12 +176,6 @@ async def test_a_helper_that_hangs_is_ended_with_its_children(tmp_path: Path, mo
         assert await asyncio.to_thread(until_all_are_gone.read) == b""
 
 
-async def test_a_helper_that_does_not_end_its_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper(tmp_path, monkeypatch, "exec yes")
-    with pytest.raises(LoginError, match=r"^docker-credential-test answered with 1 MiB or more\.$"):
-        await configured(tmp_path, {"credsStore": "test"}).login("host")
-
-
 async def test_the_first_source_wins() -> None:
     class Given(LoginSource):
         def __init__(self, **logins: RegistryLogin) -> None:

@@ -21,7 +21,6 @@ from stint_runner.registry.references import HUB, registry_name
 log = structlog.get_logger()
 
 HELPER_TIMEOUT: Final = 10.0  # seconds that a credential helper may take
-LONGEST: Final = 1024 * 1024  # bytes of its answer from which on it is refused. The longest tokens have a few thousand
 
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"  # Docker Hub, as Docker's client calls it to a credential helper
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -174,31 +173,17 @@ class DockerConfigLogins:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            limit=LONGEST,
             env=environment,
             start_new_session=True,
         )
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await _conversation(process, server.encode())
-                if len(answer) == LONGEST:
-                    raise LoginError(f"{program} answered with {LONGEST >> 20} MiB or more.")
-                await process.wait()
+                answer, _ = await process.communicate(server.encode())
         finally:
             with contextlib.suppress(ProcessLookupError):  # with its children
                 os.killpg(process.pid, signal.SIGKILL)
             code = await process.wait()
         return code, answer
-
-
-async def _conversation(process: asyncio.subprocess.Process, question: bytes) -> bytes:
-    """The answer, up to `LONGEST` bytes of it. Unlike here, `communicate` has no bound."""
-    process.stdin.write(question)  # type: ignore[union-attr] # both are pipes
-    process.stdin.close()  # type: ignore[union-attr]
-    try:
-        return await process.stdout.readexactly(LONGEST)  # type: ignore[union-attr]
-    except asyncio.IncompleteReadError as error:
-        return error.partial
 
 
 def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
