@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from stint.core.errors import ConfigError
 from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings
-from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginError, LoginSource, RegistryLogin
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.registry.logins import DockerConfigLogins, LoginError, LoginSource, RegistryLogin
 
 PASSWORD = "correct:horse battery"
 LOGIN = RegistryLogin(username="user", password=PASSWORD)
@@ -185,8 +186,9 @@ async def test_the_first_source_wins() -> None:
             return self.logins.get(registry)
 
     other = RegistryLogin(username="other", password="other")
-    sources = FirstOf(Given(one=LOGIN), Given(one=other, two=other))
-    assert [await sources.login(name) for name in ("one", "two", "three")] == [LOGIN, other, None]
+    engine = DockerEngine(logins=[Given(one=LOGIN), Given(one=other, two=other)])
+    found = [await engine._login(name) for name in ("one", "two", "three")]  # noqa: SLF001 - the engine gets it
+    assert found == [(LOGIN, []), (other, []), (None, [])]
 
 
 def test_a_login_shows_itself_to_the_engine_and_to_nobody_else() -> None:

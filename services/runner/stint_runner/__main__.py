@@ -43,7 +43,7 @@ from stint_runner.lease.lease import LeaseTimes
 from stint_runner.linux import return_large_memory
 from stint_runner.phases import Phases
 from stint_runner.readiness import Readiness, check_engine
-from stint_runner.registry.logins import DockerConfigLogins, FirstOf
+from stint_runner.registry.logins import DockerConfigLogins
 from stint_runner.registry.vault_logins import VaultLogins
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines, StateError, state_folder
@@ -107,7 +107,7 @@ def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSessio
     configured = DockerConfigLogins(settings.docker_config)
     configured.check()
     path = settings.registry_secrets
-    logins = FirstOf(VaultLogins(vault, session, path), configured) if path else configured
+    logins = (VaultLogins(vault, session, path), configured) if path else (configured,)
     return DockerEngine.from_settings(settings, logins)
 
 

@@ -62,7 +62,7 @@ async def forget(name: str) -> None:
 
 
 async def pull(image: str, logins: LoginSource) -> None:
-    engine = DockerEngine(os.environ.get("DOCKER_HOST", ""), logins=logins, pull_patience=1)
+    engine = DockerEngine(os.environ.get("DOCKER_HOST", ""), logins=[logins], pull_patience=1)
     try:
         await engine.ensure_image(image, always=False)
     finally:

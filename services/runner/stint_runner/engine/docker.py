@@ -35,7 +35,7 @@ from stint_runner.engine.port import (
     Offers,
     OutputPiece,
 )
-from stint_runner.registry.logins import FirstOf, LoginSource
+from stint_runner.registry.logins import LoginSource
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
@@ -69,17 +69,17 @@ class DockerEngine(DockerImages, Engine):
         *,
         ssl_context: SSLContext | None = None,  # for `tcp://` with TLS, and `https://`
         api_version: str = "",  # of the engine's API, such as `1.43`; "" asks the engine
-        logins: LoginSource | None = None,  # for image registries
+        logins: Sequence[LoginSource] = (),  # for image registries; the first one that has a login counts
         pull_patience: float = 25.0,  # seconds for which a pull is retried
     ) -> None:
         host = docker_host or DEFAULT_HOST
         if not host.startswith(SCHEMES):
             raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(SCHEMES)}")
         version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
-        super().__init__(partial(DockerClient, host, ssl_context, version), logins or FirstOf(), pull_patience)
+        super().__init__(partial(DockerClient, host, ssl_context, version), logins, pull_patience)
 
     @classmethod
-    def from_settings(cls, settings: EngineAccess, logins: LoginSource | None = None) -> Self:
+    def from_settings(cls, settings: EngineAccess, logins: Sequence[LoginSource] = ()) -> Self:
         """The engine as Docker's own client would find it. Raises ConfigError if a setting is wrong."""
         context = tls_context(
             settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)

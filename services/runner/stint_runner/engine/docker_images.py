@@ -1,7 +1,7 @@
 """The images of a Docker engine: pulled, and removed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -34,7 +34,7 @@ class DockerImages:
     The engine is connected to with the first call, and again with the first one after `close`.
     """
 
-    def __init__(self, connect: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
+    def __init__(self, connect: Callable[[], DockerClient], logins: Sequence[LoginSource], patience: float) -> None:
         self._connect = connect
         self._docker: DockerClient | None = None
         self._logins = logins
@@ -148,10 +148,13 @@ class DockerImages:
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
         """The login, and remarks on it for the error of a pull that fails: many images need no login."""
         try:
-            return await self._logins.login(registry), []
+            for source in self._logins:
+                if (login := await source.login(registry)) is not None:
+                    return login, []
         except LoginError as error:
             log.warning("no registry login", registry=registry, error=error.sentence)
             return None, [f"Pulled without a login: {error.sentence}"]
+        return None, []
 
     async def _attempt(
         self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]

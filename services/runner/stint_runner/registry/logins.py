@@ -71,20 +71,6 @@ class LoginSource(Protocol):
         """The login for a registry, named as by `registry_name`; None if there is none. Raises LoginError."""
 
 
-class FirstOf:
-    """The first source that has a login. Without any there is none."""
-
-    def __init__(self, *sources: LoginSource) -> None:
-        self._sources = sources
-
-    async def login(self, registry: str) -> RegistryLogin | None:
-        """See `LoginSource`."""
-        for source in self._sources:
-            if (found := await source.login(registry)) is not None:
-                return found
-        return None
-
-
 def entry_of(entries: Mapping[str, Any], registry: str) -> Any:
     """The entry of a registry, by its own name first, then by another spelling; None if there is none."""
     if registry in entries:
