@@ -5,7 +5,6 @@ import gc
 import gzip
 import itertools
 import json
-import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,8 +16,6 @@ from stint.cli.doctor import servers
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.rest.api import Api
-from stint.client.rest.connection import LONGEST
-from stint.client.rest.live import LONGEST_EVENT
 from stint.client.results import JobInfo, read
 from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
@@ -221,13 +218,6 @@ async def test_a_server_in_trouble_is_a_finding(
     assert wrong.endswith(said)
 
 
-async def test_an_answer_that_does_not_end_is_a_finding_before_it_fills_the_memory() -> None:
-    async with _server(200, "", b"", drip=b"x" * 2_000_000, times=None) as where:
-        findings = [*await servers.look_at_api(where), *await servers.look_at_vault(where, None)]
-    said = "cannot be used: its answer is too long."
-    assert [(found.about, found.what.endswith(said)) for found in findings] == [("api", True), ("vault", True)]
-
-
 @pytest.mark.parametrize("question", ["output", "receipt", "stream", "events"])
 @pytest.mark.parametrize("name", ["a page to sign in", "another address"])
 async def test_a_page_of_a_proxy_is_no_output(name: str, question: str) -> None:
@@ -307,83 +297,6 @@ async def test_a_live_stream_is_utf_8_whatever_its_type_says(charset: str) -> No
         assert (await stint.job(JOB).wait()).succeeded
 
 
-async def test_an_answer_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = gzip.compress(b'{"data":"' + b"x" * LONGEST + b'"}', 1)
-    async with _server(200, "Content-Encoding: gzip", bomb) as where, Client.connect(where) as stint:
-        with pytest.raises(UnexpectedAnswerError, match=r"^Stint's answer is longer than 128 MiB\.$"):
-            await stint.queues()
-        assert len(await stint.job(JOB).output()) > LONGEST, "outputs have another limit"
-        monkeypatch.setattr("stint.client.rest.api.LONGEST_OUTPUT", LONGEST)
-        with pytest.raises(UnexpectedAnswerError, match="longer than 128 MiB"):
-            await stint.job(JOB).output()
-
-
-@pytest.mark.parametrize("question", ["queues", "stream"])
-async def test_an_answer_that_is_packed_twice_is_not_unpacked(question: str) -> None:
-    """It would fill the memory from a block of a few hundred bytes."""
-    header, bomb = f"{STREAM}\r\nContent-Encoding: gzip, gzip", gzip.compress(gzip.compress(bytes(10**8), 1))
-    async with _server(200, header, bomb) as where, Client.connect(where) as stint:
-        tracemalloc.start()
-        with pytest.raises(UnexpectedAnswerError, match="packed more than once"):
-            await QUESTIONS[question](stint)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 10**7
-
-
-@pytest.mark.parametrize("line", [b"data: " + b"x" * 2**20, b"a: b\n" * 2**20], ids=["one line", "many lines"])
-@pytest.mark.parametrize("question", ["stream", "events"])
-async def test_an_event_is_read_up_to_a_limit_and_not_asked_for_again(
-    question: str, line: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stint.client.job.PATIENCE", 120.0)
-    monkeypatch.setattr("stint.client.rest.live.LONGEST_EVENT", 2**20)
-    async with asyncio.timeout(20), _server(200, STREAM, line) as where, Client.connect(where) as stint:
-        with pytest.raises(UnexpectedAnswerError, match=r"^An event of Stint's stream is longer than 1 MiB\.$"):
-            await QUESTIONS[question](stint)
-
-
-async def test_many_events_together_are_longer_than_one() -> None:
-    pings = (b": " + b"p" * 1020 + b"\n\n") * (LONGEST_EVENT // 1024 + 1)
-    async with _server(200, STREAM, pings + END) as where, Client.connect(where) as stint:
-        assert (await stint.job(JOB).wait()).succeeded
-
-
-@pytest.mark.parametrize(
-    ("question", "status", "drip"),
-    [("queues", 200, b" "), ("queues", 103, _head(103)), ("events", 503, b" "), ("stream", 103, _head(103))],
-)
-async def test_an_answer_that_does_not_end_is_left(
-    question: str, status: int, drip: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
-    async with (
-        asyncio.timeout(20),
-        _server(status, "", b"", drip=drip, times=None) as where,
-        Client.connect(where, patience=0) as stint,
-    ):
-        with pytest.raises(ApiUnreachableError, match=r"is not reachable \(TimeoutError\)"):
-            await QUESTIONS[question](stint)
-
-
-@pytest.mark.parametrize(("within", "repeated"), [(0.0, 0), (60.0, 1)])
-async def test_a_submission_whose_answer_does_not_end_is_not_repeated_for_hours(
-    within: float, repeated: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stint.client.rest.api.SLOWEST", 4 * LONGEST)
-    monkeypatch.setattr("stint.client.rest.api.PAUSES", (0.0, 0.0))
-    monkeypatch.setattr("stint.client.rest.api.REPEATED_WITHIN", within)
-    said = list[str]()
-    async with (
-        asyncio.timeout(20),
-        _server(200, "", b"", drip=b" ", times=None) as where,
-        Client.connect(where, patience=0, say=said.append) as stint,
-    ):
-        with pytest.raises(ApiUnreachableError, match=r"It is not known whether the job was submitted\.$"):
-            await QUESTIONS["send"](stint)
-    assert len(said) == repeated
-
-
 async def test_a_live_stream_that_an_error_leaves_is_closed() -> None:
     """Although the error's frames refer to it, and only the garbage collector finds that nobody else does."""
     ping = b": ping\n\n"
@@ -400,11 +313,3 @@ async def test_a_live_stream_that_an_error_leaves_is_closed() -> None:
         gc.collect()
         async with asyncio.timeout(20):
             await until_true(lambda: asyncio.all_tasks() <= before)
-
-
-async def test_a_live_stream_may_take_longer_than_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stint.client.rest.api.SLOWEST", LONGEST)
-    ping = b": ping\n\n"
-    async with _server(200, STREAM, ping, drip=ping, times=25) as where, Client.connect(where) as stint:
-        with pytest.raises(ApiUnreachableError, match="ended too early"):
-            await stint.job(JOB).wait()

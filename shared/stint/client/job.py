@@ -146,7 +146,7 @@ class JobHandle:
         raise AssertionError("A stream ends with a result, or raises.")
 
     async def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
-        """The output so far, or one stream of it, or its last lines: at most 1 GiB; `copy_output` copies any length."""
+        """The output so far, or one stream of it, or its last lines, held in memory; `copy_output` holds none."""
         return await self._api.read(f"{self._path}/output", stream=stream, tail=tail)
 
     async def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:

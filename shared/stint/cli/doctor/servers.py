@@ -13,8 +13,7 @@ import httpx
 from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
 from stint.client import ApiRefusedError, Client, Endpoints, QueueInfo
-from stint.client.errors import UnexpectedAnswerError
-from stint.client.rest.connection import http_client, parsed, refusal, whole
+from stint.client.rest.connection import http_client, parsed, refusal
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, StintError, UndecodableError, VaultDeniedError
 from stint.vault.client import Vault
@@ -34,8 +33,6 @@ _SHORT: Final = 600.0
 """Seconds: a token that ends sooner may end while a job is followed."""
 NATS: Final = (2, 12)
 """The first version that has all that Stint uses."""
-_LONGEST: Final = 8 * 1024 * 1024
-"""Bytes of an answer: a hundred times what any of them has."""
 _SOCKET: Final = "/var/run/docker.sock"
 
 
@@ -78,12 +75,9 @@ async def _answers(http: httpx.AsyncClient) -> list[httpx.Response]:
 
 
 async def _get(http: httpx.AsyncClient, url: str, within: float) -> httpx.Response:
-    """Like `http.get`, but bounded: raises TimeoutError after so many seconds, httpx.HTTPError after so many bytes."""
-    try:
-        async with asyncio.timeout(within), http.stream("GET", url) as answer:
-            return await whole(answer, _LONGEST)
-    except UnexpectedAnswerError:
-        raise httpx.RemoteProtocolError("its answer is too long") from None
+    """Like `http.get`, but all of it within so many seconds. Raises TimeoutError after that."""
+    async with asyncio.timeout(within):
+        return await http.get(url)
 
 
 def _runners(figures: Mapping[str, Any]) -> list[Finding]:

@@ -1,11 +1,10 @@
 """Requests to Stint's REST API."""
 
 import asyncio
-import math
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -13,28 +12,13 @@ import httpx
 
 from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.options import Endpoints
-from stint.client.rest.connection import (
-    LONGEST,
-    LONGEST_OUTPUT,
-    SLOWEST,
-    blocks_of,
-    body_of,
-    http_client,
-    in_doubt,
-    is_ours,
-    refusal,
-    unreachable,
-    whole,
-)
+from stint.client.rest.connection import body_of, http_client, in_doubt, is_ours, refusal, unreachable
 from stint.client.rest.live import LiveEvent, lines_of, parse_events
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
 
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
-REPEATED_WITHIN: Final = 360.0
-"""Seconds from the end of the first attempt for which others are begun: enough for all of them if each waits for a
-minute, as for an API that hangs. One whose answer comes byte by byte takes half an hour: it is repeated once."""
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
@@ -122,7 +106,7 @@ class Api:
         if key and not _KEY.fullmatch(key):
             raise ConfigError("The key is not 1 to 255 printable ASCII characters.")
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}
-        pauses, doubtful, now, end = iter(PAUSES), False, asyncio.get_running_loop().time, math.inf
+        pauses, doubtful = iter(PAUSES), False
         while True:
             try:
                 return await self._submit(path, fields, headers)
@@ -130,8 +114,7 @@ class Api:
                 if not (doubtful or error.doubtful):
                     raise
                 again = error.doubtful or isinstance(error, ApiUnreachableError)
-                end = min(end, now() + REPEATED_WITHIN)
-                pause = next(pauses, None) if again and now() < end else None
+                pause = next(pauses, None) if again else None
                 if pause is None:
                     raise in_doubt(error) from None
                 if not doubtful:
@@ -162,7 +145,7 @@ class Api:
 
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
-        answer = await self._repeated("GET", path, params=_given(params), longest=LONGEST_OUTPUT)
+        answer = await self._repeated("GET", path, params=_given(params))
         if not is_ours(answer):
             raise refusal(answer)
         return answer.content
@@ -181,16 +164,13 @@ class Api:
         """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
-            async with AsyncExitStack() as stack:
-                # Not around the rest: it refers to its task, and the stream of a task that fails would stay open.
-                async with asyncio.timeout(LONGEST / SLOWEST):
-                    request = self._http.stream("GET", _address(path, params), headers=headers)
-                    answer = await stack.enter_async_context(request)
-                    if not is_ours(answer):
-                        raise refusal(await whole(answer, LONGEST))
-                async for event in parse_events(lines_of(blocks_of(answer))):
+            async with self._http.stream("GET", _address(path, params), headers=headers) as answer:
+                if not is_ours(answer):
+                    await answer.aread()
+                    raise refusal(answer)
+                async for event in parse_events(lines_of(answer.aiter_bytes())):
                     yield event
-        except (httpx.HTTPError, TimeoutError) as error:
+        except httpx.HTTPError as error:
             raise unreachable(self._http, error) from None
 
     async def _repeated(
@@ -207,14 +187,11 @@ class Api:
                 return answer
             await attempts.next(refused)
 
-    async def _request(
-        self, method: str, path: httpx.URL | str, *, longest: int = LONGEST, **options: Any
-    ) -> httpx.Response:
+    async def _request(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
         try:
             with _of_text():
-                async with asyncio.timeout(longest / SLOWEST), self._http.stream(method, path, **options) as answer:
-                    return await whole(answer, longest if is_ours(answer) else LONGEST)
-        except (httpx.HTTPError, TimeoutError) as error:
+                return await self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
             raise unreachable(self._http, error) from None
 
 

@@ -2,26 +2,19 @@
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.request import getproxies
 
 import httpx
 
-from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
 from stint.core.codec import decode
 from stint.core.errors import ConfigError, UndecodableError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
-LONGEST: Final = 128 * 1024 * 1024
-"""Bytes of an answer in JSON. A page of a list has up to 100 jobs, each of which is told by messages of up to 1 MiB; of
-the list of all queues, at about half a KiB each, 200,000 fit."""
-LONGEST_OUTPUT: Final = 1024 * 1024 * 1024
-"""Bytes of an answer that is a job's output: 16 times what a runner keeps of it unless it is told to keep more."""
-SLOWEST: Final = 64 * 1024
-"""Bytes a second with which the longest answer just arrives in time: 34 minutes for JSON, 4.5 hours for an output."""
 _HIGHEST_PORT: Final = 65535
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
@@ -83,29 +76,6 @@ def parsed(text: bytes) -> dict[str, Any] | None:
         return None
 
 
-async def blocks_of(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body, unpacked block by block. Raises UnexpectedAnswerError if it is packed more than once.
-
-    httpx unpacks a block through all its layers before anybody sees how long it becomes.
-    """
-    if "," in answer.headers.get("Content-Encoding", ""):
-        raise UnexpectedAnswerError("Stint's answer is packed more than once.", doubtful=True)
-    async for block in answer.aiter_bytes():
-        yield block
-
-
-async def whole(answer: httpx.Response, longest: int) -> httpx.Response:
-    """The answer with all of its body, unpacked. Raises UnexpectedAnswerError if that has more bytes than `longest`."""
-    blocks, size = list[bytes](), 0
-    async for block in blocks_of(answer):
-        blocks.append(block)
-        size += len(block)
-        if size > longest:
-            raise UnexpectedAnswerError(f"Stint's answer is longer than {longest >> 20} MiB.", doubtful=True)
-    answer.headers.pop("Content-Encoding", None)
-    return httpx.Response(answer.status_code, headers=answer.headers, content=b"".join(blocks), request=answer.request)
-
-
 def is_ours(answer: httpx.Response) -> bool:
     """Whether the answer is what was asked for: no error, and no page of a proxy to sign in, which can be a 200."""
     return answer.is_success and not answer.headers.get("content-type", "").startswith("text/html")
@@ -164,7 +134,7 @@ def in_doubt(error: ApiError) -> ApiError:
     return error
 
 
-def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError | TimeoutError) -> ApiUnreachableError:
+def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
     """The error if there was no answer: `doubtful` if the request may have arrived."""
     where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
     why = ": ".join(filter(None, (type(error).__name__, str(error).rstrip("."))))  # a time-out has no text

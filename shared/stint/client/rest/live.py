@@ -2,16 +2,11 @@
 
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from stint.client.errors import UnexpectedAnswerError
 from stint.client.rest.connection import parsed
-
-LONGEST_EVENT: Final = 4 * 1024 * 1024
-"""Bytes of one event. What it tells comes from one message of NATS, which takes 1 MiB: at most 1.4 MiB as base64, or
-3 MiB if JSON escapes all of its characters."""
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
@@ -23,22 +18,14 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 async def lines_of(blocks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
-    """The lines of a live stream. They are UTF-8, whatever its `Content-Type` says.
-
-    Raises UnexpectedAnswerError if an event is longer than `LONGEST_EVENT`.
-    """
-    line, size = bytearray(), 0
+    """The lines of a live stream. They are UTF-8, whatever its `Content-Type` says."""
+    line = bytearray()
     async for block in blocks:
         for part in io.BytesIO(block):
-            size += len(part)
-            if size > LONGEST_EVENT:
-                raise UnexpectedAnswerError(f"An event of Stint's stream is longer than {LONGEST_EVENT >> 20} MiB.")
             line += part
             if part.endswith(b"\n"):
-                text = line.decode(errors="replace").rstrip("\r\n")
+                yield line.decode(errors="replace").rstrip("\r\n")
                 line.clear()
-                size = size if text else 0  # an empty line ends the event
-                yield text
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
