@@ -303,19 +303,6 @@ async def test_an_answer_that_is_lost_leaves_no_login_that_nobody_has(
         assert await accessors(bao_process, name) == 1
 
 
-async def test_a_set_up_that_was_broken_off_writes_its_secret_when_it_is_repeated(
-    bao_process: BaoProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    access = (bao_process.address, bao_process.root_token)
-    attempts = await losing_each_answer(monkeypatch, lambda number: vault_setup(*access, kv_mount=f"kv{number}"))
-    for number in range(1, attempts + 1):
-        await vault_setup(*access, kv_mount=f"kv{number}")
-        secret = await Vault(bao_process.address).read(bao_process.root_token, f"kv{number}/data/demo")
-        assert secret is not None, number
-        assert secret.data is not None
-        assert secret.data["metadata"]["version"] == 1
-
-
 async def test_a_secret_that_was_deleted_stays_so_and_a_mount_of_others_gets_none(bao_process: BaoProcess) -> None:
     access, vault = (bao_process.address, bao_process.root_token), Vault(bao_process.address)
     await as_root(bao_process, lambda c: c.sys.enable_secrets_engine("kv", path="theirs", options={"version": "2"}))
@@ -325,17 +312,6 @@ async def test_a_secret_that_was_deleted_stays_so_and_a_mount_of_others_gets_non
     for mount in ("kv", "theirs"):
         await vault_setup(*access, kv_mount=mount)
         assert await vault.read(bao_process.root_token, f"{mount}/data/demo") is None
-
-
-async def test_who_may_not_change_a_mount_sets_all_up(bao_process: BaoProcess) -> None:
-    rules = """path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }
-               path "sys/mounts/kv/tune" { capabilities = ["deny"] }"""
-    await as_root(bao_process, lambda client: client.sys.create_or_update_policy("most", rules))
-    made = await as_root(bao_process, lambda client: client.auth.token.create(policies=["most"]))
-    token = made["auth"]["client_token"]
-    for _ in range(2):
-        await vault_setup(bao_process.address, token, kv_mount="kv")
-        assert await Vault(bao_process.address).read(token, "kv/data/demo")
 
 
 async def test_two_at_once_make_one_login_for_each_service(

@@ -4,12 +4,11 @@ import difflib
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from stint.core.errors import VaultDeniedError, VaultNotFoundError, VaultRefusedError
+from stint.core.errors import VaultNotFoundError, VaultRefusedError
 from stint.vault.answers import data_of
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
@@ -21,28 +20,24 @@ _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}  # prefixes of the s
 _KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
 _SIGNING_KEY: Final = {**_KEY, "type": "ed25519"}
 _RULES: Final = "policy"
-_WITHOUT_EXAMPLE: Final = "The secret demo is still missing: repeat stint vault-setup."
-"""Description of a development mount until its secret is written. Mounts of others, and finished ones, lack it."""
 
 
 class _Resource(NamedTuple):
     """A mount, key, policy or AppRole: its name in reports, its path, and the settings that it must have.
 
-    Settings that are not in `wanted` are ignored, those in `initial` once it exists. Mounts and keys are not
-    `changeable`: they are only created.
+    Settings that are not in `wanted` are ignored. Mounts and keys are not `changeable`: they are only created.
     """
 
     name: str
     path: str
     wanted: Mapping[str, Any]
     changeable: bool = False
-    initial: Mapping[str, Any] = {}
 
     async def read(self, client: Any) -> Mapping[str, Any]:
         return data_of(await client.adapter.get(f"/v1/{check_path(self.path)}"))
 
     async def write(self, client: Any) -> None:
-        await client.adapter.post(f"/v1/{check_path(self.path)}", json={**self.wanted, **self.initial})
+        await client.adapter.post(f"/v1/{check_path(self.path)}", json=dict(self.wanted))
 
     def difference(self, present: Mapping[str, Any]) -> str:
         """The difference between the existing and the wanted settings, as a unified diff; "" if there is none."""
@@ -66,8 +61,7 @@ def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount
     yield _Resource("mount transit", "sys/mounts/transit", {"type": "transit"})
     yield _Resource(f"mount {KEYS}", f"sys/mounts/{KEYS}", {"type": "kv", "options": {"version": "1"}})
     if kv_mount:
-        wanted, initial = {"type": "kv", "options": {"version": "2"}}, {"description": _WITHOUT_EXAMPLE}
-        yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", wanted, initial=initial)
+        yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", {"type": "kv", "options": {"version": "2"}})
     for name in (BUS_KEY, SESSION_KEY, role):
         yield _Resource(f"key {name}", f"transit/keys/{name}", _KEY)
     yield _Resource(f"key {RECEIPT_KEY}", f"transit/keys/{RECEIPT_KEY}", _SIGNING_KEY)
@@ -112,8 +106,9 @@ async def vault_setup(
             outcomes[outcome].append(resource.name)
             if diff:
                 diffs[resource.name] = diff
-        if kv_mount:
-            await _write_example(vault, token, kv_mount)
+        if f"mount {kv_mount}" in outcomes["made"]:
+            example = {"data": {"password": secrets.token_urlsafe(12)}}
+            await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
     return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()}, diffs=diffs)
 
 
@@ -128,22 +123,6 @@ async def _ensure(vault: Vault, token: str, resource: _Resource, *, update: bool
         await vault.call(token, resource.write)
         return "updated", diff
     return ("different" if diff else "found"), diff
-
-
-async def _write_example(vault: Vault, token: str, kv_mount: str) -> None:
-    """Write the secret `demo` to a mount that was made for it. Once written it may be deleted, and stays so."""
-    mount = await vault.read(token, f"sys/mounts/{kv_mount}")
-    if not mount or (mount.data or {}).get("description") != _WITHOUT_EXAMPLE:
-        return
-    example = {"options": {"cas": 0}, "data": {"password": secrets.token_urlsafe(12)}}
-    try:
-        await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
-    except VaultRefusedError as error:
-        if "check-and-set" not in error.sentence:  # which is the refusal of a secret that is there
-            raise
-    with suppress(VaultDeniedError):  # then the next set-up tries to write it again
-        tuned = {"description": ""}
-        await vault.call(token, lambda client: client.adapter.post(f"/v1/sys/mounts/{kv_mount}/tune", json=tuned))
 
 
 async def service_settings(
