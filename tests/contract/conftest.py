@@ -12,18 +12,16 @@ from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamHistory,
-    JetStreamKept,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamPhases,
     JetStreamViews,
 )
 from stint.jetstream.streams.stream import Stream
-from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, PhaseChannel, ViewStore
+from stint.ports import EventLog, History, OutputLog, PayloadStore, PhaseChannel, ViewStore
 from stint.testing import (
     MemoryEventLog,
     MemoryHistory,
-    MemoryKept,
     MemoryOutput,
     MemoryPayloads,
     MemoryPhases,
@@ -40,7 +38,6 @@ OTHER = "f" * 24
 class Ports(NamedTuple):
     log: EventLog
     payloads: PayloadStore
-    kept: KeptPayloads
     output: OutputLog
     views: ViewStore
     history: History
@@ -87,12 +84,11 @@ def ports(request: pytest.FixtureRequest) -> Ports:
     if request.param == "memory":
         log, payloads = MemoryEventLog(), MemoryPayloads()
         history = MemoryHistory(log, payloads)
-        return Ports(log, payloads, MemoryKept(), MemoryOutput(), MemoryViews(), history, MemoryPhases(), None)
+        return Ports(log, payloads, MemoryOutput(), MemoryViews(), history, MemoryPhases(), None)
     broker = request.getfixturevalue("broker")
     return Ports(
         JetStreamEventLog(broker),
         JetStreamPayloads(broker),
-        JetStreamKept(broker),
         JetStreamOutput(broker),
         JetStreamViews(broker),
         JetStreamHistory(broker),

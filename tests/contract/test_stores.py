@@ -10,6 +10,7 @@ from msgspec import structs
 from stint.core.errors import LogGapError, UndecodableError
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
+from stint.jetstream import Broker, JetStreamKept, JetStreamPayloads
 from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import JOB, OTHER, Ports
 from tests.support.events import TOKEN
@@ -108,18 +109,19 @@ async def test_the_payloads_of_many_places_are_purged(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 512 * 1024, 512 * 1024 + 1, 3_000_000])
-async def test_a_kept_payload_is_whole_or_not_kept(ports: Ports, size: int) -> None:
+async def test_a_kept_payload_is_whole_or_not_kept(broker: Broker, size: int) -> None:
+    kept, payloads = JetStreamKept(broker), JetStreamPayloads(broker)
     sealed, other = bytes(index % 251 for index in range(size)), b"other" * 200_000
     digest, others = (hashlib.sha256(data).hexdigest() for data in (sealed, other))
     for job_id in (JOB, OTHER):
         for data, of in ((sealed, digest), (other, others), (sealed, digest), (sealed, "1" * 64)):
-            await ports.kept.keep(TOKEN, job_id, of, data, seconds=60)
-    assert await ports.payloads.places() == set(), "it is not among those that jobs need"
-    await ports.kept.purge(TOKEN, JOB)
-    assert await ports.kept.get(TOKEN, OTHER, digest, size) == sealed
+            await kept.keep(TOKEN, job_id, of, data, seconds=60)
+    assert await payloads.places() == set(), "it is not among those that jobs need"
+    await kept.purge(TOKEN, JOB)
+    assert await kept.get(TOKEN, OTHER, digest, size) == sealed
     for job_id, of in ((JOB, digest), (OTHER, others), (OTHER, "0" * 64), (OTHER, "1" * 64)):
         with pytest.raises(UndecodableError, match="not kept"):
-            await ports.kept.get(TOKEN, job_id, of, size)
+            await kept.get(TOKEN, job_id, of, size)
 
 
 async def test_the_first_output_since_a_moment_is_found(ports: Ports) -> None:

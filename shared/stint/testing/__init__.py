@@ -3,14 +3,13 @@
 from stint.testing.fake.jobs import Ending
 from stint.testing.fake.stint import FakeStint
 from stint.testing.memory.events import MemoryEventLog, MemoryHistory, MemoryPhases
-from stint.testing.memory.stores import MemoryKept, MemoryOutput, MemoryPayloads, MemoryViews
+from stint.testing.memory.stores import MemoryOutput, MemoryPayloads, MemoryViews
 
 __all__ = [
     "Ending",
     "FakeStint",
     "MemoryEventLog",
     "MemoryHistory",
-    "MemoryKept",
     "MemoryOutput",
     "MemoryPayloads",
     "MemoryPhases",

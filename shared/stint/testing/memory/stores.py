@@ -1,7 +1,6 @@
 """The stores in memory, and who listens to what is stored."""
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import structs
 
-from stint.core.errors import LogGapError, PayloadMissingError, UndecodableError
+from stint.core.errors import LogGapError, PayloadMissingError
 from stint.core.names.subjects import payload_subject
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
@@ -87,26 +86,6 @@ class MemoryPayloads:
     def _mine(self, token: str, job_id: str) -> dict[str, Stamp]:
         prefix = payload_subject(token, job_id, "")
         return {subject: stamp for subject, (stamp, _) in self._stored.items() if subject.startswith(prefix)}
-
-
-class MemoryKept:
-    """See `stint.ports.KeptPayloads`. They expire when they are told to."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str], bytes] = {}
-
-    async def keep(self, token: str, job_id: str, digest: str, sealed: bytes, *, seconds: float) -> None:  # noqa: ARG002 - see above
-        self._kept[token, job_id, digest] = sealed
-
-    async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
-        found = self._kept.get((token, job_id, digest), b"")
-        if len(found) != size or hashlib.sha256(found).hexdigest() != digest:
-            raise UndecodableError("The payload is not kept.")
-        return found
-
-    async def purge(self, token: str, job_id: str) -> None:
-        for key in [key for key in self._kept if key[:2] == (token, job_id)]:
-            del self._kept[key]
 
 
 class MemoryOutput:
