@@ -48,9 +48,9 @@ class Real:
     def client(self) -> Client:
         return Client.connect(self._bench.where)
 
-    async def end(self, job_id: str, ending: Ending) -> None:
+    async def end(self, job_id: str, ending: Ending, **secrets: int) -> None:
         queue = await self._queue(job_id)
-        await self._bench.run(queue, job_id, ending.output, ending.return_code, secrets=ending.versions)
+        await self._bench.run(queue, job_id, ending.output, ending.return_code, secrets=dict(secrets))
 
     async def hold(self, job_id: str) -> None:
         token = queue_token(await self._queue(job_id))
@@ -70,6 +70,9 @@ class Real:
 
 
 World = Fake | Real
+
+REAL = pytest.mark.parametrize("world", ["real"], indirect=True)
+"""What `FakeStint` does not know."""
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +257,7 @@ async def test_nobody_is_drained(stint: Client) -> None:
     assert caught.value.code == 404
 
 
+@REAL
 async def test_what_was_done_is_in_the_audit(world: World, stint: Client, queue: str) -> None:
     killed, held = [await stint.submit(queue=queue.upper(), image="busybox", on_lost="hold") for _ in range(2)]
     await killed.kill()
@@ -286,6 +290,7 @@ async def test_what_was_done_is_in_the_audit(world: World, stint: Client, queue:
     assert await audit(queue=queue, who="nobody") == await audit(queue=f"{queue}-other") == []
 
 
+@REAL
 async def test_who_drained_a_runner_is_in_the_audit(world: World, stint: Client) -> None:
     name = await world.runner()
     await until(stint.runners, lambda found: name in {runner.name for runner in found})
@@ -297,13 +302,14 @@ async def test_who_drained_a_runner_is_in_the_audit(world: World, stint: Client)
     assert await until(drained, bool) == [("drain_requested", "", "")]
 
 
-async def test_jobs_are_found_by_their_secrets(world: World, stint: Client, queue: str) -> None:
+@REAL
+async def test_jobs_are_found_by_their_secrets(world: Real, stint: Client, queue: str) -> None:
     path = f"kv/data/{queue}"
     password, user = f"{path}.password", f"{path}.user"
     jobs = []
     for version in (1, 2):
         job = await stint.submit(queue=queue, image="busybox", secrets={"a": password, "b": user})
-        await world.end(job.id, Ending(versions={password: version, user: version}))
+        await world.end(job.id, Ending(), **{password: version, user: version})
         jobs.append(job.id)
 
     async def lineage(secret: str, **filters: Any) -> list[tuple[str, str, int | None, bool]]:
@@ -319,6 +325,7 @@ async def test_jobs_are_found_by_their_secrets(world: World, stint: Client, queu
     assert await lineage(f"{path}-other") == []
 
 
+@REAL
 async def test_a_receipt_is_signed_once_a_job_is_over(world: World, stint: Client, queue: str) -> None:
     job = await stint.submit(queue=queue, image="busybox")
     with pytest.raises(ApiRefusedError, match="The job is not over yet") as caught:

@@ -80,14 +80,6 @@ async def test_changes_are_resumed_where_they_broke_off() -> None:
         assert [(change.kind, change.id) for change in changes][-1] == ("gone", jobs[0].id)
 
 
-async def test_a_secret_without_a_version_and_one_of_a_job_that_did_not_run() -> None:
-    fake = FakeStint(lambda job: Ending(reason="image") if job.container_image == "none" else Ending())
-    async with fake.client() as stint:
-        _, job = [await stint.submit(image=image, secrets={"a": "secret/db.password"}) for image in ("none", "busybox")]
-        (use,) = [use async for use in stint.lineage("secret/db")]
-    assert (use.job, use.version, use.outdated) == (job.id, None, False)
-
-
 def test_a_client_without_async_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio logs each task that is still pending when its loop is gone."""
     for _ in range(20):

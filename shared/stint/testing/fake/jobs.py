@@ -9,8 +9,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stint.core import commands
-from stint.core.audit.operations import AnyOperation, address_of
-from stint.core.codec import encode
 from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Launched, Released, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
@@ -40,8 +38,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         stderr: what it wrote to standard error, after that.
         reason: the API's word for it if no command ran or it was stopped, such as `image` or `timeout`.
         error: the reason in words.
-        versions: of the job's secrets, by `path.key`, as its lineage shows them. One that is not named here has none,
-            as if it were not in a KV engine of version 2.
     """
 
     return_code: int = 0
@@ -49,23 +45,15 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     stderr: bytes = b""
     reason: str = ""
     error: str = ""
-    versions: Mapping[str, int] = {}
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
 
     def launched(self, job: JobPayload) -> Launched | None:
-        """The container with the job's secrets, None if there was none."""
+        """The job's container, None if there was none."""
         if self.reason not in _RAN:
             return None
-        secrets = dict.fromkeys(reference.partition("@")[2] for reference in job.secret_refs)
-        return Launched(
-            **written(),
-            container_id="f" * 64,
-            container_image=job.container_image,
-            tty=job.tty,
-            secrets={name: self.versions.get(name) for name in secrets},
-        )
+        return Launched(**written(), container_id="f" * 64, container_image=job.container_image, tty=job.tty)
 
     def event(self, image: str) -> Ended:
         """The end, as a runner records it."""
@@ -179,10 +167,6 @@ class FakeJobs:
         ended = Ended(**written(), status=State.UNKNOWN, reason="lost", error="Released: its runner was lost.")
         await self.append(job.job_id, *commands.release(job, Released(**written()), ended))
         await self.start()
-
-    def record(self, operation: AnyOperation, queue: str = "") -> None:
-        address = address_of(operation, queue_token(queue), secrets.token_hex(12))
-        self.log.put(address, encode(operation))
 
     async def append(self, job_id: str, *events: AnyEvent) -> None:
         before = await self.log.load(job_id)

@@ -18,15 +18,12 @@ from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.testing.fake.jobs import Ending, FakeJobs, name_of, wanted_queue
 from stint.testing.fake.streams import FakeFleet, FakeStreams, shown
-from stint.testing.fake.trail import FakeTrail
 
 _API: Final = "/v1/api/"
 _LIMIT: Final = 10
 _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
     "job": frozenset({"qname", "status", "counts", "limit", "cursor"}),
     "events": frozenset({"qname", "status"}),
-    "audit": frozenset({"qname", "who", "since", "limit"}),
-    "lineage": frozenset({"secret", "version", "outdated", "limit"}),
 }
 """What it knows of requests for lists and changes."""
 
@@ -40,9 +37,8 @@ class FakeStint:
 
     It knows submissions, reruns, keys, kills, deletions, releases, lists and counts by queue and status, output, live
     streams, the changes of all jobs, queues that are paused and resumed, and one runner, `fake`, that can be drained.
-    What was done is in its audit, by `fake`; the secrets of jobs that it ran are in its lineage; and it signs receipts
-    with a key of its own. It does not check tokens, policies, images or secrets; its jobs do not wait for each other;
-    anything else is a 404, also other parameters of a list.
+    It does not check tokens, policies, images or secrets; its jobs do not wait for each other; anything else is a 404,
+    among it audit, lineage and receipts, and other parameters of a list.
     """
 
     def __init__(self, ending: Callable[[JobPayload], Ending | None] = _succeed) -> None:
@@ -53,7 +49,6 @@ class FakeStint:
         self._jobs = FakeJobs(ending)
         self._fleet = FakeFleet(self._jobs)
         self._streams = FakeStreams(self._jobs)
-        self._trail = FakeTrail(self._jobs.log)
         self._keys: dict[str, tuple[str, tuple[str, bytes]]] = {}
 
     @property
@@ -98,12 +93,6 @@ class FakeStint:
                 found = await self._runner(*asked)
             case "events", *_:
                 found = _raw(self._streams.of_all(wanted, request.headers.get("Last-Event-ID", "")))
-            case "audit", *_:
-                found = _json(data=await self._trail.audit(wanted))
-            case "lineage", *_:
-                found = _json(data=await self._trail.lineage(wanted))
-            case "receipt", "keys":
-                found = _json(**self._trail.keys())
         return found
 
     async def _job(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
@@ -126,8 +115,6 @@ class FakeStint:
                 stream = request.url.params.get("stream")
                 chunks = self._jobs.endings.get(job.job_id, Ending()).chunks()
                 return _raw(b"".join(data for name, data in chunks if stream in {None, name}))
-            case "receipt":
-                return _raw(self._trail.receipt(job))
             case "events":
                 return _raw(self._streams.of_job(job.job_id))
         return None

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 
 import stint
-from stint.core.audit.operations import DrainRequested, Paused, Resumed
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
 from stint.core.view import NEVER, back_since, parse_time, rfc3339, view
-from stint.testing.fake.jobs import WRITER, Ending, FakeJobs, name_of, wanted_queue, written
+from stint.testing.fake.jobs import WRITER, Ending, FakeJobs, name_of, wanted_queue
 
 Fields = dict[str, Any]
 
@@ -122,12 +121,10 @@ class FakeFleet:
         }
 
     async def pause(self, name: str, reason: str) -> Fields:
-        self._jobs.record(Paused(**written(), reason=reason), name)
         self._jobs.pauses[name] = {"who": WRITER, "at": rfc3339(datetime.now(UTC)), "reason": reason}
         return await self.queue(name)
 
     async def resume(self, name: str) -> Fields:
-        self._jobs.record(Resumed(**written()), name)
         self._jobs.pauses.pop(name, None)
         await self._jobs.start()
         return await self.queue(name)
@@ -156,7 +153,6 @@ class FakeFleet:
         """Start nothing more; False if there is no such runner."""
         if runner != WRITER:
             return False
-        self._jobs.record(DrainRequested(**written(), runner=runner))
         self._jobs.draining = True
         return True
 

@@ -5,18 +5,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final
 
-from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import encode, to_record
-from stint.core.events import EVENT_TYPES, AnyEvent, Deleted, Ended, Event, Record, Rejected, Submitted
+from stint.core.events import AnyEvent, Deleted, Ended, Record, Rejected, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
 from stint.core.phase import JobPhase
 from stint.ports import Fact, News, Outcome, PhaseReport, Place, Strays
 from stint.testing.memory.stores import MemoryPayloads, Triggers
-
-_SHAPES: Final[Mapping[str, type[Event]]] = {**EVENT_TYPES, **OPERATIONS}
 
 
 class MemoryEventLog:
@@ -49,7 +45,7 @@ class MemoryEventLog:
     def put(self, address: EventAddress, body: bytes) -> None:
         """Store any bytes, as a stranger with the right to publish could."""
         self._sequence += 1
-        record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat(), shapes=_SHAPES)
+        record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
         self._live.fire(address.job_id, self._sequence)
