@@ -20,9 +20,7 @@ from stint.cli.errors import INTERRUPTED, MissingExtraError, reported, require
 from stint.cli.jobs.run import Narrator, show
 from stint.cli.jobs.writing import to_terminal
 from stint.client import Client, Fact
-from stint.client.submitting.pack import pack
 from stint.core.errors import StintError
-from stint.core.submission.payload import JobPayload
 from stint.process import logs
 from stint.process.env_file import write_env_file
 from stint.process.signals import on_signals
@@ -35,7 +33,7 @@ Work = Callable[[Stack], Awaitable[object]]
 
 JOB_WITHIN: Final = 120.0
 """Seconds that the job may take."""
-SECRET: Final = "PASSWORD@kv/data/demo.password"
+SECRET: Final = "kv/data/demo.password"
 COMMAND: Final = """\
 echo "I am $(id -un), and this is my content:"; cat /demo/hello.txt
 for n in 1 2 3; do echo "working $n"; sleep 0.4; done
@@ -142,26 +140,18 @@ def demo() -> None:
     """
     _say("starting NATS, OpenBao, the API, the projector and a runner")
     with tempfile.TemporaryDirectory(prefix="stint-demo-") as folder:
-        # Packed before `run_stack` makes new files private: the job's user must be able to read them.
-        work = partial(_run_job, _content(Path(folder, "content")))
-        run_stack("demo: failed", Path(folder, "data"), work, stopped=INTERRUPTED)
+        run_stack("demo: failed", Path(folder, "data"), partial(_run_job, Path(folder, "content")), stopped=INTERRUPTED)
     _say("success")
 
 
-def _content(folder: Path) -> str:
-    (folder / "demo").mkdir(parents=True)
-    (folder / "demo" / "hello.txt").write_text("hello from a folder\n", encoding="utf-8")
-    return pack(folder)
-
-
-async def _run_job(content: str, stack: Stack) -> None:
-    payload = JobPayload(
-        qname="demo", container_image="busybox", content=content, secret_refs=(SECRET,), run=("sh", "-ec", COMMAND)
-    )
-    _say(f"stint run --queue demo --image busybox --secret {SECRET} --content ./content -- sh -ec '…'")
+async def _run_job(content: Path, stack: Stack) -> None:
+    (content / "demo").mkdir(parents=True)
+    (content / "demo" / "hello.txt").write_text("hello from a folder\n", encoding="utf-8")
+    secrets, run = {"PASSWORD": SECRET}, ("sh", "-ec", COMMAND)
+    _say(f"stint run --queue demo --image busybox --secret PASSWORD@{SECRET} --content ./content -- sh -ec '…'")
     try:
         async with asyncio.timeout(JOB_WITHIN), Client.from_env(stack.settings) as stint:
-            job = await stint.send(await stint.seal(payload))
+            job = await stint.submit(queue="demo", image="busybox", content=content, secrets=secrets, run=run)
             result = await show(job, to_terminal, Narrator(Console(stderr=True), quiet=False))
             _say("its events")
             async for item in job.stream():

@@ -1,6 +1,6 @@
 """What a check found."""
 
-from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -37,22 +37,12 @@ def words(error: Exception) -> str:
     return said or type(error).__name__
 
 
-def clock(about: str, headers: Mapping[str, str]) -> list[Finding]:
-    """How far a server's clock is from this machine's, by the `Date` of its answer."""
-    try:
-        ahead = parsedate_to_datetime(headers["date"]) - datetime.now(UTC)
-    except (KeyError, ValueError, TypeError):  # the last one if it has no zone
-        return []
-    return [skew(about, ahead.total_seconds())]
-
-
-def clock_at(about: str, moment: object) -> list[Finding]:
-    """The same by a time (RFC 3339) in its answer; nothing if that is none."""
-    try:
-        ahead = parse_time(str(moment)) - datetime.now(UTC)
-    except ValueError:
-        return []
-    return [skew(about, ahead.total_seconds())]
+def clock(about: str, said: object) -> list[Finding]:
+    """How far a clock is from this machine's, by an answer's `Date` or a time (RFC 3339) in it; nothing by neither."""
+    for parse in (parse_time, parsedate_to_datetime):
+        with suppress(ValueError, TypeError):  # the last one if it has no zone
+            return [skew(about, (parse(str(said)) - datetime.now(UTC)).total_seconds())]
+    return []
 
 
 def skew(about: str, seconds: float) -> Finding:

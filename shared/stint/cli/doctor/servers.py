@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, clock_at, ok, skipped, warn, words
+from stint.cli.doctor.finding import WITHIN, Finding, bad, clock, ok, skipped, warn, words
 from stint.cli.settings import is_there, without_login
 from stint.client import ApiRefusedError, Client, Endpoints, QueueInfo
 from stint.client.rest.connection import http_client, parsed, refusal
@@ -53,7 +53,7 @@ async def look_at_api(where: Endpoints) -> list[Finding]:
     ready, health, listed = answers
     if (figures := parsed(health.content)) is None:
         return [bad("api", f"{url} does not answer as Stint does", MEND)]
-    clocks = [*clock("api", ready.headers), *clock_at("nats", (parsed(listed.content) or {}).get("now"))]
+    clocks = [*clock("api", ready.headers.get("date")), *clock("nats", (parsed(listed.content) or {}).get("now"))]
     return [ok("api", f"{url} is ready"), *clocks, *_runners(figures), *await _queues(where)]
 
 
@@ -134,7 +134,7 @@ async def look_at_vault(where: Endpoints, queue: str | None) -> list[Finding]:
     if answer.is_error:
         state, mend = _STATES.get(answer.status_code, (f"answers with an error ({answer.status_code})", mend))
         return [bad("vault", f"{url} {state}", mend)]
-    found = [ok("vault", f"{url} is unsealed"), *clock("vault", answer.headers)]
+    found = [ok("vault", f"{url} is unsealed"), *clock("vault", answer.headers.get("date"))]
     try:
         async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
             return [*found, await _token(vault, where.token), *await _rights(vault, where, queue)]
@@ -222,7 +222,7 @@ async def look_at_docker() -> list[Finding]:
         what = f"{socket} answers with an error ({answer.status_code})"
         return [bad("docker", what, "Look at the log of the Docker engine.")]
     found = [ok("docker", f"version {info.get('ServerVersion')}, {info.get('OperatingSystem')}")]
-    found += clock_at("docker", info.get("SystemTime"))
+    found += clock("docker", info.get("SystemTime"))
     if not info.get("LiveRestoreEnabled"):
         mend = 'Set "live-restore": true in /etc/docker/daemon.json.'
         found.append(warn("docker", "a restart of the engine ends all jobs", mend))
