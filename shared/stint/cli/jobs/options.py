@@ -41,27 +41,10 @@ def _of_form(form: str, pattern: str) -> Callable[[Words], Words]:
     return check
 
 
-def _list(value: str) -> str:
-    """Check a list in GoStint's form. As above."""
-    if value:
-        _words(value)
-    return value
-
-
-def _list_of_form(form: str, pattern: str) -> Callable[[str], str]:
-    """Check a list in GoStint's form, and its values. As above."""
-    check = _of_form(form, pattern)
-
-    def check_list(value: str) -> str:
-        check(_words(value or "[]"))
-        return value
-
-    return check_list
-
-
 def _words(text: str) -> list[str]:
+    """Read a list in GoStint's form. The error does not repeat it, as above."""
     try:
-        words = json.loads(text)
+        words = json.loads(text or "[]")
     except ValueError:
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -88,10 +71,12 @@ class _GoStintOptions:
     pull_gostint: Annotated[Pull, _gostint("--image-pull-policy", "-image-pull-policy", case_sensitive=False)] = None
     secret_file_type_gostint: Annotated[SecretFileType, _gostint("-secret-filetype", case_sensitive=False)] = None
     cont_on_warnings_gostint: Annotated[bool, _gostint("-cont-on-warnings")] = False
-    run: Annotated[str, _gostint("--run", "-run", callback=_list)] = ""
-    entrypoint_list: Annotated[str, _gostint("-entrypoint", callback=_list)] = ""
-    env_vars: Annotated[str, _gostint("--env-vars", "-env-vars", callback=_list_of_form(*_VARIABLE))] = ""
-    secret_refs: Annotated[str, _gostint("--secret-refs", "-secret-refs", callback=_list_of_form(*_SECRET))] = ""
+    run: Annotated[Any, _gostint("--run", "-run", parser=_words)] = None
+    entrypoint_list: Annotated[Any, _gostint("-entrypoint", parser=_words)] = None
+    env_vars: Annotated[Any, _gostint("--env-vars", "-env-vars", parser=_words, callback=_of_form(*_VARIABLE))] = None
+    secret_refs: Annotated[
+        Any, _gostint("--secret-refs", "-secret-refs", parser=_words, callback=_of_form(*_SECRET))
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -167,10 +152,10 @@ class JobOptions(_GoStintOptions):
         given = {name: value for name in JobFields.__annotations__ if (value := self._either(name)) not in _NOT_GIVEN}
         content = self._either("content")
         fields = given | {
-            "run": self.command or _words(self.run or "[]"),
-            "entrypoint": self.entrypoint or _words(self.entrypoint_list or "[]"),
-            "secrets": _pairs([*(self.secret or ()), *_words(self.secret_refs or "[]")], "@"),
-            "env": {**_env_file(self.env_file), **_pairs([*(self.env or ()), *_words(self.env_vars or "[]")], "=")},
+            "run": self.command or self.run or [],
+            "entrypoint": self.entrypoint or self.entrypoint_list or [],
+            "secrets": _pairs([*(self.secret or ()), *(self.secret_refs or ())], "@"),
+            "env": {**_env_file(self.env_file), **_pairs([*(self.env or ()), *(self.env_vars or ())], "=")},
             "content": sys.stdin.buffer if content == STDIN else content,
         }
         return payload_of(self._either("queue"), cast("JobFields", fields), base=_job_file(self._either("job_json")))
