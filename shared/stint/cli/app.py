@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,70 +16,54 @@ from stint import __version__
 from stint.cli.streams import open_streams, written
 from stint.process.core_dumps import prevent_core_dumps
 
-_PANELS: Final[Mapping[str, Mapping[str, str]]] = {
+_PANELS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
     "Jobs": {
-        "run": "stint.cli.jobs.run",
-        "submit": "stint.cli.jobs.run",
-        "ls": "stint.cli.jobs.ls",
-        "show": "stint.cli.jobs.ls",
-        "logs": "stint.cli.jobs.ls",
-        "wait": "stint.cli.jobs.act",
-        "history": "stint.cli.jobs.history",
-        "kill": "stint.cli.jobs.act",
-        "rm": "stint.cli.jobs.act",
-        "rerun": "stint.cli.jobs.act",
-        "release": "stint.cli.jobs.act",
-        "verify": "stint.cli.jobs.receipt",
-        "receipt": "stint.cli.jobs.receipt",
-        "audit": "stint.cli.audit",
-        "lineage": "stint.cli.audit",
+        "stint.cli.jobs.run": ("run", "submit"),
+        "stint.cli.jobs.ls": ("ls", "show", "logs"),
+        "stint.cli.jobs.history": ("history",),
+        "stint.cli.jobs.act": ("wait", "kill", "rm", "rerun", "release"),
+        "stint.cli.jobs.receipt": ("verify", "receipt"),
+        "stint.cli.audit": ("audit", "lineage"),
     },
     "Queues and runners": {
-        "queues": "stint.cli.fleet.queues",
-        "pause": "stint.cli.fleet.queues",
-        "resume": "stint.cli.fleet.queues",
-        "runners": "stint.cli.fleet.queues",
-        "drain": "stint.cli.fleet.queues",
-        "top": "stint.cli.fleet.events",
-        "events": "stint.cli.fleet.events",
+        "stint.cli.fleet.queues": ("queues", "pause", "resume", "runners", "drain"),
+        "stint.cli.fleet.events": ("top", "events"),
     },
     "Settings": {
-        "login": "stint.cli.login",
-        "config": "stint.cli.config",
-        "doctor": "stint.cli.doctor.command",
-        "completion": "stint.cli.config",
+        "stint.cli.login": ("login",),
+        "stint.cli.config": ("config", "completion"),
+        "stint.cli.doctor.command": ("doctor",),
     },
     "Services": {
-        "dev": "stint.cli.dev.command",
-        "demo": "stint.cli.dev.command",
-        "api": "stint.cli.services.start",
-        "runner": "stint.cli.services.start",
-        "projector": "stint.cli.services.start",
-        "nats-auth": "stint.natsauth.callout.command",
-        "rebuild": "stint.cli.services.start",
-        "health": "stint.cli.services.health",
+        "stint.cli.dev.command": ("dev", "demo"),
+        "stint.cli.services.start": ("api", "runner", "projector", "rebuild"),
+        "stint.natsauth.callout.command": ("nats-auth",),
+        "stint.cli.services.health": ("health",),
     },
     "What services need": {
-        "vault-setup": "stint.cli.services.vault_setup",
-        "nats-config": "stint.natsauth.command",
-        "subscribe": "stint.natsauth.subscribe",
-        "schema": "stint.cli.services.start",
+        "stint.cli.services.vault_setup": ("vault-setup",),
+        "stint.natsauth.command": ("nats-config",),
+        "stint.natsauth.subscribe": ("subscribe",),
+        "stint.cli.services.start": ("schema",),
     },
 }
 """Where the commands are, in the order in which `--help` shows them: the `app` of a module is one, or a few."""
+_PLACES: Final = {
+    name: (panel, module) for panel, modules in _PANELS.items() for module, names in modules.items() for name in names
+}
 
 
 class _Commands(TyperGroup):
     """Imports only the module of the command that is used: `stint health` runs every few seconds."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's
-        return [name for modules in _PANELS.values() for name in modules]
+        return [*_PLACES]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        panel = next((panel for panel, modules in _PANELS.items() if cmd_name in modules), None)
-        if panel is None:
+        if cmd_name not in _PLACES:
             return None
-        found = get_command(import_module(_PANELS[panel][cmd_name]).app)
+        panel, module = _PLACES[cmd_name]
+        found = get_command(import_module(module).app)
         command: Any = found.get_command(ctx, cmd_name) if isinstance(found, TyperGroup) else found
         command.rich_help_panel, command.rich_markup_mode = panel, self.rich_markup_mode
         command.short_help = command.help.partition("\n\n")[0]  # whole: typer would cut it in the reference
