@@ -158,7 +158,7 @@ async def test_the_audit_finds_who_caused_the_first_event_of_a_key(broker: Broke
 
     async def found() -> Sequence[Entry] | None:
         with suppress(BrokerUnavailableError):  # the log is not read yet
-            return await index.ask(lambda tables: tables.entries.find(WantedEntries(who="ann"), 1))
+            return await index.ask(lambda table: table.find(WantedEntries(who="ann"), 1))
         return None
 
     async with meanwhile(index.run()):

@@ -21,8 +21,8 @@ from stint.core.names.subjects import EventAddress
 from stint.jetstream import FactsPage
 from stint.ports import StreamState
 from stint_api.audit.index import AuditIndex
-from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret
-from stint_api.audit.table import EntryTable, WantedEntries
+from stint_api.audit.secrets import OF_ONE, WantedSecret
+from stint_api.audit.table import AuditTable, WantedEntries
 from tests.support import events
 from tests.support.events import record
 from tests.support.waiting import meanwhile, until, until_true
@@ -49,13 +49,13 @@ LOG = [
 ]
 
 
-def table_of(*records: Record) -> EntryTable:
-    table = EntryTable()
+def table_of(*records: Record) -> AuditTable:
+    table = AuditTable()
     table.apply(records, {})
     return table
 
 
-def found(table: EntryTable, limit: int = 100, **wanted: Any) -> list[int]:
+def found(table: AuditTable, limit: int = 100, **wanted: Any) -> list[int]:
     return [entry.sequence for entry in table.find(WantedEntries(**wanted), limit)]
 
 
@@ -155,36 +155,36 @@ GIVEN = [
     ],
 )
 def test_jobs_are_found_by_their_secrets(wanted: dict[str, Any], tokens: tuple[str, ...], sequences: list[int]) -> None:
-    table, limit = SecretTable(), wanted.get("limit", 100)
+    table, limit = AuditTable(), wanted.get("limit", 100)
     for _ in range(2):  # safe to repeat
-        table.apply(GIVEN)
+        table.apply(GIVEN, {})
     which = WantedSecret(**{name: value for name, value in wanted.items() if name != "limit"})
     versions = table.newest(path_of(which.secret))
     newest = max((version or 0 for token, version in versions.items() if token in tokens), default=None)
-    assert [row.sequence for row in table.find(which, newest, tokens, limit)] == sequences
+    assert [row.sequence for row in table.given(which, newest, tokens, limit)] == sequences
 
 
 def test_what_a_stranger_wrote_does_not_end_the_index() -> None:
-    table = SecretTable()
+    table = AuditTable()
     forged: dict[str, int | None] = {PASSWORD: 2**63, USER: -1, PLAIN: 2**70}
-    table.apply([*GIVEN, got(8, {PASSWORD: 9}, token=BAD_QUEUE_TOKEN), got(9, forged)])
+    table.apply([*GIVEN, got(8, {PASSWORD: 9}, token=BAD_QUEUE_TOKEN), got(9, forged)], {})
     assert table.newest("kv/data/db") == {A: 7, B: 8}
     assert table.newest("kv1/db") == {A: None}
 
 
 def test_secrets_are_forgotten_with_their_events_and_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = SecretTable()
-    table.apply(GIVEN)
+    table = AuditTable()
+    table.apply(GIVEN, {})
     table.forget(1)
     table.remove([4])
     every = WantedSecret(secret=PASSWORD)
-    assert [row.sequence for row in table.find(every, 8, (A, B), 10)] == [2]
+    assert [row.sequence for row in table.given(every, 8, (A, B), 10)] == [2]
     assert table.newest("kv/data/db") == {A: 7, B: 8}
     monkeypatch.setattr("stint_api.audit.secrets.KEPT", 20)
     many: dict[str, int | None] = {f"kv/data/many.k{key}": 1 for key in range(100)}
-    table.apply(got(number, many) for number in range(10, 500))  # more values than a statement of SQLite takes
-    assert len(table.find(WantedSecret(secret="kv/data/many"), 1, (A,), 1000)) == 20
-    assert table.find(every, 8, (A, B), 10) == []
+    table.apply([got(number, many) for number in range(10, 500)], {})  # more values than a statement of SQLite takes
+    assert len(table.given(WantedSecret(secret="kv/data/many"), 1, (A,), 1000)) == 20
+    assert table.given(every, 8, (A, B), 10) == []
 
 
 class Log:
@@ -225,7 +225,7 @@ async def following(log: Log, span: int = 100) -> AsyncIterator[AuditIndex]:
 
 async def sequences(index: AuditIndex) -> list[int] | None:
     try:
-        return [entry.sequence for entry in await index.ask(lambda tables: tables.entries.find(WantedEntries(), 100))]
+        return [entry.sequence for entry in await index.ask(lambda table: table.find(WantedEntries(), 100))]
     except BrokerUnavailableError:
         return None
 
@@ -255,7 +255,7 @@ async def test_it_is_complete_once_the_replica_that_is_read_has_shown_all(monkey
     log = Log(LOG, 10)
     log.lag = 1
     async with following(log) as index:
-        await until_true(lambda: bool(index._tables and index._tables.sequence))  # noqa: SLF001 - nothing else tells it
+        await until_true(lambda: bool(index._table and index._table.sequence))  # noqa: SLF001 - nothing else tells it
         assert await sequences(index) is None
         log.lag = 0
         await becomes(index, [10, 6, 4, 1])
@@ -275,7 +275,7 @@ async def test_who_has_signed_is_found_by_key_and_by_what_is_known_of_its_owner(
         await becomes(index, [2, 1])
 
         async def of(who: str) -> list[int]:
-            return await index.ask(lambda tables: found(tables.entries, who=who))
+            return await index.ask(lambda table: found(table, who=who))
 
         for who in ("ULOG", "ann", "e1", "acc1", "claim"):
             assert await of(who) == [1]

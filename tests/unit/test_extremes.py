@@ -35,8 +35,8 @@ from stint.core.phase import JobPhase
 from stint.core.schema import examples
 from stint.core.view import NEVER, JobView, read_view, view
 from stint.ports import StoredView
-from stint_api.audit.secrets import SecretTable, WantedSecret
-from stint_api.audit.table import EntryTable, WantedEntries
+from stint_api.audit.secrets import WantedSecret
+from stint_api.audit.table import AuditTable, WantedEntries
 from stint_api.page.drawn import fleet, words
 from stint_api.page.drawn import job as drawn_job
 from stint_api.page.drawn.jobs import row as drawn_row
@@ -166,13 +166,12 @@ def read_by_one(job: Job) -> None:
 def test_an_event(kind: str) -> None:
     order = [name for name in EVENT_TYPES if name not in {"rejected", "deleted"}]
     bodies = {name: whole(event) for name, event in examples().items()}
-    lists, audit, secrets, at = Lists(), EntryTable(), SecretTable(), 0
+    lists, audit, at = Lists(), AuditTable(), 0
     for body in forged(bodies[kind]):
         for kinds in ([kind], order, [*order[::-1], kind, kind]):
             records = [stored(name, body if name == kind else bodies[name], at := at + 1) for name in kinds]
             good = record(submitted(), at := at + 1, job_id=GOOD)
             audit.apply([*records, good], {})
-            secrets.apply([*records, good])
             if (job := fold(records)) and kind != "deleted":  # such a job is not shown
                 asked(TOKEN, kind, 1, job)
                 shown = view(job)
@@ -181,7 +180,7 @@ def test_an_event(kind: str) -> None:
                     read_by_one(job)
                     lists.read(shown)
         assert audit.find(WantedEntries(), 50)[0].job == GOOD
-        secrets.find(WantedSecret(secret="kv/data/demo"), 1, [TOKEN], 10)
+        audit.given(WantedSecret(secret="kv/data/demo"), 1, [TOKEN], 10)
 
 
 def test_a_view() -> None:
@@ -195,7 +194,7 @@ def test_a_view() -> None:
 def test_an_operation(kind: str) -> None:
     fields = {"event_id": "1", "at": TIME, "by": "ops", "type": kind, "runner": "r", "reason": "why"}
     for body in forged(json.dumps(fields).encode()):
-        table = EntryTable()
+        table = AuditTable()
         one = to_operation(EventAddress(kind, TOKEN, JOB), body, sequence=1, time=TIME)
         table.apply([one], {})
         assert len(table.find(WantedEntries(), 5)) == bool(one.event)

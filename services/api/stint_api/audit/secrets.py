@@ -9,7 +9,6 @@ from stint.core.audit.trail import path_of
 from stint.core.events import Launched, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
-from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
 from stint_api.read.listing.sql import MemoryTable, as_json, lists
 
@@ -17,8 +16,10 @@ OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""
 KEPT: Final = 1_000_000
 """Rows, of some 100 bytes: jobs may get many secrets."""
+NEWEST: Final = 2**63 - 1
+"""Behind every place, and the largest number that SQLite can store."""
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE secret (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, path TEXT NOT NULL);
 CREATE INDEX by_path ON secret (path);
 CREATE TABLE given (
@@ -65,14 +66,12 @@ class WantedSecret:
     behind: int = NEWEST
 
 
-class SecretTable(MemoryTable):
-    """The secrets in some events."""
+class SecretRows(MemoryTable):
+    """Writes which secrets jobs got, and the questions about them."""
 
-    def __init__(self) -> None:
-        super().__init__(_TABLES)
-        self._added = 0
+    _added: int = 0
 
-    def apply(self, records: Iterable[Record]) -> None:
+    def put_secrets(self, records: Iterable[Record]) -> None:
         """Take the secrets in further events. Safe to repeat."""
         rows = list(_rows(records))
         if not rows:
@@ -90,21 +89,12 @@ class SecretTable(MemoryTable):
         self._db.execute(f"DELETE FROM given WHERE number <= ({last})", (KEPT,))
         self._db.execute("DELETE FROM secret WHERE number NOT IN (SELECT secret FROM given)")
 
-    def forget(self, through: int) -> None:
-        """Forget the events up to this sequence."""
-        self._db.execute("DELETE FROM given WHERE number < ?", ((through + 1) * OF_ONE,))
-
-    def remove(self, sequences: Sequence[int]) -> None:
-        """Forget single events."""
-        places = [(sequence * OF_ONE, (sequence + 1) * OF_ONE) for sequence in sequences]
-        self._db.executemany("DELETE FROM given WHERE number >= ? AND number < ?", places)
-
     def newest(self, path: str) -> Mapping[str, int | None]:
         """The newest version of a path's secrets that a job got in each queue, by the queue's token."""
         rows = f"SELECT token, max(version) AS newest FROM given WHERE {_OF_PATH} GROUP BY token"
         return dict(lists(self._db, "token, newest", rows, {"path": path}))
 
-    def find(self, wanted: WantedSecret, newest: int | None, tokens: Iterable[str], limit: int) -> Sequence[Given]:
+    def given(self, wanted: WantedSecret, newest: int | None, tokens: Iterable[str], limit: int) -> Sequence[Given]:
         """The next of the rows that are wanted, in these queues."""
         conditions = [_OF_SECRET, "given.number < :behind", "token IN (SELECT value FROM json_each(:tokens))"]
         if wanted.version is not None:

@@ -1,4 +1,4 @@
-"""The actions as a table: SQLite in memory.
+"""What the audit has of the log, in SQLite in memory: actions, and the secrets that jobs got.
 
 Each question is one step of SQLite, as in `read.table`: between two rows a thread can wait for its turn.
 """
@@ -15,11 +15,11 @@ from stint.core.events import NAME_LENGTH, Record, Writer
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
+from stint_api.audit import secrets
+from stint_api.audit.secrets import NEWEST, OF_ONE, SecretRows
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.sql import MemoryTable, lists, marks
+from stint_api.read.listing.sql import lists, marks
 
-NEWEST: Final = 2**63 - 1
-"""Behind every sequence."""
 NOBODY: Final = KeyOwner(owner="")
 """Whose a key is that no login has named."""
 
@@ -95,14 +95,16 @@ class WantedEntries:
     behind: int = NEWEST
 
 
-class EntryTable(MemoryTable):
-    """The actions among some events."""
+class AuditTable(SecretRows):
+    """The actions and the secrets in the events up to `sequence`."""
 
-    def __init__(self) -> None:
-        super().__init__(_TABLES)
+    def __init__(self, sequence: int = 0) -> None:
+        super().__init__(_TABLES + secrets.TABLES)
+        self.sequence = sequence
 
-    def apply(self, records: Iterable[Record], owners: Mapping[str, KeyOwner]) -> None:
-        """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
+    def apply(self, records: Sequence[Record], owners: Mapping[str, KeyOwner]) -> None:
+        """Take further events. Safe to repeat. `owners` are those of the keys that have signed."""
+        self.put_secrets(records)
         if rows := list(_entries(records, owners)):
             one = f"({marks('?', Entry._fields)})"
             self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks(one, rows)}", [*chain.from_iterable(rows)])
@@ -110,10 +112,13 @@ class EntryTable(MemoryTable):
     def forget(self, through: int) -> None:
         """Forget the events up to this sequence."""
         self._db.execute("DELETE FROM action WHERE sequence <= ?", (through,))
+        self._db.execute("DELETE FROM given WHERE number < ?", ((through + 1) * OF_ONE,))
 
     def remove(self, sequences: Sequence[int]) -> None:
-        """Forget single actions."""
-        self._db.executemany("DELETE FROM action WHERE sequence = ?", [(sequence,) for sequence in sequences])
+        """Forget single events."""
+        for one in sequences:
+            self._db.execute("DELETE FROM action WHERE sequence = ?", (one,))
+            self._db.execute("DELETE FROM given WHERE number >= ? AND number < ?", (one * OF_ONE, (one + 1) * OF_ONE))
 
     def find(self, wanted: WantedEntries, limit: int) -> Sequence[Entry]:
         """The next of the actions that are wanted."""

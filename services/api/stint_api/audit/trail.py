@@ -15,9 +15,9 @@ from stint.core.names.subjects import EventAddress
 from stint.jetstream import JetStreamOperations, JetStreamSignatures, Signed
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ
-from stint_api.audit.index import AuditIndex, Tables
+from stint_api.audit.index import AuditIndex
 from stint_api.audit.secrets import Given, WantedSecret
-from stint_api.audit.table import Entry, WantedEntries
+from stint_api.audit.table import AuditTable, Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
 BATCH: Final = 50
@@ -76,7 +76,7 @@ class Audit:
         found: list[Shown] = []
         as_of = self.index.as_of
         for _ in range(LOOKED_AT // BATCH):
-            entries = await self.index.ask(partial(_next, wanted))
+            entries = await self.index.ask(partial(AuditTable.find, wanted=wanted, limit=BATCH))
             for shown in await self._shown(identity, entries):
                 if len(found) == limit:
                     return Trail(found, found[-1].entry.sequence, as_of)
@@ -125,10 +125,6 @@ def _action(entry: Entry, jobs: Mapping[str, Job], stored: Mapping[EventAddress,
     return asked(entry.token, entry.kind, entry.sequence, job) if job else None
 
 
-def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:
-    return tables.entries.find(wanted, BATCH)
-
-
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A secret that a job got. It is `outdated` if a job has got a newer version since."""
@@ -173,11 +169,11 @@ class Lineage:
         not known yet, or NATS does not answer.
         """
         as_of = self.index.as_of
-        versions = await self.index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
+        versions = await self.index.ask(lambda table: table.newest(path_of(wanted.secret)))
         readable = await self.auth.permitted(identity, READ, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
         newest = max((version for version in mine.values() if version is not None), default=None)
-        rows = await self.index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
+        rows = await self.index.ask(lambda table: table.given(wanted, newest, list(mine), limit + 1))
         jobs = await self.index.jobs_of(self.log, rows[:limit])
         holders = [
             Holder(row, queue_name(row.token), job, is_older(row.version, newest))

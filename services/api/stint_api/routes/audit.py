@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.view import rfc3339
-from stint_api.audit.secrets import WantedSecret
-from stint_api.audit.table import NEWEST, WantedEntries
+from stint_api.audit.secrets import NEWEST, WantedSecret
+from stint_api.audit.table import WantedEntries
 from stint_api.audit.trail import Holder, Shown, Trail
 from stint_api.auth import Identity
 from stint_api.read.listing.query import microseconds, moment_of
