@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -12,7 +13,7 @@ from stint.core.errors import VaultUnavailableError
 from stint_api.errors import RefusalError
 from stint_api.middleware.gate import SignedIn
 from stint_api.routes import answers
-from stint_api.routes.answers import unless_refused, while_allowed
+from stint_api.routes.answers import refusal
 from stint_api.session import cookie
 from stint_api.session.store import Session
 from stint_api.web import streaming
@@ -40,16 +41,23 @@ class Checks:
             raise result
 
 
-async def until(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    """A stream that has one piece, and waits for its end."""
+async def waiting() -> AsyncGenerator[bytes, None]:
+    """A stream that has one piece, and waits."""
     yield b"piece"
-    await over.wait()
+    await asyncio.Event().wait()
 
 
-async def endless(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    """A stream that always has more, whether it is over or not."""
+async def endless() -> AsyncGenerator[bytes, None]:
+    """A stream that always has more."""
     while True:
-        yield b"over" if over.is_set() else b"piece"
+        yield b"piece"
+        await asyncio.sleep(0)
+
+
+async def until(closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """A stream that has one piece, and ends when the server does."""
+    yield b"piece"
+    await closing.wait()
 
 
 async def stays() -> Message:
@@ -63,78 +71,67 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "PERIOD", 0.001)
 
 
+async def sent_of(
+    pieces: AsyncGenerator[bytes, None], checks: Checks, closing: asyncio.Event | None = None, kind: str = EVENT_STREAM
+) -> list[Message]:
+    """The parts of the body that a client gets."""
+    told = list[Message]()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            told.append(message)
+
+    refused = partial(refusal, checks, closing or asyncio.Event())
+    async with asyncio.timeout(10):
+        await Stream(pieces, media_type=kind, headers={}, refused=refused)({"type": "http"}, stays, send)
+    return told
+
+
 async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:
-    checks = Checks(None, AWAY, AWAY, None, REFUSAL)
-    refused = asyncio.Event()
-    first, last = [piece async for piece in while_allowed(until(refused), checks, asyncio.Event(), refused)]
-    assert (first, last) == (
+    first, last = await sent_of(waiting(), Checks(None, AWAY, AWAY, None, REFUSAL))
+    assert (first["body"], last["body"], last["more_body"]) == (
         b"piece",
         b'event: refused\ndata: {"status":"Permission Denied.","error":"It may not."}\n\n',
+        False,
     )
 
 
 async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
-    """A slow reader has more to come: it gets no more of it."""
-    refused = asyncio.Event()
-    stream = while_allowed(endless(refused), Checks(REFUSAL), asyncio.Event(), refused)
-    told = [await anext(stream)]
-    async with asyncio.timeout(10):
-        while not told[-1].startswith(b"event: refused"):
-            told.append(await anext(stream))
-            await asyncio.sleep(0)
-    assert set(told[:-1]) == {b"piece"}
-    assert [piece async for piece in stream] == []
+    """There is more to come: it gets no more of it."""
+    *told, last = await sent_of(endless(), Checks(REFUSAL))
+    assert {part["body"] for part in told} == {b"piece"}
+    assert last["body"].startswith(b"event: refused")
 
 
 async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None:
     closing, checks = asyncio.Event(), Checks()
-    stream = while_allowed(until(closing), checks, closing, asyncio.Event())
-    assert await anext(stream) == b"piece"
+    answering = asyncio.create_task(sent_of(until(closing), checks, closing))
     await checks.used_up.wait()
-    rest = asyncio.create_task(_rest(stream))
     closing.set()
-    async with asyncio.timeout(10):
-        assert await rest == []
+    assert [(part["body"], part["more_body"]) for part in await answering] == [(b"piece", True), (b"", False)]
 
 
 async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
-    refused = asyncio.Event()
-    stream = while_allowed(until(refused), Checks(ArithmeticError("a fault of ours")), asyncio.Event(), refused)
-    async with asyncio.timeout(10):
-        with pytest.raises(ArithmeticError):
-            await _rest(stream)
+    with pytest.raises(ArithmeticError):
+        await sent_of(waiting(), Checks(ArithmeticError("a fault of ours")))
 
 
 async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
-    refused = asyncio.Event()
-    answer = unless_refused(endless(refused), Checks(AWAY, None, REFUSAL), asyncio.Event(), refused)
-    async with asyncio.timeout(10):
-        with pytest.raises(RefusalError, match="It may not"):
-            await _rest(answer)
+    told = await sent_of(endless(), Checks(AWAY, None, REFUSAL), kind="application/json")
+    assert {(part["body"], part["more_body"]) for part in told} == {(b"piece", True)}
 
 
-@pytest.mark.parametrize("large", [True, False])
-async def test_who_does_not_read_that_it_was_refused_is_cut_off(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["application/json", EVENT_STREAM])
+async def test_who_does_not_read_that_it_was_refused_is_cut_off(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "LAST", 0.01)
-    checks, closing, refused = Checks(None, REFUSAL), asyncio.Event(), asyncio.Event()
-    watched = unless_refused if large else while_allowed
-    pieces = watched(endless(refused), checks, closing, refused)
+    refused = partial(refusal, Checks(None, REFUSAL), asyncio.Event())
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()  # the client reads nothing
 
     async with asyncio.timeout(10):
-        await Stream(pieces, media_type="x/y", headers={}, refused=refused)({"type": "http"}, stays, send)
-    assert refused.is_set()
-
-
-async def _rest(stream: AsyncGenerator[bytes, None]) -> list[bytes]:
-    found = []
-    async for piece in stream:
-        found.append(piece)
-        await asyncio.sleep(0)
-    return found
+        await Stream(endless(), media_type=kind, headers={}, refused=refused)({"type": "http"}, stays, send)
 
 
 TEXT = "a" * 43

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -15,7 +14,6 @@ from stint.core.errors import StintError, VaultUnavailableError
 from stint.core.job import Job
 from stint.core.output.lines import start_of
 from stint.core.view import JobView
-from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 from stint.vault.actions import READ
 from stint_api.auth import CACHE_SECONDS, Identity
@@ -24,7 +22,7 @@ from stint_api.read.job.output import Snapshot, seen_back, stream_of
 from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
 from stint_api.services import Services
-from stint_api.web.streaming import EVENT_STREAM, WHOLE, Stream, answer, event
+from stint_api.web.streaming import EVENT_STREAM, WHOLE, Stream, answer, nobody_refuses
 
 log = structlog.get_logger()
 
@@ -37,82 +35,44 @@ PERIOD: Final = CACHE_SECONDS
 NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """A browser must not run or show a job's output as a script or a page of this host."""
 
-Events = Callable[..., AsyncGenerator[bytes, None]]
-"""Gives encoded events until one of the `asyncio.Event`s is set that it is called with."""
+Events = Callable[[asyncio.Event], AsyncGenerator[bytes, None]]
+"""Gives encoded events until the `asyncio.Event` is set that it is called with."""
 
 
-async def while_allowed(
-    events: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
-) -> AsyncGenerator[bytes, None]:
-    """The events of a stream, which must end when `closing` or `refused` is set; then the last says why."""
-    try:
-        async with aclosing(unless_refused(events, check, closing, refused)) as pieces:
-            async for piece in pieces:
-                yield piece
-    except RefusalError as refusal:
-        yield event("refused", {"status": refusal.title, "error": refusal.sentence})
-
-
-async def unless_refused(
-    pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
-) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer. It raises RefusalError when its caller is refused, after `refused` was set."""
-    watching = asyncio.create_task(_watch(check, closing, refused))
-    try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if watching.done() and (refusal := watching.result()):
-                    raise refusal
-                yield piece
-        if watching.done() and (refusal := watching.result()):
-            raise refusal
-    finally:
-        await cancel(watching)
-
-
-async def _watch(check: Check, closing: asyncio.Event, refused: asyncio.Event) -> RefusalError | None:
-    """Check until the caller is refused, and return why; or until the server is about to end.
+async def refusal(check: Check, closing: asyncio.Event) -> RefusalError:
+    """Check until the caller is refused, and return why. Once the server is about to end, nothing is checked any more.
 
     While Vault is unavailable the stream continues. If this fails, the stream ends: nobody watches it any more.
     """
-    try:
-        while not await any_of(closing, within=PERIOD):
-            try:
-                await unless(closing, check())
-            except InterruptedByEventError:
-                break
-            except VaultUnavailableError as error:
-                log.debug("a stream's caller cannot be checked, the stream continues", error=error.sentence)
-            except StintError as error:
-                refused.set()
-                return refusal_of(error)
-    except Exception:
-        refused.set()
-        raise
-    return None
+    while not await any_of(closing, within=PERIOD):
+        try:
+            await unless(closing, check())
+        except InterruptedByEventError:
+            break
+        except VaultUnavailableError as error:
+            log.debug("a stream's caller cannot be checked, the stream continues", error=error.sentence)
+        except StintError as error:
+            return refusal_of(error)
+    return await nobody_refuses()
 
 
 def large_stream(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
-    """Makes the stream of a large answer: one of those that a caller may have open, and for as long as it may read."""
+    """Makes a stream: one of those that a caller may have open, and for as long as it may read these queues."""
     check = partial(services.auth.check_again, caller, READ, *qnames)
 
     def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
-        closed, refused = services.streams.enter(caller.caller), asyncio.Event()
-        watched = unless_refused(pieces, check, services.closing, refused)
-        return Stream(watched, refused=refused, closed=closed, **options)
+        closed = services.streams.enter(caller.caller)
+        return Stream(pieces, refused=partial(refusal, check, services.closing), closed=closed, **options)
 
     return stream
 
 
 def live_stream(services: Services, caller: Identity, events: Events, *qnames: str) -> Stream:
-    """Sends events as they come: one of the streams that a caller may have open, and for as long as it may read."""
-    check = partial(services.auth.check_again, caller, READ, *qnames)
-    refused = asyncio.Event()
-    told = while_allowed(events(refused, services.closing), check, services.closing, refused)
-    closed = services.streams.enter(caller.caller)
+    """Sends events as they come, as such a stream."""
     # The second header keeps proxies from collecting events before they pass them on.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(told, media_type=EVENT_STREAM, headers=headers, refused=refused, closed=closed)
+    stream = large_stream(services, caller, *qnames)
+    return stream(events(services.closing), media_type=EVENT_STREAM, headers=headers)
 
 
 async def json_answer(

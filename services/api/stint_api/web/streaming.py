@@ -4,7 +4,8 @@ import asyncio
 import gzip
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from stint.core.errors import StintError
 from stint.process.background import cancel
+from stint_api.errors import RefusalError
 
 log = structlog.get_logger()
 
@@ -33,8 +35,14 @@ _LEVEL: Final = 3
 _NO_GZIP: Final = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
 
 
+async def nobody_refuses() -> RefusalError:
+    """For a stream that its caller may always read. It never returns."""
+    refusal: asyncio.Future[RefusalError] = asyncio.get_running_loop().create_future()
+    return await refusal
+
+
 class Stream(StreamingResponse):
-    """Sends what a generator yields. As soon as the client is gone, the generator is closed."""
+    """Sends what a generator yields. As soon as the client is gone or refused, the generator is closed."""
 
     def __init__(
         self,
@@ -42,28 +50,29 @@ class Stream(StreamingResponse):
         *,
         media_type: str,
         headers: Mapping[str, str],
-        refused: asyncio.Event | None = None,
+        refused: Callable[[], Coroutine[Any, Any, RefusalError]] = nobody_refuses,
         closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`refused` is set when the caller may have no more of it; `closed` is called when nothing more is sent."""
+        """`refused` returns once the caller may have no more of it; `closed` is called when nothing more is sent."""
         super().__init__(pieces, headers=headers, media_type=media_type)
         self._pieces = pieces
-        self._refused = refused or asyncio.Event()
+        self._refused = refused
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        """Send until the generator ends, the client leaves, or it does not read that it was refused.
+        """Send until the generator ends, the client leaves, or its caller is refused.
 
         When the generator fails the body is left without its end: the server then breaks the connection, which tells
         the client that what it has is not all.
         """
         sending = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
-        refusing = asyncio.create_task(self._refused.wait())
+        refusing = asyncio.create_task(self._refused())
         try:
             await asyncio.wait({sending, leaving, refusing}, return_when=asyncio.FIRST_COMPLETED)
-            if refusing.done():
-                await asyncio.wait({sending, leaving}, timeout=LAST, return_when=asyncio.FIRST_COMPLETED)
+            if refusing.done() and not sending.done():
+                await cancel(sending)
+                await self._tell(refusing.result(), send)
         finally:
             self._closed()
             await cancel(sending, leaving, refusing)
@@ -73,6 +82,16 @@ class Stream(StreamingResponse):
             log.warning("an answer broke off", error=failure.sentence)
         elif failure is not None and not isinstance(failure, OSError):  # that is how some servers say: disconnected
             raise failure
+
+    async def _tell(self, refusal: RefusalError, send: Send) -> None:
+        """End a stream of events with the refusal. Any other answer breaks off: it must not look like a whole one."""
+        if self.media_type != EVENT_STREAM:
+            log.warning("an answer broke off", error=refusal.sentence)
+            return
+        last = event("refused", {"status": refusal.title, "error": refusal.sentence})
+        with suppress(TimeoutError):  # the client does not read it
+            async with asyncio.timeout(LAST):
+                await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def answer(

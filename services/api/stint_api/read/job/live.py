@@ -51,11 +51,11 @@ class LiveJob:
         self._loaded_at = 0
         self._end: Mapping[str, Any] | None = None
 
-    async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
-        """Encoded events, up to `end`; without one if one of `ends` is set before."""
+    async def events(self, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Encoded events, up to `end`; without one if `closing` is set before."""
         with self._phases.watch(self._place) as new_phase:
             async with self._jobs.follow(self._place) as followed:
-                while not any(end.is_set() for end in ends):
+                while not closing.is_set():
                     next_look = followed.next_look
                     new_phase.clear()
                     told = False
@@ -69,7 +69,7 @@ class LiveJob:
                         yield self._event("phase", msgspec.to_builtins(phase))
                     if not told:
                         yield streaming.PING
-                    await any_of(next_look, new_phase, *ends, within=2 * TICK)
+                    await any_of(next_look, new_phase, closing, within=2 * TICK)
 
     async def _catch_up(self, followed: FollowedJob) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is unavailable there is nothing new."""

@@ -147,11 +147,11 @@ class LiveChanges:
     readable: Callable[[Collection[str]], Awaitable[Collection[str]]]
     render: Callable[[JobView], Mapping[str, Any]]
 
-    async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
-        """Encoded events, until one of `ends` is set. While Vault is unavailable there are only pings."""
+    async def events(self, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Encoded events, until `closing` is set. While Vault is unavailable there are only pings."""
         clock = asyncio.get_running_loop().time
         mark, told = self.mark, -math.inf
-        while not any(end.is_set() for end in ends):
+        while not closing.is_set():
             news, some = self.feed.news, self.feed.since(mark)
             mark = mark if some else self.feed.end
             if some is None or told == -math.inf:
@@ -159,9 +159,9 @@ class LiveChanges:
                 yield streaming.event("hello", hello, event_id=str(mark))
                 told = clock()
             if not some:
-                await any_of(news, *ends, within=max(0, told + TICK - clock()))
+                await any_of(news, closing, within=max(0, told + TICK - clock()))
             elif (permitted := await self._permitted(some)) is None:
-                await any_of(*ends, within=AGAIN)
+                await any_of(closing, within=AGAIN)
             else:
                 for change in permitted:
                     yield self._encoded(change, mark.bucket)
