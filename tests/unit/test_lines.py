@@ -9,7 +9,7 @@ from stint.core.output.chain import Chunk
 from stint.core.output.lines import last_line, start_of
 from stint.ports import Place
 from stint.testing import MemoryOutput
-from stint_api.read.job.lines import beginning
+from stint_api.read.job.lines import Position, beginning
 from tests.support.events import TOKEN
 from tests.support.outputs import Writer
 
@@ -67,21 +67,21 @@ async def test_the_beginning_of_any_line_is_found(pieces: list[tuple[str, bytes]
     output, chunks = await stored(pieces)
     whole = b"".join(chunk.data for chunk in chunks)
     offsets = {line: offset for offset, line in numbered(pieces)}
-    for begin, line in (
+    for (before, first), line in (
         (await beginning(output, HERE, tail=number, from_line=None), max(1, len(offsets) - number + 1)),
         (await beginning(output, HERE, tail=None, from_line=number or 1), number or 1),
     ):
-        rest = [chunk async for chunk in output.read(*HERE, after=begin.after)]
-        assert begin.number == len(chunks) - len(rest), "no chunk is missing, and the next one's number is known"
+        rest = [chunk async for chunk in output.read(*HERE, after=before.output)]
+        assert before.number == len(chunks) - len(rest), "no chunk is missing, and the next one's number is known"
         told = b"".join(chunk.data for chunk in rest)
-        cut = start_of(rest[0], begin.line) if rest and begin.line else 0
+        cut = start_of(rest[0], first) if rest and first else 0
         assert told[cut:] == (whole[offsets[line] :] if line in offsets else b"")
 
 
 async def test_an_output_whose_lines_were_not_counted_is_given_whole() -> None:
     output = MemoryOutput()
     await output.append(*HERE, Chunk(number=1, offset=0, stream="stdout", digest="", data=b"1\n2\n"), after=0)
-    assert (await beginning(output, HERE, tail=1, from_line=None)).after == 0
+    assert await beginning(output, HERE, tail=1, from_line=None) == (Position(), 0)
 
 
 async def test_the_last_lines_of_a_long_output_take_few_reads() -> None:
@@ -96,6 +96,6 @@ async def test_the_last_lines_of_a_long_output_take_few_reads() -> None:
     writer = Writer(output, *HERE)
     for number in range(1, 1001):
         await writer.write(b"%d\n" % number * 10)
-    begin = await beginning(output, HERE, tail=25, from_line=None)
-    assert (begin.number, begin.line) == (997, 9976)
+    before, line = await beginning(output, HERE, tail=25, from_line=None)
+    assert (before.number, line) == (997, 9976)
     assert output.reads <= 11

@@ -183,13 +183,13 @@ async def get_output(
 ) -> Response:
     """A job's output so far, as the bytes that it wrote: all, one stream, or from a line on."""
     job = await services.jobs.find(caller, job_id)
-    begin = await query.beginning(services.output, job)
+    position, line = await query.beginning(services.output, job)
     recorded = documents.recorded(job)
-    output = await Snapshot.take(services.output, job.token, job.job_id, recorded=recorded, after=begin.after)
+    output = await Snapshot.take(services.output, job.token, job.job_id, recorded=recorded, after=position.output)
     large = large_stream(services, caller, queue_name(job.token))
     name = f"{job.job_id}.{query.stream or 'output'}"
     headers = {**NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}
-    return await answer(raw(output, query.stream, begin.line), media_type=BYTES, headers=headers, large=large)
+    return await answer(raw(output, query.stream, line), media_type=BYTES, headers=headers, large=large)
 
 
 @router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM)
@@ -204,7 +204,7 @@ async def events(
     job = await services.jobs.find(caller, job_id)
     position = Position.parse(last_event_id)
     if position == Position():
-        position = Position.before(await query.beginning(services.output, job))
+        position, _ = await query.beginning(services.output, job)
     live = LiveJob(services.followed, services.output, services.phases, job, position, render=documents.last_seen)
     return live_stream(services, caller, live.events, queue_name(job.token))
 

@@ -15,7 +15,7 @@ from stint.core.names.ids import normalise_queue_name
 from stint.ports import OutputLog
 from stint.ports import Place as JobPlace
 from stint_api.auth import Identity
-from stint_api.read.job.lines import Beginning, beginning
+from stint_api.read.job.lines import Position, beginning
 from stint_api.read.listing.feed import Interest
 from stint_api.read.listing.query import Page, Place, Wanted
 from stint_api.routes.models.base import JOB_ID, Status
@@ -140,8 +140,8 @@ class LinesQuery(BaseModel):
             raise ValueError("tail and from_line exclude each other")
         return self
 
-    async def beginning(self, output: OutputLog, job: Job) -> Beginning:
-        """The place that it asks for."""
+    async def beginning(self, output: OutputLog, job: Job) -> tuple[Position, int]:
+        """The place that it asks for, and the first line; see `stint_api.read.job.lines.beginning`."""
         place = JobPlace(job.token, job.job_id)
         return await beginning(output, place, tail=self.tail, from_line=self.from_line)
 

@@ -11,7 +11,7 @@ from stint.core.output.chain import Chunk
 from stint.core.output.lines import start_of
 from stint.ports import OutputLog, Place
 from stint_api.page.drawn import words
-from stint_api.read.job.lines import Beginning, beginning
+from stint_api.read.job.lines import beginning
 from stint_api.read.job.output import Snapshot, stream_of
 
 MOST: Final = 1_000
@@ -72,21 +72,21 @@ async def last_lines(output: OutputLog, job: Job) -> Text:
     """The last lines of what the job has written so far."""
     place = Place(job.token, job.job_id)
     for count in FEWER:
-        begin = await beginning(output, place, tail=count, from_line=None)
-        snapshot = await Snapshot.take(output, *place, lenient=True, after=begin.after)
-        first = await output.next(*place, after=begin.after)
+        position, line = await beginning(output, place, tail=count, from_line=None)
+        snapshot = await Snapshot.take(output, *place, lenient=True, after=position.output)
+        first = await output.next(*place, after=position.output)
         if first is None or snapshot.size - first.offset <= READ_BYTES:
-            return await _read(snapshot.chunks(), begin, count)
+            return await _read(snapshot.chunks(), line, count)
     return Text([], before=True, too_long=True)
 
 
-async def _read(chunks: AsyncIterable[Chunk], begin: Beginning, count: int) -> Text:
-    lines, skip = _Lines(), begin.line
+async def _read(chunks: AsyncIterable[Chunk], begin: int, count: int) -> Text:
+    lines, skip = _Lines(), begin
     async for chunk in chunks:
         at = start_of(chunk, skip) if skip else 0
         lines.add(stream_of(chunk), chunk.data[at:], continues=chunk.continues and not at)
         skip = 0
-    numbered = list(enumerate(lines.found, max(1, begin.line)))[-count:]
+    numbered = list(enumerate(lines.found, max(1, begin)))[-count:]
     return Text(
         [_line(number, stream, bytes(data)) for number, (stream, data) in numbered],
         before=bool(numbered) and numbered[0][0] > 1,
