@@ -103,15 +103,11 @@ class QueueDetailBody(QueueBody):
     """With `last_hour=true`: the last hour."""
 
 
-class QueueListBody(Body):
+class QueueListBody(AsOf):
     """The queues with jobs that can be seen, and those that are paused, by name."""
 
     data: list[QueueBody]
     """The queues that the caller may read."""
-    now: str
-    """The time."""
-    as_of: str
-    """When the list of jobs behind these figures was last known to be up to date."""
 
 
 class RunnerBody(Body):
