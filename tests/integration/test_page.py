@@ -15,7 +15,6 @@ from stint.core.events import KillRequested
 from stint.core.names.ids import queue_token
 from stint_api.page.drawn.fleet import SHOWN
 from stint_api.page.drawn.jobs import Listed
-from stint_api.page.drawn.text import LONG, MOST
 from stint_api.session import cookie
 from tests.support import outputs
 from tests.support.api_bench import Bench
@@ -51,10 +50,8 @@ class Document(HTMLParser):
         self.ids: list[str] = []
         self.links: dict[str, str] = {}
         self.said = ""
-        self.lines: list[str] = []
-        self.numbers: list[str] = []
         self._cell = self._link = ""
-        self._in_line = self._copied = False
+        self._copied = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -68,23 +65,16 @@ class Document(HTMLParser):
             self.ids.append(given["data-id"])
         if tag == "td" and not self._copied:
             self._cell = given["class"].split()[0]
-        if "data-n" in given:
-            self.numbers.append(given["data-n"])
-            self.lines.append("")
-        self._in_line = self._in_line or (tag == "code" and len(self.lines) > 0)
         if tag == "a":
             self._link = given.get("href", "") if "hidden" not in given else ""
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_line = self._in_line and tag != "code"
         self._copied = self._copied and tag != "template"
         if tag in {"td", "a"}:
             self._cell, self._link = "" if tag == "td" else self._cell, ""
 
     def handle_data(self, data: str) -> None:
         self.said += data
-        if self._in_line:
-            self.lines[-1] += data
         if self._cell and self.rows:
             self.rows[-1][self._cell] = self.rows[-1].get(self._cell, "") + data
         if self._link:
@@ -209,73 +199,20 @@ async def test_an_address_without_a_list_says_what_is_wrong(wrong: str, sentence
     assert not seen.ids
 
 
-WRITTEN = (
-    b"one \x1b[31mred\x1b[0m\n",
-    b"10%\r20%\r30%\n",
-    b"\xff\xfe caf\xc3",
-    b"\xa9\n<script>alert(1)</script>\n",
-    b"\xe2\x80\xaelp.exe \x1b]0;title\x07\x07\n",
-    b"x" * 1_000_000 + b"\nlast",
-)
-READ = [
-    "one red",
-    "30%",
-    "\\xff\\xfe café",
-    "<script>alert(1)</script>",
-    "[U+202E]lp.exe [U+0007]",
-    "x" * LONG + f"{1_000_000 - LONG:,} more",
-    "last",
-]
-
-
-async def written(bench: Bench, *pieces: bytes) -> str:
-    """A job with this output, of which standard error has one line."""
+async def test_a_job_is_drawn_with_links_to_its_output(bench: Bench, http: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="many")
-    writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
-    for piece in pieces:
-        await writer.write(piece)
-    await writer.write(b"wrong\n", "stderr")
-    return job_id
-
-
-async def test_a_job_is_drawn_with_its_last_lines(bench: Bench, http: httpx.AsyncClient) -> None:
-    job_id = await written(bench, *WRITTEN)
-    without, seen = await drawn(http, f"/jobs/{job_id}"), await drawn(http, f"/jobs/{job_id}?lines")
-    assert without.lines == []
-    assert ("http-equiv", "refresh") in without.attributes
-    assert ("http-equiv", "refresh") not in seen.attributes
-    assert list(seen.lines) == [*READ, "wrong"]
+    await outputs.Writer(bench.parts.output, queue_token("many"), job_id).write(b"wrong\n", "stderr")
+    seen = await drawn(http, f"/jobs/{job_id}")
     assert seen.tags.count("script") == 1
-    assert seen.links["Refresh"] == f"/jobs/{job_id}?lines"
-    assert seen.links["stderr, as written"] == f"/v1/api/job/{job_id}/output?stream=stderr"
     assert "Queued: " in seen.said
     assert "Submitted by token-stint-client" in seen.said
-
-
-@pytest.mark.parametrize("size", [1, 7, 4096])
-async def test_lines_are_the_outputs_however_it_is_stored(bench: Bench, size: int, http: httpx.AsyncClient) -> None:
-    whole = b"".join(b"%d\n" % number for number in range(size * 3 if size < 100 else 5000))
-    job_id = await written(bench, *(whole[at : at + size] for at in range(0, len(whole), size)))
-    seen = await drawn(http, f"/jobs/{job_id}?lines")
-    wanted = [*whole.decode().split(), "wrong"]
-    assert seen.lines == wanted[-MOST:]
-    assert seen.numbers == [str(number) for number in range(1, len(wanted) + 1)][-MOST:]
-
-
-async def test_what_is_too_long_to_be_drawn_is_not_read(bench: Bench, http: httpx.AsyncClient) -> None:
-    job_id = await written(bench, *[b"y" * 500_000] * 5)
-    seen = await drawn(http, f"/jobs/{job_id}?lines")
-    assert seen.lines == ["wrong"]
-    job_id = await bench.submitted(qname="many")
-    writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
-    for _ in range(5):
-        await writer.write(b"z" * 500_000)
-    assert "The last line is too long to be shown here" in (await drawn(http, f"/jobs/{job_id}?lines")).said
+    for name, text in (("Both", "wrong\n"), ("stdout", ""), ("stderr", "wrong\n"), ("Its last 1,000 lines", "wrong\n")):
+        assert (await http.get(seen.links[name])).text == text
 
 
 async def test_a_job_that_cannot_be_shown_says_why(bench: Bench, many: httpx.AsyncClient) -> None:
     job_id = await bench.submitted(qname="hidden")
-    refused = await drawn(many, f"/jobs/{job_id}?lines", status=httpx.codes.FORBIDDEN)
+    refused = await drawn(many, f"/jobs/{job_id}", status=httpx.codes.FORBIDDEN)
     unknown = await drawn(many, f"/jobs/{0:024x}", status=httpx.codes.NOT_FOUND)
     wrong = await drawn(many, "/jobs/%22%3E%3Cscript%3E", status=httpx.codes.BAD_REQUEST)
     assert '"read" on "stint/queue/hidden"' in refused.said
@@ -366,7 +303,7 @@ async def test_a_token_that_has_ended_leads_to_the_form(bench: Bench) -> None:
 
 @pytest.mark.parametrize("path", ["/jobs", "/queues", "/audit", "/queues/many/pause"])
 async def test_the_form_repeats_only_what_the_page_knows(bench: Bench, path: str) -> None:
-    known = "queue=a+%26%C3%A4&after=7&lines="
+    known = "queue=a+%26%C3%A4&after=7"
     async with bench.client() as http:
         answer = await http.get(f"{path}?token=hvs.typed&{known}&hvs.typed")
     seen = Document(answer.text)

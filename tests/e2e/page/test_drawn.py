@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.api.client import in_steps
 from tests.e2e.page.conftest import PARKED, WIDE, listed, live, signed_in
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -112,34 +111,18 @@ async def test_where_a_script_did_not_come_the_page_can_be_loaded_again(page: Pa
     await expect(again).to_have_count(0)
 
 
-async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, stack: Stack) -> None:
-    job_id = await stack.submit(in_steps("echo first", "echo wrong >&2; exit 3"), qname="read")
-    await stack.writes(job_id)
+async def test_without_scripts_a_job_is_read_and_its_output_saved(plain: Page, stack: Stack) -> None:
+    job_id = await stack.ended("echo first; echo wrong >&2; exit 3", qname="read")
     await listed(stack, job_id)
     await plain.goto("/jobs?queue=read")
     await plain.get_by_role("link", name=job_id[-8:]).click()
-    await expect(plain).to_have_url(re.compile(r"\?lines$"))
-    await expect(plain.get_by_role("heading", name="Running")).to_be_visible()
-    lines = plain.get_by_role("log", name="Output").locator("code")
-    await expect(lines).to_have_text(["first"])
-    await stack.go_on(job_id)
-    await stack.end(job_id)
-    await plain.get_by_role("link", name="Refresh").last.click()
-    await expect(lines).to_have_text(["first", "wrong"])
     await expect(plain.get_by_text("The command ended with exit code 3.")).to_be_visible()
     await expect(plain.locator(".phases li")).to_contain_text(["Queued", "Prepared", "Ran"])
     await expect(plain.get_by_label("About the job")).to_contain_text("Ended: failed, exit code 3")
-
-
-async def test_without_scripts_the_output_scrolls_in_its_pane(plain: Page, stack: Stack) -> None:
-    job_id = await stack.ended("seq 500", qname="read")
-    await plain.goto(f"/jobs/{job_id}?lines")
-    await expect(plain.get_by_text("500", exact=True)).to_be_attached()
     await expect(plain.get_by_role("toolbar", name="Output")).to_be_hidden()
-    pane = await plain.get_by_role("log", name="Output").bounding_box()
-    assert pane
-    assert plain.viewport_size
-    assert pane["y"] + pane["height"] <= plain.viewport_size["height"]
+    async with plain.expect_download() as saved:
+        await plain.get_by_role("link", name="Its last 1,000 lines").click()
+    assert (await (await saved.value).path()).read_text() == "first\nwrong\n"
 
 
 async def test_scripts_take_over_a_job_that_is_there(page: Page, stack: Stack) -> None:

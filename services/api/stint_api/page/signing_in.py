@@ -21,7 +21,7 @@ from stint_api.session.store import Session
 
 FORM_BYTES: Final = 16 * 1024
 """Bytes of a form: a token has at most a few hundred, and an address a few thousand."""
-KNOWN: Final = frozenset({*Listed.names, *Audited.names, "after", "at", "lines"})
+KNOWN: Final = frozenset({*Listed.names, *Audited.names, "after", "at"})
 """The parameters of the page's addresses. Nothing repeats others, in which somebody may have typed a token."""
 THEMES: Final = frozenset({"light", "dark"})
 UNSAFE: Final = (

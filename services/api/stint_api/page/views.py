@@ -44,9 +44,8 @@ async def jobs(services: ServicesOf, request: Request) -> Response:
 
 @router.get("/jobs/{job_id}")
 async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
-    """One job, with `?lines` also its last lines: scripts read the output themselves."""
-    lines = "lines" in request.query_params
-    find = partial(find_job, job_id=job_id, lines=lines)
+    """One job. Scripts read its output themselves."""
+    find = partial(find_job, job_id=job_id)
     return await show(services, request, "job", find, job_id=job_id, keep=services.settings.keep_payloads)
 
 

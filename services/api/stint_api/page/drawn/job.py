@@ -1,4 +1,4 @@
-"""One job: what is known of it, and its last lines if they are asked for."""
+"""One job: what is known of it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from stint.core.job import Job
 from stint.core.view import view
 from stint_api.auth import Identity
 from stint_api.page.drawn import Row, words
-from stint_api.page.drawn.text import Text, last_lines
 from stint_api.read.job.live import fact
 from stint_api.read.job.output import Snapshot
 from stint_api.routes import documents
@@ -50,7 +49,6 @@ class Drawn:
         fields: what the API answers, which scripts begin with.
         lasting: how long it lasts, or lasted.
         verdict: what a person should know first, "" if that is nothing.
-        text: its last lines, None if they were not asked for.
     """
 
     fields: str
@@ -63,7 +61,6 @@ class Drawn:
     facts: list[Fact]
     phases: list[Row]
     history: list[Row]
-    text: Text | None
 
     @property
     def is_over(self) -> bool:
@@ -82,7 +79,7 @@ class Drawn:
             yield "delete"
 
 
-async def find(services: Services, caller: Identity, job_id: str, *, lines: bool) -> Drawn:
+async def find(services: Services, caller: Identity, *, job_id: str) -> Drawn:
     """The job, if the caller may read it."""
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
@@ -101,7 +98,6 @@ async def find(services: Services, caller: Identity, job_id: str, *, lines: bool
         facts=[found for found in _facts(fields) if found.text],
         phases=list(_phases(fields, job, now)),
         history=[{"at": one["at"], "clock": words.clock(one["at"]), "text": _told(one)} for one in story],
-        text=await last_lines(services.output, job) if lines else None,
     )
 
 

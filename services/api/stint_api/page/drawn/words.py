@@ -96,9 +96,9 @@ def queue_path(qname: str) -> str:
     return f"/queues/{qname if _PLAIN.fullmatch(qname) else f'{MARK}{queue_token(qname)}'}"
 
 
-def named(text: str, which: re.Pattern[str] = _DECEIVING) -> str:
-    """The text with the names of deceiving characters, or of others, in their places."""
-    return which.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+def named(text: str) -> str:
+    """The text with the names of deceiving characters in their places."""
+    return _DECEIVING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def count(number: int, one: str) -> str:
