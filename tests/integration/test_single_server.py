@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Started, Submitted
@@ -111,9 +112,13 @@ async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
 ) -> None:
     monkeypatch.setattr(connection, "PING_INTERVAL", 0.2)
     async with started(nats_process.url) as broker, stuck(broker, nats_process):
-        async with asyncio.timeout(10):
-            await broker.lost.wait()
+        with capture_logs() as said:
+            async with asyncio.timeout(10):
+                await broker.lost.wait()
         assert not broker.connected.is_set()
+        assert [(line["event"], line["error"]) for line in said] == [
+            ("nats connection lost", "pings were not answered: stale connection.")
+        ]
         nats_process.resume()
         async with asyncio.timeout(30):
             await broker.wait_connected()
@@ -122,8 +127,10 @@ async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
 async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
     async with started(nats_process.url) as broker, stuck(broker, nats_process):
         lost = broker.lost
-        await broker.replace()
+        with capture_logs() as said:
+            await broker.replace()
         assert lost.is_set()
+        assert said == [], "it was meant to be left"
 
 
 async def test_a_connection_to_a_frozen_server_is_closed_with_what_it_has_not_taken(nats_process: NatsProcess) -> None:

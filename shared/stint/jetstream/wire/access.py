@@ -39,6 +39,9 @@ class AnyBytesClient(Client):
     subject, reply or status is no text, or whose headers are cut off: and a consumer delivers it again.
     """
 
+    left_for: Exception | None = None
+    """Why the last connection was left: nats-py tells nobody."""
+
     async def _connect_to_server(self, s: Srv) -> None:
         """Try each address of the server's name in turn: nats-py tries only the first, maybe a lost machine's."""
         within, failure = self.options["connect_timeout"], OSError("The name has no address.")
@@ -69,6 +72,7 @@ class AnyBytesClient(Client):
     async def _process_op_err(self, e: Exception) -> None:
         """Leave a server that is lost, and with it what it has not taken: nats-py would wait until it does."""
         if self.is_connected:
+            self.left_for = e
             self.abort()
         await super()._process_op_err(e)
 

@@ -190,6 +190,9 @@ class Connection:
         self.connected.clear()
         self.lost.set()
         self.requests.lose()
+        error, self.client.left_for = self.client.left_for, None
+        if error and not self._quiet:
+            log.warning("nats connection lost", error=reason_of(error))
         reconnecting = asyncio.current_task()
         if self.client.is_reconnecting and reconnecting:  # in the calling task, whose result nobody else checks
             reconnecting.add_done_callback(self._on_connect_done)

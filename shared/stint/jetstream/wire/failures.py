@@ -16,6 +16,7 @@ _MEANINGS: Final = {
     "authentication timeout": "NATS did not get the credentials in time",
     "user authentication": "the credentials have expired or were revoked",
     "account authentication": "the account's credentials have expired or were revoked",
+    "stale connection": "pings were not answered",
     "permissions violation": "NATS does not permit this to the service's user",
 }
 """Meanings of the server's `-ERR` by its first words. In NATS' protocol an error has no number, only a text."""
