@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,8 +149,11 @@ def test_the_folder_is_the_settings_or_one_of_the_users_own(monkeypatch: pytest.
     assert state_folder("", "r") == Path("/run/user/1/stint/r")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert state_folder("", "r").name == "r"
-    assert str(os.getuid()) in str(state_folder("", "r"))
+    monkeypatch.setenv("TMPDIR", "/proc")  # where nothing can be written, as where no room is left
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert state_folder("", "r") == Path("/proc") / f"stint-{os.getuid()}" / "r"
+    with pytest.raises(StateError, match="STINT_STATE_DIR: /proc"):
+        Deadlines(state_folder("", "r")).open()
 
 
 def test_a_watchdog_is_told_where_its_engine_is_and_nothing_else(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ machine started: setting it needs no space on the disk.
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -146,7 +145,8 @@ def state_folder(setting: str, runner: str) -> Path:
         return Path(runtime) / "stint" / runner
     if os.access("/run", os.W_OK):
         return Path("/run/stint") / runner
-    return Path(tempfile.gettempdir()) / f"stint-{os.getuid()}" / runner
+    # `tempfile` would take another folder while this one is full, and its next start would find no deadlines.
+    return Path(os.environ.get("TMPDIR") or "/tmp") / f"stint-{os.getuid()}" / runner  # noqa: S108 - it is made private
 
 
 def _make_private(folder: Path) -> None:
