@@ -1,4 +1,5 @@
 import asyncio
+import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from stint_api.read.listing import table as table_module
 from stint_api.read.listing.feed import Change
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Counts, Found, Page, Queues, Wanted
+from stint_api.read.listing.sql import MemoryTable, as_json, lists
 from stint_api.read.listing.table import Table
 from tests.support.views import RETENTION, empty, filled, job_view, stored
 from tests.support.waiting import meanwhile, until
@@ -317,3 +319,15 @@ async def test_without_a_complete_table_nothing_is_answered() -> None:
         await index.find(ALL)
     with pytest.raises(BrokerUnavailableError):
         await index.counts()
+
+
+def test_whatever_is_sorted_needs_no_disk() -> None:
+    """Where none can be written, as in a container without `/tmp`, each such answer would fail."""
+    db = MemoryTable("CREATE TABLE job (id BLOB)")._db  # noqa: SLF001 - what its subclasses ask
+    db.execute("INSERT INTO job SELECT randomblob(500) FROM json_each(?)", (as_json([0] * 8000),))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        assert len(lists(db, "id, jobs", "SELECT hex(id) AS id, count(*) AS jobs FROM job GROUP BY 1", ())) > 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

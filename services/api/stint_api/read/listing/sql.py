@@ -13,6 +13,7 @@ class MemoryTable:
     def __init__(self, script: str) -> None:
         """`script` makes its tables."""
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA temp_store = MEMORY")  # it would sort more than 2 MB in a file on the disk
         self._db.executescript(script)
 
     def close(self) -> None:

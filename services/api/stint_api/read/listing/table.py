@@ -42,8 +42,6 @@ log = structlog.get_logger()
 
 FEW: Final = 1000
 """Jobs that can be found by their queues and sorted in less time than others are passed by."""
-SORTED_IN_MEMORY: Final = 64 * 1024
-"""KiB that SQLite sorts for an index before it writes to a file on the disk; a million jobs need so much."""
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
 
 
@@ -53,7 +51,6 @@ class Table(QueueRows):
     def __init__(self, retention: timedelta, *, after: int = 0) -> None:
         """Ended jobs are shown for `retention`. The first queue gets the number behind `after`."""
         super().__init__(TABLES)
-        self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
         self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after,))
         self.sequence = 0
         self._retention = retention // MICROSECOND
