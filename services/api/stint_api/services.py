@@ -18,7 +18,7 @@ from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Oidc, S
 from stint.vault.erasure import PayloadKeys
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.receipt import Receipts
-from stint_api.audit.trail import Audit, Lineage
+from stint_api.audit.trail import Audit
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
@@ -104,7 +104,6 @@ class Services:
         )
         self.followed = FollowedJobs(self.log, self.output)
         self.audit = Audit(self.audit_index, self.log, self.operations, self.signatures, self.auth)
-        self.lineage = Lineage(self.audit_index, self.log, self.auth)
         signer = Signer(vault, session, RECEIPT_KEY)
         self.receipts = Receipts(jobs=self.jobs, signer=signer, signatures=self.signatures, now=self.now)
         self.request_bytes = RequestBytes(settings.request_bytes, largest=MAX_BYTES)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -44,17 +43,36 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
-    """A page of entries. `next` is the sequence behind which another begins; the index was complete until `as_of`."""
+class Holder:
+    """A secret that a job got. It is `outdated` if a job has got a newer version since."""
 
-    shown: Sequence[Shown]
+    given: Given
+    qname: str
+    job: Job
+    outdated: bool
+
+    @property
+    def who(self) -> str:
+        """Who submitted the job."""
+        submitted = self.job.fact(Submitted)
+        return submitted.by if submitted else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """A page of them, and the number behind which the next begins, None if there is none.
+
+    `newest` is the newest version that a job got, in the queues that the caller may read; None if there is none.
+    """
+
+    holders: Sequence[Holder]
+    newest: int | None
     next: int | None
-    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Pages of actions in the queues that a caller may read, and on the runners that it may drain.
+    """Who did what in the queues that a caller may read, and to the runners that it may drain; and who got a secret.
 
     `signatures` is None if NATS has no account for each role: then anybody can write anything.
     """
@@ -65,8 +83,8 @@ class Audit:
     signatures: JetStreamSignatures | None
     auth: Authenticator
 
-    async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
-        """The page, without the actions in queues that the caller may not read.
+    async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> tuple[Sequence[Shown], int | None]:
+        """A page of actions, and the sequence behind which the next begins, None if there is none.
 
         Raises RefusalError if the caller may not read the queue that it asks for, or its token has ended, and
         BrokerUnavailableError if the actions are not known yet, or NATS does not answer.
@@ -74,17 +92,16 @@ class Audit:
         if wanted.token is not None:
             await self.auth.require(identity, READ, queue_name(wanted.token))
         found: list[Shown] = []
-        as_of = self.index.as_of
         for _ in range(LOOKED_AT // BATCH):
             entries = await self.index.ask(partial(AuditTable.find, wanted=wanted, limit=BATCH))
             for shown in await self._shown(identity, entries):
                 if len(found) == limit:
-                    return Trail(found, found[-1].entry.sequence, as_of)
+                    return found, found[-1].entry.sequence
                 found.append(shown)
             if len(entries) < BATCH:
-                return Trail(found, None, as_of)
+                return found, None
             wanted = replace(wanted, behind=entries[-1].sequence)
-        return Trail(found, wanted.behind, as_of)
+        return found, wanted.behind
 
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
         """Those of the entries that the caller may see and that the log still has."""
@@ -116,59 +133,12 @@ class Audit:
         claimed = entry.who if entry.who != signed.by.who else ""
         return Shown(entry, action, signed.by, proven=True, claimed=claimed)
 
-
-def _action(entry: Entry, jobs: Mapping[str, Job], stored: Mapping[EventAddress, Record]) -> Action | None:
-    operation = stored.get(entry.place)
-    if operation and operation.event:
-        return operated(entry.token, operation.event)
-    job = None if entry.is_operation else jobs.get(entry.job)
-    return asked(entry.token, entry.kind, entry.sequence, job) if job else None
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A secret that a job got. It is `outdated` if a job has got a newer version since."""
-
-    given: Given
-    qname: str
-    job: Job
-    outdated: bool
-
-    @property
-    def who(self) -> str:
-        """Who submitted the job."""
-        submitted = self.job.fact(Submitted)
-        return submitted.by if submitted else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Holders:
-    """A page of them, as `Trail` is one of entries.
-
-    `newest` is the newest version that a job got, in the queues that the caller may read; None if there is none.
-    """
-
-    holders: Sequence[Holder]
-    newest: int | None
-    next: int | None
-    as_of: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """Says which jobs got a secret, in the queues that a caller may read."""
-
-    index: AuditIndex
-    log: EventLog
-    auth: Authenticator
-
-    async def find(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
-        """The page. It may be short although another follows.
+    async def holders(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
+        """A page of the jobs that got a secret. It may be short although another follows.
 
         Raises RefusalError if the token has ended since it was looked up, and BrokerUnavailableError if the events are
         not known yet, or NATS does not answer.
         """
-        as_of = self.index.as_of
         versions = await self.index.ask(lambda table: table.newest(path_of(wanted.secret)))
         readable = await self.auth.permitted(identity, READ, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
@@ -181,4 +151,12 @@ class Lineage:
             # A stranger may have named the job of another queue, which is none of this queue's readers' business.
             if (job := jobs.get(row.job)) and job.token == row.token
         ]
-        return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)
+        return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None)
+
+
+def _action(entry: Entry, jobs: Mapping[str, Job], stored: Mapping[EventAddress, Record]) -> Action | None:
+    operation = stored.get(entry.place)
+    if operation and operation.event:
+        return operated(entry.token, operation.event)
+    job = None if entry.is_operation else jobs.get(entry.job)
+    return asked(entry.token, entry.kind, entry.sequence, job) if job else None

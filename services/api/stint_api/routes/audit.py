@@ -9,7 +9,7 @@ from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.view import rfc3339
 from stint_api.audit.secrets import NEWEST, WantedSecret
 from stint_api.audit.table import WantedEntries
-from stint_api.audit.trail import Holder, Shown, Trail
+from stint_api.audit.trail import Holder, Shown
 from stint_api.auth import Identity
 from stint_api.read.listing.query import microseconds, moment_of
 from stint_api.routes import jobs
@@ -64,22 +64,22 @@ async def audit(
     services: ServicesOf, request: Request, response: Response, caller: Caller, query: Annotated[AuditQuery, Query()]
 ) -> AuditBody:
     """Who did what, newest first, to jobs and queues that the caller may read, and to runners that it may drain."""
-    trail = await trail_of(services, caller, query)
-    response.headers.update(next_page(request.query_params, str(trail.next or "")))
-    return AuditBody(
-        data=[action(shown) for shown in trail.shown], now=rfc3339(services.now()), as_of=rfc3339(trail.as_of)
-    )
+    as_of = rfc3339(services.audit_index.as_of)
+    data, following = await actions(services, caller, query)
+    response.headers.update(next_page(request.query_params, following))
+    return AuditBody(data=data, now=rfc3339(services.now()), as_of=as_of)
 
 
-async def trail_of(services: Services, caller: Identity, query: AuditQuery) -> Trail:
-    """The actions that it asks for."""
+async def actions(services: Services, caller: Identity, query: AuditQuery) -> tuple[list[ActionBody], str]:
+    """The actions that it asks for, and the cursor of the next ones, "" if there are none."""
     wanted = WantedEntries(
         token=None if query.qname is None else queue_token(query.qname),
         since=microseconds(query.since) if query.since else None,
         who=query.who or None,
         behind=query.behind,
     )
-    return await services.audit.find(caller, wanted, query.limit)
+    found, following = await services.audit.find(caller, wanted, query.limit)
+    return [_action(shown) for shown in found], str(following or "")
 
 
 class LineageQuery(Paged):
@@ -99,13 +99,14 @@ async def lineage(
 ) -> LineageBody:
     """The jobs that got a secret, newest first, in the queues that the caller may read: names and versions only."""
     wanted = WantedSecret(secret=query.secret, version=query.version, outdated=query.outdated, behind=query.behind)
-    found = await services.lineage.find(caller, wanted, query.limit)
+    as_of = rfc3339(services.audit_index.as_of)
+    found = await services.audit.holders(caller, wanted, query.limit)
     response.headers.update(next_page(request.query_params, str(found.next or "")))
     return LineageBody(
         data=[_holder(holder) for holder in found.holders],
         newest=found.newest,
         now=rfc3339(services.now()),
-        as_of=rfc3339(found.as_of),
+        as_of=as_of,
     )
 
 
@@ -135,7 +136,7 @@ def _holder(holder: Holder) -> HolderBody:
     )
 
 
-def action(shown: Shown) -> ActionBody:
+def _action(shown: Shown) -> ActionBody:
     """An action as clients see it."""
     entry = shown.entry
     return ActionBody(

@@ -8,7 +8,7 @@ from stint.core.view import parse_time
 from stint_api.auth import Identity
 from stint_api.page.drawn import Row
 from stint_api.page.drawn.jobs import Filters
-from stint_api.routes.audit import AuditQuery, action, trail_of
+from stint_api.routes.audit import AuditQuery, actions
 from stint_api.routes.models.audit import ActionBody
 from stint_api.services import Services
 
@@ -36,8 +36,8 @@ class Audited(Filters):
 
     async def find(self, services: Services, caller: Identity) -> Actions:
         """The page that it asks for, as the caller may see it."""
-        trail = await trail_of(services, caller, self.query(AuditQuery, services.now()))
-        return Actions([_row(action(shown)) for shown in trail.shown], str(trail.next or ""))
+        found, older = await actions(services, caller, self.query(AuditQuery, services.now()))
+        return Actions([_row(told) for told in found], older)
 
 
 def _row(told: ActionBody) -> Row:
