@@ -14,7 +14,6 @@ from stint.client.rest.connection import refusal
 from stint.core.events import Deleted, KillRequested
 from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory
-from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
 from tests.support.answers import json_of
 from tests.support.api_bench import BODY, Api, ApiProcess, Bench, api, api_process, service_environ, submitted
@@ -26,7 +25,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.soak
 
 SUBMISSION = re.compile(rb"PUB ev\.\w+\.\w+\.submitted ")
-PAYLOAD = re.compile(rb"PUB pl\.")
 
 
 async def submissions(broker: Broker) -> set[str]:
@@ -145,26 +143,6 @@ async def cut_off(
         with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
             await until(lambda: http.get("/healthz"), lambda _: False)
     return await asking
-
-
-@pytest.mark.parametrize(("at", "through"), [(SUBMISSION, True), (SUBMISSION, False), (PAYLOAD, True)])
-async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
-    nats_process: NatsProcess, openbao: OpenBao, at: re.Pattern[bytes], through: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(consistency, "ELECTION", 1.0)
-    async with (
-        (broken := Line(nats_process.port)).listening(),
-        connected(nats_process.url) as broker,
-        api(broken.url, openbao) as bench,
-    ):
-        broken.break_at(at, through=through)
-        bench.broker.timeout = 1.0
-        async with asyncio.timeout(30):
-            answer = await bench.submit()
-        assert answer.status_code == 503
-        named: str | None = answer.json().get("_id")
-        assert (named is not None) == (at == SUBMISSION), "without an id nothing was taken"
-        assert await submissions(broker) == ({named} if through and named else set())
 
 
 class Load:

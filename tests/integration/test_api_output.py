@@ -18,7 +18,7 @@ from stint.jetstream.streams.stream import BATCH, BATCH_BYTES
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
 from tests.support import memory
-from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
+from tests.support.api_bench import ApiProcess, api_process, submitted
 from tests.support.brokers import connected, loaded
 from tests.support.outputs import Played
 from tests.support.servers import NatsProcess, OpenBao
@@ -225,27 +225,6 @@ async def test_an_answer_whose_job_is_deleted_breaks_off(bench: Bench) -> None:
         assert (await bench.http.get(f"{writer.path}{suffix}")).status_code == 404
     await until_true(lambda: "The output was deleted while it was read" in bench.server.log)
     assert "Traceback" not in bench.server.log
-
-
-@pytest.mark.soak
-async def test_an_answer_breaks_off_with_nats(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
-    async with bench_on(nats_process, openbao, tmp_path) as bench:
-        writer = await bench.job(*large_pieces(SOCKETS))
-        async with bench.http.stream("GET", writer.path) as answer:
-            pieces = answer.aiter_raw()
-            begun = [await anext(pieces)]
-            await nats_process.kill()
-            with pytest.raises(httpx.RemoteProtocolError):
-                await keep(pieces, begun)
-        with pytest.raises(json.JSONDecodeError):
-            json.loads(b"".join(begun))
-        for suffix in ("", "/output"):
-            refused = await becomes(bench.http, f"{writer.path}{suffix}", 503)
-            assert "NATS" in refused.json()["error"]
-        await nats_process.start()
-        await becomes(bench.http, f"{writer.path}/output", 200)
-        assert digest(await writer.raw()) == digest(b"".join(data for _, data in large_pieces(SOCKETS)))
-        assert "Traceback" not in bench.server.log
 
 
 @pytest.mark.soak
