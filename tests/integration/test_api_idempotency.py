@@ -86,13 +86,6 @@ async def is_gone(client: Client, job_id: str, fate: str, http: httpx.AsyncClien
     assert (answer.status_code, answer.json()) == (410, {"status": "Gone.", "error": sentence, "_id": job_id})
 
 
-async def test_a_stranger_who_comes_later_under_another_queue_changes_nothing(bench: Bench) -> None:
-    client = Client(bench)
-    job_id = await client.take()
-    assert await bench.parts.log.append(queue_token("else"), job_id, events.submitted("else")) is Outcome.WON
-    assert await client.take() == job_id
-
-
 @pytest.mark.parametrize("body", [b"no event", b"{}", encode(events.submitted("x"))])
 async def test_one_who_was_there_first_is_a_conflict(bench: Bench, body: bytes) -> None:
     """Whoever may publish submissions straight to NATS can take an id, and never passes for the caller."""

@@ -125,39 +125,6 @@ async def until_none_is_shown(broker: Broker) -> None:
 
 
 @pytest.mark.soak
-async def test_what_a_killed_server_revives_goes(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
-    monkeypatch.setattr("stint.jetstream.streams.topology.MARKER_TTL", 1)
-    monkeypatch.setattr("stint.jetstream.streams.bucket.MARKER_TTL", 1)
-    others, more = JOBS[1:11], JOBS[11:]
-
-    async with connected(nats_process.url) as broker:
-        views = JetStreamViews(broker)
-
-        async def write(job_ids: list[str]) -> None:
-            for job_id in job_ids:
-                stored = await views.get(job_id)
-                assert await views.put(job_id, b"x" * 500_000, revision=stored.revision if stored else 0, ttl=None)
-
-        await happen(broker, JOBS[0], submitted(), deleted())
-        await write([JOBS[0], *others])
-        await nats_process.stop()
-        await nats_process.start()
-        await broker.wait_connected()
-        await views.delete(JOBS[0])
-        await until(lambda: views.get(JOBS[0]), lambda found: found is None)
-        for _ in range(3):
-            await write(more)
-        await nats_process.restart()
-        await broker.wait_connected()
-        back = await views.get(JOBS[0])
-        assert back is not None
-        assert back.value, "else there is nothing to clean up any more"
-        async with working(broker):
-            await until_none_is_shown(broker)
-
-
-@pytest.mark.soak
 async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     swept, sweep = asyncio.Event(), Auditor.sweep
 

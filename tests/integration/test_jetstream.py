@@ -80,14 +80,6 @@ async def test_of_a_job_that_strangers_submit_to_many_queues_only_its_own_events
     assert (job.token, job.kill_requested, len(read)) == (TOKEN, True, 3)
 
 
-async def test_declaring_twice_changes_nothing(broker: Broker) -> None:
-    before = [await broker.api(f"STREAM.INFO.{config['name']}") for config in stream_configs(1)]
-    await declare(broker)
-    after = [await broker.api(f"STREAM.INFO.{config['name']}") for config in stream_configs(1)]
-    assert [info["config"] for info in before] == [info["config"] for info in after]
-    assert [info["created"] for info in before] == [info["created"] for info in after]
-
-
 async def test_a_deleted_stream_is_created_again_unless_jobs_would_run_that_must_not(broker: Broker) -> None:
     names = [PAYLOADS, EVENTS, kv_stream(PAUSES_BUCKET)]
     streams = Streams(broker)

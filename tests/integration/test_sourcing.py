@@ -171,23 +171,6 @@ async def connect_again_alone(projector: Deaf) -> None:
     await Sourcing(projector).check()
 
 
-async def test_without_a_submission_there_is_nothing_to_continue_behind(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker, deaf(nats_process.url) as projector:
-        before = (await Stream(broker, WORK).info())["config"]
-        await Sourcing(projector).check()
-        assert (await Stream(broker, WORK).info())["config"] == before
-
-
-async def test_two_projectors_connect_it_once(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker, deaf(nats_process.url) as projector:
-        await submit(broker)
-        await until(Stream(projector, WORK).info, _can_go_on)
-        first, second = Sourcing(projector), Sourcing(projector)
-        await asyncio.gather(first.check(), second.check())
-        (source,) = (await Stream(broker, WORK).info())["config"]["sources"]
-        assert source["subject_transforms"][0]["dest"] == work_subject("{{left(2,10001)}}")
-
-
 class KillsAtUpdate(Deaf):
     """NATS is killed between the two files that it writes when settings change."""
 
@@ -222,19 +205,6 @@ async def test_work_is_there_again_after_a_kill_while_its_settings_were_written(
         load = Load(broker, kept=1000)
         await load.check()
         assert len(load.came) == 3, "none came again"
-
-
-async def test_a_log_that_was_lost_and_made_anew_is_read_from_its_begin(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker, deaf(nats_process.url) as projector:
-        for _ in range(3):
-            await submit(broker)
-        await until(Stream(broker, WORK).info, lambda info: info["state"]["messages"] == 3)
-        await connect_again_alone(projector)
-        await broker.api(f"STREAM.DELETE.{EVENTS}")
-        await declare(broker)
-        await submit(broker)
-        await Sourcing(broker).check()
-        await until(Stream(broker, WORK).info, lambda info: info["state"]["messages"] == 4)
 
 
 async def test_a_log_that_was_made_anew_and_is_as_long_again_is_read_from_its_begin(nats_process: NatsProcess) -> None:

@@ -13,7 +13,6 @@ from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
-from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_filter, parse_event_subject
 from stint.jetstream.streams.stream import Stream
@@ -169,16 +168,6 @@ async def test_strange_messages_block_no_queue_and_hide_no_job(bench: Bench) -> 
         await bench.ends_well(flooded, good)
     assert rejected is not None
     assert "before its submission" in rejected.error
-
-
-async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
-    async with bench.runner(lease=6.0):
-        job_id = await bench.running("echo up; sleep 7; echo done")
-        elsewhere = EventAddress("submitted", queue_token("other"), job_id).subject
-        await bench.broker.publish(elsewhere, b'{"type":"submitted"}')
-        job, _ = await bench.end(job_id)
-        await bench.settled()
-    assert (job.state, await bench.text(job)) == (State.SUCCESS, "up\ndone\n")
 
 
 async def test_a_huge_name_of_an_image_or_a_queue_still_ends_the_job(bench: Bench) -> None:
