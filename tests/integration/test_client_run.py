@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -22,14 +21,12 @@ from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.run import run_job
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
-from stint.core.errors import StintError
-from stint.core.job import Job, State
+from stint.core.job import Job
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, event_address, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, JetStreamWorkQueues
-from stint.publisher import Publisher, SubmissionInDoubtError
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
@@ -37,7 +34,7 @@ from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected, delivered, loaded, work_queues
 from tests.support.outputs import Played
 from tests.support.ports import free_port
-from tests.support.relay import Line, Relay
+from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.stack import Result, finished, program
 from tests.support.submissions import submitted
@@ -445,47 +442,6 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
-
-
-async def published(bench: Bench, nats_url: str, run: str) -> str:
-    """Submit a job by NATS to the queue that is named so; returns its id."""
-    token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
-    where = Endpoints(url="", vault_addr=bench.openbao.address, token=token, role=ROLE)
-    async with Publisher(Access(url=nats_url), where) as publisher:
-        return (await publisher.submit(queue="published", image="busybox", run=[run])).id
-
-
-async def test_a_publisher_submits_a_job_that_waits_in_its_queue(bench: Bench) -> None:
-    job_id = await published(bench, bench.nats.url, "x" * 700_000)
-    assert (await loaded(bench.log, job_id)).state is State.QUEUED
-    taken = await bench.take("published")
-    assert taken.job_id == job_id
-    payload, secret_id = await taken.open()
-    assert payload == JobPayload(qname="published", container_image="busybox", run=("x" * 700_000,))
-    assert secret_id
-
-
-@pytest.mark.soak
-async def test_a_publisher_names_a_job_that_may_have_been_submitted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """NATS has stored the message at which the line breaks, and its answer is lost. A payload alone is no job."""
-    monkeypatch.setattr("stint.publisher.publisher.ANSWER", 1.0)
-    line = Line(bench.nats.port)
-
-    async def failure(at: bytes) -> BaseException:
-        line.mend()
-        line.break_at(re.compile(at), through=True)
-        with pytest.raises(StintError) as caught:
-            await published(bench, line.url, "true")
-        return caught.value
-
-    async with line.listening():
-        in_doubt, refused = await failure(rb"PUB ev\."), await failure(rb"PUB pl\.")
-    assert isinstance(in_doubt, SubmissionInDoubtError)
-    assert f"not known whether job {in_doubt.job_id} was submitted" in in_doubt.sentence
-    assert (await loaded(bench.log, in_doubt.job_id)).state is State.QUEUED
-    assert not isinstance(refused, SubmissionInDoubtError)
 
 
 @pytest.mark.soak
