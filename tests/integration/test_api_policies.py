@@ -22,19 +22,6 @@ from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until_true
 
-
-async def test_policies_decide_who_may_do_what(bench: Bench, openbao: OpenBao) -> None:
-    token = await bench.token_with('path "stint/queue/mine" { capabilities = ["create", "read"] }')
-    async with bench.client({"X-Auth-Token": token}) as http:
-        assert (await http.post("/v1/api/job", json={**BODY, "qname": "other"})).status_code == 403
-        job_id = (await http.post("/v1/api/job", json={**BODY, "qname": "MINE"})).json()["_id"]
-        assert (await http.get(f"/v1/api/job/{job_id}")).status_code == 200
-        assert (await http.post(f"/v1/api/job/kill/{job_id}")).status_code == 403
-        assert (await http.delete(f"/v1/api/job/{job_id}")).status_code == 403
-    root = {"X-Auth-Token": openbao.root_token}
-    assert (await bench.http.delete(f"/v1/api/job/{job_id}", headers=root)).status_code == 200
-
-
 ACTIONS = {
     "submit": ("POST", ""),
     "read": ("GET", "/{}"),
@@ -97,7 +84,7 @@ async def test_any_token_may_do_everything_only_where_that_is_asked_for(
 async def test_a_policy_on_a_queue_gives_nothing_in_one_that_vault_takes_for_it(bench: Bench) -> None:
     token = await bench.token_with('path "stint/queue/deploys" { capabilities = ["create"] }')
     async with bench.client({"X-Auth-Token": token}) as http:
-        for name, code in {"deploys": 200, "deploys/": 403, " deploys": 403}.items():
+        for name, code in {"deploys": 200, "DEPLOYS": 200, "deploys/": 403, " deploys": 403}.items():
             assert (await http.post("/v1/api/job", json={**BODY, "qname": name})).status_code == code, name
         answer = await http.post("/v1/api/job", json={**BODY, "qname": "deploys "})
         assert answer.status_code == 403

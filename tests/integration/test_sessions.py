@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -236,12 +235,6 @@ async def test_a_token_is_revoked_though_nats_does_not_answer_that_its_session_h
     assert await processes.other.find(text) is None
     with pytest.raises(VaultDeniedError):
         await vault.lookup_self(token)
-
-
-async def test_a_token_with_few_uses_is_refused(processes: Processes) -> None:
-    with pytest.raises(RefusalError, match="6 times only") as refused:
-        await processes.one.begin(TOKEN, replace(CALLER, num_uses=6))
-    assert refused.value.code == HTTPStatus.FORBIDDEN
 
 
 async def test_what_is_no_session_is_an_error_and_no_session(processes: Processes) -> None:
