@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +36,6 @@ WRITERS = 8
 JOBS_BEFORE = 40
 """Written before something happens to the cluster."""
 JOBS_AFTER = 80
-READ = 300
-"""Jobs that are read right after a write. From any replica one reading of 15 to 60 showed the job as it was before."""
 SOURCED = 120.0
 """Seconds until WORK has what EVENTS has. Its leader tries at long intervals to reach that of EVENTS: 45 seen."""
 SOURCED_SOON = 20.0
@@ -362,19 +360,6 @@ async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cl
         killed = await answered("POST", f"/v1/api/job/kill/{queued}")
         assert killed.status_code in {200, 400}  # 400: the first request came through after all
         assert (await answered("GET", f"/v1/api/job/{queued}")).json()["status"] == "failed"
-
-
-async def test_a_job_is_read_with_all_that_was_acknowledged_before(cluster: Cluster, broker: Broker) -> None:
-    log = JetStreamEventLog(broker)
-    async with AsyncExitStack() as connected:
-        brokers = [await connected.enter_async_context(connected_to(cluster, name)) for name in cluster.servers]
-        readers = [JetStreamEventLog(broker) for broker in brokers]
-        for _ in range(READ):
-            job_id = new_id()
-            await log.append(events.TOKEN, job_id, events.submitted())
-            await log.append(events.TOKEN, job_id, events.kill_requested())
-            found = await asyncio.gather(*(reader.current(job_id) for reader in readers))
-            assert [job and job.kill_requested for job in found] == [True, True, True]
 
 
 async def test_runner_and_projector_go_on_when_the_quorum_is_back(

@@ -124,6 +124,7 @@ async def test_certificates_open_a_server(tmp_path: Path, certificates: Path, op
         async with started(access) as broker, asyncio.timeout(30):
             await broker.wait_connected()
             assert (await broker.api("INFO"))["type"].endswith("account_info_response")
+        assert not broker.closed.is_set(), "to close it is no failure"
 
 
 async def test_tls_is_taken_where_the_server_leaves_it_to_the_client(tmp_path: Path, certificates: Path) -> None:
@@ -145,20 +146,18 @@ async def test_tls_is_kept_over_a_restart_without_it(tmp_path: Path, certificate
         assert not broker.connected.is_set()
 
 
-async def test_a_certificate_that_is_not_accepted_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
-    other = authority(tmp_path / "other")
-    async with server(tmp_path, tls(certificates)) as nats, trusting(nats, other) as broker:
-        await said(logs, "The server's certificate is not accepted: ")
-        assert not broker.connected.is_set()
-
-
-async def test_a_certificate_for_another_address_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
-    async with (
-        server(tmp_path, tls(certificates)) as nats,
-        Relay(nats.port).listening("127.0.0.2") as port,
-        started(Access(url=f"tls://127.0.0.2:{port}", cacert=str(certificates / "ca.pem"))),
-    ):
-        assert (await said(logs, "certificate is not valid")).endswith("for '127.0.0.2'.")
+async def test_a_certificate_of_somebody_else_or_for_another_address_is_said(
+    tmp_path: Path, certificates: Path, logs: list[Any]
+) -> None:
+    async with server(tmp_path, tls(certificates)) as nats:
+        async with trusting(nats, authority(tmp_path / "other")) as broker:
+            await said(logs, "The server's certificate is not accepted: ")
+            assert not broker.connected.is_set()
+        async with (
+            Relay(nats.port).listening("127.0.0.2") as port,
+            started(Access(url=f"tls://127.0.0.2:{port}", cacert=str(certificates / "ca.pem"))),
+        ):
+            assert (await said(logs, "certificate is not valid")).endswith("for '127.0.0.2'.")
 
 
 async def test_a_server_that_another_one_names_is_verified_by_its_own_address(
@@ -310,13 +309,6 @@ async def test_a_name_is_reached_by_the_address_that_answers(
             await broker.wait_connected()
         (finding,) = await look_at_nats(url)
         assert finding.verdict == "ok"
-
-
-async def test_closing_is_no_failure(nats: NatsProcess) -> None:
-    async with started(nats.url) as broker:
-        await broker.wait_connected()
-    assert not broker.closed.is_set()
-    broker.check_open()
 
 
 async def test_a_first_connect_or_a_reconnect_that_raises_is_not_waited_for(nats_process: NatsProcess) -> None:

@@ -23,7 +23,6 @@ from stint.natsauth.callout.admissions import ENOUGH, NOT_LET_IN
 from stint.natsauth.keys import ISSUER_FILE, issuer_key
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
-from stint.vault.setup import client_token
 from tests.support.accounts import (
     Accounts,
     Guarded,
@@ -32,7 +31,6 @@ from tests.support.accounts import (
     logged_in,
     nats_auth,
     token_for,
-    write_policy,
 )
 from tests.support.servers import BaoProcess, OpenBao, readyz, running
 from tests.support.waiting import until, until_true
@@ -214,18 +212,6 @@ async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callou
                 await until_true(partial(getattr, client, "is_closed"))
                 assert "user authentication expired" in str(client.last_error)
             assert SECONDS - 2 < time.monotonic() - begun < SECONDS + SOON
-
-
-@pytest.mark.soak
-async def test_a_right_taken_away_is_gone_with_the_login(server: Guarded, callout: Start, openbao: OpenBao) -> None:
-    name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
-    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
-    async with callout(STINT_NATS_AUTH_SECONDS=str(2 * SECONDS)):
-        async with connected(server, "own", token) as (client, denied):
-            await write_policy(openbao, name, {})
-            assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted"), "not yet"
-            await until_true(lambda: client.is_closed, seconds=2 * SECONDS + SOON)
-        await refused(server, "own", token)
 
 
 @pytest.mark.soak
