@@ -1,6 +1,5 @@
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -137,25 +136,6 @@ async def test_batches_join_without_a_seam(bench: Bench, pieces: list[tuple[str,
     assert found["output"].encode() == whole
     assert len(found["stdout"]) + len(found["stderr"]) == found["output_bytes"] == len(whole)
     assert found["output_complete"] is True
-
-
-async def test_the_last_lines_of_a_long_output_have_their_numbers(bench: Bench) -> None:
-    pieces = large_pieces(4 * MIB)[:-1]
-    writer = await bench.job(*pieces)
-    whole = b"".join(data for _, data in pieces).splitlines(keepends=True)
-    assert await writer.raw(tail="2000") == b"".join(whole[-2000:])
-    assert await writer.raw(from_line="65000") == b"".join(whole[64_999:])
-    stderr = b"".join(data for stream, data in pieces[:6] if stream == "stderr").splitlines(keepends=True)
-    assert await writer.raw(from_line="900", stream="stderr") == b"".join(
-        [*stderr[899:], *(data for stream, data in pieces[6:] if stream == "stderr")]
-    )
-    await writer.end()
-    answer = await bench.http.get(f"{writer.path}/events", params={"tail": "2000"})
-    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
-    output = [event for event in events if "line" in event]
-    assert [event["line"] for event in output] == [64 * 1024 + 1 - 1024 * left for left in (2, 1)]
-    assert not any(event["continues"] for event in output)
-    assert [event.get("kind") for event in events if "line" not in event] == ["submitted", "started", "ended", None]
 
 
 @pytest.mark.soak

@@ -149,12 +149,6 @@ async def test_a_token_that_is_missing_unknown_or_weak(healthy: dict[str, str], 
     assert wrong["policies"] == "the token may not submit jobs to 'deploys' (create on stint/queue/deploys)"
 
 
-@pytest.mark.soak
-async def test_a_server_that_is_no_nats(healthy: dict[str, str], http: httpx.AsyncClient) -> None:
-    wrong = await bad(healthy | {"NATS_URL": f"nats://127.0.0.1:{http.base_url.port}"})
-    assert "does not answer as a NATS server" in wrong["nats"]
-
-
 @pytest.mark.parametrize(("seconds", "verdict"), [(0, "ok"), (-1.9, "ok"), (30, "warn"), (-30, "warn")])
 def test_clocks(seconds: float, verdict: str) -> None:
     assert skew("api", seconds).verdict == verdict
