@@ -147,29 +147,18 @@ async def test_a_payload_of_28_megabytes_of_base64_is_sealed_and_one_over_vaults
     assert vars(caught.value)["code"] == 413
 
 
-async def test_a_ticket_opens_for_its_own_job_and_queue_only(bench: Bench) -> None:
+async def test_a_ticket_opens_for_its_own_job_and_queue_and_a_bare_wrapping_token_is_none(bench: Bench) -> None:
     sealed = await seal_ticket(bench.vault, bench.root, TICKET, queue_token="me", job_id="a" * 24)
     assert TICKET.wrap_secret_id not in sealed
     assert await open_ticket(bench.vault, bench.root, sealed, queue_token="me", job_id="a" * 24) == TICKET
     for queue, job_id in (("mi", "a" * 24), ("me", "b" * 24), ("me.a", "a" * 23), ("", "")):
         with pytest.raises(VaultRefusedError):
             await open_ticket(bench.vault, bench.root, sealed, queue_token=queue, job_id=job_id)
-
-
-async def test_a_bare_wrapping_token_is_no_ticket_and_a_sealed_one_neither(bench: Bench) -> None:
     with pytest.raises(VaultRefusedError):
         await open_ticket(bench.vault, bench.root, "s.bare", queue_token="me", job_id="a" * 24)
     sealed = await bench.vault.encrypt(bench.root, BUS_KEY, b'{"wrap_secret_id":7}', associated_data=b"stint1.me.a")
     with pytest.raises(UndecodableError):
         await open_ticket(bench.vault, bench.root, sealed, queue_token="me", job_id="a")
-
-
-async def test_a_revoked_token_is_gone_and_revoking_it_again_is_fine(bench: Bench) -> None:
-    token = await bench.token()
-    for _ in range(2):
-        await bench.vault.revoke_self(token)
-    with pytest.raises(VaultDeniedError):
-        await bench.vault.lookup_self(token)
 
 
 async def test_an_error_keeps_nothing_of_the_request(bench: Bench) -> None:

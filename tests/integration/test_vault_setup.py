@@ -185,7 +185,8 @@ async def test_a_job_logs_in_once_reads_secrets_and_ends_itself(stack: Stack) ->
     caller = await stack.vault.lookup_self(token)
     assert (caller.num_uses, caller.policies) == (8, (ROLE,))
     assert 19 * 60 < caller.ttl <= 20 * 60
-    await stack.vault.revoke_self(token)
+    for _ in range(2):
+        await stack.vault.revoke_self(token)
     with pytest.raises(VaultDeniedError):
         await stack.vault.lookup_self(token)
     secret_id = await stack.vault.unwrap_secret_id(await stack.wrapping(await stack.token(CLIENT)))
@@ -368,13 +369,6 @@ async def test_what_ends_the_command(bao_process: BaoProcess) -> None:
         assert err.startswith("stint vault-setup: ")
         assert err.count("\n") == 1
         assert "no-such-token" not in err
-
-
-async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process: BaoProcess) -> None:
-    async with Vault(bao_process.address) as vault:
-        await vault.lookup_self(bao_process.root_token)
-        await bao_process.restart()
-        await vault.lookup_self(bao_process.root_token)
 
 
 async def test_logins_that_cannot_be_read_are_named(bao_process: BaoProcess, tmp_path: Path) -> None:

@@ -145,29 +145,20 @@ async def test_a_runner_that_is_stopped_while_it_adopts_goes_on_to_adopt_what_no
         await _check_output(bench, job)
 
 
-async def test_an_unwatched_job_ends_as_it_did(bench: Bench, adopter: RunnerProcess, engine: DockerEngine) -> None:
+async def test_an_unwatched_job_ends_as_it_did_also_beside_a_container_with_its_labels(
+    bench: Bench, adopter: RunnerProcess, engine: DockerEngine, busybox: str
+) -> None:
+    """Somebody has looked into the job by means of a commit of its container."""
     job_id = await bench.running("echo one; sleep 1; echo two; exit 3")
     await adopter.kill()
     (container,) = await engine.find({LABEL_JOB: job_id})
     await engine.wait(container.container_id)
-    await adopter.start()
-    job, ended = await bench.end(job_id)
-    assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
-    await _check_output(bench, job)
-
-
-async def test_a_container_with_the_labels_of_an_adopted_job_is_not_taken_for_the_jobs(
-    bench: Bench, adopter: RunnerProcess, engine: DockerEngine, busybox: str
-) -> None:
-    """Somebody has looked into the job by means of a commit of its container."""
-    job_id = await bench.running("echo one; sleep 2; echo two; exit 3")
-    await adopter.kill()
-    (container,) = await engine.find({LABEL_JOB: job_id})
     spec = ContainerSpec(image=busybox, command=("sh", "-c", "exit 5"), labels=container.labels)
     await engine.start(await engine.create(spec))  # the engine lists the newest first
     await adopter.start()
     job, ended = await bench.end(job_id)
     assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
+    await _check_output(bench, job)
     await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
 
 
