@@ -23,15 +23,15 @@ from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.job import Job
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
-from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress, event_address, live_filter, tail_subject
+from stint.core.names.subjects import EventAddress, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamPayloads, JetStreamWorkQueues
+from stint.jetstream import JetStreamPayloads
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests.support import events, terminals
-from tests.support.api_bench import ApiProcess, api_process, secret
-from tests.support.brokers import connected, delivered, loaded, work_queues
+from tests.support.api_bench import api_process, secret
+from tests.support.brokers import connected, loaded
+from tests.support.client_bench import Bench, opened
 from tests.support.outputs import Played
 from tests.support.ports import free_port
 from tests.support.relay import Relay
@@ -61,37 +61,18 @@ class Shown:
         return await run_job(job, where, RunOptions(detach=detach), interrupts, self.write)
 
 
-@dataclass(frozen=True)
-class Bench:
-    broker: Broker
-    work: JetStreamWorkQueues
-    where: Endpoints
-    server: ApiProcess
-    nats: NatsProcess
-    openbao: OpenBao
-
-    @property
-    def log(self) -> JetStreamEventLog:
-        return JetStreamEventLog(self.broker)
-
-    async def take(self, queue: str) -> "Taken":
-        """The queue's next job, whose runner the test plays."""
-        delivery = await delivered(self.work, queue_token(queue))
-        await delivery.ack()
-        return Taken(self, await loaded(self.log, event_address(delivery.subject).job_id))
-
-
 class Taken(Played):
+    """A job whose runner the test plays."""
+
     def __init__(self, bench: Bench, job: Job) -> None:
         super().__init__(bench.broker, job.token, job.job_id)
-        self._bench, self._job = bench, job
+        self._broker, self._job = bench.broker, job
 
-    async def open(self) -> tuple[JobPayload, str]:
+    async def open(self, openbao: OpenBao) -> tuple[JobPayload, str]:
         """The payload, and the secret id, which this spends."""
-        vault, root = Vault(self._bench.openbao.address), self._bench.openbao.root_token
-        event = submitted(self._job)
+        vault, root, event = Vault(openbao.address), openbao.root_token, submitted(self._job)
         ticket = await open_ticket(vault, root, event.ticket, queue_token=self.token, job_id=self.job_id)
-        payloads = JetStreamPayloads(self._bench.broker)
+        payloads = JetStreamPayloads(self._broker)
         sealed = await payloads.get(self.token, self.job_id, event.payload_chunks, attempt=event.payload_try)
         assert hashlib.sha256(sealed).hexdigest() == ticket.payload_sha256
         info = await vault.wrap_info(ticket.wrap_secret_id)
@@ -100,36 +81,40 @@ class Taken(Played):
         return payload, await vault.unwrap_secret_id(ticket.wrap_secret_id)
 
 
+async def take(bench: Bench, queue: str) -> Taken:
+    """The queue's job."""
+    return Taken(bench, await loaded(bench.log, await until(lambda: bench.job_of(queue))))
+
+
 @pytest.fixture(scope="module")
 async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    folder = tmp_path_factory.mktemp("api")
     # The runner that a test plays opens payloads without keys of their own, which `test_erasure` shows.
-    own = {"STINT_ERASURE": "off"}
-    async with api_process(folder, nats.url, openbao, **own) as (server, http), connected(nats.url) as broker:
-        where = Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"], role=ROLE)
-        yield Bench(broker, await work_queues(broker), where, server, nats, openbao)
+    async with opened(tmp_path_factory.mktemp("api"), nats, openbao, STINT_ERASURE="off") as bench:
+        yield bench
 
 
 def asking(**fields: Any) -> JobPayload:
     return JobPayload(qname=secret().lower(), container_image="busybox", **fields)
 
 
-async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
+async def test_a_large_payload_is_sent_along(bench: Bench, openbao: OpenBao) -> None:
     wanted = asking(content="targz," + "x" * (1 << 20))
     shown = Shown()
     assert await shown.run(wanted, bench.where, detach=True) == 0
-    job = await bench.take(wanted.qname)
+    job = await take(bench, wanted.qname)
     assert shown.chunks == [("stdout", f"{job.job_id}\n".encode())]
-    assert (await job.open())[0] == wanted
+    assert (await job.open(openbao))[0] == wanted
 
 
 @pytest.mark.soak
-async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
-    async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
+async def test_a_broken_stream_is_taken_up_where_it_broke(
+    bench: Bench, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    async with api_process(tmp_path / "api", nats.url, openbao) as (server, _):
         where = replace(bench.where, url=server.url)
         wanted, shown = asking(), Shown()
         going = asyncio.create_task(shown.run(wanted, where))
-        job = await bench.take(wanted.qname)
+        job = await take(bench, wanted.qname)
         await job.begin(("stdout", b"before"))
         await shown.writes()
         await server.kill()
@@ -141,16 +126,16 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
     assert [data for _, data in shown.chunks] == [b"before", b"meanwhile", b"after"]
 
 
-async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
+async def test_what_a_stranger_says_live_is_not_believed(bench: Bench, nats: NatsProcess) -> None:
     """An end that is not in the log, output that is not stored, and places in the stream that are none."""
     wanted, shown = asking(), Shown()
     going = asyncio.create_task(shown.run(wanted, bench.where))
-    job = await bench.take(wanted.qname)
+    job = await take(bench, wanted.qname)
     await job.begin(("stdout", b"first"))
     await shown.writes()
     told = EventAddress("ended", job.token, job.job_id).subject
     live, tail = live_filter("ended", job.token, job.job_id), tail_subject(job.token, job.job_id)
-    async with connected(bench.nats.url) as stranger:
+    async with connected(nats.url) as stranger:
         for sequence in ("1000000", "no number"):
             place = {"Nats-Subject": told, "Nats-Sequence": sequence, "Nats-Time-Stamp": events.AT}
             chunk = {CHUNK_NUMBER: "2", CHUNK_OFFSET: "5", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
@@ -176,8 +161,8 @@ async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, wha
     assert "no-such-token" not in said
 
 
-async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Bench) -> None:
-    token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
+async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Bench, openbao: OpenBao) -> None:
+    token = await client_token(openbao.address, openbao.root_token, policies=[])
     shown = Shown()
     where = replace(bench.where, token=token)
     assert await shown.run(asking(), where) == 125
@@ -203,19 +188,18 @@ Run = Callable[..., AbstractAsyncContextManager[Process]]
 def run(bench: Bench, queue: str, tmp_path: Path) -> Run:
     """Starts `stint run`, or another command, with a job for the test's queue."""
     code = "from signal import *; signal(SIGINT, default_int_handler); from stint.cli import main; main()"
-    where = {"STINT_URL": bench.server.url, "STINT_TOKEN": bench.where.token, "VAULT_ADDR": bench.openbao.address}
 
     def started(
         *arguments: str, name: str = "run", stdout: Any = PIPE, stderr: Any = PIPE, **settings: str
     ) -> AbstractAsyncContextManager[Process]:
-        environ = {"HOME": str(tmp_path), "PATH": "", **where, **settings}
+        environ = {**bench.environment(), "HOME": str(tmp_path), "PATH": "", **settings}
         command = (sys.executable, "-c", code, name, "--queue", queue, "--image", "busybox", *arguments)
         return program(*command, env=environ, stdout=stdout, stderr=stderr)
 
     return started
 
 
-async def test_the_command_line(bench: Bench, run: Run, queue: str, tmp_path: Path) -> None:
+async def test_the_command_line(bench: Bench, openbao: OpenBao, run: Run, queue: str, tmp_path: Path) -> None:
     folder = tmp_path / "content"
     folder.mkdir()
     (folder / "file").write_text("x")
@@ -225,8 +209,8 @@ async def test_the_command_line(bench: Bench, run: Run, queue: str, tmp_path: Pa
         *("--pull", "always", "--secret-file-type", "json", "--", "sh", "-c", "cat /secrets.json; exit 3"),
     )
     async with run(*arguments) as process:
-        job = await bench.take(queue)
-        payload, secret_id = await job.open()
+        job = await take(bench, queue)
+        payload, secret_id = await job.open(openbao)
         assert secret_id
         await job.begin(("tty", b"\x00\xffout\r\n"))
         await job.end("failed", "exit_code", 3)
@@ -265,7 +249,7 @@ async def test_wrong_settings_are_2_and_one_sentence(run: Run) -> None:
 
 async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, run: Run, queue: str) -> None:
     async with run("-q") as process:
-        job = await bench.take(queue)
+        job = await take(bench, queue)
         assert process.stdout is not None
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # noqa: SLF001 - closes our end
         await job.begin(("stdout", b"x"))
@@ -283,7 +267,7 @@ async def test_a_full_standard_error_costs_nothing(bench: Bench, run: Run, queue
         stderr = os.open("/dev/full", os.O_WRONLY)
     async with run(stderr=stderr) as process:
         os.close(stderr)
-        job = await bench.take(queue)
+        job = await take(bench, queue)
         await job.begin(("stdout", b"x"))
         await job.end("failed", "exit_code", 3)
         out, _ = await process.communicate()
@@ -298,7 +282,7 @@ async def test_a_job_whose_id_cannot_be_written_is_named_on_standard_error(
     async with run(*options, name=name, stdout=full) as process:
         os.close(full)
         _, err = await process.communicate()
-        job = await bench.take(queue)
+        job = await take(bench, queue)
     assert process.returncode == 125
     assert f"ob {job.job_id} is submitted" in err.decode()
     assert b"The output cannot be written: No space left on device." in err
@@ -336,7 +320,7 @@ async def test_ctrl_c_and_a_termination_stop_the_job(
     bench: Bench, run: Run, queue: str, presses: int, number: signal.Signals, code: int
 ) -> None:
     async with run() as process:
-        job = await bench.take(queue)
+        job = await take(bench, queue)
         await job.begin()
         await said(process, b"running on")
         process.send_signal(number)
@@ -352,7 +336,7 @@ async def test_ctrl_c_and_a_termination_stop_the_job(
 
 async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, run: Run) -> None:
     """The thread that asks Vault would have it wait for as long as it takes Vault to time out."""
-    async with (held := Held(bench.openbao.address)).listening(), run(VAULT_ADDR=held.url) as process:
+    async with (held := Held(bench.where.vault_addr)).listening(), run(VAULT_ADDR=held.url) as process:
         await held.asked.wait()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -367,7 +351,7 @@ async def test_a_signal_at_submission_counts(bench: Bench, run: Run, queue: str,
         await held.asked.wait()
         process.send_signal(signal.SIGTERM)
         await said(process, b"stopping the job")
-        job = await bench.take(queue)
+        job = await take(bench, queue)
         held.free.set()
         await said(process, b"a kill was requested")
         await job.facts(events.started(), events.ended("failed", "killed", 143))
@@ -391,7 +375,7 @@ async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, run
     size = fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ)
     async with asyncio.timeout(60), run(stdout=writing) as process:
         os.close(writing)
-        job = await bench.take(queue)
+        job = await take(bench, queue)
         await job.begin(("stdout", b"x" * size), ("stdout", b"x" * size))
         await until_true(lambda: terminals.unread(reading) >= size)
         process.send_signal(signal.SIGINT)
@@ -411,19 +395,13 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(run: Run,
         assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
-async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Result:
-    token = bench.where.token
-    environ = {"HOME": str(home), "STINT_URL": bench.server.url, "STINT_TOKEN": token}
-    return await terminals.command(environ, "release", job_id, *options)
-
-
-async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
+async def test_a_held_job_is_followed_and_released(bench: Bench) -> None:
     wanted, shown = asking(), Shown()
     going = asyncio.create_task(shown.run(wanted, bench.where))
-    job = await bench.take(wanted.qname)
-    assert (await release(bench, tmp_path, job.job_id)).code == 125
+    job = await take(bench, wanted.qname)
+    assert (await bench.command("release", job.job_id)).code == 125
     await job.facts(events.started(), events.held())
-    assert await release(bench, tmp_path, job.job_id.upper()) == Result(
+    assert await bench.command("release", job.job_id.upper()) == Result(
         0, f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue continues.\n", ""
     )
     assert await going == 1
@@ -435,9 +413,9 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
         "stint: Part of the job's output may be missing above.",
         "stint: unknown (lost)",
     ]
-    again = await release(bench, tmp_path, job.job_id)
+    again = await bench.command("release", job.job_id)
     assert again == Result(0, f"Job {job.job_id} had already been released.\n", "")
-    told = await release(bench, tmp_path, job.job_id, "-o", "json")
+    told = await bench.command("release", job.job_id, "-o", "json")
     assert (told.code, json.loads(told.out), told.err) == (0, {"_id": job.job_id, "previous_status": "unknown"}, "")
 
 
@@ -445,11 +423,13 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
 
 
 @pytest.mark.soak
-async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench, tmp_path: Path) -> None:
-    good = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
-    poor = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
-    environ = {"HOME": str(tmp_path), "NATS_URL": bench.nats.url, "VAULT_ADDR": bench.openbao.address}
-    nowhere, tls = f"127.0.0.1:{free_port()}", bench.nats.url.replace("nats:", "tls:")
+async def test_the_example_says_in_a_sentence_why_it_cannot_publish(
+    nats: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    good = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
+    poor = await client_token(openbao.address, openbao.root_token, policies=[])
+    environ = {"HOME": str(tmp_path), "NATS_URL": nats.url, "VAULT_ADDR": openbao.address}
+    nowhere, tls = f"127.0.0.1:{free_port()}", nats.url.replace("nats:", "tls:")
     cases: list[tuple[dict[str, str], str]] = [
         ({}, "Set VAULT_TOKEN to a Vault token with the policy stint-publisher."),
         ({"VAULT_TOKEN": poor}, "does not have the policy stint-publisher."),

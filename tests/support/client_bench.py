@@ -30,10 +30,10 @@ from tests.support.vault_bench import ROLE
 
 @asynccontextmanager
 async def opened(
-    folder: Path, nats: NatsProcess, openbao: OpenBao, accounts: Accounts | None = None
+    folder: Path, nats: NatsProcess, openbao: OpenBao, accounts: Accounts | None = None, **settings: str
 ) -> AsyncIterator["Bench"]:
     """An API of its own, and a client's way to it. With accounts the test itself is NATS' operator."""
-    environ = accounts.environ("api") if accounts else {}
+    environ = {**(accounts.environ("api") if accounts else {}), **settings}
     own = accounts.connected(nats.url, OPERATOR) if accounts else connected(nats.url)
     async with api_process(folder, nats.url, openbao, **environ) as (server, http), own as broker:
         token = http.headers["X-Auth-Token"]
@@ -42,7 +42,7 @@ async def opened(
 
 class Bench:
     def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
-        self.server, self.where, self._broker = server, where, broker
+        self.server, self.where, self.broker = server, where, broker
         self.log, self._views = JetStreamEventLog(broker), JetStreamViews(broker)
 
     def environment(self, **settings: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Bench:
         secrets: Mapping[str, int | None] | None = None,
     ) -> None:
         """Play the job's runner; `secrets` are those that the job got, with their versions."""
-        job = Played(self._broker, queue_token(queue), job_id)
+        job = Played(self.broker, queue_token(queue), job_id)
         await job.begin()
         await job.facts(msgspec.structs.replace(events.launched(), secrets=dict(secrets or {})))
         await job.write(*([("stdout", output)] if output else []))
@@ -78,19 +78,19 @@ class Bench:
 
     async def write(self, queue: str, job_id: str, output: bytes) -> None:
         """Play a runner that starts the job, and stores its first output."""
-        await Played(self._broker, queue_token(queue), job_id).begin(("stdout", output))
+        await Played(self.broker, queue_token(queue), job_id).begin(("stdout", output))
 
     async def runner(self, name: str, report: bytes = b"{}") -> None:
         """Play a runner that reports that it is alive."""
-        await self._broker.publish(kv_subject(RUNNERS_BUCKET, name), report)
+        await self.broker.publish(kv_subject(RUNNERS_BUCKET, name), report)
 
     async def leave(self, name: str) -> None:
         """Play a runner that stops."""
-        await Bucket(self._broker, RUNNERS_BUCKET).delete(name)
+        await Bucket(self.broker, RUNNERS_BUCKET).delete(name)
 
     async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
         """Play a runner that says this of the end."""
-        job = Played(self._broker, queue_token(queue), job_id)
+        job = Played(self.broker, queue_token(queue), job_id)
         await job.facts(events.started(), msgspec.structs.replace(ended, **fields))
 
     async def job_of(self, queue: str) -> str:
