@@ -1,4 +1,4 @@
-"""The stream of all jobs' changes, from an API as a process: and the rights to hear of them."""
+"""The stream of all jobs' changes, from an API as a process, and that of a job: and the rights to hear of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,6 +14,8 @@ from stint.client.rest.live import LiveEvent, parse_events
 from stint.core.codec import encode
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
+from tests.support.answers import json_of
+from tests.support.api_bench import BODY
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import as_root
@@ -55,14 +57,18 @@ async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
     admin = partial(as_root, openbao)
     rule = 'path "stint/queue/mine" { capabilities = ["read"] }'
     await admin(lambda c: c.sys.create_or_update_policy("reads-mine", rule))
-    created = await admin(lambda c: c.auth.token.create(policies=["reads-mine"], ttl="5m", num_uses=4))
+    created = await admin(lambda c: c.auth.token.create(policies=["reads-mine"], ttl="5m", num_uses=5))
     mine = {"X-Auth-Token": str(created["auth"]["client_token"])}
     assert (await http.get(EVENTS, params={"qname": "theirs"}, headers=mine)).status_code == 403
+    job_id = json_of(await http.post("/v1/api/job", json={**BODY, "qname": "mine"}))["_id"]
     async with (
+        http.stream("GET", f"/v1/api/job/{job_id}/events", headers=mine) as answer,
         listening(http, headers=mine) as some,
         listening(http, headers=mine, params={"qname": "mine"}) as one,
         listening(http) as whole,
     ):
+        of_job = (event async for event in parse_events(answer.aiter_lines()) if event.name)  # a ping has none
+        assert (await anext(of_job)).name == "fact"
         for number, qname in enumerate(("theirs", "mine", "theirs", "mine")):
             await put(broker, job_view(number, qname=qname))
         assert [(await anext(whole)).data["qname"] for _ in range(4)] == ["theirs", "mine", "theirs", "mine"]
@@ -74,7 +80,7 @@ async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
             assert [int(event.data["_id"], 16) for event in told] == [1, 3, 3]
             assert (told[-1].data, "output" in told[0].data) == (gone, False)
         await admin(lambda c: c.sys.delete_policy("reads-mine"))
-        refused = await anext(one)
-        assert (refused.name, '"read" on "stint/queue/mine"' in refused.data["error"]) == ("refused", True)
+        for refused in (await anext(one), await anext(of_job)):
+            assert (refused.name, '"read" on "stint/queue/mine"' in refused.data["error"]) == ("refused", True)
         await admin(lambda c: c.auth.token.revoke(mine["X-Auth-Token"]))
         assert (await anext(some)).name == "refused"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from urllib.parse import urlsplit
 
 import httpx
@@ -122,6 +122,28 @@ async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
     identity = await auth.identify(token)
     names = [f"many {number}" for number in range(1500)]
     assert set(await auth.permitted(identity, READ, names)) == {"many 7"}
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+async def test_a_check_of_what_was_begun_costs_no_use_and_finds_that_policy_or_token_is_gone(
+    bench: Bench, by_policy: bool
+) -> None:
+    """As every few seconds of each stream."""
+    parts, name = bench.parts, secret()
+    lookups = Lookups(parts.vault, monotonic=time.monotonic)
+    auth = Authenticator(lookups, parts.vault, parts.session, by_policy=by_policy)
+    rule = 'path "stint/queue/mine" { capabilities = ["read"] }'
+    callers = [await auth.identify(await bench.token_with(rule, uses=uses, name=name)) for uses in (0, 3)]
+    refused = pytest.raises(RefusalError)
+    for caller in callers * 4:
+        await auth.check_again(caller, READ, "mine")
+    await bench.admin(lambda client: client.sys.delete_policy(name))
+    for caller in callers:
+        with refused if by_policy else nullcontext():
+            await auth.check_again(caller, READ, "mine")
+        await bench.admin(lambda client, token=caller.token: client.auth.token.revoke(token))
+        with refused:
+            await auth.check_again(caller, READ, "mine")
 
 
 class NotingVault(Vault):
