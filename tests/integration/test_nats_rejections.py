@@ -1,7 +1,6 @@
 """What a publisher gets wrong comes back to it over the bus, with a reason that its own permissions let it read."""
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,24 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.codec import decode_event, encode
-from stint.core.events import Ended, Rejected, Submitted
+from stint.core.codec import decode_event
+from stint.core.events import Ended, Rejected
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, payload_subject
-from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
 from stint.jetstream.payloads import CHUNK_BYTES
 from stint.process.settings import RunnerSettings
-from stint.vault import BUS_KEY
-from stint.vault.ticket import binding
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.job.run import TAKEN
 from tests.support.accounts import Accounts, connected, token_for
 from tests.support.attacked import Attacked, attacked
-from tests.support.events import AT
 from tests.support.runner_bench import Bench, make_bench
-from tests.support.vault_bench import ROLE
 
 QNAME = "own"
 QUEUE = queue_token(QNAME)
@@ -42,31 +36,6 @@ class Publisher:
     broker: Broker
     api: Broker
     memory: MemoryBudget
-
-    async def submission(
-        self, job_id: str, ticket_for: str = "", wrap: str = "", expires_at: str = "", **changed: Any
-    ) -> dict[str, Any]:
-        """A good submission, of a payload that is stored, with these changes."""
-        vault, root = self.bench.vault, self.bench.openbao.root_token
-        job = JobPayload(qname=QNAME, container_image=self.bench.image, run=("true",))
-        sealed = (await vault.encrypt(root, ROLE, encode(job))).encode()
-        await self.bench.payloads.put(QUEUE, job_id, sealed)
-        ticket = {
-            "wrap_secret_id": wrap or await self.bench.wrapped(),
-            "payload_sha256": hashlib.sha256(sealed).hexdigest(),
-            "wrap_expires_at": expires_at,
-        }
-        bound = binding(QUEUE, ticket_for or job_id)
-        sealed_ticket = await vault.encrypt(root, BUS_KEY, msgspec.json.encode(ticket), associated_data=bound)
-        good = Submitted(
-            event_id=secrets.token_hex(8),
-            at=AT,
-            qname=QNAME,
-            ticket=sealed_ticket,
-            payload_chunks=1,
-            payload_bytes=len(sealed),
-        )
-        return {**msgspec.to_builtins(good), **changed}
 
     async def publish(self, job_id: str, body: bytes) -> Mapping[str, Any]:
         """Announce a job; returns what NATS answers."""
@@ -116,9 +85,12 @@ async def publisher(busybox: str, tmp_path_factory: pytest.TempPathFactory) -> A
 Made = Callable[[Publisher, str], Awaitable[bytes]]
 
 
-def body(**changed: Any) -> Made:
+def body(*, sealed: Mapping[str, Any] | None = None, **changed: Any) -> Made:
+    """A good submission with these changes, and with these in its ticket."""
+
     async def made(publisher: Publisher, job_id: str) -> bytes:
-        return msgspec.json.encode(await publisher.submission(job_id, **changed))
+        good = await publisher.bench.submission(job_id, queue=QNAME, **(sealed or {}))
+        return msgspec.json.encode({**msgspec.to_builtins(good), **changed})
 
     return made
 
@@ -132,13 +104,13 @@ def raw(data: bytes) -> Made:
 
 async def long_chunk(publisher: Publisher, job_id: str) -> bytes:
     await publisher.broker.publish(payload_subject(QUEUE, job_id, 0, "long-"), b"x" * (CHUNK_BYTES + 1))
-    return msgspec.json.encode(await publisher.submission(job_id, payload_try="long-"))
+    return await body(payload_try="long-")(publisher, job_id)
 
 
 REJECTED = {
     "no ticket": (body(ticket="junk"), "no ticket"),
     "an empty ticket": (body(ticket=""), "no ticket"),
-    "the ticket of another job": (body(ticket_for="c" * 24), "one of another job"),
+    "the ticket of another job": (body(sealed={"ticket_for": "c" * 24}), "one of another job"),
     "nothing": (raw(b""), "not a submission"),
     "no JSON": (raw(b"junk"), "not a submission"),
     "no text": (raw(b"\xff\xfe"), "not a submission"),
@@ -149,8 +121,11 @@ REJECTED = {
     "a payload of too many chunks": (body(payload_chunks=129), "at most 128 chunks"),
     "a payload of too many bytes": (body(payload_bytes=64 * 2**20 + 1), "at most 128 chunks, and 67108864 bytes"),
     "a size over 64 bits": (body(payload_bytes=2**70), "at most 128 chunks"),
-    "a ticket with a time that is none": (body(expires_at="yesterday"), "no ticket"),
-    "a ticket with a time before all times": (body(expires_at="0001-01-01T00:00:00+14:00"), "no ticket"),
+    "a ticket with a time that is none": (body(sealed={"wrap_expires_at": "yesterday"}), "no ticket"),
+    "a ticket with a time before all times": (
+        body(sealed={"wrap_expires_at": "0001-01-01T00:00:00+14:00"}),
+        "no ticket",
+    ),
 }
 ENDED = {
     "a payload that is longer than what is stored": (body(payload_chunks=2), "1 of its 2 chunks"),
@@ -159,7 +134,7 @@ ENDED = {
     "a payload with a chunk that is too long": (long_chunk, "at most 524288 bytes"),
     "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
     "a payload of less than nothing": (body(payload_chunks=-(10**12), payload_bytes=-(10**15)), "not the one"),
-    "a token that is none": (body(wrap="junk"), "unwrap"),
+    "a token that is none": (body(sealed={"wrap_secret_id": "junk"}), "unwrap"),
     # These run: what is wrong does not count.
     "a time that is none": (body(at="yesterday"), ""),  # the time that counts is that of NATS
     "a size that is too small": (body(payload_bytes=1), ""),

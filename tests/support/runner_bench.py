@@ -28,7 +28,8 @@ from stint.jetstream import (
 )
 from stint.ports import Delivery, Outcome
 from stint.process.settings import RunnerSettings
-from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
+from stint.vault import BUS_KEY, AppRoleSession, Vault
+from stint.vault.ticket import binding
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
@@ -74,19 +75,26 @@ class Bench:
     async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
         return await wrapped_secret_id(self.publishers_vault, self.openbao.root_token, role, ttl)
 
-    async def submit(
+    async def submit(self, run: str = "true", *, queue: str = QUEUE, job_id: str = "", **options: Any) -> str:
+        """Publish a job as a direct publisher does; returns its id."""
+        job_id = job_id or secrets.token_hex(12)
+        fact = await self.submission(job_id, run, queue=queue, **options)
+        assert (await self.log.append(queue_token(queue), job_id, fact)).value == "won"
+        return job_id
+
+    async def submission(
         self,
+        job_id: str,
         run: str = "true",
         *,
         queue: str = QUEUE,
-        job_id: str = "",
         payload: dict[str, Any] | None = None,
         tamper: bool = False,
         on_lost: str = "",
+        ticket_for: str = "",
         **ticket: str,
-    ) -> str:
-        """Publish a job as a direct publisher does; returns its id."""
-        job_id = job_id or secrets.token_hex(12)
+    ) -> Submitted:
+        """What announces a job, whose payload is stored. Its ticket may be one of another job."""
         token = queue_token(queue)
         job = {"qname": queue, "container_image": self.image, "run": ["sh", "-c", lasting(run)], **(payload or {})}
         plain = encode(msgspec.convert(job, JobPayload))
@@ -94,12 +102,16 @@ class Bench:
         sealed = (await self.publishers_vault.encrypt(root, ROLE, plain)).encode()
         digest = hashlib.sha256(sealed).hexdigest()
         chunks = await self.payloads.put(token, job_id, sealed[:-4] + b"AAAA" if tamper else sealed)
-        wrap = ticket.get("wrap_secret_id") or await self.wrapped()
-        made = Ticket(wrap_secret_id=wrap, payload_sha256=digest, wrap_expires_at=ticket.get("wrap_expires_at", ""))
-        sealed_ticket = ticket.get("ticket") or await seal_ticket(
-            self.publishers_vault, root, made, queue_token=token, job_id=job_id
+        made = {
+            "wrap_secret_id": ticket.get("wrap_secret_id") or await self.wrapped(),
+            "payload_sha256": digest,
+            "wrap_expires_at": ticket.get("wrap_expires_at", ""),
+        }
+        bound = binding(token, ticket_for or job_id)
+        sealed_ticket = ticket.get("ticket") or await self.publishers_vault.encrypt(
+            root, BUS_KEY, msgspec.json.encode(made), associated_data=bound
         )
-        fact = Submitted(
+        return Submitted(
             event_id=secrets.token_hex(8),
             at=AT,
             by="tests",
@@ -109,8 +121,6 @@ class Bench:
             payload_bytes=len(sealed),
             on_lost=on_lost,
         )
-        assert (await self.log.append(token, job_id, fact)).value == "won"
-        return job_id
 
     async def running(self, script: str, *, queue: str = QUEUE, **options: Any) -> str:
         """A job that has written its first piece of output."""
