@@ -11,19 +11,13 @@ from stint.core.names.streams import PAUSES_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.pause import UNREADABLE, Pause
 from stint.core.view import NEVER, view
-from stint.jetstream import Broker, JetStreamPauses, JetStreamWorkQueues, ServerClock
+from stint.jetstream import Broker, JetStreamPauses, JetStreamWorkQueues
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.ports import Outcome
-from stint.process.environment import load
-from stint.process.settings import ProjectorSettings
-from stint_projector.__main__ import build as build_projector
-from stint_projector.rebuild import rebuild
-from tests.support.api_bench import Bench, service_environ
-from tests.support.brokers import connected
+from tests.support.api_bench import Bench
 from tests.support.brokers import started as connection
 from tests.support.events import ended, held, started
 from tests.support.relay import Relay
-from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
 from tests.support.waiting import until
 
@@ -42,21 +36,6 @@ async def append(bench: Bench, job_id: str, *facts: object) -> None:
     for fact in facts:
         token = (await bench.load(job_id)).token
         assert await bench.parts.log.append(token, job_id, fact) is Outcome.WON  # type: ignore[arg-type] # events
-
-
-@pytest.mark.soak
-async def test_a_pause_survives_its_server_and_a_rebuild(nats_process: NatsProcess, openbao: OpenBao) -> None:
-    async with connected(nats_process.url) as broker:
-        await JetStreamPauses(broker).put("me", PAUSE)
-        await nats_process.restart()
-        await broker.wait_connected()
-        settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
-        await rebuild(build_projector(settings, broker, ServerClock(broker)))
-        pauses = JetStreamPauses(broker)
-        assert await pauses.find("me") == PAUSE
-        assert await pauses.all() == {"me": PAUSE}
-        await pauses.remove("me")
-        assert (await pauses.find("me"), await pauses.all()) == (None, {})
 
 
 async def test_the_end_of_a_pause_is_a_hint_that_the_next_job_was_given_back(bench: Bench) -> None:

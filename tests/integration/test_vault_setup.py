@@ -91,11 +91,15 @@ async def test_settings_name_every_login_and_new_secret_ids_leave_old_ones_good(
         await stack.token("api")
 
 
-def sign(key: str) -> Callable[[Any], Any]:
-    return lambda client: client.secrets.transit.sign_data(key, hash_input="dGV4dA==")
+Act = Callable[[Stack, str], Awaitable[object]]
 
 
-ACTS: dict[str, Callable[[Stack, str], Awaitable[object]]] = {
+def asked(request: Callable[[Any], Any]) -> Act:
+    return lambda stack, token: stack.vault.call(token, request)
+
+
+TEXT = "dGV4dA=="
+ACTS: dict[str, Act] = {
     "seal a ticket": lambda stack, token: stack.vault.encrypt(token, BUS_KEY, b"x"),
     "open a ticket": lambda stack, token: stack.vault.decrypt(token, BUS_KEY, stack.sealed[BUS_KEY]),
     "seal a payload": lambda stack, token: stack.vault.encrypt(token, ROLE, b"x"),
@@ -104,33 +108,21 @@ ACTS: dict[str, Callable[[Stack, str], Awaitable[object]]] = {
     "open a session": lambda stack, token: stack.vault.decrypt(token, SESSION_KEY, stack.sealed[SESSION_KEY]),
     "seal with another key": lambda stack, token: stack.vault.encrypt(token, "another-key", b"x"),
     "look at a key": lambda stack, token: stack.vault.read(token, f"transit/keys/{ROLE}"),
-    "sign a receipt": lambda stack, token: stack.vault.call(token, sign(RECEIPT_KEY)),
-    "sign with another key": lambda stack, token: stack.vault.call(token, sign(BUS_KEY)),
-    "rotate the key of receipts": lambda stack, token: stack.vault.call(
-        token, lambda client: client.secrets.transit.rotate_key(RECEIPT_KEY)
-    ),
-    "export the key of receipts": lambda stack, token: stack.vault.call(
-        token, lambda client: client.secrets.transit.export_key(RECEIPT_KEY, "signing-key")
-    ),
+    "sign a receipt": asked(lambda client: client.secrets.transit.sign_data(RECEIPT_KEY, hash_input=TEXT)),
+    "sign with another key": asked(lambda client: client.secrets.transit.sign_data(BUS_KEY, hash_input=TEXT)),
+    "rotate the key of receipts": asked(lambda client: client.secrets.transit.rotate_key(RECEIPT_KEY)),
+    "export the key of receipts": asked(lambda client: client.secrets.transit.export_key(RECEIPT_KEY, "signing-key")),
     "read a secret": lambda stack, token: stack.vault.read(token, "kv/data/demo"),
-    "write a secret": lambda stack, token: stack.vault.call(
-        token, lambda client: client.write_data("kv/data/demo", data={"data": {}})
-    ),
+    "write a secret": asked(lambda client: client.write_data("kv/data/demo", data={"data": {}})),
     "read a payload's key": lambda stack, token: stack.vault.read(token, f"{KEYS}/x"),
-    "make a payload's key": lambda stack, token: stack.vault.call(
-        token, lambda client: client.write_data(f"{KEYS}/x", data={"key": "x"})
-    ),
-    "change a policy": lambda stack, token: stack.vault.call(
-        token, lambda client: client.write_data("sys/policies/acl/another", data={"policy": "# nothing"})
+    "make a payload's key": asked(lambda client: client.write_data(f"{KEYS}/x", data={"key": "x"})),
+    "change a policy": asked(
+        lambda client: client.write_data("sys/policies/acl/another", data={"policy": "# nothing"})
     ),
     "look at an AppRole": lambda stack, token: stack.vault.read(token, f"auth/approle/role/{ROLE}"),
-    "list who has logged in": lambda stack, token: stack.vault.call(
-        token, lambda client: client.auth.token.list_accessors()
-    ),
+    "list who has logged in": asked(lambda client: client.auth.token.list_accessors()),
     "get a wrapped secret id": lambda stack, token: stack.wrapping(token),
-    "get a bare secret id": lambda stack, token: stack.vault.call(
-        token, lambda client: client.auth.approle.generate_secret_id(ROLE)
-    ),
+    "get a bare secret id": asked(lambda client: client.auth.approle.generate_secret_id(ROLE)),
     "get a secret id of runners": lambda stack, token: stack.wrapping(token, "stint-runner"),
     "make a token": lambda stack, token: client_token(stack.vault.address, token, policies=()),
     "ask what another may do": lambda stack, token: stack.vault.capabilities(token, stack.root, ["a"]),
