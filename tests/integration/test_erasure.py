@@ -358,20 +358,6 @@ async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(benc
     assert await stint.keys.names(team.folder) == [other]
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("erasure", ["on", "off"])
-async def test_an_api_destroys_keys_that_became_due_while_none_ran(
-    erasure: str, stint: Services, nats_process: NatsProcess, openbao: OpenBao
-) -> None:
-    async with api(nats_process.url, openbao) as bench:
-        name = name_of(await over(bench))
-        assert name in await stint.keys.names()
-    async with api(nats_process.url, openbao, STINT_ERASURE=erasure) as bench:
-        if erasure == "on":
-            await until(stint.keys.names, lambda names: name not in names)
-        assert (bench.parts.keys is not None, name in await stint.keys.names()) == (erasure == "on", erasure == "off")
-
-
 async def test_who_may_do_what_with_keys(bench: Bench, stint: Services, openbao: OpenBao) -> None:
     """The API makes and destroys keys, a runner reads them, a publisher makes them in the folder of its identity."""
     of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(a_name())

@@ -4,6 +4,7 @@ import secrets
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +42,20 @@ from tests.support.waiting import until
 JOB = "a" * 24
 
 
-async def test_an_operation_or_a_kill_that_is_not_stored_is_not_taken_for_a_repeated_one(broker: Broker) -> None:
+async def test_what_is_not_stored_is_not_taken_for_a_repeated_operation_kill_or_payload(broker: Broker) -> None:
     operations, pause, name = JetStreamOperations(broker), Paused(event_id="p", at=AT), secrets.token_hex(12)
     first, second = (PublishedJob(broker, EventSigner(), "deploys", letter * 24) for letter in "ab")
-    await operations.record(pause, name, TOKEN)
-    await first.kill()
-    await fill(broker, EVENTS)
-    await operations.record(pause, name, TOKEN)
-    await first.kill()
-    for another in (operations.record(pause, secrets.token_hex(12), TOKEN), second.kill()):
+    keep = partial(JetStreamKept(broker).keep, TOKEN, JOB, sealed=b"sealed", seconds=60)
+    for full in (False, True):
+        await operations.record(pause, name, TOKEN)
+        await first.kill()
+        await keep("0" * 64)
+        if not full:
+            await fill(broker, EVENTS)
+            await fill(broker, KEPT)
+    for another in (operations.record(pause, secrets.token_hex(12), TOKEN), second.kill(), keep("1" * 64)):
         with pytest.raises(BrokerUnavailableError, match="maximum bytes"):
             await another
-
-
-async def test_a_payload_is_not_kept_in_a_stream_that_is_full(broker: Broker) -> None:
-    kept = JetStreamKept(broker)
-    await kept.keep(TOKEN, JOB, "0" * 64, b"sealed", seconds=60)
-    await fill(broker, KEPT)
-    await kept.keep(TOKEN, JOB, "0" * 64, b"sealed", seconds=60)
-    with pytest.raises(BrokerUnavailableError, match="maximum bytes"):
-        await kept.keep(TOKEN, JOB, "1" * 64, b"sealed", seconds=60)
 
 
 async def test_a_submission_that_nobody_answered_and_that_has_no_room_is_not_taken_for_stored(

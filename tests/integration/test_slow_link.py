@@ -67,29 +67,25 @@ async def test_a_part_of_a_payload_may_take_longer_than_an_event(
     assert asked.all == 1
 
 
-async def test_few_chunks_of_payloads_and_output_are_under_way_at_a_time(
+async def test_few_chunks_of_payloads_and_output_but_all_lines_are_under_way_at_a_time(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All at once they would keep a slow link busy for longer than a lease may go without a renewal."""
+    """All chunks at once would keep a slow link busy for longer than a lease may go without a renewal.
+
+    Lines wait for a round trip each: one behind the other, those of 60 jobs would be 3 s late at 200 ms.
+    """
     stored, written = JetStreamPayloads(broker), JetStreamOutput(broker)
     await asyncio.gather(*(stored.put(TOKEN, job_id, b"sealed") for job_id in JOBS))
     reads, appends = Counted(broker.direct_last), Counted(broker.publish)
     monkeypatch.setattr(broker, "direct_last", reads)
     monkeypatch.setattr(broker, "publish", appends)
     await asyncio.gather(*(stored.get(TOKEN, job_id, 1) for job_id in JOBS))
-    _, chunk = chained(Chain(), CHUNK[: output.UNDER_WAY // 4])
-    await asyncio.gather(*(written.append(TOKEN, job_id, chunk, after=0) for job_id in JOBS))
+    chain, chunk = chained(Chain(), CHUNK[: output.UNDER_WAY // 4])
+    last = await asyncio.gather(*(written.append(TOKEN, job_id, chunk, after=0) for job_id in JOBS))
     assert (reads.most, appends.most) == (payloads.READS, 4)
-
-
-async def test_lines_of_any_number_of_jobs_are_under_way_at_a_time(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each waits for a round trip: one behind the other, those of 60 jobs would be 3 s late at 200 ms."""
-    written, appends = JetStreamOutput(broker), Counted(broker.publish)
-    monkeypatch.setattr(broker, "publish", appends)
-    _, chunk = chained(Chain(), b"line\n")
-    await asyncio.gather(*(written.append(TOKEN, job_id, chunk, after=0) for job_id in JOBS))
+    _, line = chained(chain, b"line\n")
+    lines = (written.append(TOKEN, job_id, line, after=place) for job_id, place in zip(JOBS, last, strict=True))
+    await asyncio.gather(*lines)
     assert appends.most == len(JOBS)
 
 

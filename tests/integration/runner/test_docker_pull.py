@@ -228,15 +228,27 @@ async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(engine: DockerEn
         await engine.ensure_image(served.image, always=False)
 
 
-async def test_a_pull_waits_for_those_that_take_all_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pull_waits_for_those_that_take_all_downloads_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has no progress for longer than a pull may, which is not its registry's fault, and is no failed attempt."""
-    async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
+    async with (
+        serving() as slow,
+        serving() as late,
+        serving() as ok,
+        second_engine(tmp_path, "--max-concurrent-downloads", "1") as server,
+    ):
         engine, slow.slow = DockerEngine(server.host, pull_patience=1), True
         holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
         ok.failures = [None, (503, "")]
         async with asyncio.timeout(60):
             await slow.asked.wait()
             monkeypatch.setattr(docker_images, "PULL", ClientTimeout(sock_read=2))
+            with monkeypatch.context() as patch:
+                patch.setattr(docker_images, "TURN", 3)
+                with pytest.raises(PullError, match="other pulls to do"):
+                    await engine.ensure_image(late.image, always=False)
+            assert late.pulls > 1
             with stamina.set_testing(testing=False):
                 pulling = asyncio.create_task(engine.ensure_image(ok.image, always=False))
                 waiting = asyncio.create_task(ok.again.wait())
@@ -246,22 +258,6 @@ async def test_a_pull_waits_for_those_that_take_all_downloads(tmp_path: Path, mo
         assert ok.pulls > 2
         await asyncio.gather(holding, return_exceptions=True)
         waiting.cancel()
-        await engine.close()
-
-
-async def test_a_pull_that_waits_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as slow, serving() as ok, second_engine(tmp_path, "--max-concurrent-downloads", "1") as server:
-        engine, slow.slow = DockerEngine(server.host), True
-        holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
-        async with asyncio.timeout(60):
-            await slow.asked.wait()
-            monkeypatch.setattr(docker_images, "PULL", ClientTimeout(sock_read=2))
-            monkeypatch.setattr(docker_images, "TURN", 3)
-            with pytest.raises(PullError, match="other pulls to do"):
-                await engine.ensure_image(ok.image, always=False)
-        assert ok.pulls > 1
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
         await engine.close()
 
 
