@@ -1,7 +1,6 @@
 """NATS, or the engine, is restarted under a job: nobody else may end or run it for that, and nothing of it is lost."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from stint_runner.job.prepare import Preparation
 from stint_runner.job.run import JobRun
 from tests.support.events import QUEUE
 from tests.support.outputs import written
-from tests.support.relay import Relay
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
 from tests.support.second_engine import EngineProcess, second_engine
@@ -30,8 +28,6 @@ from tests.support.waiting import PATIENCE
 pytestmark = pytest.mark.soak
 
 TIMES = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}
-STALL = 3.0
-"""Seconds: longer than a pull waits, much shorter than a fence."""
 OTHERS = ("another", "a third", "a fourth", "a fifth")
 """Enough that one of them hears a hint."""
 
@@ -62,36 +58,6 @@ async def test_a_runner_that_is_restarted_with_it_goes_on_with_its_job(
     assert (job.state, ended.by, await runners.text(job)) == (State.SUCCESS, "runner-1", "1\n2\n3\n4\n5\n6\n")
     await runners.ends_well(following)
     assert [said["lease"] for said in runner.said("job adopted")] == ["renewed"]
-
-
-async def test_a_late_delivery_costs_nothing(runners: Bench, nats_process: NatsProcess, tmp_path: Path) -> None:
-    """It is given back at once, and so another receives the job for the second time."""
-    stalled = asyncio.Event()
-
-    class Stalling(Relay):
-        armed = False
-
-        async def answered(self, data: bytes) -> bytes:
-            if self.armed and re.search(rb"HMSG \S+ \d+ \$JS\.ACK", data):
-                self.armed = False
-                stalled.set()
-                await asyncio.sleep(STALL)  # a connection that stands still
-            return data
-
-    relay = Stalling(nats_process.port)
-    async with relay.listening() as port, AsyncExitStack() as others:
-        slow = runner_process(runners, tmp_path, **TIMES, STINT_NATS_URL=f"nats://127.0.0.1:{port}")
-        async with ended_at_last(slow):
-            await slow.start()
-            job_id = await runners.running("echo up; sleep 14")
-            relay.armed = True
-            await restarted(nats_process, runners)
-            async with asyncio.timeout(PATIENCE):
-                await stalled.wait()
-            for name in OTHERS:
-                await others.enter_async_context(runners.runner(name))
-            job, ended = await runners.end(job_id)
-    assert (job.state, ended.by) == (State.SUCCESS, "runner-1")
 
 
 async def test_a_job_that_another_examined_and_gave_back_is_not_lost(

@@ -13,7 +13,7 @@ from stint.core import commands
 from stint.core.errors import EngineError
 from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
-from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
+from stint.core.names.headers import LABEL_JOB
 from stint.core.output.chain import Chunk
 from stint.jetstream.consuming.consumers import create_consumer
 from stint.ports import Delivery
@@ -22,7 +22,7 @@ from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerInfo, ContainerSpec
+from stint_runner.engine.port import ContainerSpec
 from stint_runner.job import run
 from stint_runner.job.prepare import Preparation
 from stint_runner.job.run import JobRun
@@ -85,30 +85,6 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     assert len(adopter.said("job adopted")) == 1
     await bench.ends_well(await bench.submit("true"))
     assert not await engine.find({LABEL_JOB: job_id})
-
-
-async def test_a_runner_stopped_while_it_adopts_drains_what_it_adopted(bench: Bench, adopter: RunnerProcess) -> None:
-    asked = asyncio.Event()
-
-    class Silent(DockerEngine):
-        """Never lists the runner's containers, for which an adoption waits 20 seconds."""
-
-        async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-            if set(labels) == {LABEL_RUNNER}:
-                asked.set()
-                await asyncio.Event().wait()
-            return await super().find(labels)
-
-    job_id = await bench.running(COUNT)
-    await adopter.kill()
-    serving = asyncio.create_task(serve(load(RunnerSettings, adopter.environment), lambda *_: Silent()))
-    async with asyncio.timeout(60):
-        await asked.wait()
-        os.kill(os.getpid(), signal.SIGTERM)
-        await serving
-    job = await bench.loaded(job_id)
-    assert job.state is State.SUCCESS
-    await _check_output(bench, job)
 
 
 async def test_a_runner_that_is_stopped_while_it_adopts_goes_on_to_adopt_what_no_other_process_can(
