@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import gzip
-import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -93,16 +92,14 @@ def _head(status: int, header: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def _server(
-    status: int, header: str, body: bytes, *, drip: bytes = b"", times: int | None = 0
-) -> AsyncIterator[Endpoints]:
-    """Answers the same to everything. `drip` follows it each 0.05 s, so many times or for ever (None)."""
+async def _server(status: int, header: str, body: bytes, *, drip: bytes = b"") -> AsyncIterator[Endpoints]:
+    """Answers the same to everything. `drip` follows it each 0.05 s, for ever."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(_head(status, header) + body)
         with suppress(OSError):
-            for _ in itertools.count() if times is None else range(times):
+            while drip:
                 await asyncio.sleep(0.05)
                 writer.write(drip)
                 await writer.drain()
@@ -300,7 +297,7 @@ async def test_a_live_stream_is_utf_8_whatever_its_type_says(charset: str) -> No
 async def test_a_live_stream_that_an_error_leaves_is_closed() -> None:
     """Although the error's frames refer to it, and only the garbage collector finds that nobody else does."""
     ping = b": ping\n\n"
-    async with _server(200, STREAM, ping, drip=ping, times=None) as where, Api.connect(where) as api:
+    async with _server(200, STREAM, ping, drip=ping) as where, Api.connect(where) as api:
         before = asyncio.all_tasks()
 
         async def read() -> None:
