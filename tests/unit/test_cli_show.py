@@ -59,6 +59,7 @@ def test_a_table_is_as_wide_as_it_may_be(width: int | None, lines: list[str]) ->
     shown = table([("aa", "a long name, 円円"), ("b", "x")], COLUMNS, width=width)
     assert shown == lines
     assert width is None or width < 10 or max(map(cell_len, shown)) <= width
+    assert table([], COLUMNS, width=width) == lines[:1]
 
 
 def test_a_name_cannot_move_the_cursor() -> None:
@@ -75,10 +76,6 @@ def test_an_error_repeats_no_more_than_the_beginning_of_what_is_far_too_long(arg
 def test_the_longest_name_of_a_queue_is_whole_in_a_sentence() -> None:
     sentence = f"Queue {'x' * QUEUE_NAME_MAX_BYTES!r} is paused."
     assert sentences(sentence) == sentence
-
-
-def test_a_table_without_rows_has_a_head() -> None:
-    assert table([], COLUMNS, width=80) == ["ID  NAME"]
 
 
 @pytest.mark.parametrize(

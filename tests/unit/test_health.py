@@ -58,22 +58,31 @@ async def test_those_who_ask_at_the_same_time_share_one_look() -> None:
         assert (await http.get("/readyz")).text == "missing 2\n"
 
 
-async def test_a_change_of_the_readiness_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_change_of_what_is_missing_or_fails_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
-    answers, asked_all = iter(["", "No NATS.", "No NATS.", "No Vault.", "", ""]), asyncio.Event()
+    nothing, no_nats, fails = ("", ()), ("No NATS.", ()), ("", ("No sweep.",))
+    looks = iter([nothing, no_nats, no_nats, ("No Vault.", ()), nothing, nothing, fails, fails, nothing])
+    look: tuple[str, tuple[str, ...]] = nothing
+    looked = asyncio.Event()
 
     async def missing() -> str:
+        nonlocal look
         try:
-            return next(answers)
+            look = next(looks)
         except StopIteration:
-            asked_all.set()
-            return ""
+            looked.set()
+        return look[0]
 
     with capture_logs() as logs:
-        async with watched(missing, tuple):
-            await asked_all.wait()
-    told = [(entry["event"], entry.get("missing")) for entry in logs]
-    assert told == [("not ready", "No NATS."), ("not ready", "No Vault."), ("ready again", None)]
+        async with watched(missing, lambda: look[1]):
+            await looked.wait()
+    assert [(entry["log_level"], entry["event"], entry.get("missing")) for entry in logs] == [
+        ("warning", "not ready", "No NATS."),
+        ("warning", "not ready", "No Vault."),
+        ("info", "ready again", None),
+        ("error", "background tasks fail each time", ["No sweep."]),
+        ("info", "no task fails any more", None),
+    ]
 
 
 async def away() -> None:
@@ -135,24 +144,6 @@ async def test_limits_that_the_engine_ignores_are_told() -> None:
         await check_engine(engine({"local"}), "")
         await check_engine(engine({"local"}, ["memory", "pids"]), "")
     assert [entry["ignored"] for entry in logs] == [["memory", "pids"]]
-
-
-async def test_what_fails_all_the_time_is_logged_once_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "WATCH_INTERVAL", 0.0)
-    answers, asked_all = iter([(), ("No sweep.",), ("No sweep.",), (), ()]), asyncio.Event()
-
-    def failing() -> tuple[str, ...]:
-        try:
-            return next(answers)
-        except StopIteration:
-            asked_all.set()
-            return ()
-
-    with capture_logs() as logs:
-        async with watched(lambda: asyncio.sleep(0, ""), failing):
-            await asked_all.wait()
-    told = [(entry["log_level"], entry["event"]) for entry in logs]
-    assert told == [("error", "background tasks fail each time"), ("info", "no task fails any more")]
 
 
 @in_virtual_time()

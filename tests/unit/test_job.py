@@ -52,15 +52,13 @@ def _without_sequence(job: Job | None) -> object:
 
 
 @given(histories(), st.integers(0, 12))
-def test_folding_in_pieces_equals_folding_at_once(history: list[Record], cut: int) -> None:
-    assert fold(history[cut:], fold(history[:cut])) == fold(history)
-
-
-@given(histories())
-def test_repeats_and_stale_facts_change_nothing(history: list[Record]) -> None:
+def test_a_history_is_folded_in_any_pieces_and_any_number_of_times(history: list[Record], cut: int) -> None:
+    """A job's queue is that of its first submission."""
     job = fold(history)
-    assert fold(history, job) == job
+    assert fold(history[cut:], fold(history[:cut])) == fold(history, job) == job
     assert fold([*history, *reversed(history)]) == job
+    first = next((stored for stored in history if stored.kind == Submitted.kind), None)
+    assert (job.token if job else None) == (first.token if first else None)
 
 
 @given(histories(), EVENTS)
@@ -88,13 +86,6 @@ def test_every_step_is_in_the_table(history: list[Record]) -> None:
             assert stored.kind not in (before.facts if before else {})
         elif job is not None and before is not None:
             assert job.state is before.state
-
-
-@given(histories())
-def test_a_jobs_queue_is_that_of_its_first_submission(history: list[Record]) -> None:
-    job = fold(history)
-    first = next((stored for stored in history if stored.kind == Submitted.kind), None)
-    assert (job.token if job else None) == (first.token if first else None)
 
 
 @given(histories())

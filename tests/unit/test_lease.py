@@ -102,13 +102,6 @@ async def nothing() -> None:
 TIMES = LeaseTimes(lease=0.3, takeover=15)
 
 
-def test_the_default_times_are_those_of_the_design() -> None:
-    times = LeaseTimes(lease=30, takeover=15)
-    times.check()
-    shown = (times.heartbeat, times.request_timeout, times.fence, times.fence_grace, times.watchdog, times.margin)
-    assert shown == (5, 2, 15, 6, 30, 2)
-
-
 @pytest.mark.parametrize(("lease", "takeover"), [(30.0, 12.9), (120.0, 15.0), (30.0, 1.0)])
 def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, takeover: float) -> None:
     with pytest.raises(ConfigError, match=r"K \+ δ <= .*T must hold, but .* s is more than .* s"):
@@ -231,19 +224,12 @@ async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
     assert not job.forfeited.is_set()
 
 
+@pytest.mark.parametrize("link", [FakeDelivery, Slow])
 @virtually
-async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
-    again = FakeDelivery(lease=1.2)
-    job = leased_job(FakeDelivery(gone, lease=1.2), again)
-    async with asyncio.timeout(10), job.kept():
-        await again.renewed.acquire()
-    assert job.lease.delivery is again
-
-
-@virtually
-async def test_a_job_is_pulled_again_also_if_a_slow_link_tells_late_that_its_consumer_is_gone() -> None:
+async def test_a_job_whose_consumer_is_gone_is_pulled_again(link: type[FakeDelivery]) -> None:
+    """Also if a slow link tells late that it is gone."""
     again = FakeDelivery(lease=3)
-    job = leased_job(Slow(gone, lease=3), again)
+    job = leased_job(link(gone, lease=3), again)
     async with asyncio.timeout(10), job.kept():
         await again.renewed.acquire()
     assert job.lease.delivery is again

@@ -7,7 +7,6 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,6 @@ def test_the_wheel_holds_every_file_of_every_package_and_nothing_else(wheel: zip
 def test_what_a_room_exports_is_there(room: str) -> None:
     module = importlib.import_module(f"stint.{room}")
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
-
-
-def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
-    name = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
-    metadata = message_from_bytes(wheel.read(name))
-    assert metadata["Name"] == "stint-jobs"
-    assert metadata["Requires-Python"] == "<3.14,>=3.11"
-    assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == set(EXTRAS)
 
 
 def test_the_changelog_tells_of_this_version() -> None:
