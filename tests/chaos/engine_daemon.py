@@ -32,7 +32,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 @dataclass
 class Container:
-    """One container: its folder holds its output and the archives put into it."""
+    """One container: its folder holds its output."""
 
     container_id: str
     folder: Path

@@ -12,7 +12,6 @@ from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.names.headers import LABEL_JOB
 from stint_runner.engine.port import ContainerSpec
 from tests.chaos.scripted_engine import ScriptedEngine, scripted_engine
-from tests.support.tarballs import tar_of
 
 
 @pytest.fixture
@@ -75,13 +74,6 @@ async def test_a_removed_container_is_gone_and_cannot_be_started(engine: Scripte
         await engine.put_archive(created, b"")
     waiting.cancel()
     assert not await engine.find({})
-
-
-async def test_files_can_be_read_back(engine: ScriptedEngine) -> None:
-    container = await engine.create(shell("true"))
-    await engine.put_archive(container, tar_of({"secrets.yml": b"a b"}))
-    assert await engine.read_file(container, "/secrets.yml") == b"a b"
-    assert await engine.read_file(container, "/other") is None
 
 
 async def test_containers_outlive_their_client_and_not_their_engine(tmp_path: Path) -> None:

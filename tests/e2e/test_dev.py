@@ -72,17 +72,6 @@ async def test_nats_away_and_back(stack: Stack) -> None:
     assert (await stack.end(await stack.submit("true")))["status"] == "success"
 
 
-async def test_a_killed_service_is_started_again(stack: Stack) -> None:
-    for name in ("api-1", "projector-1"):
-        os.kill(stack.pid(name), signal.SIGKILL)
-    async with asyncio.timeout(30), stack.http() as http:
-        await until(lambda: ready(http))
-    job_id = await stack.submit("true")
-    assert (await stack.end(job_id))["status"] == "success"
-    async with stack.http() as http:
-        await until(lambda: http.get("/v1/api/job"), lambda answer: job_id in answer.text)
-
-
 async def test_rebuild_by_command(stack: Stack) -> None:
     job_id = await stack.ended("true")
 

@@ -76,16 +76,6 @@ async def test_a_publisher_gets_the_whole_output_and_the_exit_code(publish: Publ
     assert (result.code, "told\n" in result.err, "failed exit_code" in result.err) == (3, True, True)
 
 
-def test_they_are_small() -> None:
-    """Node's all in all, Go's without imports, comments and empty lines. No line is so long that it is hard to read."""
-    node = [line for path in (EXAMPLES / "node").glob("*.mjs") for line in path.read_text().splitlines()]
-    go = [line for path in (EXAMPLES / "go").glob("*.go") for line in path.read_text().splitlines()]
-    code = re.sub(r"(?m)^import \(.*?^\)$|^\s*//.*$", "", "\n".join(go), flags=re.DOTALL)
-    assert len(node) < 100
-    assert len([line for line in code.splitlines() if line.strip()]) < 100
-    assert max(map(len, node + go)) <= 120
-
-
 async def test_the_audit_says_who_submitted_and_whether_it_is_proven(stack: Stack, publish: Publisher) -> None:
     result = await publish("true")
     (job_id,) = re.findall(r"submitting (\w{24})", result.err)

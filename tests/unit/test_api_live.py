@@ -180,18 +180,6 @@ class Reader:
             return found
 
 
-async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
-    await runner.facts(events.started())
-    await runner.write(b"one")
-    async with runner.reader() as reader:
-        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
-        await runner.write(b"\xfftwo", "stderr")
-        assert await reader.next() == b"\xfftwo"
-        await runner.write(b"three")
-        await runner.end()
-        assert await reader.rest() == [b"three", "ended", ("end", "success", True)]
-
-
 async def test_what_was_read_for_all_is_not_kept_until_the_next_look(runner: Runner) -> None:
     """However much there is: a follower who has heard nothing yet reads it by pieces that all share."""
     place, size = Place(events.TOKEN, ID), 64 * 1024

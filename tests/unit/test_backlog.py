@@ -128,11 +128,7 @@ async def test_whoever_waits_is_woken() -> None:
     assert sorted(lead.token for lead in await asyncio.gather(*taking)) == ["a", "b"]
 
 
-async def test_work_that_is_done_first_wins() -> None:
-    assert await unless(asyncio.Event(), asyncio.sleep(0, 7)) == 7
-
-
-async def test_an_event_cancels_the_work_and_lets_it_clean_up() -> None:
+async def test_an_event_cancels_work_that_is_not_done_first_and_lets_it_clean_up() -> None:
     event, begun, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -149,6 +145,7 @@ async def test_an_event_cancels_the_work_and_lets_it_clean_up() -> None:
     with pytest.raises(InterruptedByEventError):
         await waiting
     assert cleaned.is_set()
+    assert await unless(asyncio.Event(), asyncio.sleep(0, 7)) == 7
 
 
 async def test_an_append_is_repeated_until_its_outcome_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,13 +189,11 @@ def test_exit_codes(status: str, code: int, expected: int) -> None:
 
 
 def test_where_things_are() -> None:
+    """A publisher has a token of its own beside that of the client."""
     where = endpoints({"VAULT_TOKEN": "v", "STINT_TOKEN": "s", "STINT_URL": "https://a/"})
     assert (where.token, where.url) == ("s", "https://a")
     with pytest.raises(ConfigError, match="STINT_TOKEN or VAULT_TOKEN"):
         endpoints({"STINT_TOKEN": ""})
-
-
-def test_a_publisher_has_a_token_of_its_own_beside_that_of_the_client() -> None:
     assert endpoints({"VAULT_TOKEN": "v", "STINT_TOKEN": "s"}, publisher=True).token == "v"
     with pytest.raises(ConfigError, match="Set VAULT_TOKEN to a Vault token with the policy stint-publisher"):
         endpoints({"STINT_TOKEN": "s"}, publisher=True)

@@ -106,10 +106,6 @@ def test_a_frozen_container() -> None:
     assert config == plain
 
 
-def test_the_filter_for_a_job_s_image_finds_nobody_else_s() -> None:
-    assert wire.frozen_images({"a": "1"}) == {"label": ["a=1"], "dangling": ["true"]}
-
-
 @pytest.mark.parametrize(
     ("line", "error"),
     [
@@ -126,6 +122,7 @@ def test_progress_of_a_pull(line: dict[str, Any], error: str) -> None:
 
 
 def test_listing() -> None:
+    assert wire.frozen_images({"a": "1"}) == {"label": ["a=1"], "dangling": ["true"]}
     assert json.loads(wire.label_filter({"a": "1", "b": "x=y"})) == {"label": ["a=1", "b=x=y"]}
     assert json.loads(wire.label_filter({"a": ""})) == {"label": ["a"]}
     assert wire.container_info("c", None, "exited") == ContainerInfo(container_id="c", labels={}, started=True)
@@ -134,7 +131,11 @@ def test_listing() -> None:
     ]  # fmt: skip
 
 
-def test_exits_and_figures_that_an_engine_leaves_out() -> None:
+def test_exits_figures_and_limits_that_an_engine_leaves_out() -> None:
+    info = {"Runtimes": {"runc": {}}, "Plugins": {"Log": ["local"]}}
+    assert wire.offers(info).unenforced == []
+    rootless = {"MemoryLimit": False, "PidsLimit": False, "CpuCfsQuota": False}
+    assert wire.offers({**info, **rootless}).unenforced == ["memory", "cpus", "pids"]
     assert wire.exit_of(137, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
     assert wire.exit_of(1, {}) == Exit(1)
     assert wire.exit_code({"StatusCode": 2**32 - 1}) == 2**32 - 1
@@ -183,13 +184,6 @@ def test_a_log_is_whole_that_fits_into_a_file_with_what_each_line_takes(
     assert not meter.may_have_rotated
     meter.terminal(b"\r\n" * (lines // 10))
     assert meter.may_have_rotated
-
-
-def test_limits_that_an_engine_without_control_groups_ignores() -> None:
-    info = {"Runtimes": {"runc": {}}, "Plugins": {"Log": ["local"]}}
-    assert wire.offers(info).unenforced == []
-    rootless = {"MemoryLimit": False, "PidsLimit": False, "CpuCfsQuota": False}
-    assert wire.offers({**info, **rootless}).unenforced == ["memory", "cpus", "pids"]
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -104,9 +104,10 @@ async def missing(info: Any, *, vault: bool = True) -> str:
     return await Readiness(*cast("Any", (broker, vault_and_engine, vault_and_engine, ()))).missing()
 
 
-async def test_it_is_ready_once_all_parts_answer() -> None:
+async def test_it_is_ready_once_all_parts_answer_though_the_engine_may_refuse_to() -> None:
     assert await missing(lambda: asyncio.sleep(0)) == ""
     assert await missing(lambda: asyncio.sleep(0), vault=False) == "Vault is not reachable or sealed."
+    assert await missing(refuses) == "The container engine refuses to tell its state: No."
 
 
 async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,10 +115,6 @@ async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch
     for info in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):
             assert await missing(info) == "The container engine is not reachable."
-
-
-async def test_an_engine_that_refuses_to_answer_is_there() -> None:
-    assert await missing(refuses) == "The container engine refuses to tell its state: No."
 
 
 async def test_an_engine_that_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,9 @@ FULL = JobPayload(
 )  # fmt: skip
 
 
-def test_the_request_fills_what_the_payload_leaves_unset() -> None:
+def test_the_request_fills_what_the_payload_leaves_unset_and_lists_are_taken_whole() -> None:
     assert [name for name in JobPayload.__struct_fields__ if not getattr(FULL, name)] == [], "give FULL a value for it"
     assert merge(JobPayload(), FULL) == msgspec.structs.replace(FULL, qname="", secret_refs=())
-
-
-def test_the_payload_wins_and_lists_are_taken_whole() -> None:
     assert merge(FULL, JobPayload()) == FULL
     other = JobPayload(
         qname="b", container_image="evil", entrypoint=("a", "b"), run=("c",), env_vars=("B=2",), memory=1, timeout=9,

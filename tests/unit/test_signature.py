@@ -41,12 +41,15 @@ def test_what_was_signed_for_an_earlier_version_is_still_right(path: Path) -> No
     assert EventSigner(seed=seed).signature(subject, body) == signed["header"]
 
 
-def test_it_is_for_one_subject_and_one_body() -> None:
+def test_it_is_for_one_subject_and_one_body_and_every_changed_character_is_noticed() -> None:
     places = (("submitted", "mrsxa3dppfzq", "b"), ("submitted", "_", "a"), ("kill_requested", "mrsxa3dppfzq", "a"))
     for subject in ("", *(EventAddress(kind, token, digit * 24).subject for kind, token, digit in places)):
         assert verified_signer(GOOD, subject, BODY) == ""
     for body in (b"", BODY + b" ", BODY[:-1], b"\n" + BODY):
         assert verified_signer(GOOD, SUBJECT, body) == ""
+    for place in range(len(GOOD) - 1):  # the last one has bits that mean nothing
+        changed = "A" if GOOD[place] != "A" else "B"
+        assert verified_signer(GOOD[:place] + changed + GOOD[place + 1 :], SUBJECT, BODY) == ""
 
 
 def test_a_server_cannot_have_it_signed_as_the_nonce_of_a_login() -> None:
@@ -55,12 +58,6 @@ def test_a_server_cannot_have_it_signed_as_the_nonce_of_a_login() -> None:
         signed_bytes(SUBJECT, BODY).decode()
     for text in ('{"nonce": "\\u00ffstint-signature-1\\n"}', '{"nonce": "\ufffdstint-signature-1\\n"}'):
         assert not signed_bytes("", b"").startswith(json.loads(text)["nonce"].encode()[:1])
-
-
-def test_every_changed_character_is_noticed() -> None:
-    for place in range(len(GOOD) - 1):  # the last one has bits that mean nothing
-        changed = "A" if GOOD[place] != "A" else "B"
-        assert verified_signer(GOOD[:place] + changed + GOOD[place + 1 :], SUBJECT, BODY) == ""
 
 
 def of_kind(kind: int) -> str:
