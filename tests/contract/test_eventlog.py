@@ -34,14 +34,6 @@ async def test_each_fact_happens_once(ports: Ports) -> None:
     assert job.runner == "runner-1"
 
 
-async def test_of_many_who_claim_one_wins(ports: Ports) -> None:
-    job = await ports.begun()
-    outcomes = await asyncio.gather(
-        *(ports.log.append(TOKEN, JOB, started(f"runner-{n}"), after=job.sequence) for n in range(10))
-    )
-    assert sorted(outcome.value for outcome in outcomes) == ["lost"] * 9 + ["won"]
-
-
 async def test_a_decision_on_old_facts_loses(ports: Ports) -> None:
     """An end takes what came in between, as it says nothing of them."""
     job = await ports.begun()

@@ -97,11 +97,14 @@ def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
     assert paused.place == EventAddress("paused", A, "3" * 24)
 
 
-def test_a_time_selects_what_came_since() -> None:
+def test_a_time_selects_what_came_since_and_what_is_forgotten_is_not_found() -> None:
     table = table_of(*LOG)
     at = next(entry.at for entry in table.find(WantedEntries(), 10) if entry.sequence == 4)
     assert found(table, since=at) == [10, 6, 4]
     assert found(table, since=at + 1) == [10, 6]
+    table.forget(4)
+    table.remove([10])
+    assert found(table) == [6]
 
 
 def test_a_name_of_a_megabyte_is_not_kept() -> None:
@@ -109,13 +112,6 @@ def test_a_name_of_a_megabyte_is_not_kept() -> None:
     table = table_of(record(by(events.submitted(), **long), 1, token=A))
     (entry,) = table.find(WantedEntries(), 1)
     assert {*entry[5:10]} == {"x" * 256}
-
-
-def test_what_is_forgotten_is_not_found() -> None:
-    table = table_of(*LOG)
-    table.forget(4)
-    table.remove([10])
-    assert found(table) == [6]
 
 
 def got(sequence: int, secrets: dict[str, int | None], *, token: str = A) -> Record:

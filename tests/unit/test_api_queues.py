@@ -92,13 +92,10 @@ def histories(draw: st.DrawFn) -> list[JobView]:
     return found
 
 
-def test_a_job_that_ended_when_the_first_minute_began_is_in_it() -> None:
+def test_the_first_minute_has_what_ended_as_it_began_and_a_clock_that_was_set_back_makes_no_depth_negative() -> None:
     begin = rfc3339(filled().last_hour("a", LATER).since)
     job = msgspec.structs.replace(job_view(0, qname="a", status="success", ended=begin), submitted=begin)
     assert filled(job).last_hour("a", LATER).ended[0] == 1
-
-
-def test_a_clock_that_was_set_back_makes_no_depth_negative() -> None:
     job = msgspec.structs.replace(job_view(0, qname="a", status="running"), submitted=rfc3339(LATER))
     job = msgspec.structs.replace(job, started=rfc3339(LATER - timedelta(minutes=10)))
     assert filled(job).last_hour("a", LATER).depth == [0] * MINUTES

@@ -110,18 +110,12 @@ async def test_it_is_ready_once_all_parts_answer_though_the_engine_may_refuse_to
     assert await missing(refuses) == "The container engine refuses to tell its state: No."
 
 
-async def test_an_engine_that_hangs_is_missing_like_one_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_hangs_or_is_away_is_missing_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
-    for info in (asyncio.Event().wait, away):
+    for asked in (asyncio.Event().wait, away):
         async with asyncio.timeout(5):
-            assert await missing(info) == "The container engine is not reachable."
-
-
-async def test_an_engine_that_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "ENGINE_WITHIN", 0.01)
-    for offers in (asyncio.Event().wait, away):
-        async with asyncio.timeout(5):
-            await check_engine(cast("Any", SimpleNamespace(offers=offers)), "crun")
+            assert await missing(asked) == "The container engine is not reachable."
+            await check_engine(cast("Any", SimpleNamespace(offers=asked)), "crun")
 
 
 def engine(log_drivers: Collection[str], unenforced: Collection[str] = ()) -> Any:

@@ -88,12 +88,11 @@ class Bench:
         await self.happen(submitted(), *events, job_id=job_id)
         self.history.taken.add(job_id)
 
-    async def look(self, seconds: float = ASTRAY_FOR.total_seconds(), *sweepers: Sweeper) -> None:
+    async def look(self, seconds: float = ASTRAY_FOR.total_seconds()) -> None:
         """One look now, and one after each step."""
         end = self.clock + seconds
         while True:
-            for sweeper in sweepers or (self.sweeper,):
-                await sweeper.sweep()
+            await self.sweeper.sweep()
             if self.clock >= end:
                 return
             self.clock += STEP
@@ -215,13 +214,6 @@ async def test_the_leader_has_the_last_word(bench: Bench) -> None:
     bench.history.still_there.clear()
     await bench.look(90)
     assert await bench.state() is State.UNKNOWN
-
-
-async def test_several_side_by_side_end_it_once(bench: Bench) -> None:
-    for number in range(20):
-        await bench.lose(started(), job_id=f"{number:024x}")
-    await bench.look(90, *(bench.another() for _ in range(3)))
-    assert sum(record.kind == "ended" for record in bench.log.records) == 20
 
 
 async def test_a_job_that_is_started_at_the_last_moment_is_looked_at_again(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from stint.cli.app import app
 from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.codec import decode_event, encode, to_record
 from stint.core.errors import UndecodableError
-from stint.core.events import EVENT_TYPES, Started
+from stint.core.events import EVENT_TYPES
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, parse_event_subject
@@ -117,13 +117,6 @@ def test_a_job_expires_after_its_end() -> None:
 def test_stream_times(text: str, microsecond: int) -> None:
     assert parse_time(text).microsecond == microsecond
     assert parse_time(text).utcoffset() == timedelta(0)
-
-
-def test_unknown_fields_are_tolerated() -> None:
-    body = b'{"type":"started","event_id":"1","at":"","runner":"r","from_the_future":{"a":[1]},"v":7}'
-    event = decode_event("started", body)
-    assert isinstance(event, Started)
-    assert (event.runner, event.v) == ("r", 7)
 
 
 @pytest.mark.parametrize(

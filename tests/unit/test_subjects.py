@@ -93,12 +93,9 @@ def test_patterns_are_those_of_a_shell_in_lower_case(text: str, served: list[str
         assert patterns.serves_token(queue_token(qname)) is (qname in served)
 
 
-def test_a_token_without_a_name_is_left_to_runners_for_all_queues() -> None:
+def test_what_names_single_queues_does_not_depend_on_its_order_and_a_token_without_a_name_needs_all() -> None:
     assert QueuePatterns.parse("").serves_token("MF")
     assert not QueuePatterns.parse("*").serves_token("MF")
-
-
-def test_what_names_single_queues_does_not_depend_on_its_order() -> None:
     assert QueuePatterns.parse(" b,a ,b").names == ("a", "b") == QueuePatterns.parse("a,b").names
     assert QueuePatterns.parse("a,b*").names is None
     assert QueuePatterns.parse("").names is None
