@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Struct
-from msgspec.structs import fields
 from scripts.references.__main__ import documents, fill
 from scripts.references.api import application, errors
 from scripts.references.bus import events, states
@@ -20,8 +18,7 @@ from typer.main import get_group
 
 import stint.client
 from stint.cli.app import app
-from stint.cli.doctor.finding import Finding
-from stint.client import AuditEntry, Client, Fact, JobChange, JobHandle, JobInfo, QueueInfo, RunnerInfo
+from stint.client import Client, JobHandle
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import State
 from stint.core.submission.payload import JobPayload
@@ -48,17 +45,6 @@ GUIDES = sorted([README, OPERATIONS, *ROOT.glob("docs/guides/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
-SHOWN: dict[str, type[Struct]] = {
-    "ls": JobInfo,
-    "show": JobInfo,
-    "history": Fact,
-    "events": JobChange,
-    "queues": QueueInfo,
-    "runners": RunnerInfo,
-    "audit": AuditEntry,
-    "doctor": Finding,
-}
-"""What a command shows with `-o json`."""
 NAMES = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -257,21 +243,6 @@ def test_commands_and_options_exist() -> None:
     assert named == set(known), "each command is mentioned"
 
 
-def test_the_help_picks_fields_that_are_shown() -> None:
-    for command, program in re.findall(r"stint (\w+) .*-o json \| jq (.*)", text_of(ROOT / "docs/reference/cli.md")):
-        names = {field.encode_name for field in fields(SHOWN[command])}
-        assert set(re.findall(r"(?<!\w)\.(\w+)", program)) <= names, command
-
-
-def test_options_on_their_own_exist() -> None:
-    every = set().union(*options_by_command().values())
-    guides = (text_of(ROOT / "docs" / "guides" / "cli.md"), text_of(OPERATIONS))
-    spans = {span for text in guides for span in SPAN.findall(FENCE.sub("", text)) if span.startswith("--")}
-    alone = {span for span in spans if not span.startswith("--kill-whom")}  # systemctl's
-    assert alone
-    assert alone <= every
-
-
 def test_modules_that_the_architecture_names_exist() -> None:
     found = (path for folder in ("services", "shared", "tests") for path in ROOT.glob(f"{folder}/**/*"))
     files = [f"/{path.relative_to(ROOT)}" for path in found]
@@ -317,12 +288,8 @@ def test_python_blocks_compile_and_import_what_there_is() -> None:
                 assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
 
 
-def test_decisions_are_numbered_and_listed_and_have_their_parts() -> None:
+def test_decisions_are_numbered_and_listed() -> None:
     listed = LINK.findall(text_of(ROOT / "docs" / "adr" / "README.md"))
     assert listed == [path.name for path in ADRS]
     assert re.findall(r"adr/(\d.+)$", text_of(ROOT / "mkdocs.yml"), re.MULTILINE) == listed
     assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
-    for path in ADRS:
-        text = text_of(path)
-        assert text.startswith(f"# {path.name[:4]}: ")
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], path.name

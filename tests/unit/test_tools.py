@@ -1,17 +1,14 @@
 """Tools of the repository: its benchmarks, and what its tests use."""
 
 import base64
-import inspect
 import platform
 import secrets
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from benchmarks.__main__ import GROUPS
 from benchmarks.document import DOCUMENT, Record, Run, generated, read
 from benchmarks.measure import Measured, Row
 
@@ -90,11 +87,6 @@ subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
 def test_a_program_and_its_children_get_no_netlink_socket_and_all_others() -> None:
     command = [sys.executable, no_netlink.__file__, sys.executable, "-c", IN_A_CHILD, ASKS]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "EAFNOSUPPORT\n"
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_each_group_can_be_run(group: str) -> None:
-    assert inspect.iscoroutinefunction(import_module(f"benchmarks.{group}").rows)
 
 
 @pytest.mark.parametrize("record", Record)
