@@ -1,12 +1,10 @@
 """Who is signed in, from where a session counts, and when it ends."""
 
-from urllib.parse import urlsplit
-
 import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.page.conftest import live, sign_out
+from tests.e2e.page.conftest import sign_out
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
 
@@ -108,19 +106,3 @@ async def test_signing_out_ends_streams_in_every_tab_and_leaves_a_form(desk: Bro
     await expect(form.locator("[data-notices] .notice")).to_have_count(1)
     await expect(form.get_by_label("Image")).to_have_value("busybox")
     await stack.kill(job_id)
-
-
-async def test_signing_out_at_another_api_ends_streams(desk: BrowserContext, stack: Stack, second_api: str) -> None:
-    page = await desk.new_page()
-    await page.goto("/jobs")
-    await live(page)
-    proof = await page.locator('meta[name="stint-csrf"]').get_attribute("content")
-    first, port = urlsplit(stack.env["STINT_URL"]), urlsplit(second_api).port
-    sent = {"Cookie": (await cookie(desk))["Cookie"].replace(f"-{first.port}=", f"-{port}=")}
-    ours = {"Sec-Fetch-Site": "same-origin", "Origin": second_api}
-    async with httpx.AsyncClient(base_url=second_api, headers=sent | ours) as http:
-        assert (await http.get(JOBS)).status_code == httpx.codes.OK
-        answer = await http.post("/session/end", data={"csrf": proof or ""})
-        assert answer.status_code == httpx.codes.SEE_OTHER
-    await expect(page.get_by_text("The session has ended.")).to_be_visible()
-    await expect(page.locator("[data-connection]")).to_have_text("Stopped")
