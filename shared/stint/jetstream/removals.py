@@ -1,6 +1,5 @@
 """How submissions are removed from WORK behind their acks. The sweeper finds what is left."""
 
-import asyncio
 from contextlib import suppress
 from typing import Final
 
@@ -13,14 +12,16 @@ from stint.core.names.subjects import is_literal, removal_subject, token_of, wor
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import sequence_of
 from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
 
 GROUP: Final = "removals"  # the queue group in which projectors listen, so that one of them removes
-MOST_REQUESTS: Final = 1024
-"""That wait in this process. Whoever has a runner's key can send any number; a lost one is made good by the next."""
+OF_A_QUEUE: Final = 2
+"""Requests about one queue at a time: one that is carried out, and one for what was acknowledged meanwhile. If one is
+lost, the next does its work."""
 
 
 class Remover:
@@ -54,29 +55,13 @@ class Removals:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._tokens: dict[str, None] = {}  # in the order in which they came
-        self._asked = asyncio.Event()
 
     async def run(self) -> None:
-        await self._broker.wait_connected()
-        async with self._broker.subscribe(
-            removal_subject("*"), queue=GROUP, cb=self._on_request, pending_msgs_limit=MOST_REQUESTS
-        ):
-            while True:
-                await self._asked.wait()
-                self._asked.clear()
-                while self._tokens:
-                    self._tokens.pop(token := next(iter(self._tokens)))
-                    await self._remove(token)
+        await answer_fairly(self._broker, removal_subject("*"), GROUP, self._remove, of_a_queue=OF_A_QUEUE)
 
-    async def _on_request(self, message: Msg) -> None:
-        if len(self._tokens) < MOST_REQUESTS:
-            self._tokens[token_of(message.subject)] = None
-            self._asked.set()
-
-    async def _remove(self, token: str) -> None:
+    async def _remove(self, message: Msg) -> None:
         try:
-            await remove_acknowledged(self._broker, token)
+            await remove_acknowledged(self._broker, token_of(message.subject))
         except StintError as error:
             log.debug("submissions could not be removed, the sweeper does it", error=error.sentence)
 
