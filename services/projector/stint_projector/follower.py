@@ -10,7 +10,6 @@ import structlog
 from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import encode, to_record
 from stint.core.errors import (
-    BrokerRefusedError,
     BrokerUnavailableError,
     InvalidJobIdError,
     InvalidTokenError,
@@ -21,7 +20,7 @@ from stint.core.job import Job, evolve
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Delivered, EventFeed
-from stint.process.waiting import for_each
+from stint.process.waiting import for_each, repeat
 from stint_projector.project import CONCURRENCY, Projected, Projector
 
 log = structlog.get_logger()
@@ -147,17 +146,10 @@ class Follower:
         """Follow until cancelled, through any outage."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._send_heartbeats())
-                while True:
-                    try:
-                        await self._follow()
-                    except BrokerUnavailableError:
-                        pass  # what was not acknowledged is delivered again
-                    except BrokerRefusedError as error:
-                        # For example when the consumer is deleted while another projector creates it.
-                        log.warning("event feed refused, retrying", error=error.sentence)
-                    self.following = False
-                    await asyncio.sleep(RECONNECT_PAUSE)
+                # Without a heartbeat the events are delivered again, as is what was not acknowledged.
+                pause = self._feed.ack_wait / HEARTBEATS
+                group.create_task(repeat(self._feed.heartbeat, lambda: pause, failed="heartbeat of events failed"))
+                await repeat(self._follow, lambda: RECONNECT_PAUSE, failed="event feed refused, retrying")
         finally:
             with suppress(BrokerUnavailableError):
                 await self._feed.leave()
@@ -166,15 +158,12 @@ class Follower:
         await self._feed.declare()
         self._folder.forget()
         self.following = True
-        async with aclosing(self._feed.batches()) as batches:
-            async for events in batches:
-                await self._project(events)
-
-    async def _send_heartbeats(self) -> None:
-        while True:
-            await asyncio.sleep(self._feed.ack_wait / HEARTBEATS)
-            with suppress(BrokerUnavailableError):  # without a heartbeat the events are delivered again
-                await self._feed.heartbeat()
+        try:
+            async with aclosing(self._feed.batches()) as batches:
+                async for events in batches:
+                    await self._project(events)
+        finally:
+            self.following = False
 
     async def _project(self, events: Sequence[Delivered]) -> None:
         changes = self._folder.fold(events)
