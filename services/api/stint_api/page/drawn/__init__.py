@@ -8,4 +8,4 @@ from collections.abc import Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
-"""What a template draws as a row, by the names that it uses."""
+"""What a template draws as a row, or as a list with its rows, by the names that it uses."""

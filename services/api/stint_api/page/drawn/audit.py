@@ -1,7 +1,6 @@
 """Who did what: the filters of the address, and a page of what the API answers to them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from stint.core.view import parse_time
@@ -16,14 +15,6 @@ _DID: Final = {"kill_requested": "asked to kill", "drain_requested": "asked to d
 _UNPROVEN: Final = "A direct publisher of the queue could have written this under another name: nobody has signed it."
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """A page of actions, and the cursor of the next one, "" if there is none."""
-
-    rows: list[Row]
-    older: str
-
-
 class Audited(Filters):
     """What the address asks for."""
 
@@ -34,10 +25,10 @@ class Audited(Filters):
         """Those of the API's audit."""
         return {"qname": self.given["queue"], "who": self.given["by"]}
 
-    async def find(self, services: Services, caller: Identity) -> Actions:
-        """The page that it asks for, as the caller may see it."""
+    async def find(self, services: Services, caller: Identity) -> Row:
+        """The page that it asks for, as the caller may see it, and the cursor of an `older` one."""
         found, older = await actions(services, caller, self.query(AuditQuery, services.now()))
-        return Actions([_row(told) for told in found], older)
+        return {"rows": [_row(told) for told in found], "older": older}
 
 
 def _row(told: ActionBody) -> Row:

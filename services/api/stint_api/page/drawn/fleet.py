@@ -1,7 +1,6 @@
 """The queues, one of them, and the runners."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from stint.vault.actions import READ
@@ -23,15 +22,7 @@ _SHAPES: Final = {"lost": "norunner", "draining": "stopping", "alive": "active"}
 """The shapes of the states of runners, in the same order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows, and what they say together."""
-
-    rows: list[Row]
-    sum: str
-
-
-async def queues(services: Services, caller: Identity) -> Table:
+async def queues(services: Services, caller: Identity) -> Row:
     """The queues that the caller may read, those that need a person first."""
     found, now = await services.queues.all(caller), services.now().timestamp()
     rows = [_queue(queue, now) for queue in found]
@@ -39,7 +30,7 @@ async def queues(services: Services, caller: Identity) -> Table:
     running, depth = sum(bool(row["running"]) for row in rows), sum(row["depth"] for row in rows)
     oldest = max((queue["oldest_wait"] for queue in found), default=0)
     waited = f" The oldest has waited {words.duration(oldest)}." if depth else ""
-    return Table(rows, f"{words.count(len(rows), 'queue')}, {running} running, {depth} waiting.{waited}")
+    return {"rows": rows, "sum": f"{words.count(len(rows), 'queue')}, {running} running, {depth} waiting.{waited}"}
 
 
 async def queue(services: Services, caller: Identity, *, part: str) -> Row:
@@ -103,7 +94,7 @@ def _having(queue: Mapping[str, Any]) -> str:
     return " on a runner that was lost" if queue["held"] else ""
 
 
-async def runners(services: Services, caller: Identity) -> Table:
+async def runners(services: Services, caller: Identity) -> Row:
     """The runners, those that are not heard first, with those of their jobs that the caller may read."""
     found, now = (await list_runners(services, caller)).data, services.now().timestamp()
     alive = [runner for runner in found if runner.alive]
@@ -112,7 +103,7 @@ async def runners(services: Services, caller: Identity) -> Table:
     rows = [_runner(runner, now, differ=differ) for runner in found]
     rows.sort(key=lambda row: (kinds.index(row["kind"]), row["runner"]))
     slots, busy = sum(runner.capacity for runner in alive), sum(len(runner.running) for runner in alive)
-    return Table(rows, f"{len(alive)} alive, {busy} of {words.count(slots, 'slot')} taken.")
+    return {"rows": rows, "sum": f"{len(alive)} alive, {busy} of {words.count(slots, 'slot')} taken."}
 
 
 def _runner(runner: RunnerBody, now: float, *, differ: bool) -> Row:

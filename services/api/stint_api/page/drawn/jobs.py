@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar
 from urllib.parse import urlencode
@@ -105,29 +105,6 @@ def _fields(job: words.Fields) -> str:
     return documents.whole({name: job[name] for name in _SCRIPTED if job[name] not in {"", NEVER, 0}}).decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """A page of the list.
-
-    Attributes:
-        mark: where a stream of changes must begin to miss none.
-        older: the cursor of the next page, "" if there is none.
-        age: of what is known, in seconds.
-    """
-
-    mark: str
-    rows: list[Row]
-    total: int
-    counts: Mapping[str, int]
-    older: str
-    age: float
-
-    @property
-    def stale(self) -> str:
-        """How old it is, if that is more than a moment."""
-        return words.duration(self.age) if self.age > STALE else ""
-
-
 class Listed(Filters):
     """What the address of a list asks for."""
 
@@ -161,25 +138,30 @@ class Listed(Filters):
             "counts": "" if held else "1",
         }
 
-    async def find(self, services: Services, caller: Identity) -> Drawn:
-        """The page that it asks for, as the caller may see it."""
+    async def find(self, services: Services, caller: Identity) -> Row:
+        """The page that it asks for, as the caller may see it.
+
+        A stream of changes that begins at its `mark` misses none. `older` is the cursor of the next page, `stale` how
+        old the list is, if that is more than a moment; "" if there is none, or it is not.
+        """
         now, mark = services.now(), str(services.index.feed.end)
         page = self.query(JobQuery, now).page
         found = await services.lists.find(caller, page)
         standings = await services.standings.of(found.jobs)
         shown = (documents.fields(job, standings.get(job.job_id, NO_STANDING)) for job in found.jobs)
-        return Drawn(
-            mark=mark,
-            rows=[row(job, now.timestamp()) for job in shown],
-            total=found.total,
-            counts=await _counts(services, caller, page, found),
-            older=cursor(found.next),
-            age=(now - services.index.as_of).total_seconds(),
-        )
+        counts, age = await _counts(services, caller, page, found), (now - services.index.as_of).total_seconds()
+        return {
+            "mark": mark,
+            "rows": [row(job, now.timestamp()) for job in shown],
+            "total": found.total,
+            "counts": counts,
+            "older": cursor(found.next),
+            "stale": words.duration(age) if age > STALE else "",
+        }
 
-    def kinds(self, found: Drawn | None) -> Iterator[tuple[str, str, int, bool]]:
+    def kinds(self, found: Row | None) -> Iterator[tuple[str, str, int, bool]]:
         """The links to each status: its name, its word, how many there are, and whether it is shown."""
-        counts = found.counts if found else {}
+        counts = found["counts"] if found else {}
         yield "", "All", sum(number for name, number in counts.items() if name != "held"), True
         for name in KINDS:
             number = counts.get(name, 0)
