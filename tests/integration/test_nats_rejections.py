@@ -153,14 +153,6 @@ async def test_what_is_wrong_comes_back_with_its_reason(publisher: Publisher, ca
     assert "hvs." not in sentence
 
 
-async def test_an_id_that_is_used_again_is_refused_at_once(publisher: Publisher) -> None:
-    job_id = secrets.token_hex(12)
-    good = await body()(publisher, job_id)
-    assert await publisher.told(job_id, good) == (Ended.kind, "")
-    answer = await publisher.publish(job_id, good)
-    assert "maximum messages per subject exceeded" in answer["error"]["description"]
-
-
 async def test_an_id_that_another_queue_has_taken_first_comes_back_as_rejected(publisher: Publisher) -> None:
     """Ids are random. Whoever knew one in advance could have it refused, and no more: it is never lost silently."""
     job_id = secrets.token_hex(12)

@@ -196,12 +196,6 @@ async def test_a_refusal_is_final(engine: DockerEngine, served: Registry, status
     assert served.pulls == 1
 
 
-async def test_an_error_inside_the_progress(engine: DockerEngine, served: Registry) -> None:
-    served.blobs_fail = True
-    with pytest.raises(ImageError, match=r"#1: .*denied"):
-        await engine.ensure_image(served.image, always=False)
-
-
 @pytest.mark.parametrize("told", ["at once", "inside the progress"])
 async def test_what_a_registry_says_is_not_read_at_any_length(
     engine: DockerEngine, served: Registry, told: str

@@ -209,6 +209,7 @@ async def test_an_unwatchable_job_ends_with_its_container(bench: Bench, error: t
 
 
 async def test_leftovers_go_but_no_strangers_and_none_that_cannot(bench: Bench, engine: DockerEngine) -> None:
+    """Whoever builds an image chooses its labels, and those of its containers. As a filter `*` is any job."""
     stuck = ""
 
     class Refusing(DockerEngine):
@@ -223,13 +224,13 @@ async def test_leftovers_go_but_no_strangers_and_none_that_cannot(bench: Bench, 
         job_ids = [await bench.submit(queue=queue) for queue in ("one", "two", "three")]
         await bench.ends_well(*job_ids)
         await bench.settled()
-    stranger = await bench.container(engine, "d" * 24)
-    left = [*[await bench.container(engine, job_id) for job_id in job_ids], stranger]
+    strangers = [await bench.container(engine, job_id) for job_id in ("d" * 24, "*")]
+    left = [*[await bench.container(engine, job_id) for job_id in job_ids], *strangers]
     try:
         async with bench.runner(engine=Refusing()):
             await bench.leftovers("runner-1").remove()
         found = await engine.find({LABEL_JOB: ""})
-        assert {container.container_id for container in found} & {*left} == {stuck, stranger}
+        assert {container.container_id for container in found} & {*left} == {stuck, *strangers}
     finally:
         for container in left:
             await engine.remove(container)

@@ -369,19 +369,6 @@ async def test_leftover_containers_go_although_the_engine_cannot_list_its_images
         assert not await engine.find({LABEL_JOB: job_id})
 
 
-async def test_a_stranger_s_label_stands_for_no_jobs(bench: Bench, engine: DockerEngine) -> None:
-    """Whoever builds an image chooses its labels, and those of its containers. As a filter this one is any job."""
-    async with bench.runner("runner-1"):
-        await bench.end(await bench.submit("true"))
-        await bench.settled()
-        stranger = await bench.container(engine, "*")
-        try:
-            await bench.leftovers("runner-1").remove()
-            assert stranger in {found.container_id for found in await engine.find({LABEL_JOB: ""})}
-        finally:
-            await engine.remove(stranger)
-
-
 async def test_a_second_runner_of_the_same_name_waits(bench: Bench, runner: RunnerProcess, tmp_path: Path) -> None:
     second = runner_process(bench, tmp_path / "again", STINT_STATE_DIR=str(runner.state.parent))
     starting = asyncio.create_task(second.start())
