@@ -100,7 +100,10 @@ async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(pool:
         first = broker.client.client_id
         assert (await queues.look(A)).turn is Turn.FREE
         await submit(operator, B)
-        await taken(queues, hints, B)
+        assert broker.asks() == ""
+        delivery = await taken(queues, hints, B)
+        assert broker.asks() == consumer_name(B), "a login asks for the queues whose jobs it has"
+        await delivery.ack()
         assert (second := broker.client.client_id) != first
         await submit(operator, A)
         assert (await anext(hints)).token == A, "its subscriptions are as before"
@@ -182,16 +185,6 @@ async def test_while_nats_does_not_say_what_is_in_use_its_last_word_counts(serve
     assert await queues.role(nets, "") == before
     with pytest.raises(BrokerUnavailableError):
         await PoolQueues(operator).role(nets, "")
-
-
-@pytest.mark.usefixtures("auth")
-async def test_a_login_asks_for_the_queues_whose_jobs_the_runner_has(pool: Pool, operator: Broker) -> None:
-    await submit(operator, A)
-    async with pool() as (broker, queues, hints):
-        assert broker.asks() == ""
-        delivery = await taken(queues, hints, A)
-        assert broker.asks() == consumer_name(A)
-        await delivery.ack()
 
 
 @pytest.mark.soak

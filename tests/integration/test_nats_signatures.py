@@ -29,7 +29,6 @@ from tests.support.accounts import (
     Guarded,
     NatsAuth,
     VaultIdentity,
-    connected,
     logged_in,
     nats_auth,
     token_for,
@@ -237,30 +236,28 @@ async def test_a_login_waits_for_no_record_of_its_key(accounts: Accounts, openba
             assert await owner_of(operator, signer), "a later login stores it"
 
 
-async def test_an_entry_lasts_as_long_as_its_key_is_used(nats_url: str) -> None:
+async def test_an_entry_lasts_as_long_as_its_key_is_used(broker: Broker) -> None:
     signer, ttl = EventSigner.new().nkey, 3600.0
     ann, bob = (KeyOwner(owner=name, who=name, at=1000) for name in ("ann", "bob"))
-    async with connected(Access(url=nats_url), prefix="$JS.API") as broker:
-        await declare(broker)
-        owners, bucket = JetStreamKeyOwners(broker), Bucket(broker, SIGNERS_BUCKET)
+    owners, bucket = JetStreamKeyOwners(broker), Bucket(broker, SIGNERS_BUCKET)
 
-        async def claimed(owner: KeyOwner, later: int, ttl: float = ttl) -> tuple[bool, int]:
-            own = await owners.claim(signer, msgspec.structs.replace(owner, at=owner.at + later), ttl=ttl)
-            entry = await bucket.read(signer)
-            assert entry
-            return own, entry.revision
+    async def claimed(owner: KeyOwner, later: int, ttl: float = ttl) -> tuple[bool, int]:
+        own = await owners.claim(signer, msgspec.structs.replace(owner, at=owner.at + later), ttl=ttl)
+        entry = await bucket.read(signer)
+        assert entry
+        return own, entry.revision
 
-        own, first = await claimed(ann, 0)
-        assert own
-        assert await claimed(ann, RENEWED - 1) == (True, first)
-        assert await claimed(bob, 2 * RENEWED) == (False, first)
-        own, second = await claimed(ann, RENEWED, ttl=1)
-        assert (own, second > first) == (True, True)
+    own, first = await claimed(ann, 0)
+    assert own
+    assert await claimed(ann, RENEWED - 1) == (True, first)
+    assert await claimed(bob, 2 * RENEWED) == (False, first)
+    own, second = await claimed(ann, RENEWED, ttl=1)
+    assert (own, second > first) == (True, True)
 
-        async def expired() -> bool:
-            entry = await bucket.read(signer)
-            return entry is None or entry.value is None
+    async def expired() -> bool:
+        entry = await bucket.read(signer)
+        return entry is None or entry.value is None
 
-        await until(expired)
-        assert (await claimed(bob, 0))[0], "after its time it is nobody's"
-        assert (await owners.read([signer, "UNKNOWN"]))[signer].who == "bob"
+    await until(expired)
+    assert (await claimed(bob, 0))[0], "after its time it is nobody's"
+    assert (await owners.read([signer, "UNKNOWN"]))[signer].who == "bob"

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -348,25 +348,6 @@ async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_agai
     assert (job.state, await _lines(bench, job)) == (State.SUCCESS, COUNTED)
     assert leased.lease.delivery is again
     await _check_output(bench, job)
-
-
-async def test_leftover_containers_go_although_the_engine_cannot_list_its_images(bench: Bench) -> None:
-    """As Docker with an image that has lost a layer."""
-
-    class Imageless(DockerEngine):
-        async def frozen(self, label: str) -> Collection[str]:
-            raise EngineError(label)
-
-        async def discard(self, labels: Mapping[str, str]) -> None:
-            raise EngineError(str(labels))
-
-    async with bench.runner("runner-1", engine=(engine := Imageless())):
-        await bench.end(job_id := await bench.submit("true"))
-        await bench.settled()
-        await bench.container(engine, job_id)
-        with pytest.raises(EngineError):
-            await bench.leftovers("runner-1").remove()
-        assert not await engine.find({LABEL_JOB: job_id})
 
 
 async def test_a_second_runner_of_the_same_name_waits(bench: Bench, runner: RunnerProcess, tmp_path: Path) -> None:
