@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,8 +24,9 @@ from stint_runner.inputs.opening import Opener
 from stint_runner.job import prepare
 from stint_runner.job.examine import CHUNK, MAX_CHUNKS, READS
 from tests.api.archive import targz
+from tests.support.accounts import write_policy
 from tests.support.runner_bench import Bench
-from tests.support.vault_bench import ROLE
+from tests.support.vault_bench import ROLE, as_root
 from tests.support.waiting import until
 
 
@@ -202,23 +204,17 @@ async def test_a_payload_said_to_be_larger_keeps_no_memory(bench: Bench, monkeyp
 
 async def test_a_payload_that_only_the_jobs_own_token_may_decrypt(bench: Bench) -> None:
     """As in GoStint's set-ups: the payload is opened after the login."""
-    root = bench.openbao.root_token
-
-    async def may_decrypt(policy: str, key: str) -> None:
-        rules = f'path "transit/decrypt/{key}" {{ capabilities = ["update"] }}'
-        await bench.vault.call(root, lambda client: client.sys.create_or_update_policy(policy, rules))
+    admin = partial(as_root, bench.openbao)
 
     async def with_policies(role: str, *policies: str) -> None:
-        await bench.vault.call(
-            root, lambda client: client.auth.approle.create_or_update_approle(role, token_policies=list(policies))
-        )
+        await admin(lambda client: client.auth.approle.create_or_update_approle(role, token_policies=list(policies)))
 
-    await may_decrypt("tickets-only", BUS_KEY)
-    await may_decrypt("payloads-too", ROLE)
+    for policy, key in (("tickets-only", BUS_KEY), ("payloads-too", ROLE)):
+        await write_policy(bench.openbao, policy, {f"transit/decrypt/{key}": {"capabilities": ["update"]}})
     await with_policies("narrow-runner", "tickets-only")
-    narrow = await bench.vault.call(root, lambda client: client.auth.approle.read_role_id("narrow-runner"))
-    secret = await bench.vault.call(root, lambda client: client.auth.approle.generate_secret_id("narrow-runner"))
-    jobs = await bench.vault.call(root, lambda client: client.auth.approle.read_role(ROLE))
+    narrow = await admin(lambda client: client.auth.approle.read_role_id("narrow-runner"))
+    secret = await admin(lambda client: client.auth.approle.generate_secret_id("narrow-runner"))
+    jobs = await admin(lambda client: client.auth.approle.read_role(ROLE))
     bench.role_settings |= {
         "STINT_RUNNER_ROLE_ID": narrow["data"]["role_id"],
         "STINT_RUNNER_SECRET_ID": secret["data"]["secret_id"],
