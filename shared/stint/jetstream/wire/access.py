@@ -16,6 +16,7 @@ from nats.aio.transport import TcpTransport
 
 from stint.core.errors import ConfigError
 from stint.core.names.subjects import publisher_inbox
+from stint.jetstream.wire.protocol import headers_in
 from stint.process.settings import Settings
 
 _SECURE: Final = frozenset({"tls", "wss"})
@@ -67,7 +68,12 @@ class AnyBytesClient(Client):
         try:
             return await super()._process_headers(headers)
         except (UnicodeDecodeError, IndexError):
-            return self._parse_header_lines(headers.partition(b"\r\n")[2])
+            return headers_in(headers.partition(b"\r\n")[2])
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """As nats-py reads them, which calls two functions for each character of a name."""
+        return headers_in(raw)
 
     async def _process_op_err(self, e: Exception) -> None:
         """Leave a server that is lost, and with it what it has not taken: nats-py would wait until it does."""

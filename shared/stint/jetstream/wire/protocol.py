@@ -4,7 +4,6 @@ import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from email.parser import BytesHeaderParser
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
@@ -142,11 +141,21 @@ class RawMessage(NamedTuple):
     headers: Mapping[str, str]
 
 
+def headers_in(lines: bytes) -> dict[str, str]:
+    """The headers in lines of `Name: value`. Those whose name is no word in ASCII are left out."""
+    found = {}
+    for line in lines.split(b"\r\n"):
+        before, colon, value = line.partition(b":")
+        name = before.strip().decode("ascii", "replace")
+        if colon and name.isascii() and name.split() == [name]:
+            found[name] = value.strip().decode(errors="replace")
+    return found
+
+
 def raw_message(answer: Mapping[str, Any]) -> RawMessage:
     """The `message` of a `STREAM.MSG.GET` answer."""
     raw = base64.b64decode(answer.get("hdrs", ""))
-    # A value that is not ASCII is no text for the parser.
-    own = {name: str(value) for name, value in BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items()}
+    own = headers_in(raw.partition(b"\r\n")[2])
     place = {SUBJECT: answer["subject"], SEQUENCE: str(answer["seq"]), TIME: answer["time"]}
     return RawMessage(base64.b64decode(answer.get("data", "")), own | place)
 
