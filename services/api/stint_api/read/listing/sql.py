@@ -2,9 +2,13 @@
 
 import sqlite3
 from collections.abc import Sized
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+SORTED_IN_MEMORY: Final = 128 * 1024
+"""KiB that SQLite sorts before it writes to a file on the disk, which may be full. A million jobs need half of it. It
+sorts faster so than with all temporary data in memory: 8.1 instead of 10.5 s of CPU for the indexes of so many."""
 
 
 class MemoryTable:
@@ -13,7 +17,7 @@ class MemoryTable:
     def __init__(self, script: str) -> None:
         """`script` makes its tables."""
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA temp_store = MEMORY")  # it would sort more than 2 MB in a file on the disk
+        self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
         self._db.executescript(script)
 
     def close(self) -> None:
