@@ -38,6 +38,16 @@ async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
             await broker.wait_connected()
 
 
+async def test_a_connection_that_the_server_closes_is_lost_in_one_line(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker:
+        await broker.wait_connected()
+        with capture_logs() as said:
+            await nats_process.kill()
+            await broker.lost.wait()
+        assert said[0]["event"] == "nats connection lost"
+        assert [line["error"] for line in said].count("The server closed the connection.") == 1
+
+
 async def test_a_frozen_server_is_left_when_its_connection_is_to_be_replaced(nats_process: NatsProcess) -> None:
     async with started(nats_process.url) as broker, stuck(broker, nats_process):
         lost = broker.lost

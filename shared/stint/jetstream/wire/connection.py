@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NoReturn, Self, TypeVar
 
+import nats.errors
 import structlog
 
 from stint.core.errors import BrokerClosedError
@@ -200,6 +201,8 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         """End what is denied. Log each reason once, and again if it returns after `LOG_AGAIN` seconds."""
         self.requests.on_error(error)
+        if self.client.is_connected and isinstance(error, nats.errors.UnexpectedEOF):
+            return  # `_on_disconnect` says so
         reason, now = reason_of(error), asyncio.get_running_loop().time()
         kind = reason.rstrip('".').rpartition(".")[0] or reason  # a denial names a subject, whose last part is a queue
         before = self._logged.get(kind, -LOG_AGAIN)
