@@ -20,8 +20,8 @@ log = structlog.get_logger()
 
 GROUP: Final = "removals"  # the queue group in which projectors listen, so that one of them removes
 OF_A_QUEUE: Final = 2
-"""Requests about one queue at a time: one that is carried out, and one for what was acknowledged meanwhile. If one is
-lost, the next does its work."""
+"""Requests about one queue at a time: of an ack, and of one that came too late for the other's look. What a further one
+asks for is removed with the queue's next ack, or by the sweeper."""
 
 
 class Remover:
