@@ -153,6 +153,8 @@ def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None
         ("submit --image x --env-file /nowhere", "--env-file: there is no /nowhere."),
         ("submit --image x -run sEcReT", "must be a JSON list of texts"),
         ('submit --image x -run {"a":"sEcReT"}', "must be a JSON list of texts"),
+        (f"submit --image x -run {'[' * 100_000}", "must be a JSON list of texts"),
+        ('submit --image x -run ["\udcff"]', "must be a JSON list of texts"),
         ("ls -o jsn", "is not one of"),
         ("ls -n 0", "greater than or equal to 1"),
         ("ls -n many", "valid integer"),

@@ -1,6 +1,6 @@
 """The options of a job, which `stint run` and `stint submit` share."""
 
-import json
+import os
 import re
 import sys
 from codecs import BOM_UTF8
@@ -17,6 +17,7 @@ from stint.cli.errors import say
 from stint.cli.settings import Profile, Url, is_there, where
 from stint.client import Endpoints, JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL
+from stint.core.codec import decode
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.submission.jsontext import names_in
 from stint.core.submission.payload import JobPayload, parse_payload
@@ -44,12 +45,9 @@ def _of_form(form: str, pattern: str) -> Callable[[Words], Words]:
 def _words(text: str) -> list[str]:
     """Read a list in GoStint's form. The error does not repeat it, as above."""
     try:
-        words = json.loads(text or "[]")
-    except ValueError:
-        words = None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise typer.BadParameter("The value must be a JSON list of texts.")
-    return words
+        return decode(os.fsencode(text or "[]"), list[str])
+    except UndecodableError:
+        raise typer.BadParameter("The value must be a JSON list of texts.") from None
 
 
 def _gostint(*names: str, **more: Any) -> Any:
