@@ -19,6 +19,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, OutputRequests
+from stint.jetstream.payloads import CHUNK_BYTES
 from stint.jetstream.wire import fair
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.publisher import (
@@ -95,7 +96,8 @@ async def collected(job: PublishedJob) -> list[JobEvent]:
 
 
 async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
-    job = await stint.submit(queue="Deploys", image="busybox", run=["true"], on_lost="hold")
+    command = "x" * CHUNK_BYTES  # sealed it takes more than one chunk
+    job = await stint.submit(queue="Deploys", image="busybox", run=[command], on_lost="hold")
     submitted = submissions.submitted(await loaded(JetStreamEventLog(runner), job.id))
     assert (job.queue, submitted.qname, submitted.on_lost) == ("deploys", "deploys", "hold")
     sealed = await JetStreamPayloads(runner).get(QUEUE, job.id, submitted.payload_chunks)
@@ -103,7 +105,7 @@ async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint:
         ticket = await open_ticket(vault, openbao.root_token, submitted.ticket, queue_token=QUEUE, job_id=job.id)
         opened = decode(await vault.decrypt(openbao.root_token, ROLE, sealed.decode()), JobPayload)
     assert ticket.payload_sha256 == hashlib.sha256(sealed).hexdigest()
-    assert (opened.container_image, opened.run) == ("busybox", ("true",))
+    assert (opened.container_image, opened.run) == ("busybox", (command,))
     running = asyncio.create_task(run(runner, job, b"one\n", b"two\n", code=3))
     items = [item async for item in job.stream()]
     await running
