@@ -76,6 +76,22 @@ async def test_it_is_adopted_with_the_lease_that_this_runner_has(tmp_path: Path,
     assert (kept.deadline.job_id, kept.deadline.seconds, kept.deadline.hold) == (JOB, LEASE, lost)
 
 
+async def test_a_stop_waits_for_no_list_of_an_engine_that_hangs(tmp_path: Path) -> None:
+    house: Any = House(tmp_path, holds=True, delivery=None)
+    asked, stopping = asyncio.Event(), asyncio.Event()
+
+    async def find(_wanted: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    house.find = find
+    adopting = asyncio.create_task(Adoption(house, house).run(stopping))
+    await asked.wait()
+    stopping.set()
+    async with asyncio.timeout(10):
+        await adopting
+
+
 @pytest.mark.parametrize(
     ("queue", "on_lost", "held"),
     [
