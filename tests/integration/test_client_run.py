@@ -97,7 +97,7 @@ def asking(**fields: Any) -> JobPayload:
     return JobPayload(qname=secret().lower(), container_image="busybox", **fields)
 
 
-async def test_a_large_payload_is_sent_along_and_others_are_fetched_once(bench: Bench, openbao: OpenBao) -> None:
+async def test_a_large_payload_is_sent_along_and_a_small_one_fetched(bench: Bench, openbao: OpenBao) -> None:
     async with Client.connect(bench.where) as stint:
         assert set((await stint.seal(asking())).fields) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
     wanted = asking(content="targz," + "x" * (1 << 20))
