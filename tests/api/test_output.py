@@ -36,7 +36,7 @@ async def test_a_lot_of_it_and_little(api: Api) -> None:
         assert (job["output"], job["output_bytes"]) == (output, len(output))
 
 
-async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(api: Api) -> None:
+async def test_the_stream_goes_on_where_it_broke_or_begins_at_a_line_whose_number_it_keeps(api: Api) -> None:
     job_id = (await api.run_in_steps("printf 1", "echo err >&2", r"printf '\n2'", r"printf '\n3\n'"))["_id"]
     events = [event async for event in api.events(job_id)]
     output = [event.data for event in events if event.name == "output"]
@@ -47,6 +47,9 @@ async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(ap
     for number, event in enumerate(events[:-1]):
         rest = [later async for later in api.events(job_id, after=event.ident)]
         assert rest == events[number + 1 :]
+    for params in ({"tail": "1"}, {"from_line": "4"}):
+        last = [event.data async for event in api.stream(f"{JOB}/{job_id}/events", **params) if event.name == "output"]
+        assert last == output[-1:]
 
 
 async def test_the_last_lines_of_it(api: Api) -> None:
