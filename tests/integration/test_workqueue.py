@@ -14,19 +14,17 @@ from stint.jetstream.consuming.consumers import create_consumer
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Turn, WorkQueues
 from stint.process.background import cancel
-from tests.support.brokers import declare_anew, delivered, happen, pulled, work_queues
+from tests.support.brokers import LEASE, declare_anew, delivered, happen, pulled, work_queues
 from tests.support.events import TOKEN, submitted
 from tests.support.waiting import PATIENCE, until
 
 JOB, NEXT, LAST = (f"{number:024x}" for number in range(3))
 CONSUMER = consumer_name(TOKEN)
-LEASE = 2 * PATIENCE
-"""Seconds: what comes again only at its end comes too late for these tests."""
 
 
 @pytest.fixture
 async def queues(broker: Broker) -> JetStreamWorkQueues:
-    return await work_queues(broker, lease=LEASE)
+    return await work_queues(broker)
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from tests.support.events import TOKEN
 from tests.support.servers import READY
 from tests.support.waiting import PATIENCE, until
 
+LEASE = 2 * PATIENCE
+"""Seconds: what comes again only at its end comes too late for any test."""
+
 
 @asynccontextmanager
 async def started(access: Access | str, name: str = "test", prefix: str = "$JS.API") -> AsyncIterator[Broker]:
@@ -77,7 +80,9 @@ async def loaded(log: EventLog, job_id: str) -> Job:
     return job
 
 
-async def work_queues(broker: Broker, served: str = "", *, lease: float = 30, replicas: int = 1) -> JetStreamWorkQueues:
+async def work_queues(
+    broker: Broker, served: str = "", *, lease: float = LEASE, replicas: int = 1
+) -> JetStreamWorkQueues:
     """Those of a runner that listens to hints already, and serves the queues of these patterns."""
     queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served), replicas=replicas)
     await queues.start()

@@ -39,7 +39,6 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 MIGRATION = ROOT / "docs" / "guides" / "moving-from-gostint.md"
-API = ROOT / "docs" / "reference" / "api.md"
 STATE_MACHINE = ROOT / "docs" / "reference" / "events.md"
 GUIDES = sorted([README, OPERATIONS, *ROOT.glob("docs/guides/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
