@@ -149,7 +149,7 @@ class Follower:
                 # Without a heartbeat the events are delivered again, as is what was not acknowledged.
                 pause = self._feed.ack_wait / HEARTBEATS
                 group.create_task(repeat(self._feed.heartbeat, lambda: pause, failed="heartbeat of events failed"))
-                await repeat(self._follow, lambda: RECONNECT_PAUSE, failed="event feed refused, retrying")
+                await repeat(self._follow, lambda: RECONNECT_PAUSE, failed="the events cannot be followed, retrying")
         finally:
             with suppress(BrokerUnavailableError):
                 await self._feed.leave()
