@@ -111,7 +111,7 @@ class JobBody(Body, body_of(JobView, leave_out={"sequence", "submission"}, requi
     """The first sign, since it was held, that its lost runner is back: output, its container or its end. Null if there
     is none, and in lists, which do not say it."""
     output: str
-    """Both output streams, in the order in which they were written; the error, if there is one and no output."""
+    """Both output streams, in the order in which the engine gave them; the error, if there is one and no output."""
     stdout: str
     """What it wrote to standard output."""
     stderr: str
