@@ -123,13 +123,12 @@ async def test_the_view_of_a_job_in_a_log_that_was_lost_gives_way_to_that_of_the
         await happen(broker, job_id, submitted(), started(), ended())
     async with working(broker):
         await shown(broker)
-    await broker.api(f"STREAM.DELETE.{EVENTS}")
-    await declare_anew(broker)
-    again = JOBS[:5]
-    for job_id in again:
-        await happen(broker, job_id, submitted())
-    wanted = await folded(broker, again)
-    async with working(broker):  # one that looked before these were submitted would remove their old views
+        await broker.api(f"STREAM.DELETE.{EVENTS}")
+        await declare_anew(broker)
+        again = JOBS[:5]
+        for job_id in again:
+            await happen(broker, job_id, submitted())
+        wanted = await folded(broker, again)
         await until(lambda: all_views(broker), lambda found: found == wanted)
 
 

@@ -119,11 +119,13 @@ class Projector:
     async def _write(self, job: Job) -> int:
         """Write the view if the stored one is older; returns the revision of the one that shows this very job, or 0.
 
-        A view that was deleted or has expired is not written again, as long as it leaves a trace.
+        One that has left a trace is written again only if the log has its job now: it may have been that of a job in
+        another log, which was lost.
         """
         while True:
             stored = await self.views.get(job.job_id)
             if stored is not None and stored.value is None:
+                await self.rebuild(job.job_id)
                 return 0
             shown = _shown(stored)
             if stored is not None and shown is None:
