@@ -198,7 +198,7 @@ async def test_the_command_line(bench: Bench, openbao: OpenBao, run: Run, queue:
     arguments = (
         *("--secret", "PASSWORD@kv/data/demo.password", "--env", "A=1"),
         *("--content", str(folder), "--entrypoint", "env", "--entrypoint", "-i", "--workdir", "/srv", "--tty"),
-        *("--pull", "always", "--secret-file-type", "json", "--", "sh", "-c", "cat /secrets.json; exit 3"),
+        *("--pull", "always", "--secret-file-type", "json", "sh", "-c", "cat /secrets.json; exit 3"),
     )
     async with run(*arguments) as process:
         job = await take(bench, queue)

@@ -81,7 +81,7 @@ class _GoStintOptions:
 class JobOptions(_GoStintOptions):
     """A job as options describe it. `--help` shows them in this order. Those of `JobFields` have its names."""
 
-    command: Annotated[Words, typer.Argument(metavar="COMMAND", help="The command, after --.")] = None
+    command: Annotated[Words, typer.Argument(metavar="COMMAND", help="The command, with its own options.")] = None
     image: Annotated[str, typer.Option(help="The container image. A gostint.yml in the content may name it.")] = ""
     queue: Annotated[str, typer.Option(help="The queue. Its jobs run one at a time.", autocompletion=queues)] = ""
     secret: Annotated[

@@ -27,10 +27,12 @@ from stint.core.submission.payload import JobPayload
 
 app = typer.Typer(add_completion=False)
 
+OPTIONS_FIRST: Final = {"allow_interspersed_args": False}
+"""What stands behind the first word of a command belongs to the command, as with `docker run`."""
 INCOMPLETE: Final = "Part of the job's output may be missing above."
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, context_settings=OPTIONS_FIRST)
 @taking(RunOptions)
 def run(options: RunOptions) -> None:
     """Run a job, show its output as it comes, and exit with its exit code.
@@ -57,7 +59,7 @@ class _Submit(JobOptions):
     form: ChangeForm = "text"
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, context_settings=OPTIONS_FIRST)
 @taking(_Submit)
 def submit(options: _Submit) -> None:
     """Put a job into its queue, print its id, and do not wait for it.
