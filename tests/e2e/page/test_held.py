@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
+from stint.core.view import parse_time
 from stint.jetstream import Access, JetStreamEventLog
 from tests.api.client import in_steps
 from tests.support.brokers import started
@@ -66,5 +67,6 @@ async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(pag
     await page.reload()
     await expect(page.locator(".notice.running")).to_contain_text(IS_BACK)
     shown = await stack.get(job_id)
-    assert shown["held_since"] < shown["back_since"], "by the API, which the page only repeats"
+    held_since, back_since = (parse_time(shown[name]) for name in ("held_since", "back_since"))
+    assert held_since < back_since, "by the API, which the page only repeats"
     await stack.kill(job_id)
