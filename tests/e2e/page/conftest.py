@@ -156,10 +156,12 @@ async def pause(stack: Stack, qname: str) -> None:
     assert answer.is_success, answer.text
 
 
-async def listed(stack: Stack, job_id: str) -> str:
-    """The job, once it is in the list: what comes later is not put in before it is asked for."""
+async def listed(stack: Stack, job_id: str, **filters: str) -> str:
+    """The job, once it is in the list with these filters: what comes later is not put in before it is asked for."""
     async with stack.http() as http:
-        await until(lambda: http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["data"])
+        await until(
+            lambda: http.get("/v1/api/job", params={"id": job_id, **filters}), lambda answer: answer.json()["data"]
+        )
     return job_id
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.e2e.page.conftest import WIDE, live, signed_in
+from tests.e2e.page.conftest import WIDE, listed, live, signed_in
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -73,8 +73,7 @@ TRIES = 10
 
 
 async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 600", qname="clocks")
-    await stack.ended("true", qname="clocks-too")
+    job_id = await listed(stack, await stack.submit("sleep 600", qname="clocks"))
     await desk.add_init_script(HOURS_AHEAD)
     page = await desk.new_page()
     await page.goto("/jobs?queue=clocks&since=15m")
@@ -125,7 +124,7 @@ async def colour(element: Locator) -> str:
 
 async def test_text_that_is_spaced_wider_covers_no_other(browser: Browser, stack: Stack) -> None:
     """As some need it to read (WCAG 1.4.12)."""
-    job_id = await stack.ended("true", qname="spaced", container_image="busybox")
+    job_id = await listed(stack, await stack.ended("true", qname="spaced"))
     async with signed_in(browser, stack, f"/jobs/{job_id}", viewport=WIDE, bypass_csp=True) as page:
         await expect(page.locator("[data-history] li")).to_have_count(4)
         await page.add_style_tag(content=SPACED)

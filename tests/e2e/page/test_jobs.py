@@ -90,6 +90,7 @@ async def test_who_goes_back_finds_the_filters_of_the_list_and_nothing_selected(
 
 async def test_a_job_is_found_by_words_of_its_error(page: Page, stack: Stack) -> None:
     job_id = await stack.ended("true", qname="found", container_image="no-such.invalid/image:1")
+    await listed(stack, job_id, status="failed")
     await page.goto("/jobs")
     await page.keyboard.press("/")
     await page.keyboard.type("NO-SUCH.invalid")

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.page.conftest import sign_out
+from tests.e2e.page.conftest import listed, sign_out
 from tests.support.browser import window
 from tests.support.oidc import PASSWORD, USER, Provider, provider
 from tests.support.stack import Stack
@@ -30,7 +30,7 @@ async def sign_in_there(page: Page, people: Provider) -> None:
 
 async def test_from_the_link_to_the_jobs_out_and_in_again(browser: Browser, stack: Stack, people: Provider) -> None:
     """The provider knows one the second time, and leads back at once; also after a sign-in that failed."""
-    job_id = await stack.ended("echo hello")
+    job_id = await listed(stack, await stack.ended("echo hello"))
     async with window(browser, stack.env["STINT_URL"]) as context:
         page = await context.new_page()
         await page.goto(f"/jobs/{job_id}?from=chat&since=1h#L1")
