@@ -5,7 +5,7 @@ import json
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import JOB, Api, Json, new_queue, refused, shell
+from tests.api.client import JOB, Api, Json, in_steps, new_queue, refused, shell
 from tests.api.conftest import OUTPUT_LIMIT, RETENTION
 from tests.support.waiting import until
 
@@ -70,7 +70,10 @@ async def test_all_the_rest_is_as_everywhere(compat: Api) -> None:
 
 
 async def test_output_past_the_cap_is_cut_with_a_marker_while_the_job_goes_on(compat: Api) -> None:
-    job = await compat.run("seq 1 20000; sleep 0.3; echo done >&2; (exit 5)")
+    job_id = await compat.submit(in_steps("seq 1 20000", "echo done >&2; (exit 5)"))
+    await compat.said(job_id, "truncated")
+    await compat.go_on(job_id)
+    job = await compat.ended(job_id)
     whole = "".join(f"{number}\n" for number in range(1, 20001))
     assert (job["return_code"], job["output_truncated"]) == (5, True)
     assert job["stdout"][:OUTPUT_LIMIT] == whole[:OUTPUT_LIMIT]
