@@ -52,6 +52,8 @@ async def test_no_name_turns_its_text_around_or_looks_like_another(page: Page, s
         await http.post(f"/v1/api{path.replace('queues', 'queue')}/pause", json={"reason": reason})
     waiting = await listed(stack, await stack.submit("true", qname=qname, container_image=image))
     failed = await stack.ended("true", container_image=image)
+    async with stack.http() as http:  # the audit is about a second old
+        await until(lambda: http.get("/v1/api/audit", params={"qname": qname}), lambda answer: answer.json()["data"])
     for view in ("/jobs", "/queues", path, f"/jobs/{waiting}", f"/jobs/{failed}", "/audit"):
         await page.goto(view)
         await live(page)
@@ -74,7 +76,7 @@ async def test_no_name_turns_its_text_around_or_looks_like_another(page: Page, s
 @pytest.mark.parametrize("view", ["queue", "runner"])
 async def test_a_second_passes_before_a_table_has_its_answer(page: Page, stack: Stack, view: str) -> None:
     """Clocks leave the rows alone that the server has drawn."""
-    await stack.ended("true", qname="halted")
+    await listed(stack, await stack.ended("true", qname="halted"), status="success")
     await page.clock.install()
     async with overtaken(page, re.compile(f"/v1/api/{view}$")):
         await page.goto(f"/{view}s")
