@@ -23,7 +23,7 @@ from tests.support.scripts import lasting
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ready
 from tests.support.stack import LIVE, STINT, Stack, alive, dev, gone, serving, stint
 from tests.support.terminals import terminal
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
 
@@ -197,11 +197,10 @@ async def test_a_stop_while_it_starts(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     command = (STINT, "dev", "--data-dir", tmp_path / "data")
     process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=STDOUT)
-    run = tmp_path / "data" / "run"
+    pid_file = tmp_path / "data" / "run" / "nats-1.pid"
     async with asyncio.timeout(60):
-        while not list(run.glob("nats-1.pid")):  # noqa: ASYNC110 - its file is the only sign there is
-            await asyncio.sleep(0)
-        pid = int((run / "nats-1.pid").read_text())
+        await until_true(pid_file.exists)
+        pid = int(pid_file.read_text())
         process.terminate()
         assert process.stdout is not None
         said = await process.stdout.read()
