@@ -33,7 +33,7 @@ from tests.support.servers import BaoProcess, running
 from tests.support.stack import Stack, dev
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # it reads all that is written on this machine meanwhile
 
 TOKENS = re.compile(rb'"(client_token|secret_id|token|key)":"([^"]{16,})"')
 """As Vault's answers have them. A `key` is that of a payload."""
