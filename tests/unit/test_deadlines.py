@@ -45,6 +45,7 @@ def test_a_deadline_counts_from_the_last_confirmation(deadlines: Deadlines) -> N
     (noted,) = deadlines.all()
     assert noted.deadline == DEADLINE
     assert noted.due == pytest.approx(now + 30, abs=0.001)
+    assert {path.stat().st_mode & 0o777 for path in deadlines.folder.iterdir()} == {0o600}
     deadlines.confirm(JOB, now + 5)
     (noted,) = deadlines.all()
     assert noted.due == pytest.approx(now + 35, abs=0.001)
