@@ -98,7 +98,7 @@ def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) 
 
 
 def test_junk_and_deadlines_of_another_start_of_the_machine_count_for_nothing(deadlines: Deadlines) -> None:
-    for name in ("lock", "x.json", f"{JOB}.new"):
+    for name in ("lock", "0.json", f"{JOB}.new"):
         (deadlines.folder / name).write_bytes(b"\xff{")
     deadlines.put(DEADLINE, 1.0)
     deadlines.put(msgspec.structs.replace(DEADLINE, job_id="b" * 24, boot="another"), boot_time())
