@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError
 from stint.core.job import Job
@@ -11,7 +13,7 @@ from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.testing import MemoryEventLog
 from stint_runner.lease import lease as lease_module
-from stint_runner.lease.lease import Lease, LeaseTimes
+from stint_runner.lease.lease import CLOCK_SKEW, KILL, Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from tests.support.events import TOKEN
 from tests.support.virtual_time import in_virtual_time, now
@@ -75,10 +77,14 @@ class FakeQueues:
 
 
 class Slow(FakeDelivery):
-    """One whose renewals are answered after their own time."""
+    """One whose renewals are answered after their own time, each second one before the one before it."""
+
+    sent = 0
 
     async def renew(self) -> None:
-        await asyncio.sleep(2.5 * LeaseTimes(lease=self.lease, takeover=15).request_timeout)
+        self.sent += 1
+        pause = 2.5 if self.sent % 2 else 0.5
+        await asyncio.sleep(pause * LeaseTimes(lease=self.lease, takeover=15).request_timeout)
         await super().renew()
 
 
@@ -102,10 +108,25 @@ async def nothing() -> None:
 TIMES = LeaseTimes(lease=0.3, takeover=15)
 
 
-@pytest.mark.parametrize(("lease", "takeover"), [(30.0, 12.9), (120.0, 15.0), (30.0, 1.0)])
-def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, takeover: float) -> None:
-    with pytest.raises(ConfigError, match=r"K \+ δ <= .*T must hold, but .* s is more than .* s"):
+@pytest.mark.parametrize(
+    ("lease", "takeover", "broken"),
+    [
+        (30.0, 12.9, r"h \+ r \+ K \+ δ <= T must hold, but 13 s is more than 12.9 s"),
+        (120.0, 15.0, "must hold, but 34 s is more than 15 s"),
+        (30.0, 1.0, "must hold, but 13 s is more than 1 s"),
+        (0.5, 6.7, r"F \+ G_f \+ K \+ δ <= L - S \+ T must hold, but 7.25 s is more than 7.16667 s"),
+    ],
+)
+def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, takeover: float, broken: str) -> None:
+    with pytest.raises(ConfigError, match=broken):
         LeaseTimes(lease=lease, takeover=takeover).check()
+
+
+@given(lease=st.floats(0, 1e9))
+def test_what_is_not_checked_of_the_times_follows(lease: float) -> None:
+    shortest = LeaseTimes(lease=lease, takeover=LeaseTimes(lease=lease, takeover=0).told)
+    assert shortest.watchdog + KILL + CLOCK_SKEW <= lease - shortest.margin + shortest.takeover
+    assert 2 * shortest.heartbeat + shortest.request_timeout <= shortest.fence
 
 
 @virtually
@@ -126,8 +147,9 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 @virtually
 async def test_renewals_that_are_answered_late_keep_the_lease() -> None:
     """On a slow link the answer waits behind a payload or a job's output, for longer than a renewal's own time."""
-    delivery, looks = Slow(lease=3), asyncio.Semaphore(0)
+    delivery, looks, confirmed = Slow(lease=3), asyncio.Semaphore(0), list[float]()
     lease, begun = delivery.leased(), now()
+    lease.on_confirmed = confirmed.append
 
     async def look() -> None:
         looks.release()
@@ -136,6 +158,9 @@ async def test_renewals_that_are_answered_late_keep_the_lease() -> None:
         for _ in range(4):
             await looks.acquire()
     assert now() - begun > lease.times.fence
+    assert len(confirmed) >= 4
+    assert confirmed == sorted(confirmed)
+    assert len(lease._unanswered) < len(confirmed)  # noqa: SLF001 - what is kept of each is inside
 
 
 @virtually
@@ -149,10 +174,35 @@ async def test_a_lease_becomes_shorter_with_a_later_delivery_and_never_longer() 
 
 @virtually
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
-    lease, begun = FakeDelivery(away).leased(), now()
+    lease, begun = FakeDelivery(away).leased(since=0.005), now()
     with pytest.raises(LeaseLostError):
         await lease.keep(nothing, nothing)
-    assert TIMES.fence <= now() - begun < TIMES.lease
+    assert now() - begun == pytest.approx(TIMES.fence - 0.005)
+
+
+@virtually
+async def test_a_runner_that_was_frozen_until_the_fence_starts_nothing_until_the_job_is_delivered_to_it_again() -> None:
+    FakeDelivery(lease=6).leased(since=2.9).check()
+    lease = FakeDelivery(lease=6).leased(since=3)
+    with pytest.raises(LeaseLostError):
+        lease.check()
+    lease.confirmed = now()  # what is lost stays lost
+    with pytest.raises(LeaseLostError):
+        lease.check()
+    with pytest.raises(LeaseLostError):
+        await lease.give_back()
+    lease.confirmed -= 3
+    lease.take_delivery(FakeDelivery(lease=6), now())
+    lease.check()
+
+
+@virtually
+async def test_a_delivery_is_not_used_within_the_servers_margin_of_its_leases_end() -> None:
+    delivery = FakeDelivery(lease=6)
+    await delivery.leased(since=5.5).give_back()
+    assert delivery.given_back.is_set()
+    with pytest.raises(LeaseLostError):
+        await FakeDelivery(lease=6).leased(since=5.7).give_back()
 
 
 @pytest.mark.parametrize("slept", ["before the renewal", "until its answer"])
@@ -243,6 +293,7 @@ def wrong(_renewal: int) -> Exception:
 async def test_a_renewal_that_fails_late_in_another_way_ends_the_lease_at_once() -> None:
     with pytest.raises(ValueError, match="no answer"):
         await Slow(wrong, lease=3).leased().keep(nothing, nothing)
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "no other renewal is waited for"
 
 
 @virtually
