@@ -19,7 +19,7 @@ from stint_runner.engine.removal import cleared, remove_containers
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import RejectedError
 from stint_runner.job import verdict
-from stint_runner.job.container import ContainerState, Exited, JobContainer
+from stint_runner.job.container import Exited, JobContainer
 from stint_runner.job.examine import OvertakenError, examine
 from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
@@ -222,8 +222,7 @@ class JobRun:
     @property
     def needs_clean_up(self) -> bool:
         """Whether there may be a container, or a token."""
-        touched = self._preparation is not None or self._container.state is not ContainerState.NOT_STARTED
-        return touched or self._deadline.is_kept
+        return self._preparation is not None or self._adopted is not None
 
     async def clean_up(self) -> None:
         """Stop a container that lost its lease, and remove the job's containers."""

@@ -18,11 +18,6 @@ class JobDeadline:
         self._leased = leased
         self._deadline: Deadline | None = None
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether the watchdog watches the job."""
-        return self._deadline is not None
-
     def begin(self, earlier: Deadline | None = None) -> None:
         """Let the watchdog watch the job, and extend the deadline with each renewal of its lease.
 
