@@ -23,12 +23,9 @@ from stint_runner.__main__ import serve
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.job import run
-from stint_runner.job.prepare import Preparation
+from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.run import JobRun
-from stint_runner.job.verdict import Verdict
 from stint_runner.linux import boot_time
-from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.containers import running
@@ -275,47 +272,55 @@ async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner
         await bench.ends_well(following)
 
 
-async def test_a_runner_that_was_late_holds_no_queue_of_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lost its lease right before its claim, and another runner has claimed the job by now, and lives."""
-    claim, late, taken_over = JobRun._claim, list[Delivery](), list[Delivery]()  # noqa: SLF001
+async def test_a_runner_that_was_frozen_before_a_start_starts_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_start, frozen, told = JobRun._before_start, list[Delivery](), list[str]()  # noqa: SLF001
 
-    async def claiming(late_run: JobRun, job: Job, preparation: Preparation) -> None:
-        lease = late_run.leased.lease
-        lease.confirmed -= 1000
-        await until_true(lambda: lease.lost)
-        await bench.log.append(TOKEN, job.job_id, started("another"))
-        late.append(lease.delivery)
-        await claim(late_run, job, preparation)
+    def waking(late_run: JobRun, prepared: Prepared) -> None:
+        frozen.append(late_run.leased.lease.delivery)
+        late_run.leased.lease.confirmed -= LEASE
+        before_start(late_run, prepared)
 
-    async def taking_over(_runner: Runner, _job: Job, delivery: Delivery) -> Verdict:
-        taken_over.append(delivery)
-        return Verdict.LEAVE
+    async def start(_engine: DockerEngine, container_id: str) -> None:
+        told.append(container_id)
 
-    monkeypatch.setattr(JobRun, "_claim", claiming)
-    monkeypatch.setattr(run, "take_over", taking_over)
+    monkeypatch.setattr(JobRun, "_before_start", waking)
+    monkeypatch.setattr(DockerEngine, "start", start)
     async with bench.runner(lease=LEASE, takeover=8.0):
-        await bench.submit("true", on_lost="hold")
-        await until_true(lambda: late)
-        await until_true(lambda: late[0] not in running_deliveries(bench))
-    assert late[0] not in taken_over
+        await bench.submit("true")
+        await until_true(lambda: frozen)
+        await until_true(lambda: frozen[0] not in running_deliveries(bench))
+    assert told == []
 
 
-async def test_a_job_that_another_has_claimed_is_left_to_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the job from a newer consumer, and lives: that this runner's delivery was not the first says nothing."""
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_job_that_another_has_claimed_is_left_to_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """It has the job from a newer consumer, or since this runner's lease was lost right before its claim, and lives.
+
+    That this runner's delivery was not the first says nothing.
+    """
     claim, claimed = JobRun._claim, list[Delivery]()  # noqa: SLF001
 
     async def claiming(late_run: JobRun, job: Job, preparation: Preparation) -> None:
+        lease = late_run.leased.lease
+        if late:
+            lease.confirmed -= 1000
+            await until_true(lambda: lease.lost)
         await bench.log.append(TOKEN, job.job_id, started("another"))
-        claimed.append(late_run.leased.lease.delivery)
+        claimed.append(lease.delivery)
         await claim(late_run, job, preparation)
 
-    job_id = await bench.submit("true")
+    job_id = await bench.submit("true", on_lost="hold")
     await bench.pulled(TOKEN, LEASE)
     monkeypatch.setattr(JobRun, "_claim", claiming)
     async with bench.runner(lease=LEASE, takeover=8.0):
         await until_true(lambda: claimed)
         await until_true(lambda: claimed[0] not in running_deliveries(bench))
-        assert (await bench.loaded(job_id)).state is State.RUNNING
+        job = await bench.loaded(job_id)
+        assert (job.state, job.held) == (State.RUNNING, False)
     assert claimed[0].after_expiry
 
 
@@ -327,7 +332,9 @@ async def test_a_lost_job_is_taken_over_by_a_runner_whose_times_do_not_fit_its_q
     async with bench.runner(lease=3.0, takeover=7.0):
         job, ended = await bench.end(lost)
         assert (job.state, ended.reason) == (State.UNKNOWN, "lost")
-    assert (await bench.loaded(following)).state is State.QUEUED
+        async with bench.runner("fit", lease=LEASE, takeover=8.0):
+            job, _ = await bench.end(following)
+    assert (job.state, job.runner) == (State.SUCCESS, "fit")
 
 
 def running_deliveries(bench: Bench) -> Sequence[Delivery]:
