@@ -66,9 +66,10 @@ def test_what_the_view_shows_already_changes_nothing() -> None:
 def test_what_a_stranger_submits_to_other_queues_under_a_jobs_id_loads_nothing_unless_it_came_first() -> None:
     folder = Folder()
     projected(folder, delivered(1, submitted(), sequence=5))
-    for number, name in enumerate(["b", "c", "d"], start=2):
+    for number, name in enumerate(["b", "c"], start=2):
         assert projected(folder, in_queue(name, delivered(number, submitted(), sequence=4 + number))) == []
-    (running,) = projected(folder, delivered(5, started(), sequence=9))
+    strangers = in_queue("d", delivered(4, submitted(), sequence=8))
+    (running,) = projected(folder, strangers, delivered(5, started(), sequence=9))
     assert running.job.state is State.RUNNING
     assert folder.fold([in_queue("b", delivered(6, submitted(), sequence=4))]).unknown == {JOB: 4}
 
@@ -79,10 +80,14 @@ def test_an_event_that_others_may_have_seen_begins_no_job() -> None:
         assert (changes.folded, changes.unknown) == ([], {JOB: 2})
 
 
-def test_a_new_event_that_was_delivered_before_is_loaded() -> None:
+@pytest.mark.parametrize(("deliveries", "sequences"), [((1, 2), (3, 4)), ((2, 1), (3, 4)), ((2, 2), (4, 3))])
+def test_a_new_event_that_was_delivered_before_is_loaded(
+    deliveries: tuple[int, int], sequences: tuple[int, int]
+) -> None:
     folder = Folder()
     projected(folder, delivered(1, submitted()), delivered(2, submitted(), job_id=OTHER))
-    changes = folder.fold([delivered(3, started()), delivered(4, ended(), deliveries=2)])
+    running = delivered(3, started(), deliveries=deliveries[0], sequence=sequences[0])
+    changes = folder.fold([running, delivered(4, ended(), deliveries=deliveries[1], sequence=sequences[1])])
     assert (changes.folded, changes.unknown) == ([], {JOB: 4})
     (other,) = projected(folder, delivered(5, started(), job_id=OTHER))
     assert other.job.state is State.RUNNING
@@ -90,7 +95,17 @@ def test_a_new_event_that_was_delivered_before_is_loaded() -> None:
 
 def test_what_names_no_job_is_left_out() -> None:
     event = delivered(1, submitted(), job_id="junk")
-    assert Folder().fold([event, event._replace(number=2, subject="ev.junk")]) == ([], {})
+    (new,) = projected(Folder(), event, event._replace(number=2, subject="ev.junk"), delivered(3, submitted()))
+    assert new.job.job_id == JOB
+
+
+def test_nothing_is_remembered_behind_a_gap_or_of_another_consumer() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted()), delivered(2, submitted(), job_id=OTHER))
+    assert folder.fold([delivered(4, started())]).unknown == {JOB: 4}, "somebody else has had an event"
+    projected(folder, delivered(5, submitted()))
+    folder.forget()
+    assert folder.fold([delivered(6, started())]).unknown == {JOB: 6}
 
 
 def test_only_so_many_jobs_are_remembered_and_those_that_changed_last(monkeypatch: pytest.MonkeyPatch) -> None:

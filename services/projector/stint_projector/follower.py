@@ -100,7 +100,6 @@ class Folder:
     def forget(self) -> None:
         """Forget everything: the numbers may be those of another consumer."""
         self._known.clear()
-        self._number = 0
 
 
 def _is_strangers(record: Record, job: Job) -> bool:
