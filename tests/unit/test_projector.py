@@ -27,6 +27,7 @@ from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryVi
 from stint_projector.follower import Follower
 from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
+from tests.support.brokers import loaded
 from tests.support.events import (
     TOKEN,
     deleted,
@@ -95,6 +96,33 @@ async def test_a_view_that_is_up_to_date_or_has_expired_is_not_written_again(ben
     bench.now += timedelta(hours=7)
     await bench.projector.project(JOB)
     assert await bench.views.get(JOB) is None, "not even for a moment"
+
+
+async def test_of_jobs_that_are_projected_together_only_what_is_over_is_loaded_and_goes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, asked = bench.log.load, list[tuple[str, int]]()
+
+    async def asking(job_id: str, *, at_least: int = 0) -> Job | None:
+        asked.append((job_id, at_least))
+        return await load(job_id, at_least=at_least)
+
+    jobs = list[Job]()
+    for job_id, end in zip(JOBS, (None, ended(), deleted()), strict=True):
+        for event in (submitted(), *((end,) if end else ())):
+            await bench.log.append(TOKEN, job_id, event)
+        await bench.payloads.put(TOKEN, job_id, b"sealed")
+        await bench.views.put(job_id, b"{}", revision=0, ttl=None)
+        jobs.append(await loaded(bench.log, job_id))
+    before = [await bench.views.get(job_id) for job_id in JOBS]
+    known = [Projected(job, stored.revision) for job, stored in zip(jobs, before, strict=True) if stored]
+    monkeypatch.setattr(bench.log, "load", asking)
+    shown = await bench.projector.project_all(known)
+    assert asked == [(JOBS[2], jobs[2].sequence)]
+    after = [await bench.views.get(job_id) for job_id in JOBS[:2]]
+    assert shown == [Projected(job, stored.revision) for job, stored in zip(jobs, after, strict=False) if stored]
+    assert [await bench.value(job_id) for job_id in JOBS] == [*[await bench.expected(one) for one in JOBS[:2]], None]
+    assert [await bench.payloads.newest(TOKEN, job_id) is None for job_id in JOBS] == [False, True, True]
 
 
 async def test_a_deleted_job_without_a_view_leaves_a_trace(bench: Bench) -> None:

@@ -313,6 +313,7 @@ async def test_a_missing_job_without_a_payload_is_ended_once_the_auditor_has_nam
     await auditor.sweep()
     await bench.look()
     assert (await bench.state()) is State.UNKNOWN
+    assert not bench.sweeper._suspects  # noqa: SLF001 - what is kept for ever is inside
 
 
 async def test_a_waiting_job_without_a_payload_that_is_in_its_queue_stays(bench: Bench) -> None:
@@ -321,6 +322,7 @@ async def test_a_waiting_job_without_a_payload_that_is_in_its_queue_stays(bench:
     bench.sweeper.suspect(Place(TOKEN, JOB))
     await bench.look()
     assert (await bench.state()) is State.QUEUED
+    assert bench.history.taken == set()
 
 
 async def test_a_job_that_is_over_does_not_stay_in_the_list_of_another_queue(bench: Bench) -> None:
