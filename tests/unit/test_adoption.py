@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from stint.core.job import State
 from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_RUNNER
 from stint.core.names.ids import queue_token
 from stint.ports import Delivery
@@ -146,3 +147,4 @@ async def test_whoever_takes_a_job_over_goes_by_its_holders_lease(
     monkeypatch.setattr(asyncio, "sleep", sleep)
     assert await take_over(runner, job, delivery) is Verdict.ACK
     assert slept == [waits]
+    assert (await loaded(log, JOB)).state is State.UNKNOWN

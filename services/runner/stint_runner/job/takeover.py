@@ -27,7 +27,7 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery, *, overtaken: 
     if job.runner == runner.id:
         return await take_over_own(runner, job)
     started = job.fact(Started)
-    lease = min(max(started.lease, 0.0), LONGEST_LEASE) if started else 0.0
+    lease = min(started.lease, LONGEST_LEASE) if started else 0.0
     holder = LeaseTimes(lease=lease, takeover=runner.settings.takeover)
     if overtaken or not delivery.after_expiry:
         # The consumer that its holder has it from is gone, and no lease has run out at this one, or it is the other way
