@@ -27,12 +27,9 @@ class SharedSubscription:
 
     async def begin(self) -> None:
         """Return once no message can be missed; does nothing if that was done before. Needs a connection."""
-        made = self._subscription
-        if made is None or (made.done() and (made.cancelled() or made.exception())):
-            made = asyncio.ensure_future(self._client.subscribe(self._subject, cb=self._heard))
-            self._subscription = made
-        if not made.done():
-            await asyncio.shield(made)  # a second subscription would receive everything twice
+        if self._subscription is None:
+            self._subscription = asyncio.ensure_future(self._client.subscribe(self._subject, cb=self._heard))
+        await asyncio.shield(self._subscription)  # a second subscription would receive everything twice
 
 
 class LiveEvents:
