@@ -14,7 +14,7 @@ from stint.jetstream import Broker, EventFeed
 from stint.jetstream.consuming.new_queues import NewQueues
 from stint.jetstream.consuming.pulls import EXPIRED, Inbox
 from stint.jetstream.wire.protocol import NoAnswerError
-from stint.jetstream.wire.requests import DeniedError
+from stint.jetstream.wire.requests import DeniedError, Requests
 from tests.support.waiting import PATIENCE, meanwhile
 
 NOWHERE = "nats://127.0.0.1:1"
@@ -44,6 +44,16 @@ async def test_what_is_done_while_there_is_a_connection_begins_anew_after_each_o
             broker.connected.clear()
             broker.lost.set()
             assert await said.get() == "ended"
+
+
+async def test_whoever_is_cancelled_while_the_answer_comes_ends() -> None:
+    answer = asyncio.get_running_loop().create_future()
+    asking = asyncio.create_task(Requests().answer("subject", asyncio.wait_for(answer, PATIENCE), lost=False))
+    await asyncio.sleep(0)
+    answer.set_result(b"")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 class Generous(Broker):

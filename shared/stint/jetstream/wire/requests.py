@@ -40,19 +40,15 @@ class Requests:
         self.idle.set()
 
     async def answer(self, subject: str, answer: Awaitable[T], *, lost: bool) -> T:
-        """The answer to a request. Raises NoAnswerError if the connection is or gets lost, DeniedError if denied."""
+        """The answer to a request. Raises NoAnswerError if none comes in time, or before the connection is lost."""
         request = _Request(subject.lower(), asyncio.timeout(0 if lost else None))
         try:
             async with request.waiting:
                 self._open.add(request)
                 self.idle.clear()
                 return await cancellable(answer)
-        except TimeoutError:
-            if request.denied:
-                raise DeniedError from None
-            if request.waiting.expired():
-                raise NoAnswerError from None
-            raise
+        except TimeoutError:  # also nats-py's own
+            raise (DeniedError if request.denied else NoAnswerError) from None
         finally:
             self._open.discard(request)
             if not self._open:
