@@ -60,6 +60,8 @@ async def test_every_line_has_the_same_number_however_the_output_is_split_into_c
         for chunk in chunks
         for line in range(chunk.line, last_line(chunk, chunk.data) + 1)
     ]
+    for chunk in chunks:
+        assert start_of(chunk, last_line(chunk, chunk.data) + 1) == len(chunk.data), "where chunks are missing, too"
 
 
 @given(PIECES, st.integers(0, 40))
