@@ -24,8 +24,8 @@ TAIL: Final = 4096
 async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGenerator[LiveEvent, None]:
     """The events of a live stream, without end: a broken one is resumed behind the last position.
 
-    `ended` says what it means if the server itself has ended it. Raises ApiError if Stint refuses, or was unavailable
-    for too long.
+    `ended` says what it means if the server itself has ended it. If that was because it refuses, its answer to the next
+    request says why, and whether that passes. Raises ApiError if Stint refuses, or was unavailable for too long.
     """
     position, attempts = "", Attempts(PATIENCE, api.away)
     while True:
@@ -33,8 +33,6 @@ async def resumed(api: Api, path: str, *, ended: str, **params: Any) -> AsyncGen
         try:
             async with aclosing(api.events(path, after=position, **params)) as events:
                 async for event in events:
-                    if event.name == "refused":  # the answer to the next request says why, and whether that passes
-                        break
                     # Without news there are pings, which show that Stint is there.
                     alive = event.name in {"", "hello"} or event.position not in {"", position}
                     position = event.position or position
