@@ -59,6 +59,8 @@ def test_a_history_is_folded_in_any_pieces_and_any_number_of_times(history: list
     assert fold([*history, *reversed(history)]) == job
     first = next((stored for stored in history if stored.kind == Submitted.kind), None)
     assert (job.token if job else None) == (first.token if first else None)
+    sequences = [fact.sequence for fact in job.facts.values()] if job else []
+    assert sequences == sorted(sequences), "receipts and streams tell them in this order"
 
 
 @given(histories(), EVENTS)

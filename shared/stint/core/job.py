@@ -92,7 +92,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         token: the token of its queue, from its first `submitted`.
         sequence: of its last message in the stream, legal or not; the aggregate's version.
-        facts: the events that counted, by kind.
+        facts: the events that counted, by kind, in their order.
     """
 
     job_id: str

@@ -124,7 +124,6 @@ def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None)
     """
     shown, output = view(job), Chain.recorded(job.fact(Ended))
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
-    facts = sorted(job.facts.values(), key=lambda record: record.sequence)
     return Statement(
         key=key,
         issued=issued,
@@ -154,7 +153,7 @@ def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None)
             StatedFact(
                 **msgspec.structs.asdict(writer_of(fact.event)), kind=fact.kind, sequence=fact.sequence, at=fact.time
             )
-            for fact in facts
+            for fact in job.facts.values()
         ),
     )
 

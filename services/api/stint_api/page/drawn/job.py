@@ -86,7 +86,7 @@ async def find(services: Services, caller: Identity, *, job_id: str) -> Drawn:
     shown = documents.as_stored(view(job), stored.size, whole=stored.whole)
     fields = documents.fields(shown, await standing_of(services, job, shown))
     now, last = services.now().timestamp(), await services.output.last(job.token, job.job_id)
-    story = [fact(record, job.state) for record in sorted(job.facts.values(), key=lambda record: record.sequence)]
+    story = [fact(record, job.state) for record in job.facts.values()]
     return Drawn(
         fields=documents.whole(fields).decode(),
         job=fields,

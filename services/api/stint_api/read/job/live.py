@@ -156,7 +156,7 @@ class LiveJob:
     def _new_facts(self, *, ended: bool) -> Iterator[bytes]:
         """The end comes after the last output."""
         job: Job | None = None
-        for record in sorted(self._job.facts.values(), key=lambda record: record.sequence):
+        for record in self._job.facts.values():
             job = evolve(job, record)
             if job is None or (job.terminal and not ended):
                 return
