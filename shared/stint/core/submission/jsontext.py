@@ -44,7 +44,7 @@ class Scanner:
         while place < len(piece) and not self._done:
             place = self._inside(piece, place) if self._in_string else self._outside(piece, place)
             self._check()
-        return piece[:place] if place < len(piece) else piece
+        return piece[:place]
 
     def _inside(self, piece: bytes, place: int) -> int:
         """Move to the end of the string or of the piece. `_skip` is 1 if an escaped character is in the next piece."""
