@@ -429,15 +429,17 @@ async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch:
     """Each connection breaks after it has lived for longer than a client waits for one, and told nothing but pings."""
     loop = asyncio.get_running_loop()
     clock, lived = loop.time, itertools.count(0, 2 * PATIENCE)
-    told = iter([STARTED, ": ping", ": ping", OVER])
+    told, resumed = iter([STARTED, ": ping", ": ping", OVER]), list[str | None]()
 
-    def answer(_request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
+        resumed.append(request.headers.get("Last-Event-ID"))
         passed = next(lived)
         monkeypatch.setattr(loop, "time", lambda: clock() + passed)
         return httpx.Response(200, text=f"{next(told)}\n\n")
 
     async with api_of(answer) as api:
         assert (await JobHandle(api, JOB_ID).wait()).succeeded
+    assert resumed == [None, "1", "1", "1"]
 
 
 async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: pytest.MonkeyPatch) -> None:

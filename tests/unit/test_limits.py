@@ -81,7 +81,8 @@ def test_the_job_wins_over_the_default_and_a_maximum_holds_for_those_who_do_not_
     asked = JobPayload(timeout=0.5, cpus=2, memory="2g", pids=200)
     assert policy.limits(asked) == Limits(timeout=0.5, cpus=2, memory=2**31, pids=200)
     maxima = Limits(timeout=60, cpus=1, memory=2**30, pids=100)
-    assert LimitPolicy(defaults=NOTHING, maxima=maxima).limits(JobPayload()) == maxima
+    asked = JobPayload(timeout=60, cpus=1, memory="1g", pids=100)
+    assert [LimitPolicy(defaults=NOTHING, maxima=maxima).limits(job) for job in (JobPayload(), asked)] == [maxima] * 2
     assert LimitPolicy(defaults=Limits(pids=10), maxima=maxima).limits(JobPayload()).pids == 10
 
 

@@ -160,10 +160,11 @@ def resigned(change: Callable[[dict[str, Any]], None]) -> bytes:
 CODE = b'"return_code":3'
 NO_RECEIPT = [
     b"", b"null", b"[]", b'"receipt"', b"\xff\xfe", b"[" * 100_000, b" " * (MAX_BYTES + 1), RECEIPT.rstrip(),
-    RECEIPT + b"\n",    b'{"receipt":{},"signature":""}', b'{"receipt":{"format":"stint-receipt/2"},"signature":""}',
+    RECEIPT + b"\n", b'{"receipt":{},"signature":""}',
     RECEIPT.decode().encode("utf-16"), json.dumps(json.loads(RECEIPT)).encode(),
     RECEIPT.replace(b'"receipt"', b'"receipt":{},"receipt"'), RECEIPT.replace(CODE, CODE + b',"status":"success"'),
     RECEIPT.replace(CODE, b'"return_code":NaN'), RECEIPT.replace(CODE, b'"return_code":' + b"9" * 5000),
+    resigned(lambda stated: stated.update(format="stint-receipt/2")),
     resigned(lambda stated: stated["key"].update(version="1")),
 ]  # fmt: skip
 CHANGED: list[tuple[bytes, type[StintError]]] = [
