@@ -42,10 +42,19 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
+from stint.jetstream.consuming.pulls import Inbox
 from stint.jetstream.streams import consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, subject_of
+from stint.jetstream.wire.protocol import (
+    ErrorCode,
+    NoAnswerError,
+    check,
+    error_code,
+    position_of,
+    status_of,
+    subject_of,
+)
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
 from tests.support.brokers import connected, declare_anew, happen, loaded
@@ -301,6 +310,23 @@ async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> N
         await broker.api(f"CONSUMER.DELETE.{kv_stream(JOBS_BUCKET)}.{name}")
         with pytest.raises(BrokerUnavailableError):
             await anext(changes)
+
+
+async def test_a_follower_is_told_of_messages_that_were_lost_on_their_way(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, receive = JetStreamViews(broker), Inbox.receive
+
+    async def all_but_the_second(inbox: Inbox, message: Msg) -> None:
+        if status_of(message) or position_of(message).number != 2:
+            await receive(inbox, message)
+
+    monkeypatch.setattr(Inbox, "receive", all_but_the_second)
+    for number in range(3):
+        await views.put(job_id(number), b"1", revision=0, ttl=None)
+    async with followed(views) as changes:
+        with pytest.raises(BrokerUnavailableError, match="lost on their way"):
+            assert [await anext(changes) for _ in range(2)] == []
 
 
 _HEADERS = {CHUNK_NUMBER: "1", CHUNK_OFFSET: "0", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}

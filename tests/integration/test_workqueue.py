@@ -316,6 +316,7 @@ async def test_a_job_that_another_has_first_is_reclaimed(broker: Broker, queues:
         await again.give_back()
     await again.ack()
     await until(queues.pending, lambda pending: not pending)
+    assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None, "acknowledged"
 
 
 async def test_a_job_that_a_new_consumer_has_delivered_twice_is_reclaimed(
