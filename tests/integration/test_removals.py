@@ -2,17 +2,21 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
 from stint.jetstream import Broker, ConsumerRequests, Removals, declare
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
+from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import sequence_of
 from stint.ports import Delivery, Turn, WorkQueues
 from tests.support.accounts import Accounts, nats_auth
@@ -53,6 +57,23 @@ async def in_work(broker: Broker) -> set[int]:
 
 async def until_left(broker: Broker, *sequences: int) -> None:
     await until(lambda: in_work(broker), lambda found: found == {*sequences})
+
+
+async def test_a_request_that_cannot_be_answered_is_logged_and_the_next_one_is_answered(broker: Broker) -> None:
+    async def answer(message: Msg) -> None:
+        await broker.send(message.reply, b"%d" % (1 // len(message.data)))
+
+    async def asked() -> bytes:
+        with suppress(BrokerUnavailableError):  # nobody listens yet
+            return (await broker.request("asked.one", b".")).data
+        return b""
+
+    with capture_logs() as said:
+        async with meanwhile(answer_fairly(broker, "asked.*", "those", answer, of_a_queue=2)):
+            await until(asked)
+            await broker.send("asked.one")
+            assert await asked() == b"1"
+    assert [(line["event"], line["asked"]) for line in said] == [("a request could not be answered", "those")]
 
 
 async def test_what_was_acknowledged_is_removed_with_all_that_was_left_before(broker: Broker) -> None:

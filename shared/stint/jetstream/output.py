@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from typing import Final
 
-import structlog
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError, LogGapError, StintError
@@ -38,8 +37,6 @@ from stint.jetstream.wire.protocol import (
 )
 from stint.ports import News, Place
 from stint.process.budget import Budget
-
-log = structlog.get_logger()
 
 GROUP: Final = "output"  # the queue group in which APIs listen, so that one of them answers
 UNDER_WAY: Final = 256 * 1024  # bytes at a time: leases are renewed behind them, and more are late at 0.7 Mbit/s
@@ -122,9 +119,6 @@ class OutputRequests:
             data, headers = await self._read(message)
         except StintError as error:
             data, headers = b"", {REFUSED: error.sentence}
-        except Exception:  # one request must not end the service
-            log.exception("a request for output could not be answered")
-            return
         with suppress(BrokerUnavailableError):  # whoever asked will ask again
             await self._broker.send(message.reply, data, headers=headers)
 

@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
-import structlog
 from nats.aio.msg import Msg
 
 from stint.core.codec import decode, encode
@@ -20,8 +19,6 @@ from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.jetstream.wire.requests import DeniedError
-
-log = structlog.get_logger()
 
 GROUP: Final = "consumers"  # the queue group in which projectors listen, so that one of them answers
 OF_A_QUEUE: Final = 4
@@ -98,9 +95,6 @@ class ConsumerRequests:
             away = isinstance(error, BrokerUnavailableError)
             code = HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.BAD_REQUEST
             answer = {"error": {"code": code, "description": error.sentence}}
-        except Exception:  # one request must not end the service
-            log.exception("a request for a queue's consumer could not be answered")
-            return
         with suppress(BrokerUnavailableError):  # whoever asked will ask again
             await self._broker.send(message.reply, msgspec.json.encode(answer))
 

@@ -5,9 +5,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
 from nats.aio.msg import Msg
 
 from stint.jetstream.wire.broker import Broker
+
+log = structlog.get_logger()
 
 AT_A_TIME: Final = 32  # requests that are answered at a time
 OF_ALL: Final = 1024  # requests that wait for that: as many as are answered in a second, before their senders give up
@@ -30,6 +33,8 @@ async def answer_fairly(
             try:
                 async with free:
                     await answer(message)
+            except Exception:  # one request must not end the service
+                log.exception("a request could not be answered", asked=group)
             finally:
                 waiting.subtract([token])
                 if not waiting[token]:
