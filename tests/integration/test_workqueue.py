@@ -293,7 +293,8 @@ async def test_a_delivery_is_reclaimed(held: Delivery, other: WorkQueues) -> Non
     assert (again.subject, again.sequence, again.lease) == ("", held.sequence, held.lease)
     await again.ack()
     assert await other.reclaim(TOKEN, held.ack_subject, held.origin) is None, "acknowledged"
-    for nonsense in ("", "nobody", f"$JS.ACK.WORK.{consumer_name('other')}.1.1.1.1.0"):
+    others, no_number = f"$JS.ACK.WORK.{consumer_name('other')}.1.1.1.1.0", f"$JS.ACK.WORK.{CONSUMER}.1.x.1.1.0"
+    for nonsense in ("", "nobody", others, no_number):
         assert await other.reclaim(TOKEN, nonsense, held.origin) is None
 
 

@@ -33,7 +33,7 @@ class JetStreamDelivery:
         lease: float,
         young: bool = False,
     ) -> None:
-        """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
+        """Raises `NotJSMessageError` or `ValueError` if the message has no ack subject."""
         self._broker = broker
         self._remover = remover
         self.token = token

@@ -130,7 +130,7 @@ class JetStreamWorkQueues:
                 return None
             found = await consumer_info(self._broker, consumer_name(token))
             delivery = self._delivery(token, message, origin=origin, lease=found.lease if found else self._lease)
-        except (NotJSMessageError, ValueError, IndexError):
+        except (NotJSMessageError, ValueError):
             return None
         except DeniedError:
             self._new_queues.want(token)
