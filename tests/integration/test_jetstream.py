@@ -263,6 +263,8 @@ async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: py
     monkeypatch.setattr(broker, "publish", lose_the_answer)
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.LOST
+    await publish(EventAddress("deleted", TOKEN, JOB).subject, b"nonsense")
+    assert await log.append(TOKEN, JOB, deleted()) is Outcome.LOST
     monkeypatch.setattr(broker, "publish", lose_the_request)
     assert await log.append(TOKEN, JOB, started()) is Outcome.UNKNOWN
 
