@@ -86,6 +86,7 @@ class JobRun:
         if job.terminal:
             return verdict.on_ended(job)
         if job.state in ACTIVE:
+            self.leased.lease.check()  # a queue that would have waited for this runner may be another's by now
             return await take_over(self._runner, job, self.leased.lease.delivery, overtaken=bool(seen))
         self.leased.check_fit()
         if job.sequence == seen:  # nobody came first, and nothing can be appended: a stranger's event is in the place
