@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiodocker
 import msgspec
 
 from stint.core.codec import encode
@@ -148,6 +149,12 @@ class Bench:
             return await engine.find({LABEL_JOB: job_id})
         finally:
             await engine.close()
+
+    async def go_on(self, job_id: str) -> None:
+        """Let a job of `in_steps` that has written something take its next step."""
+        (container,) = await self.containers(job_id)
+        async with aiodocker.Docker() as docker:
+            await docker.containers.container(container.container_id).kill(signal="USR1")
 
     async def until(self, job_id: str, *kinds: str) -> Job:
         """The job once one of these facts has happened."""

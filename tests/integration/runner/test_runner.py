@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import aiodocker
 import pytest
 from structlog.testing import capture_logs
 
@@ -25,6 +24,7 @@ from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.inputs import secretfile
 from stint_runner.job import fill
 from stint_runner.output.pump import OutputPump
+from tests.api.client import in_steps
 from tests.support import full_nats, memory
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, event_id, started
@@ -184,12 +184,10 @@ async def test_a_job_that_ends_while_its_account_is_full_succeeds_once_there_is_
             return answer
 
         async with bench.runner():
-            job_id = await bench.running("trap 'go=1' USR1; echo up; until [ $go ]; do sleep 0.1; done; echo down")
+            job_id = await bench.running(in_steps("echo up", "echo down"))
             await full_nats.fill(filling)
             monkeypatch.setattr(broker, "publish", noting)
-            (container,) = await bench.containers(job_id)
-            async with aiodocker.Docker() as docker:
-                await docker.containers.container(container.container_id).kill(signal="USR1")
+            await bench.go_on(job_id)
             await refused.wait()
             await filling.api(f"STREAM.DELETE.{FILL}")
             job, end = await bench.end(job_id)

@@ -17,6 +17,7 @@ from stint_runner.engine.docker import DEFAULT_HOST, DockerEngine
 from stint_runner.engine.docker_client import DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec
 from tests.api.archive import targz
+from tests.api.client import in_steps
 from tests.support.containers import running
 from tests.support.events import TOKEN, started
 from tests.support.outputs import written
@@ -106,17 +107,20 @@ async def test_a_kill_after_the_time_out_changes_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("cause", ["timeout", "kill"])
 async def test_a_job_that_ends_by_itself_at_that_moment_is_what_it_was(bench: Bench, cause: str) -> None:
     class Late(DockerEngine):
-        """Tells of an exit only when the container is being stopped."""
+        """Its containers count as started when they have exited, of which it tells when they are being stopped."""
 
         def __init__(self) -> None:
             super().__init__()
             self.exited, self.stopping = asyncio.Event(), asyncio.Event()
 
-        async def wait(self, container_id: str) -> Any:
-            ended = await super().wait(container_id)
+        async def start(self, container_id: str) -> None:
+            await super().start(container_id)
+            await super().wait(container_id)
             self.exited.set()
+
+        async def wait(self, container_id: str) -> Any:
             await self.stopping.wait()
-            return ended
+            return await super().wait(container_id)
 
         async def stop(self, container_id: str, grace: float) -> bool:
             self.stopping.set()
@@ -124,7 +128,7 @@ async def test_a_job_that_ends_by_itself_at_that_moment_is_what_it_was(bench: Be
 
     engine = Late()
     async with bench.runner(engine=engine):
-        job_id = await bench.submit("sleep 0.05; exit 4", payload={"timeout": 2 if cause == "timeout" else 60})
+        job_id = await bench.submit("exit 4", payload={"timeout": 0.1 if cause == "timeout" else 60})
         await engine.exited.wait()
         if cause == "kill":
             await bench.append_kill(job_id)
@@ -152,16 +156,15 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
 @pytest.mark.parametrize("state", ["kept", "lost"])
 async def test_a_time_out_goes_on_after_an_adoption(bench: Bench, adopter: RunnerProcess, state: str) -> None:
     """Without the runner's state it counts from the launch in the log, by the clock of the log."""
-    long, short = await asyncio.gather(
-        bench.running("echo up; sleep 3", queue="long", payload={"timeout": 600}),
-        bench.running("echo up; sleep 600", queue="short", payload={"timeout": 5}),
-    )
+    long = await bench.running(in_steps("echo up", "exit 0"), queue="long", payload={"timeout": 600})
+    short = await bench.running("echo up; sleep 600", queue="short", payload={"timeout": 5})
     await adopter.kill()
     if state == "lost":
         adopter.kill_watchdogs()
         for job_id in (long, short):
             (adopter.state / f"{job_id}.json").unlink()
     async with bench.runner(kill_grace=0.1):
+        await bench.go_on(long)
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
     assert [end.reason for end in ends] == ["", "timeout"]
 

@@ -28,6 +28,7 @@ from stint_runner.job.run import JobRun
 from stint_runner.linux import boot_time
 from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
+from tests.api.client import in_steps
 from tests.support.containers import running
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
@@ -122,8 +123,9 @@ async def test_an_unwatched_job_ends_as_it_did_also_beside_a_container_with_its_
     bench: Bench, adopter: RunnerProcess, engine: DockerEngine, busybox: str
 ) -> None:
     """Somebody has looked into the job by means of a commit of its container."""
-    job_id = await bench.running("echo one; sleep 1; echo two; exit 3")
+    job_id = await bench.running(in_steps("echo one", "echo two; exit 3"))
     await adopter.kill()
+    await bench.go_on(job_id)
     (container,) = await engine.find({LABEL_JOB: job_id})
     await engine.wait(container.container_id)
     spec = ContainerSpec(image=busybox, command=("sh", "-c", "exit 5"), labels=container.labels)
@@ -180,7 +182,7 @@ async def test_an_unreadable_secrets_file_hides_an_adopted_jobs_output(bench: Be
             raise EngineError(f"{container_id}, {path}: too many open files")
 
     job_id = await bench.running(
-        "echo up; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done", payload=MASKED
+        "trap 'cat /secrets.yml; exit 9' TERM; echo up; while true; do sleep 0.1; done", payload=MASKED
     )
     await adopter.kill()
     async with bench.runner(adopter.name, lease=LONG_LEASE, engine=Busy()):
