@@ -102,10 +102,10 @@ async def test_one_pools_requests_keep_no_other_pool_waiting(tmp_path: Path, mon
             await may_create.wait()
         return await create_consumer(broker, token, lease, in_memory=in_memory)
 
-    async def made(pool: Broker, token: str) -> str:
+    async def made(pool: Broker, token: str, *, wait: float = PATIENCE) -> str:
         """The consumer that it was given, "" if no projector answered."""
         try:
-            answer = await pool.request(consumer_subject(token), b'{"lease":30}', wait=1)
+            answer = await pool.request(consumer_subject(token), b'{"lease":30}', wait=wait)
         except (NoRespondersError, NoAnswerError):
             return ""
         return str(json.loads(answer.data)["name"])
@@ -126,9 +126,9 @@ async def test_one_pools_requests_keep_no_other_pool_waiting(tmp_path: Path, mon
         await flooding.client.flush()
         await until_true(lambda: projector.client.stats["in_msgs"] >= before + FLOOD)
         assert await made(good, OTHER) == consumer_name(OTHER)
-        assert await made(flooding, OWN) == ""
+        assert await made(flooding, OWN, wait=1) == ""
         may_create.set()
-        assert await until(lambda: made(flooding, OWN)) == consumer_name(OWN)
+        assert await until(lambda: made(flooding, OWN, wait=1)) == consumer_name(OWN)
 
 
 PER_MINUTE = 600_000
