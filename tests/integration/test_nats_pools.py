@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from stint.ports import Delivery, Hint, Turn, WorkQueues
 from tests.support.accounts import Accounts, Guarded, NatsAuth, accepted, nats_auth
 from tests.support.brokers import pulled, work_queues
 from tests.support.servers import OpenBao
-from tests.support.waiting import meanwhile, until, until_true
+from tests.support.waiting import PATIENCE, meanwhile, until, until_true
 
 A, B, OTHER = (queue_token(name) for name in ("net-a", "net-b", "deploys"))
 SMALL = 24_000
@@ -137,21 +137,29 @@ async def test_an_operators_consumer_bars_no_pool(pool: Pool, operator: Broker, 
 
 @pytest.mark.soak
 async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
-    server: Guarded, pool: Pool, operator: Broker, auth: NatsAuth
+    server: Guarded, pool: Pool, operator: Broker, auth: NatsAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ask, free = Broker.ask_permission, asyncio.Event()
+
+    async def ask_later(broker: Broker, calls: Sequence[str]) -> Sequence[bool]:
+        await free.wait()
+        return await ask(broker, calls)
+
+    monkeypatch.setattr(Broker, "ask_permission", ask_later)
     await submit(operator, A)
     async with pool() as (broker, queues, hints):
         first = broker.client.client_id
         await auth.kill()
         await submit(operator, B)
-        async with asyncio.timeout(1):  # no slot waits for the login
+        async with asyncio.timeout(PATIENCE):  # no slot waits for the login
             assert (await queues.look(B)).turn is Turn.DENIED
             await taken(queues, hints, A)
+        free.set()
         assert broker.client.client_id == first
         await auth.start()
         await until(lambda: accepted(server.access("subnet")))
         look = await until(lambda: queues.look(B), lambda look: look.turn is Turn.FREE)
-        assert await queues.pull(B, 1, look)
+        await pulled(queues, look, B)
 
 
 async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_then_those_asked_for(
@@ -163,7 +171,7 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_th
     async with server.connected("runner") as broker:
         every = await work_queues(broker, lease=60)
         for token in held:
-            assert await every.pull(token, 1, await every.look(token))
+            await pulled(every, await every.look(token), token)
     server.settings += f"max_payload: {SMALL}\n"
     server.reload()
     async with nats_auth(server, openbao, tmp_path / "auth"), pool() as (broker, queues, hints):
