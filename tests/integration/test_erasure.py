@@ -224,7 +224,7 @@ async def test_a_key_stays_as_long_as_its_job_could_run(day: int, stays: bool, o
 
 async def test_what_no_payload_can_name_is_removed_from_a_publishers_folder(off: Bench, stint: Services) -> None:
     """A list is as Vault gives it: whatever it names can be removed."""
-    names = [" ", " a", "a ", "+", "*", "a..b", "a#b", "a%b", "a%2fb", "a?b", "a\\b", "a:b", "\u2603", "y" * 20_000]
+    names = [" ", " a", "a ", "+", "*", "a..b", "a#b", "a%b", "a%2fb", "a?b", "a\\b", "a:b", "\u2603", "y" * 9_000]
     job_id = secrets.token_hex(12)
     names += [f"{job_id}-x", f"2026-02-30-{job_id}-x", f"{a_name()}..", a_name(job_id.upper())]
     team = await Team.new(off)
@@ -244,8 +244,8 @@ async def test_a_publisher_keeps_no_key_alive_but_its_own(
     teams = sorted([await Team.new(off) for _ in range(3)], key=lambda team: team.entity)
     await stint.keys.store(new_key(name_of(job)))
     kept = [await team.store(team.folder + name_of(job)) for team in teams]
-    for letter in "abc":
-        await teams[1].store(teams[1].folder + letter * 30_000)
+    for number in range(30):  # not a few long ones: OpenBao takes a second of a processor for a name of 30,000 bytes
+        await teams[1].store(f"{teams[1].folder}{number}{'x' * 3000}")
     monkeypatch.setattr(connections, "LONGEST", 2**16)
     with capture_logs() as logs:
         await swept(off, stint)
