@@ -142,14 +142,14 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
     class Slow(DockerEngine):
         async def start(self, container_id: str) -> None:
             found.extend(await self.find({}))
-            await asyncio.sleep(1.0)  # longer than the time-out
+            await asyncio.sleep(2.1)  # longer than the time-out
             await super().start(container_id)
 
     async with bench.runner(engine=Slow()):
-        job, _, _ = await bench.ended("true", timeout=0.9)
+        job, _, _ = await bench.ended("sleep 0.3", timeout=2)
     assert job.state is State.SUCCESS
     own = [each for each in found if each.labels.get(LABEL_JOB) == job.job_id]
-    assert [float(each.labels[LABEL_TIMEOUT]) for each in own] == [0.9]
+    assert [float(each.labels[LABEL_TIMEOUT]) for each in own] == [2]
 
 
 @pytest.mark.soak
