@@ -93,13 +93,16 @@ async def test_a_job_that_exits_0_at_its_time_out_has_failed(bench: Bench) -> No
 
 
 async def test_a_kill_after_the_time_out_changes_nothing(bench: Bench) -> None:
-    async with bench.runner(engine=Ready(), kill_grace=1.0):
-        script = "trap 'echo stopping' TERM; echo ready; while true; do sleep 0.05; done"
+    async with bench.runner(engine=Ready()):
+        script = in_steps("trap 'echo stopping' TERM; echo ready", "exit 0")
         job_id = await bench.submit(script, payload={"timeout": 0.3})
         async with written(bench.output, TOKEN, job_id) as pieces, asyncio.timeout(60):
             while b"stopping" not in (await anext(pieces)).data:
                 pass
+        (leased,) = bench.dispatchers["runner-1"].jobs.values()
         await bench.append_kill(job_id)
+        await leased.killed.wait()
+        await bench.go_on(job_id)
         job, end = await bench.end(job_id)
     assert (job.state, end.reason) == (State.FAILED, "timeout")
 
