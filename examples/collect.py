@@ -65,17 +65,7 @@ async def main(folder: Path, name: str, seconds: int) -> None:
     """Collect until interrupted."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     connection = await connected()
-    both = [
-        asyncio.create_task(work)
-        for work in (chunks(connection, folder, name), ends(connection, folder, name, seconds))
-    ]
-    try:
-        await asyncio.gather(*both)
-    finally:  # a message that comes in the moment of a cancellation undoes it in Python 3.11: the connection ends, too
-        for task in both:
-            task.cancel()
-        await connection.close()
-        await asyncio.gather(*both, return_exceptions=True)
+    await asyncio.gather(chunks(connection, folder, name), ends(connection, folder, name, seconds))
 
 
 parser = argparse.ArgumentParser()

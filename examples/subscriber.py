@@ -46,7 +46,8 @@ async def connected() -> Client:
 async def messages(connection: Client, stream: str, name: str) -> AsyncIterator[Msg]:
     """What a subscriber's consumer gets from the stream. What is not acknowledged comes again half a minute later."""
     consumer = await connection.jetstream(prefix="JS.stint").pull_subscribe_bind(f"sub-{name}", stream=stream)
-    while True:
+    task = asyncio.current_task()
+    while task and not task.cancelling():  # a cancellation is undone in Python 3.11 if a message comes in that moment
         try:
             batch = await consumer.fetch(100, timeout=5)
         except TimeoutError:  # nothing has happened
