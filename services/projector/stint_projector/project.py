@@ -1,5 +1,6 @@
 """Writes the view of a job from its events, and removes the data of ended and deleted jobs."""
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,8 +72,10 @@ class Projector:
         """Replace the view by what the log says, whatever its content. Others may write it meanwhile."""
         while True:
             stored = await self.views.get(job_id)
-            # Loaded after the view was read, and not older: of two concurrent writers the later one tries again.
-            job = await self.log.load(job_id, at_least=shown.sequence if (shown := _shown(stored)) else 0)
+            # Loaded after the view was read, and not older: of two concurrent writers the later one tries again. Where
+            # one was removed a replica that lags behind would bring it back, and nobody would remove it soon.
+            removed, shown = stored is not None and stored.value is None, _shown(stored)
+            job = await self.log.load(job_id, at_least=sys.maxsize if removed else shown.sequence if shown else 0)
             if job is None:
                 await self._remove_view(job_id)
                 return
