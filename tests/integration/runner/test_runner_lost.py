@@ -326,6 +326,29 @@ async def test_a_job_that_another_has_claimed_is_left_to_it(
     assert claimed[0].after_expiry
 
 
+async def test_a_runner_that_stood_still_since_its_pull_does_not_end_the_job_of_who_has_started_it_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its delivery was not the first, as that of a job whose runner was lost."""
+    load, waking = JobRun._load, list[Delivery]()  # noqa: SLF001
+
+    async def standing_still(late_run: JobRun, *, at_least: int = 0) -> Job | None:
+        await bench.log.append(TOKEN, job_id, started("another"))
+        job = await load(late_run, at_least=at_least)
+        late_run.leased.lease.confirmed -= LEASE
+        waking.append(late_run.leased.lease.delivery)
+        return job
+
+    job_id = await bench.submit("true")
+    await bench.pulled(TOKEN, LEASE)
+    monkeypatch.setattr(JobRun, "_load", standing_still)
+    async with bench.runner(lease=LEASE, takeover=8.0):
+        await until_true(lambda: waking)
+        await until_true(lambda: waking[0] not in running_deliveries(bench))
+        assert (await bench.loaded(job_id)).state is State.RUNNING
+    assert waking[0].after_expiry
+
+
 async def test_a_lost_job_is_taken_over_by_a_runner_whose_times_do_not_fit_its_queue(bench: Bench) -> None:
     """It may be the only one that is left. It does not run the queue's other jobs."""
     lost, following = await bench.submit("true"), await bench.submit("true")
