@@ -442,6 +442,22 @@ async def test_a_silent_job_is_followed_as_long_as_its_stream_lives(monkeypatch:
     assert resumed == [None, "1", "1", "1"]
 
 
+async def test_a_stream_that_is_refused_is_not_asked_for_again_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says so is no news of the job: usually the answer to the next request says why."""
+    loop = asyncio.get_running_loop()
+    clock, passed = loop.time, itertools.count(0, PATIENCE)
+    told = iter([STARTED, *["event: refused\ndata: {}"] * 3])
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        now = next(passed)
+        monkeypatch.setattr(loop, "time", lambda: clock() + now)
+        return httpx.Response(200, text=f"{next(told)}\n\n")
+
+    async with api_of(answer) as api:
+        with pytest.raises(ApiUnreachableError, match="ended too early"):
+            await JobHandle(api, JOB_ID).wait()
+
+
 async def test_the_time_that_a_reader_takes_is_none_without_stint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a person who reads in a pager: the connection has broken meanwhile, and can be made again."""
     loop = asyncio.get_running_loop()
