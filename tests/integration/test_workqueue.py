@@ -133,6 +133,8 @@ async def test_a_look_says_what_a_pull_would_bring(broker: Broker) -> None:
     assert (again.count, again.after_expiry, again.origin) == (2, True, delivery.origin)
     await again.ack()
     assert (await queues.look(TOKEN)).turn is Turn.EMPTY
+    await submit(broker, NEXT)
+    assert not (await delivered(queues)).after_expiry, "the first delivery of this one"
 
 
 async def test_an_ack_says_whether_the_queue_has_more(broker: Broker, queues: WorkQueues) -> None:
@@ -257,6 +259,9 @@ async def test_an_ack_says_nothing_of_a_stream_made_anew(broker: Broker, queues:
         await broker.api(f"STREAM.DELETE.{stream}")
     await declare_anew(broker)
     await submit(broker, NEXT)
+    await create_consumer(broker, TOKEN, LEASE)
+    await until(queues.pending)
+    assert await queues.reclaim(TOKEN, held.ack_subject, held.origin) is None, "another job has its number and waits"
     later = await delivered(queues)
     assert later.sequence == held.sequence
     with pytest.raises(LeaseLostError):
