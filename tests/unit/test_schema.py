@@ -1,7 +1,9 @@
 """The contract of the bus: what it says is what is written, and what was ever written can be read and viewed."""
 
 import json
-from datetime import timedelta
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jsonschema_rs
@@ -110,12 +112,28 @@ def test_a_job_expires_after_its_end() -> None:
     assert expiry(job_of(submitted(), ended("failed")), timedelta(hours=6)) == parse_time("2026-01-02T09:04:02.123456Z")
 
 
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's own zone is another."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
 @pytest.mark.parametrize(
     ("text", "microsecond"),
-    [("2026-01-02T03:04:05Z", 0), ("2026-01-02T03:04:05.1Z", 100_000), ("2026-01-02T03:04:05.123456789Z", 123_456)],
+    [
+        ("2026-01-02T03:04:05Z", 0),
+        ("2026-01-02T03:04:05.1", 100_000),
+        ("2026-01-02T03:04:05.123456789Z", 123_456),
+        ("2026-01-02T05:04:05+02:00", 0),
+    ],
 )
 def test_stream_times(text: str, microsecond: int) -> None:
-    assert parse_time(text).microsecond == microsecond
+    assert parse_time(text) == datetime(2026, 1, 2, 3, 4, 5, microsecond, tzinfo=UTC)
     assert parse_time(text).utcoffset() == timedelta(0)
 
 
