@@ -27,6 +27,7 @@ from stint_runner.job import examine
 from stint_runner.watchdog.deadlines import Deadline, StateError
 from tests.api.archive import targz
 from tests.integration.test_projector import projector
+from tests.support.brokers import LEASE
 from tests.support.events import TOKEN, ended, kill_requested, started
 from tests.support.runner_bench import Bench
 from tests.support.waiting import until
@@ -342,7 +343,7 @@ async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) ->
 
 
 async def test_a_job_that_makes_the_runner_itself_fail_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with bench.runner():
+    async with bench.runner(lease=LEASE, takeover=20.0):  # for whose end nothing waits
         opener = bench.runners["runner-1"].opener
         elsewhere = await bench.submit("true", queue="another")
 
