@@ -416,6 +416,14 @@ async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner)
     assert (await runner.told())[-1] == ("end", "success", False)
 
 
+async def test_an_end_that_names_no_output_hides_none(runner: Runner) -> None:
+    """Another runner wrote it, which knows nothing of the output."""
+    await runner.facts(events.started())
+    await runner.write(b"one")
+    await runner.facts(msgspec.structs.replace(events.ended("unknown"), output_complete=False))
+    assert await runner.told() == ["submitted", "started", b"one", "ended", ("end", "unknown", False)]
+
+
 @pytest.mark.parametrize("position", ["", f"0-{'9' * 19}-1"])
 async def test_all_followers_share_what_is_read(runner: Runner, monkeypatch: pytest.MonkeyPatch, position: str) -> None:
     """Also if one of them names a place that is none."""
