@@ -66,13 +66,17 @@ class Output(MemoryOutput):
     """Likewise, by the last chunk. It counts its reads, and how often it is asked for the last chunk."""
 
     deaf = away = False
-    lags = reads = lasts = padding = 0
+    lags = reads = lasts = padding = subscriptions = 0
 
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[News]:
         async with super().follow(token, job_id) as changed:
             self.changed = changed
-            yield News() if self.deaf else changed
+            self.subscriptions += 1
+            try:
+                yield News() if self.deaf else changed
+            finally:
+                self.subscriptions -= 1
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
         self.lasts += 1
@@ -276,8 +280,11 @@ async def test_a_job_without_news_is_not_read_again(runner: Runner, monkeypatch:
         for _ in range(1000):
             await asyncio.sleep(0)
         assert (runner.log.loads, runner.output.reads) == (loads, reads)
+        await runner.write(b"two")
+        assert await waiting == b"two"
+        assert runner.log.loads == loads
         await runner.end()
-        assert await waiting == "ended"
+        assert await reader.next() == "ended"
 
 
 async def test_what_was_announced_is_read_until_it_is_there(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,6 +468,7 @@ async def test_who_comes_later_begins_at_the_beginning(runner: Runner) -> None:
             assert [await second.next() for _ in range(3)] == ["started", b"one", b"two"]
             await runner.write(b"three")
             assert [await first.next(), await second.next()] == [b"three"] * 2
+    assert runner.output.subscriptions == 0
 
 
 async def test_a_subscription_that_fails_fails_all(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
