@@ -119,6 +119,21 @@ class ClosedLog(JetStreamEventLog):
         raise BrokerUnavailableError
 
 
+class UnreadableLog(JetStreamEventLog):
+    """The real log, which takes a job and cannot be read any more."""
+
+    taken = False
+
+    async def append(self, *event: Any, **condition: Any) -> Outcome:
+        self.taken = True
+        return await super().append(*event, **condition)
+
+    async def load(self, job_id: str, **options: Any) -> Job | None:
+        if self.taken:
+            raise BrokerUnavailableError
+        return await super().load(job_id, **options)
+
+
 class LateLog(JetStreamEventLog):
     """The real log; before an append, the job is there already, and over."""
 
@@ -255,9 +270,12 @@ async def test_a_lost_answer_is_found_again(bench: Bench, arrives: bool) -> None
 
 
 async def test_what_was_not_taken_is_told_from_what_may_have_been(bench: Bench) -> None:
-    """Only the latter has an id to look at."""
+    """Only the latter has an id to look at, also if it was taken and cannot be read."""
     client = Client(bench)
     async with bench.another(log=ClosedLog(bench.broker)) as closed:
         answer = await client.post(closed, **PLAIN)
     assert (answer.status_code, "_id" in answer.json()) == (503, False)
     assert await client.submissions() == 0
+    async with bench.another(log=UnreadableLog(bench.broker)) as unreadable:
+        answer = await client.post(unreadable, **PLAIN)
+    assert (answer.status_code, answer.json()["_id"]) == (503, await client.take(**PLAIN))
