@@ -25,17 +25,17 @@ async def test_a_frozen_server_is_left_with_what_it_has_not_taken(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PING_INTERVAL", 0.2)
-    async with started(nats_process.url) as broker, stuck(broker, nats_process):
-        with capture_logs() as said:
+    with capture_logs() as said:  # from the begin: its pings may be unanswered before it is stuck
+        async with started(nats_process.url) as broker, stuck(broker, nats_process):
             async with asyncio.timeout(10):
                 await broker.lost.wait()
-        assert not broker.connected.is_set()
-        assert [(line["event"], line["error"]) for line in said] == [
-            ("nats connection lost", "pings were not answered: stale connection.")
-        ]
-        nats_process.resume()
-        async with asyncio.timeout(30):
-            await broker.wait_connected()
+            assert not broker.connected.is_set()
+            assert [(line["event"], line["error"]) for line in said if "error" in line] == [
+                ("nats connection lost", "pings were not answered: stale connection.")
+            ]
+            nats_process.resume()
+            async with asyncio.timeout(30):
+                await broker.wait_connected()
 
 
 async def test_a_connection_that_the_server_closes_is_lost_in_one_line(nats_process: NatsProcess) -> None:
