@@ -232,17 +232,16 @@ async def test_a_pull_waits_for_those_that_take_all_downloads_but_not_for_ever(
         serving() as ok,
         second_engine(tmp_path, "--max-concurrent-downloads", "1") as server,
     ):
-        engine, slow.slow = DockerEngine(server.host, pull_patience=1), True
+        engine, slow.slow = DockerEngine(server.host, pull_patience=2), True
         holding = asyncio.create_task(engine.ensure_image(slow.image, always=False))
         ok.failures = [None, (503, "")]
         async with asyncio.timeout(60):
             await slow.asked.wait()
             monkeypatch.setattr(docker_images, "PULL", ClientTimeout(sock_read=2))
             with monkeypatch.context() as patch:
-                patch.setattr(docker_images, "TURN", 3)
+                patch.setattr(docker_images, "TURN", 1)
                 with pytest.raises(PullError, match="other pulls to do"):
                     await engine.ensure_image(late.image, always=False)
-            assert late.pulls > 1
             with stamina.set_testing(testing=False):
                 pulling = asyncio.create_task(engine.ensure_image(ok.image, always=False))
                 waiting = asyncio.create_task(ok.again.wait())
