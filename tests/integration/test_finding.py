@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -43,6 +43,9 @@ class HoldingDispatcher:
     def drain(self) -> None:
         for held in self.held.values():
             held.set()
+
+    async def resumed(self) -> Sequence[str]:
+        return ()
 
     async def clean_ups_below(self, number: int) -> None:
         del number

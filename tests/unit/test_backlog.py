@@ -1,6 +1,7 @@
 """The queues that wait for a runner's slots, and waiting itself."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -65,12 +66,16 @@ class Passed:
         self.hints.append(Hint(token, passed, returned=returned))
 
 
+async def nothing_resumed() -> Sequence[str]:
+    return ()
+
+
 @pytest.mark.parametrize("fit", [True, False])
 async def test_who_cannot_run_a_job_keeps_the_hint_that_it_was_given_back_if_there_is_nobody_else(
     fit: bool,
 ) -> None:
     backlog, queues = Backlog(patience=100), Passed()
-    finder = Finder(cast("WorkQueues", queues), backlog, lambda: False, lambda: fit)
+    finder = Finder(cast("WorkQueues", queues), backlog, lambda: False, lambda: fit, nothing_resumed)
     add(backlog, "a")
     await backlog.take()  # by a slot that has given its job back, and steps back
     for hint in (Hint("a", returned=True), Hint("a", 1, returned=True, ours=True)):

@@ -19,11 +19,12 @@ from stint_runner.job import run
 from stint_runner.job.examine import OvertakenError, examine
 from stint_runner.job.run import JobRun
 from stint_runner.runner import Runner
+from tests.api.client import in_steps
 from tests.support.containers import running
 from tests.support.events import TOKEN, ended
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import RunnerProcess
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 
 class SlowRemoval(DockerEngine):
@@ -204,6 +205,20 @@ async def test_a_resume_while_the_job_is_given_back_is_not_lost(bench: Bench, mo
     assert asked.is_set()
 
 
+async def test_a_resume_while_the_only_runner_is_full_is_found_when_it_has_a_slot(bench: Bench) -> None:
+    """It leaves hints to others then, and there are none."""
+    await bench.pauses.put(TOKEN, PAUSE)
+    job_id = await bench.submit()
+    async with bench.runner(capacity=1) as worker:
+        await given_back(bench)
+        lasting = await bench.running(in_steps("echo up", "exit 0"), queue="other")
+        await until_true(lambda: not worker._finder._listens.is_set())  # noqa: SLF001 - nothing else tells
+        await bench.pauses.remove(TOKEN)
+        await bench.go_on(lasting)
+        async with asyncio.timeout(20):  # less than a lease
+            await bench.ends_well(lasting, job_id)
+
+
 async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     examined = asyncio.Event()
 
@@ -227,6 +242,10 @@ async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, mon
 
 async def given_back_after(bench: Bench, event: asyncio.Event) -> None:
     await event.wait()
+    await given_back(bench)
+
+
+async def given_back(bench: Bench) -> None:
     queues = JetStreamWorkQueues(bench.broker, lease=30)
     dispatcher = bench.dispatchers["runner-1"]
     await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD and not dispatcher.jobs)

@@ -1,7 +1,7 @@
 """Processes a runner's deliveries, any number at a time."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ class Dispatcher:
         self.jobs: dict[EventAddress, LeasedJob] = {}  # that it processes now
         self._runner = runner
         self._draining = False
+        self._paused: set[str] = set()  # queues whose next job was given back here because of a pause
         self._cleaning: set[asyncio.Task[object]] = set()
         self._logging_out: set[asyncio.Task[object]] = set()
 
@@ -76,8 +77,19 @@ class Dispatcher:
 
     async def _hint_unless_paused(self, token: str) -> None:
         """Repeat the hint of the pause's end: one that came before the job was given back had no effect."""
-        if not await self._runner.is_paused(token):
+        if await self._runner.is_paused(token):
+            self._paused.add(token)
+        else:
             await retry(lambda: self._runner.queues.hint(token, returned=True))
+
+    async def resumed(self) -> Collection[str]:
+        """The queues whose next job was given back here because of a pause that has ended, each once.
+
+        The hint of the pause's end reaches nobody while all runners are full.
+        """
+        found = [token for token in [*self._paused] if not await self._runner.is_paused(token)]
+        self._paused.difference_update(found)
+        return found
 
     def drain(self) -> None:
         """Give back the jobs that have not been claimed yet, also those that are on their way."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -130,15 +130,25 @@ def _both(lead: Lead, other: Lead) -> Lead:
 
 
 class Finder:
-    """Fills a runner's backlog. `has_room`: for one more fresh lead; `is_fit`: it can run jobs, as far as it knows."""
+    """Fills a runner's backlog.
+
+    `has_room`: for one more fresh lead; `is_fit`: it can run jobs, as far as it knows; `resumed`: the queues that it
+    knows to be paused no longer.
+    """
 
     def __init__(
-        self, queues: WorkQueues, backlog: Backlog, has_room: Callable[[], bool], is_fit: Callable[[], bool]
+        self,
+        queues: WorkQueues,
+        backlog: Backlog,
+        has_room: Callable[[], bool],
+        is_fit: Callable[[], bool],
+        resumed: Callable[[], Awaitable[Collection[str]]],
     ) -> None:
         self._queues = queues
         self._backlog = backlog
         self._has_room = has_room
         self._is_fit = is_fit
+        self._resumed = resumed
         self._seen: Mapping[str, int] = {}
         self._unheard = True  # hints may have been sent while this runner did not listen
         self._freed = asyncio.Event()
@@ -235,3 +245,5 @@ class Finder:
         for token in new:
             if not self._backlog.is_taken(token):
                 self._backlog.add(Lead(token, returned=returned))
+        for token in await self._resumed():
+            self._backlog.add(Lead(token, returned=True))

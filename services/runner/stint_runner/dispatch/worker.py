@@ -33,7 +33,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._capacity = capacity
         self._backlog = Backlog(patience=2 * capacity + PATIENCE)
-        self._finder = Finder(queues, self._backlog, self._has_room, lambda: not self._unfit)
+        self._finder = Finder(queues, self._backlog, self._has_room, lambda: not self._unfit, dispatcher.resumed)
         self._draining = asyncio.Event()
         self._unfit = False
         self._trying = 0  # slots that try a fresh lead now
