@@ -152,6 +152,8 @@ async def logged_in(
     client = Client()
     try:
         await client.connect(url, error_cb=heard, allow_reconnect=False, connect_timeout=int(PATIENCE), **login)
+        if not client.is_connected:  # nats-py also returns if the server closes the connection without a word
+            raise nats.errors.AuthorizationError
         yield client
     finally:
         await client.close()
