@@ -13,8 +13,10 @@ from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, EventFeed
 from stint.jetstream.consuming.new_queues import NewQueues
 from stint.jetstream.consuming.pulls import EXPIRED, Inbox
+from stint.jetstream.wire import connection
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.jetstream.wire.requests import DeniedError, Requests
+from tests.support.brokers import started
 from tests.support.waiting import PATIENCE, meanwhile
 
 NOWHERE = "nats://127.0.0.1:1"
@@ -44,6 +46,36 @@ async def test_what_is_done_while_there_is_a_connection_begins_anew_after_each_o
             broker.connected.clear()
             broker.lost.set()
             assert await said.get() == "ended"
+
+
+async def test_a_server_that_closes_a_new_connection_without_a_word_has_not_taken_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At first and again, as one that is stopped in that moment."""
+    begun: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(writer)
+        takes = len(begun) % 2 == 0
+        writer.write(b'INFO {"version":"2.14.0","max_payload":1048576,"headers":true}\r\n')
+        async for line in reader:
+            if line == b"PING\r\n" and not takes:
+                break
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    monkeypatch.setattr(connection, "CONNECT_WAIT", 0.05)
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        started(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}") as broker,
+        asyncio.timeout(PATIENCE),
+    ):
+        for number in (2, 4):
+            await broker.wait_connected()
+            assert len(begun) == number
+            begun[-1].close()
+            await broker.lost.wait()
 
 
 async def test_whoever_is_cancelled_while_the_answer_comes_ends() -> None:

@@ -57,6 +57,16 @@ class AnyBytesClient(Client):
                 return
         raise failure
 
+    async def _process_connect_init(self) -> None:
+        """A server that closes the connection without a word, as one that stops, has not taken it: nats-py goes on."""
+        await super()._process_connect_init()
+        if self.is_connecting:
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task:
+                    task.cancel()
+            self.abort()
+            raise nats.errors.UnexpectedEOF
+
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Any:
