@@ -218,13 +218,17 @@ class Finder:
         loop, all_due = asyncio.get_running_loop(), 0.0
         while True:
             looked_at = loop.time()
-            if looked_at >= all_due:
+            at_all = looked_at >= all_due
+            if at_all:
                 self._seen = {}
                 all_due = looked_at + RECONCILE * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             pause = RECONCILE
             self._freed.clear()
             try:
                 await self._look()
+                if at_all:  # a request for each that is still paused, so not whenever a slot is free
+                    for token in await self._resumed():
+                        self._backlog.add(Lead(token, returned=True))
             except BrokerUnavailableError:
                 pause = PAUSE
             except StintError as error:
@@ -245,5 +249,3 @@ class Finder:
         for token in new:
             if not self._backlog.is_taken(token):
                 self._backlog.add(Lead(token, returned=returned))
-        for token in await self._resumed():
-            self._backlog.add(Lead(token, returned=True))
