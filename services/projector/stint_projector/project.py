@@ -73,9 +73,10 @@ class Projector:
         while True:
             stored = await self.views.get(job_id)
             # Loaded after the view was read, and not older: of two concurrent writers the later one tries again. Where
-            # one was removed a replica that lags behind would bring it back, and nobody would remove it soon.
-            removed, shown = stored is not None and stored.value is None, _shown(stored)
-            job = await self.log.load(job_id, at_least=sys.maxsize if removed else shown.sequence if shown else 0)
+            # it was removed, the leader is asked: a replica that lags would bring it back, and nobody remove it soon.
+            least = shown.sequence if (shown := _shown(stored)) else 0
+            removed = stored is not None and stored.value is None
+            job = await self.log.load(job_id, at_least=sys.maxsize if removed else least)
             if job is None:
                 await self._remove_view(job_id)
                 return
