@@ -1,7 +1,6 @@
 """One job: what is known of it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from stint.core.job import Job
@@ -31,74 +30,42 @@ _HELD: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A line of the list of facts."""
+async def find(services: Services, caller: Identity, *, job_id: str) -> Row:
+    """The job, if the caller may read it.
 
-    name: str
-    text: str
-    href: str = ""
-    mono: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """A job.
-
-    Attributes:
-        fields: what the API answers, which scripts begin with.
-        lasting: how long it lasts, or lasted.
-        verdict: what a person should know first, "" if that is nothing.
+    `fields` is what the API answers, which scripts begin with, `lasting` how long it lasts, or lasted, and `verdict`
+    what a person should know first, "" if that is nothing.
     """
-
-    fields: str
-    job: words.Fields
-    kind: str
-    title: str
-    lasting: str
-    sentence: str
-    verdict: str
-    facts: list[Fact]
-    phases: list[Row]
-    history: list[Row]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended: otherwise there will be more."""
-        return words.is_over(self.job)
-
-    @property
-    def actions(self) -> Iterator[str]:
-        """What can be done with it in its state."""
-        over, status = self.is_over, self.job["status"]
-        if not over and status != "stopping":
-            yield "kill"
-        if self.job["held"] and not over:
-            yield "release"
-        if over or status == "queued":
-            yield "delete"
-
-
-async def find(services: Services, caller: Identity, *, job_id: str) -> Drawn:
-    """The job, if the caller may read it."""
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
     shown = documents.as_stored(view(job), stored.size, whole=stored.whole)
     fields = documents.fields(shown, await standing_of(services, job, shown))
     now, last = services.now().timestamp(), await services.output.last(job.token, job.job_id)
     story = [fact(record, job.state) for record in job.facts.values()]
-    return Drawn(
-        fields=documents.whole(fields).decode(),
-        job=fields,
-        kind=words.kind(fields),
-        title=f"{words.WORDS[words.kind(fields)]}{_code(fields)}: {words.short(job_id)} in {_queue(fields)}",
-        lasting=_lasting(fields, now),
-        sentence=_sentence(fields, words.at(last.time) if last else 0.0, now),
-        verdict=_verdict(fields, story),
-        facts=[found for found in _facts(fields) if found.text],
-        phases=list(_phases(fields, job, now)),
-        history=[{"at": one["at"], "clock": words.clock(one["at"]), "text": _told(one)} for one in story],
-    )
+    return {
+        "fields": documents.whole(fields).decode(),
+        "is_over": words.is_over(fields),
+        "actions": list(_actions(fields)),
+        "kind": words.kind(fields),
+        "title": f"{words.WORDS[words.kind(fields)]}{_code(fields)}: {words.short(job_id)} in {_queue(fields)}",
+        "lasting": _lasting(fields, now),
+        "sentence": _sentence(fields, words.at(last.time) if last else 0.0, now),
+        "verdict": _verdict(fields, story),
+        "facts": [found for found in _facts(fields) if found["text"]],
+        "phases": list(_phases(fields, job, now)),
+        "history": [{"at": one["at"], "clock": words.clock(one["at"]), "text": _told(one)} for one in story],
+    }
+
+
+def _actions(job: words.Fields) -> Iterator[str]:
+    """What can be done with it in its state."""
+    over, status = words.is_over(job), job["status"]
+    if not over and status != "stopping":
+        yield "kill"
+    if job["held"] and not over:
+        yield "release"
+    if over or status == "queued":
+        yield "delete"
 
 
 def _queue(job: words.Fields) -> str:
@@ -145,19 +112,23 @@ def _verdict(job: words.Fields, story: list[dict[str, Any]]) -> str:
     return job["error"] or f"{words.sentence(job)}."
 
 
-def _facts(job: words.Fields) -> Iterator[Fact]:
-    yield Fact("Queue", job["qname"] or "(no name)", words.queue_path(job["qname"]))
-    yield Fact("Image", job["container_image"], mono=True)
-    yield Fact("Again", words.short(job["rerun_of"]), f"/jobs/{job['rerun_of']}", mono=True)
-    yield Fact("By", job["submitted_by"])
+def _facts(job: words.Fields) -> Iterator[Row]:
+    yield _fact("Queue", job["qname"] or "(no name)", words.queue_path(job["qname"]))
+    yield _fact("Image", job["container_image"], mono=True)
+    yield _fact("Again", words.short(job["rerun_of"]), f"/jobs/{job['rerun_of']}", mono=True)
+    yield _fact("By", job["submitted_by"])
     for name in ("submitted", "started", "ended"):
-        yield Fact(name.capitalize(), words.whole(job[name]) if words.at(job[name]) else "")
-    yield Fact("Runner", job["node_uuid"])
-    yield Fact("Container", job["container_id"][:12], mono=True)
+        yield _fact(name.capitalize(), words.whole(job[name]) if words.at(job[name]) else "")
+    yield _fact("Runner", job["node_uuid"])
+    yield _fact("Container", job["container_id"][:12], mono=True)
     over = words.is_over(job)
-    yield Fact("Exit code", str(job["return_code"]) if over and job["container_id"] else "")
-    yield Fact("Reason", job["reason"])
-    yield Fact("Output", words.size_of(job["output_bytes"]) if over else "")
+    yield _fact("Exit code", str(job["return_code"]) if over and job["container_id"] else "")
+    yield _fact("Reason", job["reason"])
+    yield _fact("Output", words.size_of(job["output_bytes"]) if over else "")
+
+
+def _fact(name: str, text: str, href: str = "", *, mono: bool = False) -> Row:
+    return {"name": name, "text": text, "href": href, "mono": mono}
 
 
 def _phases(job: words.Fields, facts: Job, now: float) -> Iterator[Row]:
