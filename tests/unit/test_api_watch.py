@@ -10,8 +10,9 @@ import pytest
 from starlette.types import Message, Scope
 
 from stint.core.errors import VaultUnavailableError
+from stint_api.auth import Identity
 from stint_api.errors import RefusalError
-from stint_api.middleware.gate import SignedIn
+from stint_api.middleware.gate import Gate
 from stint_api.routes import answers
 from stint_api.routes.answers import refusal
 from stint_api.session import cookie
@@ -148,6 +149,10 @@ class OneSession:
         return self.one if text == TEXT else None
 
 
+async def nobody(_token: str | None) -> Identity:
+    raise AssertionError
+
+
 async def hanging(begun: asyncio.Event) -> AsyncGenerator[bytes, None]:
     yield b"piece"
     begun.set()
@@ -157,7 +162,8 @@ async def hanging(begun: asyncio.Event) -> AsyncGenerator[bytes, None]:
 @pytest.mark.parametrize(("media_type", "finished"), [(EVENT_STREAM, True), ("application/octet-stream", False)])
 async def test_a_stream_of_events_is_finished_and_any_other_answer_has_no_end(media_type: str, finished: bool) -> None:
     sessions, begun, told = OneSession(), asyncio.Event(), list[Message]()
-    app = SignedIn(Stream(hanging(begun), media_type=media_type, headers={}), sessions=sessions)  # type: ignore[arg-type] # a fake
+    stream = Stream(hanging(begun), media_type=media_type, headers={})
+    app = Gate(stream, paths=(), sessions=sessions, identify=nobody, addresses=False)  # type: ignore[arg-type] # a fake
 
     async def send(message: Message) -> None:
         told.append(message)

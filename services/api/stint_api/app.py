@@ -12,7 +12,7 @@ import stint
 from stint.core.errors import StintError
 from stint_api.errors import JsonAnswer, RefusalError, error_answer, invalid, unknown_path
 from stint_api.middleware.ending import Ending
-from stint_api.middleware.gate import Gate, SignedIn
+from stint_api.middleware.gate import Gate
 from stint_api.middleware.telemetry import Telemetry, routes_at
 from stint_api.page import asking, oidc, signing_in, views
 from stint_api.routes import audit, fleet, info, jobs
@@ -40,9 +40,12 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(
-        Gate, paths=GUARDED, identify=services.auth.identify, addresses=services.settings.audit_addresses
+        Gate,
+        paths=GUARDED,
+        sessions=services.sessions,
+        identify=services.auth.identify,
+        addresses=services.settings.audit_addresses,
     )
-    app.add_middleware(SignedIn, sessions=services.sessions)
     app.add_middleware(Ending)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     _add_exception_handlers(app)

@@ -19,43 +19,59 @@ from stint_api.session.store import Session, Sessions
 from stint_api.web.streaming import EVENT_STREAM
 
 PREFIX: Final = "/v1/"
-TOKEN: Final = b"x-auth-token"
+TOKEN: Final = "x-auth-token"
 ENDED: Final = "The session has ended. Sign in again."
 
 Identify = Callable[[str | None], Awaitable[Identity]]
 
 
-class SignedIn:
-    """Adds the session's token to requests of the page: the cookie stands for it where other sites cannot have sent it.
+class Gate:
+    """Redirects a path with a trailing slash, and requires a token on some paths and on every path below them.
 
-    Requests without a session's cookie pass unchanged.
+    The cookie of the page's session stands for its token, where other sites cannot have sent it.
     """
 
-    def __init__(self, app: ASGIApp, *, sessions: Sessions) -> None:
+    def __init__(
+        self, app: ASGIApp, *, paths: Collection[str], sessions: Sessions, identify: Identify, addresses: bool
+    ) -> None:
+        """`paths` need a token; `identify` gets the text of its header, None if it is absent.
+
+        With `addresses` the caller's identity has the address of the other end of the connection.
+        """
         self._app = app
+        self._addresses = addresses
+        self._paths = tuple(paths)
         self._sessions = sessions
+        self._identify = identify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on. If its session ends, the request sees its client leave, and ends too."""
-        try:
-            session = await self._session(scope)
-        except StintError as error:
-            await error_answer(error)(scope, receive, send)
-            return
-        if session is None:
+        """Answer, or pass the request on with `state.caller` set.
+
+        If its session ends, the request sees its client leave, and ends too.
+        """
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = [*scope["headers"], (TOKEN, session.token.encode("latin-1"))]
-        await _until_ended(self._app, scope, receive, send, session.ended)
+        try:
+            session = await self._session(scope)
+            answer = await self._stop(scope, session)
+        except StintError as error:
+            session, answer = None, error_answer(error)
+        if answer:
+            await answer(scope, receive, send)
+        elif session:
+            await _until_ended(self._app, scope, receive, send, session.ended)
+        else:
+            await self._app(scope, receive, send)
 
     async def _session(self, scope: Scope) -> Session | None:
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if not scope["path"].startswith(PREFIX):
             return None
         headers = Headers(scope=scope)
         text = cookie.value(headers)
         if not text:
             return None
-        if TOKEN.decode() in headers:
+        if TOKEN in headers:
             raise RefusalError(
                 HTTPStatus.BAD_REQUEST,
                 "The request has both a session's cookie and X-Auth-Token: sign out of the page, or send no token.",
@@ -70,6 +86,20 @@ class SignedIn:
         if session is None:
             raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
         return session
+
+    async def _stop(self, scope: Scope, session: Session | None) -> Response | None:
+        path: str = scope["path"]
+        if path != "/" and path.endswith("/"):
+            return _without_slash(scope)
+        if path.startswith(self._paths) and not path.isprintable():
+            return unknown_path()  # a route's pattern would match a path that ends in a newline
+        if path not in self._paths and not path.startswith(tuple(f"{guarded}/" for guarded in self._paths)):
+            return None
+        caller = await self._identify(session.token if session else Headers(scope=scope).get(TOKEN))
+        if self._addresses and scope.get("client"):
+            caller = replace(caller, address=scope["client"][0])
+        scope.setdefault("state", {})["caller"] = caller
+        return None
 
 
 async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send, ended: asyncio.Event) -> None:
@@ -98,42 +128,6 @@ async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
     await app(scope, heard, sent)
     if ended.is_set() and endless and not finished:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class Gate:
-    """Redirects a path with a trailing slash, and requires a token on some paths and on every path below them."""
-
-    def __init__(self, app: ASGIApp, *, paths: Collection[str], identify: Identify, addresses: bool) -> None:
-        """`paths` need a token; `identify` gets that header's text, None if it is absent.
-
-        With `addresses` the caller's identity has the address of the other end of the connection.
-        """
-        self._app = app
-        self._addresses = addresses
-        self._paths = tuple(paths)
-        self._identify = identify
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on with `state.caller` set."""
-        answer = await self._stop(scope) if scope["type"] == "http" else None
-        await (answer or self._app)(scope, receive, send)
-
-    async def _stop(self, scope: Scope) -> Response | None:
-        path: str = scope["path"]
-        if path != "/" and path.endswith("/"):
-            return _without_slash(scope)
-        if path.startswith(self._paths) and not path.isprintable():
-            return unknown_path()  # a route's pattern would match a path that ends in a newline
-        if path not in self._paths and not path.startswith(tuple(f"{guarded}/" for guarded in self._paths)):
-            return None
-        try:
-            caller = await self._identify(Headers(scope=scope).get("x-auth-token"))
-        except StintError as error:
-            return error_answer(error)
-        if self._addresses and scope.get("client"):
-            caller = replace(caller, address=scope["client"][0])
-        scope.setdefault("state", {})["caller"] = caller
-        return None
 
 
 def _without_slash(scope: Scope) -> Response:
