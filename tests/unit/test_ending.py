@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
+from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
 from stint.core.codec import decode
-from stint_api.middleware.ending import ENDED, Ending
+from stint_api.middleware.telemetry import ENDED, Telemetry
 
-SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+METRICS = SimpleNamespace(durations=Histogram("seconds", "", list("abcd"), registry=None))
+SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "route": SimpleNamespace(path_format="/")}
 BEGIN = {"type": "http.response.start", "status": 200, "headers": []}
 
 
@@ -29,7 +32,7 @@ async def cancelled(*messages: MutableMapping[str, Any]) -> tuple[list[MutableMa
     async def send(message: MutableMapping[str, Any]) -> None:
         got.append(message)
 
-    asking = asyncio.ensure_future(Ending(app)(SCOPE, receive, send))
+    asking = asyncio.ensure_future(Telemetry(app, metrics=METRICS)(SCOPE, receive, send))  # type: ignore[arg-type] # a fake
     await waiting.wait()
     asking.cancel()
     await asyncio.wait({asking})

@@ -11,7 +11,6 @@ from starlette.responses import Response
 import stint
 from stint.core.errors import StintError
 from stint_api.errors import JsonAnswer, RefusalError, error_answer, invalid, unknown_path
-from stint_api.middleware.ending import Ending
 from stint_api.middleware.gate import Gate
 from stint_api.middleware.telemetry import Telemetry, routes_at
 from stint_api.page import asking, oidc, signing_in, views
@@ -46,7 +45,6 @@ def create_app(services: Services) -> FastAPI:
         identify=services.auth.identify,
         addresses=services.settings.audit_addresses,
     )
-    app.add_middleware(Ending)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     _add_exception_handlers(app)
     of_api = (jobs.router, jobs.of_all, fleet.queues, audit.router, fleet.runners, info.router)

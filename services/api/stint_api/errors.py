@@ -79,7 +79,7 @@ class UnknownOutcomeError(RefusalError):
 
 @contextmanager
 def unknown_if_cancelled(job_id: str) -> Iterator[None]:
-    """Around what may be carried out although the API ends meanwhile: see `stint_api.middleware.ending`."""
+    """Around what may be carried out although the API ends meanwhile: see `stint_api.middleware.telemetry`."""
     try:
         yield
     except asyncio.CancelledError:

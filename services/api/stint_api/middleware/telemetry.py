@@ -1,5 +1,6 @@
 """Every answer is measured once, for Prometheus and for the access log. No line holds anything that a client wrote."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from http import HTTPMethod, HTTPStatus
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stint.core.errors import StintError
 from stint.core.job import State
 from stint.process.health import Failing
-from stint_api.errors import CLIENT_LEFT
+from stint_api.errors import CLIENT_LEFT, RefusalError, error_answer
 from stint_api.read.listing.query import Counts
 from stint_api.web.connections import REFUSED
 
@@ -36,6 +37,7 @@ METHODS: Final = frozenset(HTTPMethod)
 """Any other method counts as `other`, for the same reason."""
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Asked every few seconds by whoever supervises the process: logged only when they fail."""
+ENDED: Final = "The API was stopped before it had finished. It is not known whether this was done. Try again."
 
 
 class Metrics(Collector):
@@ -98,7 +100,10 @@ async def _if_known(ask: Callable[[], Awaitable[T]]) -> T | None:
 
 
 class Telemetry:
-    """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends."""
+    """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends.
+
+    A request that is cancelled before its answer has begun is answered here: uvicorn would say `Internal Server Error`.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -120,6 +125,10 @@ class Telemetry:
 
         try:
             await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            if code:
+                raise
+            await error_answer(RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, ENDED))(scope, receive, watch)
         except BaseException:
             code = code or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
