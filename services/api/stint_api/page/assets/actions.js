@@ -1,7 +1,7 @@
 // What can be done with jobs, each with a question before it.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { make } from "./dom.js";
+import { button, make } from "./dom.js";
 import { nameOf as queue } from "./queue-name.js";
 import { over, short } from "./words.js";
 
@@ -84,9 +84,8 @@ export function several(jobs, what, tell) {
 export function buttons(current, kept, done) {
   const found = [], job = current();
   const add = (label, how, work) => {
-    const button = make("button", label, { type: "button", class: `btn ${how}`, "data-changes": "" });
-    button.onclick = async () => { const made = await work(current()); if (made) done(label, made); };
-    found.push(button);
+    const did = async () => { const made = await work(current()); if (made) done(label, made); };
+    found.push(button(label, did, how, { "data-changes": "" }));
   };
   if (job.held && !over(job)) add("Release…", "held", release);
   if (!over(job) && job.status !== "stopping") add("Kill…", "danger", kill);

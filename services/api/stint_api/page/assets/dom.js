@@ -47,6 +47,13 @@ export function make(tag, value = "", attributes = {}) {
   return element;
 }
 
+/** A button that does `work`. */
+export function button(label, work, how = "small", attributes = {}) {
+  const element = make("button", label, { type: "button", class: `btn ${how}`, ...attributes });
+  element.onclick = work;
+  return element;
+}
+
 export const draw = (use, name) => use.setAttribute("href", `#${name}`);
 
 /** Colour, shape and word of a status, in an element that the server has made for one. */

@@ -1,7 +1,7 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
 import { call, late, meta, newest } from "./api.js";
 import { changes } from "./changes.js";
-import { all, make, one, text } from "./dom.js";
+import { all, button, one, text } from "./dom.js";
 import { bind } from "./keys.js";
 import { adopt, clocks, fill } from "./row-of-job.js";
 import { asked, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
@@ -60,13 +60,8 @@ function listen() {
 /** After a gap that nobody can tell of, the page is read again. */
 function hello(data) {
   if (data.gap) again();
-  if (data.release !== meta("release")) updated();
-}
-
-function updated() {
-  const reload = make("button", "Reload", { type: "button", class: "btn small" });
-  reload.onclick = () => location.reload();
-  notice("release", "active", "Stint was updated. What you see is from before.", [reload]);
+  if (data.release === meta("release")) return;
+  notice("release", "active", "Stint was updated. What you see is from before.", [button("Reload", () => location.reload())]);
 }
 
 function changed(job, gone) {

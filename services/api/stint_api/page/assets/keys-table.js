@@ -1,5 +1,5 @@
 // The table of keys, and the switch for them.
-import { make, one } from "./dom.js";
+import { button, make, one } from "./dom.js";
 import { bound, off } from "./keys.js";
 
 /** All keys, and the switch for them. */
@@ -16,9 +16,8 @@ export function showKeys() {
   box.checked = !off();
   box.onchange = () => (document.cookie = `stint-keys=${box.checked ? "on" : "off"}; Path=/; SameSite=Strict; Max-Age=31536000`);
   label.append(box, make("span", "Keys of one letter"));
-  const acts = make("div", "", { class: "acts" }), close = make("button", "Close", { type: "button", class: "btn" });
-  close.onclick = () => dialog.close();
-  acts.append(close);
+  const acts = make("div", "", { class: "acts" });
+  acts.append(button("Close", () => dialog.close(), ""));
   dialog.append(make("h2", "Keys", { id: "keys-title" }), list, label, acts);
   dialog.onclose = () => dialog.remove();
   document.body.append(dialog);

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
-import { clone, draw, exchange, make, one, put } from "./dom.js";
+import { button, exchange, make, put } from "./dom.js";
 import { copy, failed, notice, noticesOf, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, named, short } from "./words.js";
@@ -40,9 +40,8 @@ export function switcher(place, queue, current, done, how = "") {
   if (place.dataset.state === state) return;
   place.dataset.state = state;
   const what = queue.paused ? "Resume" : "Pause…";
-  const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": named(`${what} ${nameOf(queue)}`) });
-  button.onclick = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
-  exchange(place, [button]);
+  const work = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
+  exchange(place, [button(what, work, how, { "data-changes": "", "aria-label": named(`${what} ${nameOf(queue)}`) })]);
 }
 
 function pause(queue) {
@@ -72,18 +71,11 @@ export function steps(queue, done) {
   const cause = `held ${queue.qname}`;
   if (!queue.held) return withdraw(cause);
   if (noticesOf(cause).length) return;
-  const element = clone("t-notice");
-  element.dataset.cause = cause;
-  element.classList.add("held");
-  draw(one("use", element), "s-held");
-  const story = one("p", element);
-  story.append(make("strong", `${queue.qname || "The unnamed queue"} waits for a person. `), "The runner of ", make("a", short(queue.running), { href: `/jobs/${queue.running}`, class: "mono" }), " was lost, and this queue is set to wait. Nobody can say whether the job still runs. Look on its runner that the container is gone, then release the job: it ends as unknown, and the next one starts. If the runner comes back, the job goes on by itself.");
-  const look = make("button", "Copy the check", { type: "button", class: "btn small", title: check(queue.running) });
-  look.onclick = () => copy(check(queue.running), look);
-  const give = make("button", "Release…", { type: "button", class: "btn small held", "data-changes": "" });
-  give.onclick = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), failed);
-  one(".acts", element).append(look, give);
-  one("[data-notices]").append(element);
+  const link = make("a", short(queue.running), { href: `/jobs/${queue.running}`, class: "mono" });
+  const story = [make("strong", `${queue.qname || "The unnamed queue"} waits for a person. `), "The runner of ", link, " was lost, and this queue is set to wait. Nobody can say whether the job still runs. Look on its runner that the container is gone, then release the job: it ends as unknown, and the next one starts. If the runner comes back, the job goes on by itself."];
+  const look = button("Copy the check", () => copy(check(queue.running), look), "small", { title: check(queue.running) });
+  const give = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), failed);
+  notice(cause, "held", story, [look, button("Release…", give, "small held", { "data-changes": "" })]);
 }
 
 /** What a person should know of it who looks at it alone, besides a hold. */

@@ -2,8 +2,8 @@
 import { make, one, show, text } from "./dom.js";
 import { attention, begin, everySecond, now } from "./shell.js";
 import { keep, table } from "./live-table.js";
-import { part } from "./queue-name.js";
 import { ended, running, state, steps, switcher, why } from "./queue-parts.js";
+import { part } from "./queue-name.js";
 import { count, duration } from "./words.js";
 
 const ORDER = ["held", "norunner", "paused", "active", "idle"];
@@ -20,7 +20,7 @@ function render(queues) {
   list(sorted);
   summary(queues);
   attention(queues);
-  for (const queue of sorted) steps(queue, load);
+  for (const queue of sorted.reverse()) steps(queue, load); // each notice comes above those before it
 }
 
 function fill(element, queue) {

@@ -1,7 +1,7 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { draw, exchange, make, one, put, show, text } from "./dom.js";
+import { button, draw, exchange, make, one, put, show, text } from "./dom.js";
 import { begin, everySecond, now } from "./shell.js";
 import { keep, table } from "./live-table.js";
 import { ago, at, clock, count, named, short } from "./words.js";
@@ -69,9 +69,8 @@ function action(place, runner, name) {
   if (place.dataset.state === name) return;
   place.dataset.state = name;
   if (name !== "alive") return exchange(place, []);
-  const button = make("button", "Drain…", { type: "button", class: "btn small", "data-changes": "", "aria-label": named(`Drain… ${runner.runner}`) });
-  button.onclick = () => drain(place.closest("tr").runner).then((done) => done && load());
-  place.replaceChildren(button);
+  const work = () => drain(place.closest("tr").runner).then((done) => done && load());
+  place.replaceChildren(button("Drain…", work, "small", { "data-changes": "", "aria-label": named(`Drain… ${runner.runner}`) }));
 }
 
 const drain = (runner) => ask({

@@ -1,5 +1,5 @@
 // What every view has: connection, notices, questions, keys, the account.
-import { all, clone, draw, make, one, put, text } from "./dom.js";
+import { all, button, clone, draw, make, one, put, text } from "./dom.js";
 import { call, late, serverTime } from "./api.js";
 import { at, clock, count, duration, named } from "./words.js";
 import { switchTheme } from "./theme.js";
@@ -137,8 +137,7 @@ function watchEnd() {
   const soon = until - now() - 600_000;
   if (soon > 2 ** 31 - 1) return;
   setTimeout(() => {
-    const again = make("button", "Sign in again", { class: "btn small", type: "button" });
-    again.onclick = () => one(".menu form").requestSubmit();
+    const again = button("Sign in again", () => one(".menu form").requestSubmit());
     notice("ending", "stopping", `Your token ends at ${clock(until)}. What is open here stays readable.`, [again]);
   }, Math.max(0, soon));
 }
