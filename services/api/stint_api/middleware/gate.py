@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint.core.errors import StintError
-from stint.process.background import cancel
+from stint.process.waiting import InterruptedByEventError, unless
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, error_answer, unknown_path
 from stint_api.session import cookie
@@ -110,13 +110,10 @@ async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
     endless = finished = False
 
     async def heard() -> Message:
-        hearing = asyncio.ensure_future(receive())
-        ending = asyncio.create_task(ended.wait())
         try:
-            await asyncio.wait([hearing, ending], return_when=asyncio.FIRST_COMPLETED)
-            return hearing.result() if hearing.done() else {"type": "http.disconnect"}
-        finally:
-            await cancel(hearing, ending)
+            return await unless(ended, receive())
+        except InterruptedByEventError:
+            return {"type": "http.disconnect"}
 
     async def sent(message: Message) -> None:
         nonlocal endless, finished
