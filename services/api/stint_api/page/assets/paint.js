@@ -1,6 +1,7 @@
 // Styles as colours on the page. A colour is moved until it can be read on its ground: nothing can be hidden in it.
 
 const RATIO = 4.6;
+const CLASSES = { bold: "b", dim: "d", italic: "it", underline: "u", strike: "sk" };
 
 /** The colours of the theme, as the stylesheet has them. */
 export class Palette {
@@ -19,20 +20,14 @@ export class Palette {
 
   /** Give an element the style of a run. */
   paint(element, style) {
-    const names = [];
-    if (style.bold) names.push("b");
-    if (style.dim) names.push("d");
-    if (style.italic) names.push("it");
-    if (style.underline) names.push("u");
-    if (style.strike) names.push("sk");
-    const themed = typeof style.fg === "number" && style.bg === undefined && !style.inverse;
-    if (themed) names.push(`f${style.fg}`);
-    element.className = names.join(" ");
-    if (themed || (style.fg === undefined && style.bg === undefined && !style.inverse)) return;
+    element.className = Object.keys(CLASSES).filter((name) => style[name]).map((name) => CLASSES[name]).join(" ");
+    const grounded = style.bg !== undefined || style.inverse;
+    if (!grounded && typeof style.fg === "number") element.style.color = `var(--c${style.fg})`; // follows the theme
+    if (!grounded && !Array.isArray(style.fg)) return;
     let front = this.#rgb(style.fg, this.text), ground = this.#rgb(style.bg, this.ground);
     if (style.inverse) [front, ground] = [ground, front];
     element.style.color = css(readable(front, ground));
-    if (style.bg !== undefined || style.inverse) element.style.backgroundColor = css(ground);
+    if (grounded) element.style.backgroundColor = css(ground);
   }
 
   #rgb(colour, otherwise) {
