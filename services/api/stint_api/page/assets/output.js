@@ -2,10 +2,10 @@
 import { all, framed, one, text } from "./dom.js";
 import { copying } from "./copying.js";
 import { addChunk, before } from "./earlier.js";
+import { searching } from "./find.js";
 import { Lines, MOST, copied } from "./lines.js";
 import { Log } from "./log.js";
 import { bind } from "./keys.js";
-import { searching } from "./searching.js";
 import { copy, fail } from "./shell.js";
 import { at as milliseconds, bytes, count, over } from "./words.js";
 
