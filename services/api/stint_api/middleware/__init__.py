@@ -1,1 +1,1 @@
-"""What stands around every route: the gate, metrics and access log, and the watch over streams."""
+"""What stands around every route: the gate, metrics and the access log."""

@@ -139,20 +139,15 @@ class Telemetry:
 
     def _tell(self, scope: Scope, code: int, seconds: float, cut_off: Mapping[str, bool]) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        path = _template(scope)
+        # The route that answered, or that would have.
+        route = scope.get("route") or next(routes_at(scope["app"].routes, scope["path"]), None)
+        path = str(route.path_format) if route else UNKNOWN_PATH
         self._metrics.durations.labels(SERVICE, str(code), method, path).observe(seconds)
         if path in PROBES and code == HTTPStatus.OK:
             return
         caller = scope.get("state", {}).get("caller")
         who = {"who": caller.name, "entity": caller.entity, "accessor": caller.accessor} if caller else {"who": ""}
         log.info("request", method=method, route=path, status=code, ms=round(seconds * 1000, 1), **who, **cut_off)
-
-
-def _template(scope: Scope) -> str:
-    """The path of the route that answered, or that would have."""
-    if route := scope.get("route"):
-        return str(route.path_format)
-    return next((str(route.path_format) for route in routes_at(scope["app"].routes, scope["path"])), UNKNOWN_PATH)
 
 
 def routes_at(routes: Sequence[BaseRoute], path: str) -> Iterator[RouteContext]:

@@ -221,8 +221,9 @@ class _LimitedProtocol(TrackedProtocol):
     def _refuse(self, refusal: RefusalError) -> None:
         """Answer in the place of the application, and close."""
         self._stop_timer()
-        if not self.answering():
-            self._log_refusal(refusal.code)
+        if not self.answering():  # the application does not see this request, and does not log it
+            ms = round((self.loop.time() - self._began) * 1000, 1) if self._began else 0.0
+            log.info("request", method="", route="", status=int(refusal.code), ms=ms, who="")
         else:
             self.scope["state"][REFUSED] = refusal.code
             self.cycle.disconnected = True
@@ -232,8 +233,3 @@ class _LimitedProtocol(TrackedProtocol):
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[refusal.code] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()
-
-    def _log_refusal(self, code: int) -> None:
-        """The access log's line of a request that the application does not see."""
-        ms = round((self.loop.time() - self._began) * 1000, 1) if self._began else 0.0
-        log.info("request", method="", route="", status=int(code), ms=ms, who="")

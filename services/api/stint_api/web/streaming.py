@@ -125,11 +125,6 @@ async def _joined(head: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGene
     yield bytes(waiting)
 
 
-def ping(event_id: str) -> bytes:
-    """The same, with an id for the client to continue from."""
-    return f"id: {event_id}\n".encode() + PING
-
-
 def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
     """One event; without an id the client keeps the last one. ASCII only: clients disagree about the ends of lines."""
     ident = f"id: {event_id}\n" if event_id else ""

@@ -122,7 +122,8 @@ class LiveJob:
         for _ in range(SETTLE_TRIES):
             last = await self._output.last(*self._place)
             if last is None or last.sequence <= self._read_to:
-                self._recognise(last)
+                if last is not None and last.sequence == self._sequence:
+                    self._chain = Chain.through(last)  # of which a resumed stream knew the number alone
                 return
             await asyncio.sleep(SETTLE_PAUSE)
             async for chunk in self._new(self._output.read(*self._place, after=self._read_to)):
@@ -132,11 +133,6 @@ class LiveJob:
     def _is_whole(self) -> bool:
         ended = self._job.fact(Ended)
         return ended is not None and ended.output_complete and self._chain == Chain.recorded(ended)
-
-    def _recognise(self, last: Chunk | None) -> None:
-        """Complete the chain of a stream that was resumed behind the last chunk, whose number alone was known."""
-        if last is not None and last.sequence == self._sequence:
-            self._chain = Chain.through(last)
 
     async def _new(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
         """Those that continue the chain. Others were written by a stranger, and are left out."""

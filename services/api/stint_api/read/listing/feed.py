@@ -168,7 +168,7 @@ class LiveChanges:
                     told = clock()
                 mark = mark._replace(revision=some[-1].revision)
             if clock() >= told + TICK:  # also while others' changes come all the time
-                yield streaming.ping(str(mark))
+                yield f"id: {mark}\n".encode() + streaming.PING
                 told = clock()
 
     async def _permitted(self, changes: Sequence[Change]) -> Sequence[Change] | None:
