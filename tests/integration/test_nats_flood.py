@@ -16,7 +16,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, consumer_name
 from stint.core.names.subjects import EventAddress, consumer_subject, output_subject
 from stint.core.output.chain import Chunk
-from stint.jetstream import Broker, ConsumerRequests, JetStreamEventLog, JetStreamOutput, JetStreamViews, OutputRequests
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews, serve_consumers, serve_output
 from stint.jetstream.consuming import making
 from stint.jetstream.consuming.consumers import create_consumer
 from stint.jetstream.consuming.feed import BATCH
@@ -76,7 +76,7 @@ async def test_a_flood_is_dropped_and_others_are_answered(server: Guarded, monke
         server.connected("runner") as runner,
         server.connected("victim") as victim,
         server.connected("mallory") as mallory,
-        meanwhile(OutputRequests(api).run()),
+        meanwhile(serve_output(api)),
     ):
         await Writer(JetStreamOutput(runner), OTHER, JOB).write(b"chunk")
         inbox = mallory.client.new_inbox()
@@ -117,7 +117,7 @@ async def test_one_pools_requests_keep_no_other_pool_waiting(tmp_path: Path, mon
         server.connected("projector") as projector,
         server.connected("flooding") as flooding,
         server.connected("good") as good,
-        meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+        meanwhile(serve_consumers(projector, in_memory=True)),
     ):
         await until(lambda: made(good, OTHER))
         before = projector.client.stats["in_msgs"]

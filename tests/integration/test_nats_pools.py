@@ -13,7 +13,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import work_subject
-from stint.jetstream import Broker, ConsumerRequests
+from stint.jetstream import Broker, serve_consumers
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
 from stint.natsauth.callout.keyed import PoolQueues
@@ -41,7 +41,7 @@ async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[Guarded]:
     async with (
         accounts.declared(tmp_path / "nats") as server,
         server.connected("projector") as projector,
-        meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+        meanwhile(serve_consumers(projector, in_memory=True)),
     ):
         yield server
 

@@ -18,7 +18,7 @@ from stint.core.events import KillRequested, Submitted
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, OutputRequests
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, serve_output
 from stint.jetstream.payloads import CHUNK_BYTES
 from stint.jetstream.wire import fair
 from stint.jetstream.wire.protocol import NoAnswerError
@@ -83,7 +83,7 @@ async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) 
 @pytest.fixture
 async def _reading(server: Guarded) -> AsyncIterator[None]:
     """What an API does for publishers."""
-    async with server.connected("api") as api, meanwhile(OutputRequests(api).run()):
+    async with server.connected("api") as api, meanwhile(serve_output(api)):
         yield
 
 

@@ -13,7 +13,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
-from stint.jetstream import Broker, ConsumerRequests, Removals, declare
+from stint.jetstream import Broker, declare, serve_consumers, serve_removals
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.fair import answer_fairly
@@ -30,7 +30,7 @@ OWN, OTHER = queue_token("own"), queue_token("other")
 @pytest.fixture
 async def broker(nats_process: NatsProcess) -> AsyncIterator[Broker]:
     """That of a runner of one queue and of a projector, which removes."""
-    async with connected(nats_process.url) as broker, meanwhile(Removals(broker).run()):
+    async with connected(nats_process.url) as broker, meanwhile(serve_removals(broker)):
         yield broker
 
 
@@ -154,8 +154,8 @@ async def test_whatever_its_login_a_runner_has_consumers_and_its_jobs_removed(tm
         nats_auth(server, openbao, tmp_path / "auth"),
         server.connected("operator") as operator,
         server.connected("projector") as projector,
-        meanwhile(Removals(projector).run()),
-        meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+        meanwhile(serve_removals(projector)),
+        meanwhile(serve_consumers(projector, in_memory=True)),
     ):
         for user, served in LOGINS:
             await submit(operator, OWN)

@@ -23,9 +23,9 @@ from stint.jetstream import (
     JetStreamPhases,
     JetStreamSignatures,
     JetStreamViews,
-    OutputRequests,
     ServerClock,
     Streams,
+    serve_output,
 )
 from stint.jetstream.key_owners import KEPT, RENEWED
 from stint.process import service
@@ -128,7 +128,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         background=Background(
             *_following(Streams(broker, settings.replicas), clock, index, audit_index, phases, sessions),
             BackgroundTask(
-                name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
+                name="output requests", run=lambda: serve_output(broker), missing="Publishers cannot read output again."
             ),
             *([sweeping] if settings.erasure == "on" else []),
             *([_recording(broker, owners, settings.history)] if signer.seed else []),

@@ -11,17 +11,17 @@ from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.jetstream import (
     Access,
     Broker,
-    ConsumerRequests,
     EventFeed,
     JetStreamEventLog,
     JetStreamHistory,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
-    Removals,
     ServerClock,
     Sourcing,
     declare_when_possible,
+    serve_consumers,
+    serve_removals,
 )
 from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
@@ -73,10 +73,12 @@ def build_background(settings: ProjectorSettings, broker: Broker, clock: ServerC
         ),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
-        BackgroundTask(name="removals", run=Removals(broker).run, missing="Some work queues keep jobs that are over."),
+        BackgroundTask(
+            name="removals", run=lambda: serve_removals(broker), missing="Some work queues keep jobs that are over."
+        ),
         BackgroundTask(
             name="consumers",
-            run=ConsumerRequests(broker, in_memory=settings.replicas == 1).run,
+            run=lambda: serve_consumers(broker, in_memory=settings.replicas == 1),
             missing="Pools of runners get no consumers for queues that have none.",
         ),
         BackgroundTask(name="clock", run=clock.run, missing="The clock of NATS is not read."),

@@ -2,7 +2,7 @@
 
 from stint.jetstream.consuming.consumers import make_subscription, pending_jobs, queues_in_use, remove_subscription
 from stint.jetstream.consuming.feed import Delivered, EventFeed
-from stint.jetstream.consuming.making import ConsumerRequests
+from stint.jetstream.consuming.making import serve_consumers
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.key_owners import JetStreamKeyOwners
@@ -10,11 +10,11 @@ from stint.jetstream.log.events import JetStreamEventLog
 from stint.jetstream.log.history import FactsPage, JetStreamFacts, JetStreamHistory
 from stint.jetstream.log.operations import JetStreamOperations
 from stint.jetstream.log.signatures import JetStreamSignatures, Signed
-from stint.jetstream.output import JetStreamOutput, OutputRequests
+from stint.jetstream.output import JetStreamOutput, serve_output
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
-from stint.jetstream.removals import Removals
+from stint.jetstream.removals import serve_removals
 from stint.jetstream.streams.bucket import Bucket
 from stint.jetstream.streams.clock import ServerClock
 from stint.jetstream.streams.sourcing import Sourcing
@@ -27,7 +27,6 @@ __all__ = [
     "Access",
     "Broker",
     "Bucket",
-    "ConsumerRequests",
     "Delivered",
     "EventFeed",
     "EventSigner",
@@ -45,8 +44,6 @@ __all__ = [
     "JetStreamSignatures",
     "JetStreamViews",
     "JetStreamWorkQueues",
-    "OutputRequests",
-    "Removals",
     "ServerClock",
     "Signed",
     "Sourcing",
@@ -57,4 +54,7 @@ __all__ = [
     "pending_jobs",
     "queues_in_use",
     "remove_subscription",
+    "serve_consumers",
+    "serve_output",
+    "serve_removals",
 ]

@@ -1,13 +1,13 @@
 """The output of jobs in the LOGS stream, and how it is read for publishers."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final
 
 from nats.aio.msg import Msg
 
-from stint.core.errors import BrokerUnavailableError, LogGapError, StintError
+from stint.core.errors import LogGapError, StintError
 from stint.core.names.headers import (
     CHUNK_CONTINUES,
     CHUNK_DIGEST,
@@ -99,37 +99,33 @@ class JetStreamOutput:
         return self._logs.places(log_subject("*", "*"))
 
 
-class OutputRequests:
-    """Answers publishers' requests for the next chunk of a job's output behind a sequence.
+async def serve_output(broker: Broker) -> None:
+    """Answer publishers' requests for the next chunk of a job's output behind a sequence, until cancelled.
 
     The answer is the chunk, with its headers, sequence and time in the stream, or a sentence under `REFUSED`. Queue,
     job and sequence are in the request's subject, which NATS permits or not: a read of the stream itself names them in
     its body.
     """
+    output = JetStreamOutput(broker)
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._output = JetStreamOutput(broker)
-
-    async def run(self) -> None:
-        await answer_fairly(self._broker, output_subject("*", "*", "*"), GROUP, self._answer, of_a_queue=OF_A_QUEUE)
-
-    async def _answer(self, message: Msg) -> None:
+    async def answer(message: Msg) -> None:
         try:
-            data, headers = await self._read(message)
+            data, headers = await _requested(output, message.subject)
         except StintError as error:
             data, headers = b"", {REFUSED: error.sentence}
-        with suppress(BrokerUnavailableError):  # whoever asked will ask again
-            await self._broker.send(message.reply, data, headers=headers)
+        await broker.send(message.reply, data, headers=headers)
 
-    async def _read(self, message: Msg) -> tuple[bytes, Mapping[str, str]]:
-        _, token, job_id, after = message.subject.split(".")
-        if not (is_queue_token(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
-            return b"", {REFUSED: "The subject names no queue, job and sequence."}
-        chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
-        if chunk is None:
-            return b"", {REFUSED: "There is no such chunk."}
-        return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence), TIME: chunk.time}
+    await answer_fairly(broker, output_subject("*", "*", "*"), GROUP, answer, of_a_queue=OF_A_QUEUE)
+
+
+async def _requested(output: JetStreamOutput, subject: str) -> tuple[bytes, Mapping[str, str]]:
+    _, token, job_id, after = subject.split(".")
+    if not (is_queue_token(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
+        return b"", {REFUSED: "The subject names no queue, job and sequence."}
+    chunk = await output.next(token, job_id, after=int(after[:_DIGITS]))
+    if chunk is None:
+        return b"", {REFUSED: "There is no such chunk."}
+    return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence), TIME: chunk.time}
 
 
 def headers_of(chunk: Chunk) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from typing import Final
 
-import structlog
 from nats.aio.msg import Msg
 
 from stint.core.errors import StintError
@@ -15,8 +14,6 @@ from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.fair import answer_fairly
 from stint.jetstream.wire.protocol import sequence_of
 from stint.jetstream.wire.requests import DeniedError
-
-log = structlog.get_logger()
 
 GROUP: Final = "removals"  # the queue group in which projectors listen, so that one of them removes
 OF_A_QUEUE: Final = 2
@@ -50,20 +47,16 @@ class Remover:
                 await self._broker.send(removal_subject(token))
 
 
-class Removals:
-    """Removes what confined runners have acknowledged. They name only their queue, so that no request can do harm."""
+async def serve_removals(broker: Broker) -> None:
+    """Remove what confined runners have acknowledged, until cancelled. What fails is left to the sweeper.
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    They name only their queue, so that no request can do harm.
+    """
 
-    async def run(self) -> None:
-        await answer_fairly(self._broker, removal_subject("*"), GROUP, self._remove, of_a_queue=OF_A_QUEUE)
+    async def answer(message: Msg) -> None:
+        await remove_acknowledged(broker, token_of(message.subject))
 
-    async def _remove(self, message: Msg) -> None:
-        try:
-            await remove_acknowledged(self._broker, token_of(message.subject))
-        except StintError as error:
-            log.debug("submissions could not be removed, the sweeper does it", error=error.sentence)
+    await answer_fairly(broker, removal_subject("*"), GROUP, answer, of_a_queue=OF_A_QUEUE)
 
 
 async def remove_acknowledged(broker: Broker, token: str) -> None:

@@ -15,7 +15,7 @@ from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject, phase_subject
-from stint.jetstream import Bucket, ConsumerRequests
+from stint.jetstream import Bucket, serve_consumers
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.process.background import Rounds, rounds
 from stint_runner.engine.docker import DockerEngine
@@ -56,7 +56,7 @@ async def confined(
         async with (
             nats_auth(server, openbao, tmp_path / "auth"),
             server.connected("projector") as projector,
-            meanwhile(ConsumerRequests(projector, in_memory=True).run()),
+            meanwhile(serve_consumers(projector, in_memory=True)),
         ):
             yield server, bench
 

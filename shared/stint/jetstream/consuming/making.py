@@ -75,31 +75,24 @@ class ConsumerMaker:
             raise BrokerUnavailableError(NO_PROJECTOR) from None
 
 
-class ConsumerRequests:
-    """Makes the consumers that pools ask for. NATS permits them the subjects of their queues, and no setting is theirs.
+async def serve_consumers(broker: Broker, *, in_memory: bool) -> None:
+    """Make the consumers that pools ask for, until cancelled. The answer is that of NATS.
 
-    The answer is that of NATS.
+    NATS permits pools the subjects of their queues, and no setting is theirs.
     """
 
-    def __init__(self, broker: Broker, *, in_memory: bool) -> None:
-        self._broker = broker
-        self._in_memory = in_memory
+    async def made_as_asked(message: Msg) -> dict[str, Any]:
+        if not is_literal(token := token_of(message.subject)):
+            raise UndecodableError("The subject names no queue.")
+        return await create_consumer(broker, token, decode(message.data, Wanted).lease, in_memory=in_memory)
 
-    async def run(self) -> None:
-        await answer_fairly(self._broker, consumer_subject("*"), GROUP, self._answer, of_a_queue=OF_A_QUEUE)
-
-    async def _answer(self, message: Msg) -> None:
+    async def answer(message: Msg) -> None:
         try:
-            answer = await self._made(token_of(message.subject), message.data)
+            said = await made_as_asked(message)
         except StintError as error:
             away = isinstance(error, BrokerUnavailableError)
             code = HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.BAD_REQUEST
-            answer = {"error": {"code": code, "description": error.sentence}}
-        with suppress(BrokerUnavailableError):  # whoever asked will ask again
-            await self._broker.send(message.reply, msgspec.json.encode(answer))
+            said = {"error": {"code": code, "description": error.sentence}}
+        await broker.send(message.reply, msgspec.json.encode(said))
 
-    async def _made(self, token: str, body: bytes) -> dict[str, Any]:
-        if not is_literal(token):
-            raise UndecodableError("The subject names no queue.")
-        lease = decode(body, Wanted).lease
-        return await create_consumer(self._broker, token, lease, in_memory=self._in_memory)
+    await answer_fairly(broker, consumer_subject("*"), GROUP, answer, of_a_queue=OF_A_QUEUE)

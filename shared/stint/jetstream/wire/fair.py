@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
+from stint.core.errors import StintError
 from stint.jetstream.wire.broker import Broker
 
 log = structlog.get_logger()
@@ -23,7 +24,7 @@ async def answer_fairly(
 
     The second token of the `subject` names the queue. More than `of_a_queue` requests that wait about the same queue
     are dropped, because to refuse each would keep the process busy: anybody may send any number, and whoever gets no
-    answer asks again.
+    answer asks again. So it is with an `answer` that fails.
     """
     free, waiting = asyncio.Semaphore(AT_A_TIME), Counter[str]()
     await broker.wait_connected()
@@ -33,6 +34,8 @@ async def answer_fairly(
             try:
                 async with free:
                     await answer(message)
+            except StintError as error:
+                log.debug("a request could not be answered", asked=group, error=error.sentence)
             except Exception:  # one request must not end the service
                 log.exception("a request could not be answered", asked=group)
             finally:
