@@ -126,7 +126,7 @@ async def _containers(world: World) -> list[str]:
 
 
 async def _subjects(broker: Broker, stream: str) -> list[str]:
-    return sorted([subject async for subject, _ in Stream(broker, stream).counts(">")])
+    return sorted([subject async for page in Stream(broker, stream).counts(">") for subject in page])
 
 
 async def _consumers(broker: Broker) -> list[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,10 +196,11 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
     assert up_to_date is not None
     assert (behind_by_one.sequence, up_to_date.sequence) == (1, 2)
 
-    async def leader_behind(*_: object) -> Collection[str]:
-        return [EventAddress("submitted", TOKEN, JOB).subject]
+    async def leader_behind(*_: object) -> Mapping[str, object]:
+        monkeypatch.undo()  # it has the rest at the next question
+        return {"state": {"subjects": {EventAddress("submitted", TOKEN, JOB).subject: 1}}}
 
-    monkeypatch.setattr(Stream, "subjects", leader_behind)
+    monkeypatch.setattr(Stream, "info", leader_behind)
     assert await log.load(JOB, at_least=2) == up_to_date, "what is older than what is known is to be proven"
 
 

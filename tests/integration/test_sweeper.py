@@ -89,7 +89,7 @@ async def test_only_what_is_in_no_queue_is_ended_and_once(broker: Broker) -> Non
         RUNNING: State.RUNNING,
         ENDED: State.SUCCESS,
     }
-    ends = [subject async for subject, _ in Stream(broker, EVENTS).counts(event_filter("ended"))]
+    ends = [end async for page in Stream(broker, EVENTS).counts(event_filter("ended")) for end in page]
     assert len(ends) == 4
     assert MISSING.encode() in (await JetStreamViews(broker).get(LOST)).value  # type: ignore[union-attr, operator]
 

@@ -58,7 +58,7 @@ class JetStreamViews:
 
     async def job_ids(self) -> frozenset[str]:
         held = self._bucket.counts(kv_subject(JOBS_BUCKET, "*"))
-        keys = [subject.rpartition(".")[2] async for subject, _ in held]
+        keys = [subject.rpartition(".")[2] async for page in held for subject in page]
         return frozenset(key for key in keys if is_literal(key))
 
     async def state(self) -> StreamState:

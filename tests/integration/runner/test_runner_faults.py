@@ -337,7 +337,7 @@ async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) ->
     async with bench.runner(engine=Overtaken()):
         job_id = await bench.submit("true")
         await bench.end(job_id)
-    stored = [subject async for subject, _ in Stream(bench.broker, EVENTS).counts(event_filter("*", TOKEN, job_id))]
+    (stored,) = [[*page] async for page in Stream(bench.broker, EVENTS).counts(event_filter("*", TOKEN, job_id))]
     job = await bench.loaded(job_id)
     assert {parse_event_subject(subject).kind for subject in stored} == set(job.facts), "nothing that does not count"
 

@@ -136,5 +136,5 @@ async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
 async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, int]:
     """How many jobs each of these queues has that are not acknowledged, by the queue's token; only those that have."""
     jobs = Stream(broker, WORK).counts(work_subject("*"))
-    found = {token_of(subject): count async for subject, count in jobs}
+    found = {token_of(subject): count async for page in jobs for subject, count in page.items()}
     return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}

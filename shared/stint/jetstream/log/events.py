@@ -25,7 +25,7 @@ from stint.core.names.subjects import (
 )
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, current_subjects
-from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.stream import Stream, subjects_of
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
@@ -141,7 +141,7 @@ class JetStreamEventLog:
         if first is None:
             return None
         own = event_filter("*", first.token, job_id)
-        job = await self._read(await self._events.subjects(own, ANSWER))
+        job = await self._read(subjects_of(await self._events.info({"subjects_filter": own}, ANSWER)))
         if job is None or job.sequence < at_least:
             job = await self._read(await current_subjects(self._events, own))
         return job

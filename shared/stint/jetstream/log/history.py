@@ -208,7 +208,7 @@ async def _purge_unnamed(stream: Stream, pattern: str, before: datetime) -> None
 
 async def _queues_of_unnamed(stream: Stream) -> set[str]:
     """Filters over the queues with messages that no filter names: what is older in other queues is not in their way."""
-    subjects = [subject.split(".") async for subject, _ in stream.counts(ALL) if _is_unnamed(subject)]
+    subjects = [subject.split(".") async for page in stream.counts(ALL) for subject in page if _is_unnamed(subject)]
     return {f"{kind}.{token}.{ALL}" if is_literal(token) else ALL for kind, token, *_ in subjects}
 
 
