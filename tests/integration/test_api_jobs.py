@@ -154,8 +154,8 @@ async def test_a_job_that_waits_is_killed_whatever_comes_between_the_request_and
     job_id, log, token = await bench.submitted(), bench.parts.log, queue_token("deploys")
     before, publish = await bench.load(job_id), JetStreamEventLog._publish  # noqa: SLF001 - between two of these
 
-    async def interrupted(self: JetStreamEventLog, message: Any, condition: Mapping[str, str]) -> Mapping[str, Any]:
-        if ".ended" in message.subject:
+    async def interrupted(self: JetStreamEventLog, *arguments: Any) -> Mapping[str, Any]:
+        if ".ended" in arguments[0].subject:
             monkeypatch.undo()
             requested = await bench.load(job_id)
             assert (requested.state, requested.kill_requested) == (State.QUEUED, True)
@@ -166,7 +166,7 @@ async def test_a_job_that_waits_is_killed_whatever_comes_between_the_request_and
                 await log.append(token, job_id, ended("failed", "killed"), after=requested.sequence)
             else:
                 assert await log.bar(token, job_id, after=requested.sequence)
-        return await publish(self, message, condition)
+        return await publish(self, *arguments)
 
     monkeypatch.setattr(JetStreamEventLog, "_publish", interrupted)
     answer = await bench.http.post(f"{JOB}/kill/{job_id}")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from stint.core.cloudevents import cloudevents
@@ -45,12 +45,6 @@ T = TypeVar("T")
 READS: Final = 3  # attempts to read a message on which two answers disagree
 
 
-class _Message(NamedTuple):
-    subject: str
-    body: bytes
-    headers: Mapping[str, str]
-
-
 class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
 
@@ -68,13 +62,12 @@ class JetStreamEventLog:
         conditional = after is not None or bool(unless)
         if conditional:
             headers[EXPECTED_SUBJECT] = event_filter(unless or "*", token, job_id)
-        messages = [self._message(EventAddress(event.kind, token, job_id), event) for event in events]
 
         async def once() -> Outcome:
             # One after the other: publishers may take all places for atomic batches, and fill the disk with begun ones.
             condition = headers
-            for message, event in zip(messages, events, strict=True):
-                answer = await self._publish(message, condition)
+            for event in events:
+                answer = await self._publish(EventAddress(event.kind, token, job_id), event, condition)
                 if error_code(answer) in NOT_FIRST:
                     by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
                     sequence = await self._own(token, job_id, event, by_other_facts=by_other_facts)
@@ -95,16 +88,14 @@ class JetStreamEventLog:
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
         headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
-        answer = await across_elections(self._broker, lambda: self._publish(_Message(subject, b"", {}), headers))
+        answer = await across_elections(self._broker, lambda: self._broker.publish(subject, b"", headers, ANSWER))
         return "error" not in check(answer, *NOT_FIRST)
 
-    def _message(self, address: EventAddress, event: AnyEvent) -> _Message:
+    async def _publish(self, address: EventAddress, event: AnyEvent, condition: Mapping[str, str]) -> dict[str, Any]:
         subject, body = address.subject, encode(event)
         signed = self._signer.headers(subject, body) if isinstance(event, PUBLISHED) else {}
-        return _Message(subject, body, {**signed, **(cloudevents(address, event) if self._as_cloudevents else {})})
-
-    async def _publish(self, message: _Message, condition: Mapping[str, str]) -> dict[str, Any]:
-        return await self._broker.publish(message.subject, message.body, {**message.headers, **condition}, ANSWER)
+        mapped = cloudevents(address, event) if self._as_cloudevents else {}
+        return await self._broker.publish(subject, body, {**signed, **mapped, **condition}, ANSWER)
 
     async def _own(self, token: str, job_id: str, event: AnyEvent, *, by_other_facts: bool = False) -> int | None:
         """The sequence of our event, known by its id, None if another writer was first.
