@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials, Srv
 from nats.aio.transport import TcpTransport
 
-from stint.core.errors import ConfigError
+from stint.core.errors import ConfigError, StintError
 from stint.core.names.subjects import publisher_inbox
 from stint.jetstream.wire.protocol import headers_in
 from stint.process.settings import Settings
@@ -29,7 +29,7 @@ _CREDS: Final = re.compile(
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
 
 
-class PlaintextError(nats.errors.Error):
+class PlaintextError(StintError, nats.errors.Error):
     """TLS is asked for, and the server offers none."""
 
 

@@ -7,7 +7,6 @@ from typing import Final
 import nats.errors
 
 from stint.core.errors import StintError
-from stint.jetstream.wire.access import PlaintextError
 
 _WRONG: Final = "NATS refuses the user, password, token, key or certificate"
 _MEANINGS: Final = {
@@ -27,8 +26,6 @@ def reason_of(error: BaseException | None) -> str:
     match error:
         case StintError():
             return error.sentence
-        case PlaintextError():
-            return str(PlaintextError.__doc__)
         case nats.errors.UnexpectedEOF():
             return "The server closed the connection."
         case nats.errors.Error():
