@@ -59,9 +59,8 @@ async def _subscribe(settings: Settings, consumer: str, tokens: Sequence[str]) -
         LOGS: [log_subject(token, "*") for token in tokens],
     }
     broker = jetstream.Broker(jetstream.Access.of(settings), prefix=settings.js_prefix, name="subscribe")
-    broker.start()
     try:
-        async with asyncio.timeout(WITHIN):
+        async with broker, asyncio.timeout(WITHIN):
             await broker.while_open(broker.wait_connected())
             for stream, wanted in subjects.items():
                 if wanted:
@@ -74,5 +73,3 @@ async def _subscribe(settings: Settings, consumer: str, tokens: Sequence[str]) -
         raise StreamMissingError(
             f"{error.sentence} An API or a projector makes the streams: start one first."
         ) from None
-    finally:
-        await broker.close()
