@@ -90,10 +90,7 @@ class OutputReader:
         return chunk
 
     def _is_next(self, chunk: Chunk | None) -> bool:
-        if chunk is None:
-            return False
-        after = self.chain.add(chunk.data)
-        return (after.chunks, after.digest) == (chunk.number, chunk.digest)
+        return chunk is not None and self.chain.add(chunk.data) == Chain.through(chunk)
 
     @property
     def lacks(self) -> bool:
