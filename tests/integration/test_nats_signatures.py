@@ -20,7 +20,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamKeyOwners, declare
-from stint.jetstream.key_owners import RENEWED
+from stint.jetstream.signatures import RENEWED
 from stint.publisher import Publisher
 from stint.vault import Vault
 from tests.support import events

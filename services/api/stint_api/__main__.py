@@ -27,7 +27,7 @@ from stint.jetstream import (
     Streams,
     serve_output,
 )
-from stint.jetstream.key_owners import KEPT, RENEWED
+from stint.jetstream.signatures import KEPT, RENEWED
 from stint.process import service
 from stint.process.background import Background, BackgroundTask
 from stint.process.health import watched

@@ -9,7 +9,7 @@ import structlog
 from stint.core.errors import ConfigError
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, JetStreamKeyOwners
-from stint.jetstream.key_owners import KEPT
+from stint.jetstream.signatures import KEPT
 from stint.natsauth.callout.admissions import Admissions
 from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
