@@ -96,7 +96,10 @@ class Callout:
             if busy and not login.nkey:
                 raise LoginRefusedError("Too many logins at a time.")
             async with asyncio.timeout(ANSWER_WITHIN):
-                grant = await self._grant(login)
+                if login.nkey:
+                    grant = await decide_by_key(self.users, login, self.pools)
+                else:
+                    grant = await decide(self.vault, login.listed, login.token)
             return await self._allowed(login, grant)
         except TimeoutError:
             reason = f"{'NATS' if login.nkey else 'Vault'} does not answer in time."
@@ -104,11 +107,6 @@ class Callout:
             reason = error.sentence
         log.warning("login refused", reason=reason, host=login.host)
         return claims.refused(login, reason, seed=self.issuer)
-
-    async def _grant(self, login: claims.Login) -> Grant:
-        if login.nkey:
-            return await decide_by_key(self.users, login, self.pools)
-        return await decide(self.vault, login.listed, login.token)
 
     async def _allowed(self, login: claims.Login, grant: Grant) -> str:
         if self.rates.keeps_out(grant.owner_hash):
