@@ -6,7 +6,7 @@ import pytest
 
 from stint.core.job import State
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress
+from stint.core.names.subjects import EventAddress, unreadable_submission
 from stint.ports import Outcome
 from tests.contract.conftest import JOB, OTHER, Ports
 from tests.support.events import TOKEN, ended, kill_requested, launched, rejected, started, submitted
@@ -159,9 +159,9 @@ async def test_who_follows_some_kinds_is_told_of_those(ports: Ports) -> None:
 
 
 async def test_a_rejection_is_recorded_once_a_message(ports: Ports) -> None:
-    assert await ports.log.record_rejection(7, rejected()) is Outcome.WON
-    assert await ports.log.record_rejection(7, rejected()) is Outcome.LOST
-    assert await ports.log.record_rejection(8, rejected()) is Outcome.WON
+    assert await ports.log.append(*unreadable_submission(7)[1:], rejected()) is Outcome.WON
+    assert await ports.log.append(*unreadable_submission(7)[1:], rejected()) is Outcome.LOST
+    assert await ports.log.append(*unreadable_submission(8)[1:], rejected()) is Outcome.WON
 
 
 async def test_all_jobs_are_listed(ports: Ports) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from stint.core.job import State
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress
+from stint.core.names.subjects import EventAddress, unreadable_submission
 from stint.core.view import parse_time
 from stint.ports import Fact, Place, Strays
 from tests.contract.conftest import JOB, OTHER, Ports
@@ -128,7 +128,7 @@ async def test_jobs_are_astray_while_only_their_payload_or_only_their_submission
 async def test_old_facts_are_found_whatever_they_are(ports: Ports) -> None:
     await ports.must_append(TOKEN, JOB, submitted(), started())
     await ports.must_append(TOKEN, OTHER, kill_requested())
-    await ports.log.record_rejection(7, rejected())
+    await ports.log.append(*unreadable_submission(7)[1:], rejected())
     await ports.put(EventAddress("from_the_future", "MF", "junk"), b"\xff")
     assert await ports.log.load("junk") is None
     found = {job_id async for job_id in ports.history.older_than(everything())}

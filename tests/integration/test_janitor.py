@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, LOGS, PAYLOADS, PROJECTOR_DURABLE, WORK, consumer_name
-from stint.core.names.subjects import event_filter, log_subject, payload_subject
+from stint.core.names.subjects import event_filter, log_subject, payload_subject, unreadable_submission
 from stint.core.view import parse_time
 from stint.jetstream import (
     Broker,
@@ -95,7 +95,7 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
             await happen(broker, job_id, *([started(), launched(), end] if number % 4 else [rejected()]))
         await happen(broker, DELETED, ended("failed"), deleted())
         await happen(broker, GOES_ON, started(), kill_requested())
-        await JetStreamEventLog(broker).record_rejection(7, rejected())
+        await JetStreamEventLog(broker).append(*unreadable_submission(7)[1:], rejected())
         await broker.publish("ev.junk.MF.from_the_future", b"\xff")
         await take_all(broker, but=QUEUED)
         alive = [Place(TOKEN, GOES_ON), Place(TOKEN, QUEUED)]

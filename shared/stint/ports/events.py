@@ -64,9 +64,6 @@ class EventLog(Protocol):
     def job_ids(self) -> AsyncIterator[str]:
         """The ids of all jobs in the log, oldest first. An id can occur twice."""
 
-    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
-
     def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
         """News whenever the job may have changed. Load the job after entering, to miss nothing."""
 

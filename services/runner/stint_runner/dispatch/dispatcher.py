@@ -8,7 +8,7 @@ import structlog
 
 from stint.core.errors import InvalidJobIdError, InvalidTokenError, LeaseLostError, UnfitError
 from stint.core.events import Rejected
-from stint.core.names.subjects import EventAddress, parse_event_subject
+from stint.core.names.subjects import EventAddress, parse_event_subject, unreadable_submission
 from stint.ports import Delivery
 from stint_runner.job.run import JobRun
 from stint_runner.job.verdict import Verdict, settle
@@ -124,7 +124,8 @@ class Dispatcher:
         """Record a submission whose subject names no queue or job, outside the view, and remove it from WORK."""
         event = self._runner.fact(Rejected, error="The subject names no queue or no job.")
         sequence = lease.delivery.sequence
-        await retry(lambda: self._runner.log.record_rejection(sequence, event))
+        place = unreadable_submission(sequence)
+        await retry(lambda: self._runner.log.append(place.token, place.job_id, event))
         await retry(lease.ack)
         log.warning("submission rejected", sequence=sequence, error=event.error)
 

@@ -21,7 +21,6 @@ from stint.core.names.subjects import (
     is_literal,
     live_filter,
     names_job,
-    unreadable_submission,
 )
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, current_subjects
@@ -185,10 +184,6 @@ class JetStreamEventLog:
         async for messages in self._events.pages(event_filter(Submitted.kind)):
             for record in records(messages):
                 yield record.job_id
-
-    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        address = unreadable_submission(stream_sequence)
-        return await self.append(address.token, address.job_id, event)
 
     def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
         return self._broker.news_of(job_id)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from stint.core.codec import encode, to_record
 from stint.core.events import AnyEvent, Deleted, Ended, Record, Rejected, Submitted
 from stint.core.job import Job, fold
-from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
+from stint.core.names.subjects import EventAddress, bar_kind, names_job
 from stint.core.phase import JobPhase
 from stint.ports import Fact, News, Outcome, PhaseReport, Place, Strays
 from stint.testing.memory.stores import MemoryPayloads, Triggers
@@ -72,10 +72,6 @@ class MemoryEventLog:
         for record in list(self.records):
             if record.kind == Submitted.kind:
                 yield record.job_id
-
-    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        address = unreadable_submission(stream_sequence)
-        return await self.append(address.token, address.job_id, event)
 
     def follow(self, job_id: str) -> AbstractAsyncContextManager[News]:
         return self._live.listen(job_id)
