@@ -4,7 +4,6 @@ from stint.jetstream.consuming.consumers import make_subscription, pending_jobs,
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.making import serve_consumers
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
-from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.log.events import JetStreamEventLog
 from stint.jetstream.log.history import FactsPage, JetStreamFacts, JetStreamHistory
 from stint.jetstream.log.operations import JetStreamOperations
@@ -13,7 +12,7 @@ from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.removals import serve_removals
-from stint.jetstream.signatures import JetStreamKeyOwners, JetStreamSignatures, Signed
+from stint.jetstream.signatures import EventSigner, JetStreamKeyOwners, JetStreamSignatures, Signed
 from stint.jetstream.streams.bucket import Bucket
 from stint.jetstream.streams.clock import ServerClock
 from stint.jetstream.streams.sourcing import Sourcing

@@ -1,15 +1,19 @@
-"""Who signed events, as far as NATS and the logins of publishers prove it.
+"""Signing events, and who signed them, as far as NATS and the logins of publishers prove it.
 
 Whose keys sign is in the bucket `signers`, which the API reads. `stint nats-auth` writes publishers' keys there, and
 APIs their own. Neither may write the others.
 """
 
+import os
 from collections.abc import Collection, Mapping
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
+import nkeys
 
-from stint.core.audit.signature import KeyOwner, verified_signer
+from stint.core.audit.signature import KeyOwner, signature_text, signed_bytes, verified_signer
 from stint.core.codec import decode, encode
 from stint.core.errors import BrokerUnavailableError, UndecodableError
 from stint.core.events import NAME_LENGTH, Writer, writer_of
@@ -26,6 +30,35 @@ KEPT: Final = 2  # histories for which it is known whose a key is. One is not en
 ATTEMPTS: Final = 3  # writes of an entry that others write at the same time
 
 
+@dataclass(frozen=True, kw_only=True)
+class EventSigner:
+    """Signs events with the nkey that has this `seed`, "" for none: for those who may publish them."""
+
+    seed: str = field(default="", repr=False)
+
+    @classmethod
+    def new(cls) -> Self:
+        return cls(seed=nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
+
+    @cached_property
+    def _pair(self) -> Any:
+        """Its key. The library takes a moment to make it, and to name it the first time."""
+        return nkeys.from_seed(self.seed.encode())
+
+    @property
+    def nkey(self) -> str:
+        """Its public nkey, "" for none."""
+        return str(self._pair.public_key.decode()) if self.seed else ""
+
+    def headers(self, subject: str, body: bytes) -> Mapping[str, str]:
+        """The header that proves who wrote this message; nothing without a key."""
+        return {SIGNATURE: self.signature(subject, body)} if self.seed else {}
+
+    def signature(self, subject: str, body: bytes) -> str:
+        """The signature as text. There must be a key."""
+        return signature_text(self.nkey, self._pair.sign(signed_bytes(subject, body)))
+
+
 class JetStreamKeyOwners:
     """The first login with a key decides whose it is, for as long as it is used."""
 
@@ -38,9 +71,9 @@ class JetStreamKeyOwners:
         """Write down for `ttl` seconds that an API signs with this process's key. After an error it may be written."""
         await self._bucket.write(api_signer_key(self._own), encode(KeyOwner(owner="api")), ttl=ttl)
 
-    async def of_apis(self, nkeys: Collection[str]) -> Collection[str]:
+    async def of_apis(self, keys: Collection[str]) -> Collection[str]:
         """Those of up to 1024 keys with which an API signs or has signed."""
-        others = {api_signer_key(nkey): nkey for nkey in nkeys if nkey != self._own}
+        others = {api_signer_key(nkey): nkey for nkey in keys if nkey != self._own}
         found = await self._bucket.some(others)
         return {self._own, *(others[entry.key] for entry in found if _owner(entry.value))}
 
@@ -62,9 +95,9 @@ class JetStreamKeyOwners:
                 wanted = msgspec.structs.replace(present, at=owner.at)
         raise BrokerUnavailableError("The key's owner was changed by others at the same time.")
 
-    async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
+    async def read(self, keys: Collection[str]) -> Mapping[str, KeyOwner]:
         """The owners of up to 1024 keys, without those of whose logins nothing is known."""
-        others = [nkey for nkey in nkeys if nkey != self._own]
+        others = [nkey for nkey in keys if nkey != self._own]
         found = {entry.key: _owner(entry.value) for entry in await self._bucket.some(others)}
         return {nkey: owner for nkey, owner in found.items() if owner}
 

@@ -22,7 +22,7 @@ from stint.core.names.subjects import (
     live_filter,
     names_job,
 )
-from stint.jetstream.event_signer import EventSigner
+from stint.jetstream.signatures import EventSigner
 from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, current_subjects
 from stint.jetstream.streams.stream import Stream, subjects_of
 from stint.jetstream.wire.broker import Broker
