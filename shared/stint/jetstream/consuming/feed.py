@@ -88,7 +88,7 @@ class EventFeed:
                     log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
                     answer = found
             found = answer
-        created = _nanoseconds(check(found)["created"])
+        created = int(parse_time(check(found)["created"]).timestamp() * NANOSECONDS)
         if created != self._created:
             self._created, self._pin = created, ""
 
@@ -178,7 +178,3 @@ def _delivered(message: Msg, *, since: int, recent: bool) -> Delivered | None:
 @lru_cache(64)
 def _second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def _nanoseconds(text: str) -> int:
-    return int(parse_time(text).timestamp() * NANOSECONDS)
