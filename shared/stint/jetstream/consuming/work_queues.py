@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from nats.aio.msg import Msg
@@ -40,11 +40,6 @@ _PASSED: Final = "+"
 pauses, have no body."""
 
 
-class _Pull(NamedTuple):
-    inbox: str
-    answer: asyncio.Future[Msg]
-
-
 class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
@@ -60,7 +55,7 @@ class JetStreamWorkQueues:
         self._delivery = partial(JetStreamDelivery, broker, Remover(broker, confined=confined))
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
-        self._waiting: dict[str, _Pull] = {}
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}  # for the answer to a pull, by its consumer and by its inbox
         self._pulled_at: dict[str, float] = {}
         self._given_back: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
@@ -148,8 +143,7 @@ class JetStreamWorkQueues:
 
     async def _next(self, token: str, wait: float) -> Msg | None:
         consumer, inbox = consumer_name(token), f"{self._inbox}.{next(self._numbers)}"
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[consumer] = _Pull(inbox, answer)
+        answer = self._waiting[consumer] = self._waiting[inbox] = asyncio.get_running_loop().create_future()
         self._note_pull(consumer)
         try:
             subject = await request_messages(self._broker, WORK, consumer, batch=1, wait=wait, inbox=inbox)
@@ -162,7 +156,8 @@ class JetStreamWorkQueues:
                 self._give_back_later(answer.result())
             raise
         finally:
-            if self._waiting.get(consumer) == _Pull(inbox, answer):
+            del self._waiting[inbox]
+            if self._waiting.get(consumer) is answer:
                 del self._waiting[consumer]
 
     def _note_pull(self, consumer: str) -> None:
@@ -175,12 +170,9 @@ class JetStreamWorkQueues:
 
     async def _on_message(self, message: Msg) -> None:
         """A delivery has the subject it was published on, so its consumer identifies it; a status has its inbox."""
-        if status_of(message):
-            pull = next((pull for pull in self._waiting.values() if pull.inbox == message.subject), None)
-        else:
-            pull = self._waiting.get(message.metadata.consumer)
-        if pull is not None and not pull.answer.done():
-            pull.answer.set_result(message)
+        answer = self._waiting.get(message.subject if status_of(message) else message.metadata.consumer)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
         else:
             self._give_back_later(message)
 
