@@ -40,10 +40,8 @@ from stint.jetstream import (
     Streams,
     declare,
     declare_when_possible,
-    following,
 )
-from stint.jetstream.consuming.pulls import Inbox
-from stint.jetstream.streams import consistency, topology
+from stint.jetstream.streams import bucket, consistency, topology
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import (
@@ -55,6 +53,7 @@ from stint.jetstream.wire.protocol import (
     status_of,
     subject_of,
 )
+from stint.jetstream.wire.pulls import Inbox
 from stint.ports import Outcome, StoredView
 from stint_runner.retry import retry
 from tests.support.brokers import connected, declare_anew, happen, loaded
@@ -298,7 +297,7 @@ async def test_a_follower_continues_behind_what_it_knows(broker: Broker) -> None
 
 
 async def test_more_than_one_page_is_followed(broker: Broker) -> None:
-    views, count = JetStreamViews(broker), 2 * following.BATCH + 1
+    views, count = JetStreamViews(broker), 2 * bucket.FOLLOWED + 1
     await asyncio.gather(*(views.put(job_id(number), b"1", revision=0, ttl=None) for number in range(count)))
     async with followed(views) as changes:
         told = [await anext(changes) for _ in range(count)]

@@ -12,9 +12,9 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, EventFeed
 from stint.jetstream.consuming.new_queues import NewQueues
-from stint.jetstream.consuming.pulls import EXPIRED, Inbox
 from stint.jetstream.wire import connection
 from stint.jetstream.wire.protocol import NoAnswerError
+from stint.jetstream.wire.pulls import EXPIRED, Inbox
 from stint.jetstream.wire.requests import DeniedError, Requests
 from tests.support.brokers import started
 from tests.support.waiting import PATIENCE, meanwhile

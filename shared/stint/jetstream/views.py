@@ -7,7 +7,6 @@ from typing import Final
 
 from stint.core.names.streams import JOBS_BUCKET
 from stint.core.names.subjects import is_literal, kv_subject
-from stint.jetstream.following import following
 from stint.jetstream.streams.bucket import MARKER_TTL, Bucket
 from stint.jetstream.wire.broker import Broker
 from stint.ports import StoredView, StreamState, ViewPut
@@ -24,7 +23,6 @@ class JetStreamViews:
     deletions_kept = float(MARKER_TTL)
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
         self._bucket = Bucket(broker, JOBS_BUCKET)
 
     async def get(self, job_id: str) -> StoredView | None:
@@ -66,5 +64,5 @@ class JetStreamViews:
 
     @asynccontextmanager
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
-        async with following(self._broker, JOBS_BUCKET, after=after) as pages:
+        async with self._bucket.follow(after=after) as pages:
             yield ([StoredView(*entry) for entry in page] async for page in pages)

@@ -23,7 +23,6 @@ from stint.core.errors import (
 )
 from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
-from stint.jetstream.following import following
 from stint.process.waiting import repeat
 from stint.vault import SESSION_KEY, AppRoleSession, Caller, Vault
 from stint_api.errors import RefusalError
@@ -216,7 +215,7 @@ class Sessions:
         await self._broker.wait_connected()
         last = int((await self._bucket.info())["state"]["last_seq"])
         try:
-            async with following(self._broker, SESSIONS_BUCKET, after=last) as pages:
+            async with self._bucket.follow(after=last) as pages:
                 for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
                     session.used = None  # what the bucket says now is proven at the next use
                     await self._stored(session.key)

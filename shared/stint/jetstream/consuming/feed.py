@@ -14,10 +14,10 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
 from stint.core.view import parse_time
 from stint.jetstream.consuming.consumers import consumer_config, write_consumer
-from stint.jetstream.consuming.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.jetstream.streams.bucket import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, position_of
+from stint.jetstream.wire.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()

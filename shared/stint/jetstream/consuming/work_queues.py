@@ -21,11 +21,11 @@ from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info, pen
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
 from stint.jetstream.consuming.making import ConsumerMaker
 from stint.jetstream.consuming.new_queues import NewQueues
-from stint.jetstream.consuming.pulls import ANSWER_MARGIN, request_messages
 from stint.jetstream.removals import Remover
 from stint.jetstream.streams.bucket import OPERATION
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NoAnswerError, status_of
+from stint.jetstream.wire.pulls import ANSWER_MARGIN, request_messages
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Hint, Look, Turn
 

@@ -1,9 +1,9 @@
-"""One KV bucket: reading and writing its keys."""
+"""One KV bucket: reading, following and writing its keys."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
@@ -16,7 +16,9 @@ from stint.jetstream.streams.stream import ALL, LEADER_WAIT, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
+    NANOSECONDS,
     ErrorCode,
+    NoAnswerError,
     Stored,
     batched,
     check,
@@ -27,10 +29,16 @@ from stint.jetstream.wire.protocol import (
     subject_of,
     time_of,
 )
+from stint.jetstream.wire.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.ports import ViewPut
 
 MARKER_TTL: Final = 60  # seconds for which the marker of a deleted or expired key is kept, for those who follow
 OPERATION: Final = "KV-Operation"  # the header of a message that ends a key
+FOLLOWED: Final = 500
+"""Messages that one pull asks for, and of a page: two milliseconds of work for who reads views. As in `EventFeed`, so
+many of the largest views must not be too much for a connection."""
+PULL_WAIT: Final = 1.0  # seconds that a pull stays open without a message
+KEPT: Final = 10  # seconds after the last pull for which the server keeps the consumer
 
 
 class Entry(NamedTuple):
@@ -81,6 +89,31 @@ class Bucket(Stream):
                 async for message in self.each(ALL, LEADER_WAIT, after=last):
                     yield self._entry(message)
 
+    @asynccontextmanager
+    async def follow(self, *, after: int) -> AsyncIterator[AsyncIterator[list[Entry]]]:
+        """The entries that have a revision above `after`, in pages.
+
+        A page is empty when all that there is has been given, and at least once in `PULL_WAIT`.
+
+        The pages come from a consumer in the server's memory. That takes a quarter of the time of direct gets, whose
+        messages carry their place in headers. The iterator raises `BrokerUnavailableError` when the consumer is lost.
+        """
+        inbox = Inbox(FOLLOWED, self._broker.lost)
+        async with self._broker.subscribe(self._broker.client.new_inbox(), cb=inbox.receive) as subscription:
+            config = {
+                "ack_policy": "none",
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": after + 1,
+                "filter_subject": f"{self._prefix}>",
+                "mem_storage": True,
+                "num_replicas": 1,
+                "inactive_threshold": KEPT * NANOSECONDS,
+            }
+            request = {"stream_name": self._name, "config": config}
+            consumer = check(await self._broker.api(f"CONSUMER.CREATE.{self._name}", request))
+            pages = _pages(self._broker, consumer, inbox, subscription.subject)
+            yield ([self._followed(message) for message in page] async for page in pages)
+
     async def ages(self) -> Sequence[tuple[Entry, timedelta]]:
         """The entries, and how long ago each was written, both by the server's clock."""
         now = parse_time((await self.info())["ts"])
@@ -114,9 +147,36 @@ class Bucket(Stream):
         key = subject_of(message).removeprefix(self._prefix)
         return Entry(key, sequence_of(message), _value(message))
 
-    def followed(self, message: Msg) -> Entry:
+    def _followed(self, message: Msg) -> Entry:
         """The entry in a message that a consumer delivered."""
         return Entry(message.subject.removeprefix(self._prefix), position_of(message).sequence, _value(message))
+
+
+async def _pages(broker: Broker, consumer: dict[str, Any], inbox: Inbox, reply: str) -> AsyncIterator[list[Msg]]:
+    number, over, pending = 0, True, int(consumer["num_pending"])
+    if not pending:
+        yield []
+    while True:
+        if over:  # before the page is given away, so that the next one is on its way meanwhile
+            stream, name = consumer["stream_name"], consumer["name"]
+            await request_messages(broker, stream, name, batch=FOLLOWED, wait=PULL_WAIT, inbox=reply)
+        page, over, status = await _next(inbox)
+        if page:
+            last = position_of(page[-1])
+            number, pending = number + len(page), last.pending
+            if last.number != number:
+                raise BrokerUnavailableError("Messages of NATS were lost on their way.")
+            yield page
+        if status not in {"", EXPIRED}:
+            raise BrokerUnavailableError(f"NATS ended a read: {status}.")
+        if status or not pending:
+            yield []
+
+
+async def _next(inbox: Inbox) -> tuple[list[Msg], bool, str]:
+    if not await inbox.fills(within=PULL_WAIT + ANSWER_MARGIN):
+        raise NoAnswerError
+    return inbox.take()
 
 
 def _value(message: Stored) -> bytes | None:
