@@ -93,8 +93,8 @@ def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:
     }
 
 
-async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], action: str) -> dict[str, Any]:
-    """Create or update a consumer; returns the server's answer."""
+async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], action: str = "") -> dict[str, Any]:
+    """Create a consumer, or update it unless the `action` is `create`; returns the server's answer."""
     request = {"stream_name": stream, "config": config, "action": action}
     # A queue's filter is part of the subject, so that NATS' permissions can name queues.
     filtered = f".{config['filter_subject']}" if stream == WORK else ""
@@ -111,10 +111,7 @@ async def make_subscription(broker: Broker, stream: str, name: str, subjects: Se
         "filter_subjects": list(subjects),
         "max_ack_pending": SUBSCRIBER_MAX_PENDING,
     }
-    answer = await write_consumer(broker, stream, config, "create")
-    if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
-        answer = await write_consumer(broker, stream, config, "update")
-    check(answer)
+    check(await write_consumer(broker, stream, config))
 
 
 async def remove_subscription(broker: Broker, stream: str, name: str) -> None:

@@ -16,7 +16,7 @@ from stint.core.view import parse_time
 from stint.jetstream.consuming.consumers import consumer_config, write_consumer
 from stint.jetstream.streams.bucket import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, position_of
+from stint.jetstream.wire.protocol import NANOSECONDS, check, error_code, position_of
 from stint.jetstream.wire.pulls import ANSWER_MARGIN, EXPIRED, Inbox, request_messages
 from stint.process.waiting import any_of
 
@@ -81,13 +81,11 @@ class EventFeed:
         }
         found = await self._broker.api(f"CONSUMER.INFO.{EVENTS}.{self._name}")
         if not config.items() <= found.get("config", {}).items():
-            answer = await write_consumer(self._broker, EVENTS, config, "create")
-            if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
-                answer = await write_consumer(self._broker, EVENTS, config, "update")
-                if code := error_code(answer):
-                    log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
-                    answer = found
-            found = answer
+            answer = await write_consumer(self._broker, EVENTS, config)
+            if "config" in found and (code := error_code(answer)):
+                log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
+            else:
+                found = answer
         created = int(parse_time(check(found)["created"]).timestamp() * NANOSECONDS)
         if created != self._created:
             self._created, self._pin = created, ""
