@@ -66,7 +66,7 @@ class Services:
 
     @property
     def keys(self) -> PayloadKeys:
-        return PayloadKeys(self.vault, self.api)
+        return PayloadKeys(self.api)
 
     async def read(self, broker: Broker, job_id: str) -> str:
         """A job's command, as a runner would open it from this NATS."""
@@ -269,7 +269,7 @@ async def test_what_fails_with_one_publishers_keys_keeps_no_others_alive(off: Be
                 raise VaultUnavailableError
             return await super().names(folder)
 
-    await sweeper(off, stint, Keys(stint.vault, stint.api)).sweep_publishers()
+    await sweeper(off, stint, Keys(stint.api)).sweep_publishers()
     assert not await stint.keys.names(last.folder)
 
 
@@ -283,7 +283,7 @@ async def test_the_apis_keys_do_not_wait_for_those_of_publishers(off: Bench, sti
                 await asyncio.Event().wait()
             return await super().names(folder)
 
-    async with meanwhile(sweeper(off, stint, Keys(stint.vault, stint.api)).run()):
+    async with meanwhile(sweeper(off, stint, Keys(stint.api)).run()):
         await until(stint.keys.names, lambda names: name not in names)
 
 
@@ -360,7 +360,7 @@ async def test_a_deleted_jobs_key_is_destroyed_in_its_publishers_folder_too(benc
 
 async def test_who_may_do_what_with_keys(bench: Bench, stint: Services, openbao: OpenBao) -> None:
     """The API makes and destroys keys, a runner reads them, a publisher makes them in the folder of its identity."""
-    of_runner, key = PayloadKeys(bench.vault, stint.runner), new_key(a_name())
+    of_runner, key = PayloadKeys(stint.runner), new_key(a_name())
     await stint.keys.store(key)
     assert await of_runner.load(key.name) == key
     team, other = await Team.new(bench), await Team.new(bench)

@@ -295,7 +295,7 @@ async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(
 ) -> None:
     settings = await set_up(openbao)
     session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
-    encryptor = Encryptor(vault, session, ROLE)
+    encryptor = Encryptor(session, ROLE)
     texts = [f"text {number}".encode() for number in range(10)] + [bytes(SMALL + 1)]
     first, *others = (encryptor.encrypt(text, associated_data=text[:6]) for text in texts)
     encrypting = asyncio.create_task(first)

@@ -162,7 +162,7 @@ async def test_the_api_learns_what_a_client_may_do(stack: Stack) -> None:
 
 async def test_the_apis_signature_is_by_its_public_key(stack: Stack) -> None:
     session = AppRoleSession(stack.vault, stack.settings["STINT_API_ROLE_ID"], stack.settings["STINT_API_SECRET_ID"])
-    signer = Signer(stack.vault, session, RECEIPT_KEY)
+    signer = Signer(session, RECEIPT_KEY)
     ((version, public),) = (await signer.public_keys()).items()
     signature = await signer.sign(b"text", version)
     assert VerifyKey(public).verify(b"text", signature) == b"text"

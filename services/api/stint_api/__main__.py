@@ -103,7 +103,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events = JetStreamEventLog(broker, signer, as_cloudevents=settings.as_cloudevents)
     payloads = JetStreamPayloads(broker)
-    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events, now=clock.now)
+    sweeper = KeySweeper(keys=PayloadKeys(session), payloads=payloads, log=events, now=clock.now)
     sweeping = BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
     return Services(
         settings=settings,

@@ -88,7 +88,7 @@ class Services:
         role = settings.oidc_role
         self.oidc = Oidc(self.oidc_vault, mount=settings.oidc_mount, role=role) if role else None
         self.auth = Authenticator(self.lookups, vault, session, by_policy=settings.by_policy)
-        self.keys = PayloadKeys(vault, session) if settings.erasure == "on" else None
+        self.keys = PayloadKeys(session) if settings.erasure == "on" else None
         self.jobs = self._jobs()
         self.submitter = self._submitter()
         self.lists = Lists(self.index, self.auth, monotonic=self.monotonic)
@@ -104,7 +104,7 @@ class Services:
         )
         self.followed = FollowedJobs(self.log, self.output)
         self.audit = Audit(self.audit_index, self.log, self.operations, self.signatures, self.auth)
-        signer = Signer(vault, session, RECEIPT_KEY)
+        signer = Signer(session, RECEIPT_KEY)
         self.receipts = Receipts(jobs=self.jobs, signer=signer, signatures=self.signatures, now=self.now)
         self.request_bytes = RequestBytes(settings.request_bytes, largest=MAX_BYTES)
         self.streams = OpenStreams(settings.streams)
@@ -125,11 +125,11 @@ class Services:
         )
 
     def _submitter(self) -> Submitter:
-        payloads = Encryptor(self.vault, self.session, self.settings.role)
+        payloads = Encryptor(self.session, self.settings.role)
         sealer = Sealer(vault=self.vault, payloads=payloads, compat=self.compat)
         store = Store(
             vault=self.vault,
-            tickets=Encryptor(self.vault, self.session, BUS_KEY),
+            tickets=Encryptor(self.session, BUS_KEY),
             log=self.log,
             payloads=self.payloads,
             keys=self.keys,

@@ -9,10 +9,10 @@ Needs pynacl, which clients do not have.
 import base64
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from nacl.exceptions import CryptoError
@@ -21,7 +21,6 @@ from nacl.secret import Aead
 from stint.core.errors import UndecodableError, VaultNotFoundError
 from stint.core.events import Submitted
 from stint.vault.answers import data_of
-from stint.vault.client import Vault
 from stint.vault.policies import KEYS, PUBLISHERS
 from stint.vault.session import AppRoleSession
 
@@ -92,19 +91,18 @@ def decrypted(stored: bytes, key: PayloadKey) -> bytes:
 class PayloadKeys:
     """The keys in Vault. All methods may be repeated, and raise the errors of `Vault.call`."""
 
-    def __init__(self, vault: Vault, session: AppRoleSession) -> None:
-        self._vault = vault
+    def __init__(self, session: AppRoleSession) -> None:
         self._session = session
 
     async def store(self, key: PayloadKey) -> None:
         """Keep a key."""
         body = {"key": base64.b64encode(key.value).decode()}
-        await self._call(lambda client: client.adapter.post(_path(key.name), json=body))
+        await self._session.request(lambda client: client.adapter.post(_path(key.name), json=body))
 
     async def load(self, name: str) -> PayloadKey | None:
         """The key of this name, None if it was destroyed. Raises UndecodableError if what is there is not a key."""
         try:
-            answer = await self._call(lambda client: client.adapter.get(_path(name)))
+            answer = await self._session.request(lambda client: client.adapter.get(_path(name)))
             value = base64.b64decode(data_of(answer)["key"], validate=True)
         except VaultNotFoundError:
             return None
@@ -116,7 +114,7 @@ class PayloadKeys:
 
     async def destroy(self, name: str) -> None:
         """Remove a key for good, whether it is there or not. KV version 1 keeps no versions."""
-        await self._call(lambda client: client.adapter.delete(_path(name)))
+        await self._session.request(lambda client: client.adapter.delete(_path(name)))
 
     async def destroy_of(self, job_id: str, submitted: Submitted) -> None:
         """Remove the key of the payload that this event announces, whoever has made it."""
@@ -130,13 +128,10 @@ class PayloadKeys:
         In a publisher's folder they can be of any shape. Raises TooLongAnswerError if there are too many.
         """
         try:
-            answer = await self._call(lambda client: client.adapter.list(_path(folder)))
+            answer = await self._session.request(lambda client: client.adapter.list(_path(folder)))
         except VaultNotFoundError:  # there is none
             return ()
         return [f"{folder}{name}" for name in data_of(answer).get("keys") or () if isinstance(name, str)]
-
-    async def _call(self, request: Callable[[Any], Awaitable[dict[str, Any]]]) -> Mapping[str, Any]:
-        return await self._session.call(lambda own: self._vault.call(own, request, repeatable=True))
 
 
 def _path(name: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from copy import copy
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -21,7 +21,7 @@ class AppRoleSession:
     """Logs in on first use, again shortly before the token expires, and again when Vault no longer knows it."""
 
     def __init__(self, vault: Vault, role_id: str, secret_id: str) -> None:
-        self._vault = vault
+        self.vault = vault
         self._role_id = role_id
         self._secret_id = secret_id
         self._lock = asyncio.Lock()
@@ -52,6 +52,10 @@ class AppRoleSession:
         await self._forget(token)
         return await method(await self.token())
 
+    async def request(self, request: Callable[[Any], Awaitable[T]]) -> T:
+        """Make a request that Vault may carry out twice, see `Vault.call`, as `call` does."""
+        return await self.call(lambda own: self.vault.call(own, request, repeatable=True))
+
     async def close(self) -> None:
         """Revoke the token. If Vault is unavailable, the token expires by itself."""
         async with self._lock:
@@ -59,7 +63,7 @@ class AppRoleSession:
         if login is None:
             return
         try:
-            await self._vault.revoke_self(login.token)
+            await self.vault.revoke_self(login.token)
         except VaultError as error:
             log.info("own Vault token not revoked, it will expire", error=error.sentence)
 
@@ -77,7 +81,7 @@ class AppRoleSession:
             raise copy(self._failure)
         started = asyncio.get_running_loop().time()
         try:
-            login = await self._vault.login(self._role_id, self._secret_id)
+            login = await self.vault.login(self._role_id, self._secret_id)
         except VaultError as error:
             self._failure = copy(error)  # the error itself would keep the frames that it passed
             raise
@@ -88,7 +92,7 @@ class AppRoleSession:
     async def _is_good(self, token: str) -> bool:
         """Whether the token is valid: then the permission is missing, which a new login would not change."""
         try:
-            await self._vault.lookup_self(token)
+            await self.vault.lookup_self(token)
         except VaultDeniedError:
             return False
         return True

@@ -135,7 +135,7 @@ class Opener:
         if not (name := key_of(stored)):
             return stored
         try:
-            key = await retry(lambda: PayloadKeys(self.vault, self.session).load(name))
+            key = await retry(lambda: PayloadKeys(self.session).load(name))
             if key is None:
                 raise bad_payload(DESTROYED)
             return decrypted(stored, key) if len(stored) <= SMALL else await asyncio.to_thread(decrypted, stored, key)
