@@ -11,6 +11,7 @@ import pytest
 from stint.client import ApiError, ApiRefusedError, ApiUnreachableError, Client, Endpoints
 from stint.client.rest import api as client_api
 from stint.client.rest.api import Api
+from stint.client.rest.connection import http_client
 from tests.support.api_bench import BODY, secret
 from tests.support.api_bench import Api as Own
 from tests.support.ports import free_port
@@ -77,7 +78,7 @@ def job() -> dict[str, str]:
 
 
 async def submit(where: Endpoints, fields: dict[str, str]) -> str:
-    async with Api.connect(where) as api:
+    async with Api(http_client(where)) as api:
         return await api.submit(fields)
 
 
@@ -85,9 +86,9 @@ async def submit(where: Endpoints, fields: dict[str, str]) -> str:
 async def test_a_job_is_sent_until_it_is_taken_and_taken_once(where: Endpoints, plan: list[str | int]) -> None:
     fields, tries = job(), len(plan) + 1
     async with Proxy(where.url, plan, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
-        async with Api.connect(replace(where, url=proxy.url)) as api:
+        async with Api(http_client(replace(where, url=proxy.url))) as api:
             job_id = await api.submit(fields)
-        async with Api.connect(where) as api:
+        async with Api(http_client(where)) as api:
             assert (await api.get(f"/v1/api/job/{job_id}"))["status"] == "queued"
     assert len(proxy.keys) == tries
     assert len(set(proxy.keys)) == 1
@@ -109,7 +110,7 @@ async def test_a_deletion_whose_answer_is_lost_is_one(where: Endpoints) -> None:
 
 async def test_each_submission_has_a_key_of_its_own(where: Endpoints) -> None:
     fields = job()
-    async with Proxy(where.url, []).running() as proxy, Api.connect(replace(where, url=proxy.url)) as api:
+    async with Proxy(where.url, []).running() as proxy, Api(http_client(replace(where, url=proxy.url))) as api:
         assert await api.submit(fields) != await api.submit(fields)
     assert len(set(proxy.keys)) == 2
 

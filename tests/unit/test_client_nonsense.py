@@ -15,6 +15,7 @@ from stint.cli.doctor import servers
 from stint.client import Client, Endpoints, Sealed
 from stint.client.errors import ApiRefusedError, ApiUnreachableError, UnexpectedAnswerError
 from stint.client.rest.api import Api
+from stint.client.rest.connection import http_client
 from stint.client.results import JobInfo, read
 from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
@@ -297,7 +298,7 @@ async def test_a_live_stream_is_utf_8_whatever_its_type_says(charset: str) -> No
 async def test_a_live_stream_that_an_error_leaves_is_closed() -> None:
     """Although the error's frames refer to it, and only the garbage collector finds that nobody else does."""
     ping = b": ping\n\n"
-    async with _server(200, STREAM, ping, drip=ping) as where, Api.connect(where) as api:
+    async with _server(200, STREAM, ping, drip=ping) as where, Api(http_client(where)) as api:
         before = asyncio.all_tasks()
 
         async def read() -> None:

@@ -15,6 +15,7 @@ from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.rest.api import JOBS, Api, Say, silent
+from stint.client.rest.connection import http_client
 from stint.client.results import JobInfo, read, rows
 from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.core.errors import ConfigError
@@ -52,7 +53,7 @@ class Client:
         Raises:
             ConfigError: the address, the token or the CA bundle is wrong.
         """
-        return cls(Api.connect(where, patience=patience, say=say), SealedByVault(where))
+        return cls(Api(http_client(where), patience=patience, say=say), SealedByVault(where))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, patience: float = PATIENCE) -> Self:

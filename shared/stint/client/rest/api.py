@@ -11,8 +11,7 @@ from typing import Any, Final, Self
 import httpx
 
 from stint.client.errors import ApiError, ApiUnreachableError, UnexpectedAnswerError
-from stint.client.options import Endpoints
-from stint.client.rest.connection import body_of, http_client, in_doubt, is_ours, refusal, unreachable
+from stint.client.rest.connection import body_of, in_doubt, is_ours, refusal, unreachable
 from stint.client.rest.live import LiveEvent, lines_of, parse_events
 from stint.core.errors import ConfigError
 from stint.core.names.ids import is_job_id
@@ -61,25 +60,16 @@ class Attempts:
 
 
 class Api:
-    """A connection to the API, which is closed at the end of `async with`.
+    """Requests to the API by this client, which is closed at the end of `async with`.
 
     Every method raises ApiUnreachableError if there is no connection, or it broke, and ApiRefusedError if the API
     answered with an error.
     """
 
     def __init__(self, http: httpx.AsyncClient, *, patience: float = 0.0, say: Say = silent) -> None:
-        """Usually `connect` makes it."""
         self._http = http
         self._say, self._is_away = say, False
         self.patience = patience
-
-    @classmethod
-    def connect(cls, where: Endpoints, *, patience: float = 0.0, say: Say = silent) -> Self:
-        """A connection that verifies certificates, and follows no redirects, which would disclose the token.
-
-        Arguments and errors are those of `Client.connect`.
-        """
-        return cls(http_client(where), patience=patience, say=say)
 
     async def __aenter__(self) -> Self:
         return self

@@ -36,7 +36,10 @@ _OWN_TOKEN: Final = "/v1/auth/token/lookup-self"
 
 
 def http_client(where: Endpoints) -> httpx.AsyncClient:
-    """What `Api.connect` sends its requests with. Raises what it raises."""
+    """A client that verifies certificates, and follows no redirects, which would disclose the token.
+
+    Raises what `Client.connect` does.
+    """
     if any(not "!" <= char <= "~" for char in where.token):
         raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:
