@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.codec import decode_event
-from stint.core.events import Ended, Rejected
+from stint.core.codec import decode
+from stint.core.events import EVENT_TYPES, Ended, Rejected
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, payload_subject
@@ -60,7 +60,7 @@ class Publisher:
             assert kind in kinds
             subject = EventAddress(kind, QUEUE, job_id).subject
             found = await self.broker.request(f"{JS_PREFIX}.DIRECT.GET.{EVENTS}.{subject}")
-        event = decode_event(kind, found.data)
+        event = decode(found.data, EVENT_TYPES[kind])
         assert isinstance(event, Ended | Rejected)
         return kind, event.error
 

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.core.audit.operations import OPERATIONS, to_operation
-from stint.core.codec import decode_event, encode, to_record
-from stint.core.errors import UndecodableError
+from stint.core.codec import decode, encode, to_record
 from stint.core.events import EVENT_TYPES
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
@@ -49,7 +48,7 @@ def test_the_subject_is_the_one_that_is_parsed(kind: str) -> None:
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_what_an_earlier_version_wrote_can_be_read(path: Path) -> None:
     written = json.loads(path.read_bytes())
-    read = json.loads(encode(decode_event(path.stem, path.read_bytes())))
+    read = json.loads(encode(decode(path.read_bytes(), EVENT_TYPES[path.stem])))
     assert written.items() <= read.items(), "each field still has its meaning"
 
 
@@ -152,6 +151,4 @@ def test_stream_times(text: str, microsecond: int) -> None:
     ],
 )
 def test_what_is_no_such_event(kind: str, body: bytes) -> None:
-    with pytest.raises(UndecodableError):
-        decode_event(kind, body)
     assert to_record(EventAddress(kind, "me", "0" * 24), body, sequence=1, time="").event is None

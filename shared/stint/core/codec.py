@@ -31,13 +31,6 @@ def decode(data: bytes, shape: type[T]) -> T:
         raise UndecodableError(f"Not a {shape.__name__}: {_QUOTED.sub('value', str(error))}.") from None
 
 
-def decode_event(kind: str, data: bytes, shapes: Mapping[str, type[Event]] = EVENT_TYPES) -> Event:
-    """Decode an event of this kind, which is one of these. Raises UndecodableError if it is not."""
-    if kind not in shapes:
-        raise UndecodableError(f"Unknown kind of event: {kind}.")
-    return decode(data, shapes[kind])
-
-
 def to_record(
     address: EventAddress,
     data: bytes,
@@ -48,8 +41,9 @@ def to_record(
     shapes: Mapping[str, type[Event]] = EVENT_TYPES,
 ) -> Record:
     """Decode a stored message. It raises nothing: a record that cannot be decoded has no event."""
+    shape = shapes.get(address.kind)
     try:
-        event = decode_event(address.kind, data, shapes)
+        event = decode(data, shape) if shape else None
     except UndecodableError:
         event = None
     return Record(
