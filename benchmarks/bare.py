@@ -3,8 +3,7 @@
 import asyncio
 import io
 import tarfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import aiodocker
@@ -40,13 +39,6 @@ class Bare:
         async with asyncio.TaskGroup() as group:
             for _ in range(count):
                 group.create_task(one())
-
-
-@asynccontextmanager
-async def bare() -> AsyncIterator[Bare]:
-    """A client of the engine for the duration of the block."""
-    async with aiodocker.Docker() as docker:
-        yield Bare(docker)
 
 
 def archives() -> list[bytes]:

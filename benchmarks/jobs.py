@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from benchmarks.bare import Bare, bare
+import aiodocker
+
+from benchmarks.bare import Bare
 from benchmarks.measure import Goal, Row, Work, alternately, compared, cpu_of
 from benchmarks.stack import Stack, stack
 
@@ -16,7 +18,8 @@ BARE = "bare aiodocker"
 
 async def rows(times: int) -> Sequence[Row]:
     """One job, one queue back to back, and many queues at once."""
-    async with stack(STINT_CAPACITY=str(QUEUES)) as stint, bare() as engine:
+    async with stack(STINT_CAPACITY=str(QUEUES)) as stint, aiodocker.Docker() as docker:
+        engine = Bare(docker)
         return [
             await one_job(stint, "one job, POST to end at the client", engine.job, BARE, times * 4, Goal(1.0)),
             await serial(stint, f"one queue, {SERIAL} jobs back to back", engine, times, Goal(1.03)),

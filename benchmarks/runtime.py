@@ -5,7 +5,7 @@ from typing import Final
 
 import aiodocker
 
-from benchmarks.bare import bare
+from benchmarks.bare import Bare
 from benchmarks.jobs import BARE, QUEUES, one_job, serial, wide_beside_bare
 from benchmarks.measure import NotMeasuredError, Row
 from benchmarks.stack import stack
@@ -18,9 +18,10 @@ async def rows(times: int) -> Sequence[Row]:
     async with aiodocker.Docker() as docker:
         if RUNTIME not in (await docker.system.info())["Runtimes"]:
             raise NotMeasuredError(f"The engine has no runtime {RUNTIME}.")
-    async with stack(STINT_CAPACITY=str(QUEUES), STINT_JOB_RUNTIME=RUNTIME) as stint, bare() as engine:
-        return [
-            await one_job(stint, f"one job, with {RUNTIME}", engine.job, BARE, times * 4),
-            await serial(stint, f"one queue, back to back, with {RUNTIME}", engine, times),
-            await wide_beside_bare(stint, f"with {RUNTIME}", engine, times),
-        ]
+        engine = Bare(docker)
+        async with stack(STINT_CAPACITY=str(QUEUES), STINT_JOB_RUNTIME=RUNTIME) as stint:
+            return [
+                await one_job(stint, f"one job, with {RUNTIME}", engine.job, BARE, times * 4),
+                await serial(stint, f"one queue, back to back, with {RUNTIME}", engine, times),
+                await wide_beside_bare(stint, f"with {RUNTIME}", engine, times),
+            ]
