@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -34,13 +35,14 @@ def check_receipt(data: bytes, keys: PublicKeys) -> Receipt:
     from nacl.signing import VerifyKey  # noqa: PLC0415
 
     receipt = parse_receipt(data)
-    try:
-        public = base64.b64decode(keys.keys[receipt.key.version], validate=True)
-        known = KeyName.of(keys.name, receipt.key.version, public)
-    except (KeyError, ValueError):
-        raise UnknownKeyError(_unknown(receipt.key)) from None
-    if known != receipt.key:
-        raise UnknownKeyError(_unknown(receipt.key))
+    key, public = receipt.key, None
+    with suppress(KeyError, ValueError):  # no such version, or not base64
+        public = base64.b64decode(keys.keys[key.version], validate=True)
+    if public is None or KeyName.of(keys.name, key.version, public) != key:
+        raise UnknownKeyError(
+            f"The receipt names version {key.version} of the key {key.name}, sha256 {key.sha256}, which is not among "
+            "the public keys. `stint receipt --public-key` fetches those of your Stint."
+        )
     try:
         VerifyKey(public).verify(receipt.signed, receipt.signature)
     except BadSignatureError:
@@ -48,10 +50,3 @@ def check_receipt(data: bytes, keys: PublicKeys) -> Receipt:
     except ValueError:
         raise UndecodableError("A public key of ed25519 has 32 bytes.") from None
     return receipt
-
-
-def _unknown(key: KeyName) -> str:
-    return (
-        f"The receipt names version {key.version} of the key {key.name}, sha256 {key.sha256}, which is not among the "
-        "public keys. `stint receipt --public-key` fetches those of your Stint."
-    )
