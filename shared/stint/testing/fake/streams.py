@@ -68,11 +68,8 @@ class FakeStreams:
             qname = name_of(self._jobs.submitted[job_id])
             if queue not in {None, qname} or status not in {None, was, job.state if job else None}:
                 continue
-            yield (
-                _event("job", shown(job), str(known))
-                if job
-                else _event("gone", {"_id": job_id, "qname": qname}, str(known))
-            )
+            name, fields = ("job", shown(job)) if job else ("gone", {"_id": job_id, "qname": qname})
+            yield _event(name, fields, str(known))
 
 
 def _fact(job: Job, kind: str) -> dict[str, Any]:
