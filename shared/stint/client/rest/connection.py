@@ -101,7 +101,9 @@ def refusal(answer: httpx.Response) -> ApiRefusedError:
     if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
         sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."
         return ApiRefusedError(sentence, answer.status_code)
-    doubtful = answer.is_server_error and (bool(job_id) or not _is_of_stint(answer, body))
+    # The error of a proxy does not say what has become of the request behind it.
+    of_stint = answer.status_code in _OWN_ERRORS and "error" in body
+    doubtful = answer.is_server_error and (bool(job_id) or not of_stint)
     sentence = f"Stint refused ({answer.status_code}): {error}" if error else _foreign(answer)
     sentence = f"{sentence}{f' (job {job_id})' if job_id else ''}"
     return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
@@ -118,11 +120,6 @@ def _foreign(answer: httpx.Response) -> str:
         f"{server} does not answer as Stint does (HTTP status {answer.status_code}): "
         "STINT_URL is another server's, or a proxy on the way there answers in Stint's place."
     )
-
-
-def _is_of_stint(answer: httpx.Response, body: Mapping[str, Any]) -> bool:
-    """Whether an error is Stint's own. That of a proxy does not say what has become of the request behind it."""
-    return answer.status_code in _OWN_ERRORS and "error" in body
 
 
 def in_doubt(error: ApiError) -> ApiError:
