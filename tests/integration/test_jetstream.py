@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
 from stint.core.audit.operations import AnyOperation, Paused
-from stint.core.cloudevents import cloudevents
+from stint.core.codec import cloudevents
 from stint.core.errors import (
     BrokerClosedError,
     BrokerRefusedError,

@@ -6,8 +6,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from stint.core.cloudevents import cloudevents
-from stint.core.codec import encode
+from stint.core.codec import cloudevents, encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import PUBLISHED, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold

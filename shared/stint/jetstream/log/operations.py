@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from stint.core.audit.operations import OPERATIONS, AnyOperation, address_of, to_operation
-from stint.core.cloudevents import cloudevents
-from stint.core.codec import encode
+from stint.core.codec import cloudevents, encode
 from stint.core.events import Record
 from stint.core.names.headers import TIME
 from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
