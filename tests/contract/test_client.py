@@ -114,6 +114,7 @@ async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Clien
     assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 9)
     assert (result.last_lines, result.output_complete, result.queue) == (("one", "\ufffdtwo"), True, queue)
     assert await job.wait() is result
+    assert (await job.wait(output=False)).tail == b""
     assert ((await without_output).return_code, (await without_output).tail) == (3, b"")
     assert await other.wait() == result
     facts = [item async for item in job.stream() if isinstance(item, Fact)]

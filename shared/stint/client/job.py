@@ -129,9 +129,8 @@ class JobHandle:
         Raises what `stream` does, and TimeoutError if it had not ended after `timeout` seconds. It continues.
         """
         async with asyncio.timeout(timeout):
-            if output or self._result:
-                return self._result or await self._drain()
-            return msgspec.structs.replace(await self._drain(tail=0), tail=b"")
+            result = self._result or await self._drain(tail=None if output else 0)
+        return result if output else msgspec.structs.replace(result, tail=b"")
 
     async def _drain(self, file: BinaryIO | None = None, stream: str = "", *, tail: int | None = None) -> JobResult:
         async with aclosing(self.stream(tail=tail)) as items:
