@@ -34,27 +34,21 @@ async def rebuild(projector: Projector) -> int:
     Each view is replaced or deleted. The bucket is never purged, because NATS does not notify its followers of a purge.
     While NATS is away it waits, and then goes on where it was.
     """
+
+    async def renew(key: str) -> None:
+        await _patiently(projector.rebuild if is_job_id(key) else projector.views.delete, key)
+
     jobs = await _patiently(_job_ids, projector)
-    await _patiently(_renew, projector, dict(jobs))
+    await for_each(jobs, renew, at_once=CONCURRENCY)
     # The jobs of other views were submitted meanwhile, no longer exist, or never existed.
     others = set(await _patiently(projector.views.job_ids)) - jobs.keys()
-    await _patiently(_renew, projector, dict.fromkeys(others))
+    await for_each(others, renew, at_once=CONCURRENCY)
     return len(jobs)
 
 
 async def _job_ids(projector: Projector) -> dict[str, None]:
     """In the order in which the log has their events."""
     return {job_id: None async for job_id in projector.log.job_ids()}
-
-
-async def _renew(projector: Projector, keys: dict[str, None]) -> None:
-    """Replace or delete the views with these keys. Each that is done is taken out of them."""
-
-    async def renew(key: str) -> None:
-        await (projector.rebuild if is_job_id(key) else projector.views.delete)(key)
-        del keys[key]
-
-    await for_each([*keys], renew, at_once=CONCURRENCY)
 
 
 async def serve(settings: ProjectorSettings) -> None:
