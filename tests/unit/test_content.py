@@ -281,7 +281,7 @@ def test_yaml(data: bytes, document: object) -> None:
 )
 def test_bad_yaml(data: bytes, fault: str) -> None:
     with pytest.raises(JobFailedError) as caught:
-        yaml_mapping(data, name="some.yml", reason="image")
+        parse_manifest(data, name="some.yml", reason="image")
     assert (str(caught.value), caught.value.reason) == (f"Failed parsing yaml in some.yml: {fault}", "image")
 
 

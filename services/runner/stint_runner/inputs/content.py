@@ -62,40 +62,23 @@ def check_content(content: str) -> Content:
 def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> Manifest:
     """Read a manifest; unknown keys are ignored. For the image's: `name="gostint_image.yml", reason="image"`.
 
-    Raises JobFailedError for any other document; its sentence starts with `Failed parsing yaml in <name>`.
+    Raises JobFailedError if it is not YAML, too large, or any other document. The sentence starts with `Failed parsing
+    yaml in <name>`, and gives the place, never the text.
     """
-    document = yaml_mapping(data, name=name, reason=reason)
     try:
-        manifest = msgspec.convert(document, Manifest)
+        manifest = msgspec.convert(yaml_mapping(data), Manifest)
         "".join([manifest.container_image or "", *(manifest.secret_refs or ())]).encode()
-    except msgspec.ValidationError as error:
-        fault = str(error)
-    except UnicodeEncodeError:  # the escape of half a character, which no event can hold
-        fault = "a text is not Unicode"
-    else:
-        return manifest
-    raise JobFailedError(f"Failed parsing yaml in {name}: {fault}", reason=reason)
-
-
-def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> dict[str, Any]:
-    """The first document of a YAML file, a mapping. An empty one is an empty mapping.
-
-    Scalars stay text (null is None), no tag constructs anything, aliases are refused. Raises JobFailedError if it is
-    not YAML, not a mapping, or too large. The sentence gives the place, never the text.
-    """
-    try:
-        document = _load(data)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         fault = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "malformed"
-    except _RefusedError as error:
+    except (_RefusedError, msgspec.ValidationError) as error:
         fault = str(error)
+    except UnicodeEncodeError:  # the escape of half a character, which no event can hold
+        fault = "a text is not Unicode"
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError):  # the last two: an escape beyond Unicode
         fault = "malformed"
     else:
-        if isinstance(document, dict):
-            return {key: value for key, value in document.items() if isinstance(key, str)}
-        fault = "not a mapping"
+        return manifest
     raise JobFailedError(f"Failed parsing yaml in {name}: {fault}", reason=reason)
 
 
@@ -199,11 +182,18 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|N
 _Loader.add_constructor("tag:yaml.org,2002:null", _none)
 
 
-def _load(data: bytes) -> Any:
+def yaml_mapping(data: bytes) -> dict[str, Any]:
+    """The first document of a YAML file, a mapping. An empty one is an empty mapping.
+
+    Scalars stay text (null is None), no tag constructs anything, aliases are refused. Raises what PyYAML raises.
+    """
     if len(data) > MAX_DOCUMENT:
         raise _RefusedError(f"over {MAX_DOCUMENT} bytes")
     loader = _Loader(data)
     try:
-        return loader.get_data() if loader.check_node() else {}
+        document = loader.get_data() if loader.check_node() else {}
     finally:
         loader.dispose()
+    if not isinstance(document, dict):
+        raise _RefusedError("not a mapping")
+    return {key: value for key, value in document.items() if isinstance(key, str)}
