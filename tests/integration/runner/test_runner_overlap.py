@@ -176,7 +176,7 @@ async def test_a_payload_that_a_replica_lacks_is_waited_for(
             if may_lag and times < READS:
                 assert (job.state, len(free)) == (State.SUCCESS, times + 1)
             else:
-                assert (end.reason, end.error, len(free)) == ("payload", "It is not there.", 1 + (1 + READS) * may_lag)
+                assert (end.reason, end.error, len(free)) == ("payload", "It is not there.", 1 + READS * may_lag)
             assert set(free) == {full}, "before each reading"
 
 

@@ -31,14 +31,14 @@ class Share:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._size = 0
+        self.size = 0  # bytes
 
     async def take(self, wanted: int) -> None:
         """Reserve so many bytes, once they are free."""
-        self._size += await self._budget.take(wanted)
+        self.size += await self._budget.take(wanted)
 
     def shrink(self, size: int) -> None:
         """Keep at most so many bytes."""
-        freed = max(0, self._size - size)
-        self._size -= freed
+        freed = max(0, self.size - size)
+        self.size -= freed
         self._budget.give_back(freed)

@@ -98,28 +98,20 @@ async def _sealed(runner: Runner, job: Job, submitted: Submitted, share: Share) 
 
 async def _stored(runner: Runner, job: Job, submitted: Submitted, share: Share) -> bytes:
     """The payload as it was stored. One that is not there yet is waited for, and keeps no memory meanwhile."""
+    chunks, attempt = submitted.payload_chunks, submitted.payload_try
 
     async def get() -> bytes:
-        chunks, attempt = submitted.payload_chunks, submitted.payload_try
-        return await retry(
-            lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
-        )
-
-    async def take_and_get() -> bytes:
-        await share.take(_memory_for(submitted))
+        if not share.size:
+            await share.take(_memory_for(submitted))
         try:
-            return await get()
+            return await retry(
+                lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
+            )
         except PayloadMissingError:
             share.shrink(0)
             raise
 
-    try:
-        return await get()
-    except PayloadMissingError:
-        if not runner.payloads.may_lag:
-            raise
-        share.shrink(0)
-    return await retry(take_and_get, on=PayloadMissingError, attempts=READS)
+    return await retry(get, on=PayloadMissingError if runner.payloads.may_lag else (), attempts=READS)
 
 
 async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:
