@@ -72,10 +72,11 @@ class Auditor:
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""
         await self._sweep_views(rest=rest)
-        found, before = await self._sweep_output(rest), math.inf
-        while 0 < found < before:  # what was removed may have hidden others from the list
-            found, before = await self._sweep_output(rest), found
-        await self._sweep_payloads(rest)
+        output, before = self.projector.output, math.inf
+        while 0 < (found := await self._sweep_places(_parts(output.places()), self._can_be_read, rest)) < before:
+            before = found  # what was removed may have hidden others from the list
+        payloads = _slices(await self.projector.payloads.places())
+        await self._sweep_places(payloads, lambda end: end == "", rest)  # they are needed only until the job's end
         if self._lost:
             await self._write_views(rest)
             self._lost = False
@@ -109,20 +110,17 @@ class Auditor:
             yield views
             after = views[-1].revision
 
-    async def _sweep_output(self, rest: float) -> int:
-        """Returns how many places had output that nobody can read."""
-        found = 0
-        async for places in _timed(_parts(self.projector.output.places()), rest=rest):
+    async def _sweep_places(
+        self, parts: AsyncIterator[list[Place]], is_needed: Callable[[str | None], bool], rest: float
+    ) -> int:
+        """Remove what is stored for jobs with an end that makes it unneeded. Returns for how many."""
+        clean_up, found = self.projector.clean_up_place, 0
+        async for places in _timed(parts, rest=rest):
             ends = await self.history.survey({place.job_id for place in places})
-            found += await self._clean_up([place for place in places if not self._can_be_read(ends.get(place))])
+            unneeded = [place for place in places if not is_needed(ends.get(place))]
+            await for_each(unneeded, lambda place: tried(clean_up(place), place.job_id), at_once=CONCURRENCY)
+            found += len(unneeded)
         return found
-
-    async def _sweep_payloads(self, rest: float) -> None:
-        """A payload is needed only until the job's end."""
-        stored = await self.projector.payloads.places()
-        async for places in _timed(_slices(stored), rest=rest):
-            ends = await self.history.survey({place.job_id for place in places})
-            await self._clean_up([place for place in places if ends.get(place) != ""])
 
     async def _check_views(self, keys: Collection[str]) -> None:
         ids = {key for key in keys if is_job_id(key) and key == key.lower()}
@@ -143,11 +141,6 @@ class Auditor:
         if not end:
             return end is not None
         return parse_time(end) + self.projector.retention > self.projector.now()
-
-    async def _clean_up(self, places: Collection[Place]) -> int:
-        work = self.projector.clean_up_place
-        await for_each(places, lambda place: tried(work(place), place.job_id), at_once=CONCURRENCY)
-        return len(places)
 
 
 async def _timed(steps: AsyncIterator[T], *, rest: float, pause: float = 0) -> AsyncIterator[T]:
