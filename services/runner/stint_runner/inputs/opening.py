@@ -60,21 +60,17 @@ class Opener:
     async def ticket(self, sealed: str, job: Job) -> Ticket:
         """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
 
-        Raises RejectedError if it is not one of this queue and job, UnfitError if this runner may not open it.
+        Raises RejectedError if Vault says that it is not one of this queue and job. Other refusals are this runner's
+        fault: UnfitError.
         """
-        return await retry(lambda: self._open_ticket(sealed, job))
 
-    async def _open_ticket(self, sealed: str, job: Job) -> Ticket:
-        """Rejects the job only if Vault says that this is no ticket of it. Other refusals are this runner's fault."""
+        async def opened(own: str) -> Ticket:
+            return await open_ticket(self.vault, own, sealed, queue_token=job.token, job_id=job.job_id)
+
         try:
-            await self.session.token()
-            return await self.session.call(
-                lambda own: open_ticket(self.vault, own, sealed, queue_token=job.token, job_id=job.job_id)
-            )
+            return await retry(lambda: self.session.call(opened))
         except UndecodableError:
             raise RejectedError(NO_TICKET) from None
-        except VaultUnavailableError:
-            raise
         except VaultError as error:
             if isinstance(error, VaultRefusedError) and "/decrypt/" in error.url:
                 raise RejectedError(NO_TICKET) from None
