@@ -1,6 +1,7 @@
 """What is stored of a submission, and what a runner opens of it."""
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from stint.core.codec import encode
 from stint.core.errors import JobFailedError, VaultError
 from stint.core.events import TEXT_LENGTH
 from stint.core.submission.payload import JobPayload
+from stint.vault import Ticket
 from stint_api.submit.body import LONGEST_TOKEN
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
@@ -108,8 +110,9 @@ async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
             assert (await one.submit(**await in_cubbyhole(one, bad))).status_code == 400
     three = "\n".join([await sealed(compat, qname="deploys")] * 3).encode()
     opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True, now=utc_now)
+    ticket = Ticket(wrap_secret_id="", payload_sha256=hashlib.sha256(three).hexdigest())
     with pytest.raises(JobFailedError):
-        await opener.payload(three, "deploys")
+        await opener.payload(three, ticket, "deploys")
 
 
 @asynccontextmanager

@@ -75,8 +75,7 @@ class Services:
         opener = Opener(vault=self.vault, session=self.runner, role=ROLE, role_id="", now=utc_now)
         ticket = await opener.ticket(submissions.submitted(job).ticket, job)
         sealed = await opener.sealed(stored)
-        opener.check_payload(sealed, ticket)
-        opened = await opener.payload(sealed, "deploys")
+        opened = await opener.payload(sealed, ticket, "deploys")
         assert opened
         return opened.job.run[-1]
 

@@ -109,8 +109,7 @@ async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> 
     payload, ticket = await _as_stored(bench, job)
     try:
         sealed = await opener.sealed(payload)
-        opener.check_payload(sealed, ticket)
-        opened = await opener.payload(sealed, qname)
+        opened = await opener.payload(sealed, ticket, qname)
     finally:
         await session.close()
     assert opened is not None, "the runner's own token decrypts it"

@@ -117,12 +117,6 @@ class Opener:
         if not await self.vault.health():
             raise VaultUnavailableError
 
-    @staticmethod
-    def check_payload(sealed: bytes, ticket: Ticket) -> None:
-        """Raise JobFailedError if a payload is not the one that the ticket was made for. Nothing is spent on it yet."""
-        if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
-            raise bad_payload(CHANGED)
-
     async def sealed(self, stored: bytes) -> bytes:
         """A payload without the encryption by its own key, if it has one. Waits for ever while Vault is unavailable.
 
@@ -140,12 +134,15 @@ class Opener:
         except VaultError as error:
             raise UnfitError(f"This runner may not read the keys of payloads: {error.sentence}") from None
 
-    async def payload(self, sealed: bytes, qname: str) -> Opened | None:
+    async def payload(self, sealed: bytes, ticket: Ticket, qname: str) -> Opened | None:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.
 
         On a second line the API seals the job fields that stood beside the payload. Waits for ever while Vault is
-        unavailable: nothing has happened yet. Raises JobFailedError if it cannot be opened, or is not as it should be.
+        unavailable: nothing has happened yet. Raises JobFailedError if it is not the one that the ticket was made for,
+        cannot be opened, or is not as it should be.
         """
+        if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
+            raise bad_payload(CHANGED)
 
         async def decrypt(line: str) -> bytes:
             return await retry(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, line)))
@@ -158,7 +155,8 @@ class Opener:
     async def payload_for(self, job_token: str, sealed: bytes, qname: str) -> Opened:
         """Decrypt a payload with the job's own token, as existing GoStint set-ups allow; otherwise as `payload`.
 
-        Raises JobFailedError if that token may not either, VaultUnavailableError if Vault did not answer for too long.
+        It was compared with its ticket there. Raises JobFailedError if that token may not decrypt it either,
+        VaultUnavailableError if Vault did not answer for too long.
         """
 
         async def decrypt(line: str) -> bytes:

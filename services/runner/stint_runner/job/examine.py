@@ -64,7 +64,9 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")
     share.shrink(OPENING * len(sealed))  # the submission may have said that it is larger
-    _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
+    _, opened = await side_by_side(
+        runner.opener.check_wrapping(ticket), runner.opener.payload(sealed, ticket, queue_name(job.token))
+    )
     runner.space.take_turn()
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
 
@@ -112,9 +114,3 @@ async def _stored(runner: Runner, job: Job, submitted: Submitted, share: Share) 
             raise
 
     return await retry(get, on=PayloadMissingError if runner.payloads.may_lag else (), attempts=READS)
-
-
-async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:
-    """The payload, None if only the job's own token may open it."""
-    runner.opener.check_payload(sealed, ticket)
-    return await runner.opener.payload(sealed, queue_name(job.token))
