@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -29,6 +30,7 @@ MISSING: Final = "No queue and no runner had the job any more."
 """The error of such a job."""
 
 
+@dataclass(eq=False)
 class Sweeper:
     """Ends, as `unknown`, each job that this sweeper has found missing from the work queues for long enough.
 
@@ -43,26 +45,18 @@ class Sweeper:
     takes time for jobs that have not ended, and for no others. Jobs without a payload are named by the auditor. A sweep
     also finds payloads of jobs that are over or were never submitted, and removes them. Any number of sweepers may run
     concurrently. The next one is `pause` seconds later.
+
+    `astray_for` must be longer than any runner may take to stop a job whose lease it has lost. It must also be longer
+    than a queue must wait for a job that was ended by a process other than its starter.
     """
 
-    def __init__(
-        self,
-        projector: Projector,
-        history: History,
-        astray_for: timedelta,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`astray_for` must be longer than any runner may take to stop a job whose lease it has lost.
+    projector: Projector
+    history: History
+    astray_for: timedelta
+    monotonic: Callable[[], float] = time.monotonic
 
-        It must also be longer than a queue must wait for a job that was ended by a process other than its starter.
-        """
-        self._projector = projector
-        self._log = projector.log
-        self._history = history
-        self._astray_for = astray_for.total_seconds()
-        self._monotonic = monotonic
-        self.pause = self._least_pause = interval(astray_for, SWEEPS).total_seconds()
+    def __post_init__(self) -> None:
+        self.pause = self._least_pause = interval(self.astray_for, SWEEPS).total_seconds()
         self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
         self._suspects: set[Place] = set()
@@ -78,7 +72,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Find stray jobs once, and repair those that have been astray for long enough."""
         for stray in await self._overdue():
-            self._since[stray] = self._monotonic()  # even if this fails, the others come first
+            self._since[stray] = self.monotonic()  # even if this fails, the others come first
             place, over = stray
             try:
                 await self._repair(place, over=over)
@@ -89,9 +83,9 @@ class Sweeper:
                 log.exception("repair of a stray job failed", job=place.job_id)
 
     async def _overdue(self) -> list[tuple[Place, bool]]:
-        begin = self._monotonic()
-        strays = await self._history.strays()
-        now = self._monotonic()
+        begin = self.monotonic()
+        strays = await self.history.strays()
+        now = self.monotonic()
         stale = now - self._looked_at > STALE * self.pause
         self.pause = max(self._least_pause, SHARE * (now - begin))
         if strays is None:
@@ -101,23 +95,23 @@ class Sweeper:
         seen = [*((place, False) for place in missing), *((place, True) for place in strays.over)]
         self._since = {stray: known.get(stray, now) for stray in seen}
         self._looked_at = now
-        return [stray for stray, since in self._since.items() if now - since >= self._astray_for]
+        return [stray for stray, since in self._since.items() if now - since >= self.astray_for.total_seconds()]
 
     async def _repair(self, place: Place, *, over: bool) -> None:
         if over:
-            await self._history.remove_acknowledged(place.token)
-        job = await self._log.load(place.job_id)
+            await self.history.remove_acknowledged(place.token)
+        job = await self.projector.log.load(place.job_id)
         if not over and (job is None or job.token != place.token or job.terminal):
-            await self._projector.clean_up_place(place)
+            await self.projector.clean_up_place(place)
             if job and job.token != place.token:  # its view may be that of a submission to this queue
-                await self._projector.rebuild(place.job_id)
+                await self.projector.rebuild(place.job_id)
             return
         if job is None or job.token != place.token or job.terminal != over:
             return
-        if await self._history.is_in_work(place) != over:
+        if await self.history.is_in_work(place) != over:
             return
         if over:
-            await self._history.take_from_work(place)
+            await self.history.take_from_work(place)
             log.info("removed a job that is over from its queue", job=job.job_id)
         else:
             await self._end(job)
@@ -125,7 +119,7 @@ class Sweeper:
     async def _end(self, job: Job) -> None:
         event = Ended(
             event_id=uuid4().hex,
-            at=rfc3339(self._projector.now()),
+            at=rfc3339(self.projector.now()),
             by="projector",
             status=State.UNKNOWN,
             reason="lost",
@@ -133,5 +127,5 @@ class Sweeper:
         )
         # A queued job may be ended only if no runner has started it meanwhile; a started one in any case.
         after = job.sequence if job.state is State.QUEUED else None
-        if await self._log.append(job.token, job.job_id, event, after=after) is Outcome.WON:
+        if await self.projector.log.append(job.token, job.job_id, event, after=after) is Outcome.WON:
             log.warning("job lost", job=job.job_id, status=job.state, runner=job.runner)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -129,26 +130,17 @@ def _both(lead: Lead, other: Lead) -> Lead:
     return Lead(lead.token, *(one or two for one, two in zip(lead[1:], other[1:], strict=True)))
 
 
+@dataclass(eq=False)
 class Finder:
-    """Fills a runner's backlog.
+    """Fills a runner's backlog."""
 
-    `has_room`: for one more fresh lead; `is_fit`: it can run jobs, as far as it knows; `resumed`: the queues that it
-    knows to be paused no longer.
-    """
+    queues: WorkQueues
+    backlog: Backlog
+    has_room: Callable[[], bool]  # for one more fresh lead
+    is_fit: Callable[[], bool]  # it can run jobs, as far as it knows
+    resumed: Callable[[], Awaitable[Collection[str]]]  # the queues that it knows to be paused no longer
 
-    def __init__(
-        self,
-        queues: WorkQueues,
-        backlog: Backlog,
-        has_room: Callable[[], bool],
-        is_fit: Callable[[], bool],
-        resumed: Callable[[], Awaitable[Collection[str]]],
-    ) -> None:
-        self._queues = queues
-        self._backlog = backlog
-        self._has_room = has_room
-        self._is_fit = is_fit
-        self._resumed = resumed
+    def __post_init__(self) -> None:
         self._seen: Mapping[str, int] = {}
         self._unheard = True  # hints may have been sent while this runner did not listen
         self._freed = asyncio.Event()
@@ -193,11 +185,11 @@ class Finder:
     async def pass_on(self) -> None:
         """Tell other runners of the hints that wait. They stay here, too: there may be no other runner."""
         with suppress(BrokerUnavailableError):
-            for lead in self._backlog.hinted():
-                await self._queues.hint(lead.token, returned=lead.returned)
+            for lead in self.backlog.hinted():
+                await self.queues.hint(lead.token, returned=lead.returned)
 
     async def _consider_all(self) -> None:
-        async with self._queues.hints() as hints:
+        async with self.queues.hints() as hints:
             async for hint in hints:
                 await self._consider(hint)
 
@@ -207,11 +199,11 @@ class Finder:
         A hint that nobody has a slot for stays where it was passed to last, or comes back to when there is nobody else.
         A runner that cannot run jobs passes on all hints, also those of the jobs that it has just given back.
         """
-        mine, room = self._backlog.is_taken(hint.token), self._has_room()
-        if (self._is_fit() and (mine or room or hint.ours)) or hint.passed >= PASSES:
-            self._backlog.add(Lead(hint.token, hinted=True, fresh=room and not mine, returned=hint.returned))
+        mine, room = self.backlog.is_taken(hint.token), self.has_room()
+        if (self.is_fit() and (mine or room or hint.ours)) or hint.passed >= PASSES:
+            self.backlog.add(Lead(hint.token, hinted=True, fresh=room and not mine, returned=hint.returned))
         else:
-            await self._queues.hint(hint.token, passed=hint.passed + 1, returned=hint.returned)
+            await self.queues.hint(hint.token, passed=hint.passed + 1, returned=hint.returned)
 
     async def _look_around(self) -> None:
         """Look at all queues from time to time, and in between at those whose number of jobs has changed."""
@@ -227,8 +219,8 @@ class Finder:
             try:
                 await self._look()
                 if at_all:  # a request for each that is still paused, so not whenever a slot is free
-                    for token in await self._resumed():
-                        self._backlog.add(Lead(token, returned=True))
+                    for token in await self.resumed():
+                        self.backlog.add(Lead(token, returned=True))
             except BrokerUnavailableError:
                 pause = PAUSE
             except StintError as error:
@@ -242,10 +234,10 @@ class Finder:
         In random order, so that runners that look at the same time try different ones. Where hints may have been lost,
         any queue's job may have been given back.
         """
-        found = await self._queues.pending()
+        found = await self.queues.pending()
         new = [token for token, jobs in found.items() if self._seen.get(token) != jobs]
         returned, self._unheard, self._seen = self._unheard, False, found
         random.shuffle(new)
         for token in new:
-            if not self._backlog.is_taken(token):
-                self._backlog.add(Lead(token, returned=returned))
+            if not self.backlog.is_taken(token):
+                self.backlog.add(Lead(token, returned=returned))
