@@ -91,15 +91,7 @@ def _memory_for(submitted: Submitted) -> int:
 
 
 async def _sealed(runner: Runner, job: Job, submitted: Submitted, share: Share) -> bytes:
-    try:
-        stored = await _stored(runner, job, submitted, share)
-    except StintError as error:
-        raise JobFailedError(error.sentence, reason="payload") from None
-    return await runner.opener.sealed(stored)
-
-
-async def _stored(runner: Runner, job: Job, submitted: Submitted, share: Share) -> bytes:
-    """The payload as it was stored. One that is not there yet is waited for, and keeps no memory meanwhile."""
+    """The payload as it was sealed. One that is not stored yet is waited for, and keeps no memory meanwhile."""
     chunks, attempt = submitted.payload_chunks, submitted.payload_try
 
     async def get() -> bytes:
@@ -113,4 +105,8 @@ async def _stored(runner: Runner, job: Job, submitted: Submitted, share: Share) 
             share.shrink(0)
             raise
 
-    return await retry(get, on=PayloadMissingError if runner.payloads.may_lag else (), attempts=READS)
+    try:
+        stored = await retry(get, on=PayloadMissingError if runner.payloads.may_lag else (), attempts=READS)
+    except StintError as error:
+        raise JobFailedError(error.sentence, reason="payload") from None
+    return await runner.opener.sealed(stored)
