@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -18,45 +19,38 @@ OUTPUT_END: Final = 30.0  # seconds after a container's exit, and after each fur
 AGAIN: Final = (EngineUnavailableError, BrokerUnavailableError, LogGapError, FellBehindError)
 
 
+@dataclass(eq=False)
 class Copying:
     """Copies one container's output from now on. Call `finish` or `give_up` once, and `aclose` in any case."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        pump: OutputPump,
-        container_id: str,
-        attached: AsyncGenerator[OutputPiece, None] | None,
-        *,
-        concealed: bool = False,
-    ) -> None:
-        """Read `attached` first, if it is given; `concealed` output must not be stored."""
-        self._engine = engine
-        self._pump = pump
-        self._container_id = container_id
-        self._task = asyncio.create_task(self._copy(attached, concealed=concealed))
+    engine: Engine
+    pump: OutputPump
+    container_id: str
+    attached: AsyncGenerator[OutputPiece, None] | None  # is read first, if it is given
+    concealed: bool = False  # its output must not be stored
 
-    async def _copy(self, attached: AsyncGenerator[OutputPiece, None] | None, *, concealed: bool) -> None:
-        if concealed:
+    def __post_init__(self) -> None:
+        self._task = asyncio.create_task(self._copy())
+
+    async def _copy(self) -> None:
+        if self.concealed:
             raise EngineError("Its secret values are not known any more.")
+        await retry(self._copy_some, on=AGAIN)
 
-        async def some() -> None:
-            nonlocal attached
-            pieces, attached = attached, None
-            await (self._pump.copy(pieces, attached=True) if pieces else self._copy_log())
-
-        await retry(some, on=AGAIN)
-
-    async def _copy_log(self) -> None:
-        """Continue after what is stored: the engine's log begins with the first byte again."""
-        await self._pump.resume()
-        await self._pump.copy(self._engine.output(self._container_id))
+    async def _copy_some(self) -> None:
+        """What is attached comes first. Later the engine's log is read, which begins with the first byte again."""
+        pieces, self.attached = self.attached, None
+        if pieces:
+            await self.pump.copy(pieces, attached=True)
+        else:
+            await self.pump.resume()
+            await self.pump.copy(self.engine.output(self.container_id))
 
     async def finish(self, killed: asyncio.Event) -> None:
         """Wait for the rest of the output as long as more arrives, for a `killed` job only for `OUTPUT_END`."""
         seen = -1
-        while not self._task.done() and self._pump.chain.chunks != seen:
-            seen = self._pump.chain.chunks
+        while not self._task.done() and self.pump.chain.chunks != seen:
+            seen = self.pump.chain.chunks
             await asyncio.wait({self._task}, timeout=OUTPUT_END)
             if killed.is_set():
                 break
@@ -65,12 +59,12 @@ class Copying:
 
     async def give_up(self) -> None:
         """Store what has arrived. The task is not cancelled: a chunk or a search for secrets may be under way."""
-        self._pump.break_off()
+        self.pump.break_off()
         await asyncio.wait({self._task})
         if fault := self._task.exception():
             log.warning("output incomplete", error=type(fault).__name__)
             try:
-                await self._pump.flush(broken=True)
+                await self.pump.flush(broken=True)
             except StintError as error:  # how the job ended is known all the same
                 log.warning("end of the output not stored", error=error.sentence)
 
