@@ -40,12 +40,6 @@ def incarnation(pid: int) -> str:
     return f"{pid}-{fields[_START_TIME]}"
 
 
-@cache
-def this_process() -> str:
-    """The incarnation of this process."""
-    return incarnation(os.getpid())
-
-
 def kill_container(container_id: str) -> int:
     """SIGKILL the processes whose control group bears the container's name; returns how many.
 

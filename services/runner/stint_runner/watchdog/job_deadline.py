@@ -1,10 +1,12 @@
 """A job's deadline on disk, renewed along with its lease."""
 
+import os
+
 import msgspec
 import structlog
 
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.linux import boot_id, boot_time, this_process
+from stint_runner.linux import boot_id, boot_time, incarnation
 from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, StateError
 
 log = structlog.get_logger()
@@ -31,7 +33,7 @@ class JobDeadline:
             job_id=self._leased.address.job_id,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
-            process=this_process(),
+            process=incarnation(os.getpid()),
             boot=boot_id(),
             seconds=lease.times.watchdog,
             hold=self._leased.holds,
