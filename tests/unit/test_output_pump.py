@@ -407,6 +407,18 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
     assert (pump.complete, pump.masked) == (False, 2)
 
 
+@pytest.mark.parametrize("steps", range(4))
+async def test_output_can_be_given_up_at_any_moment(steps: int) -> None:
+    """Also when its reading is about to begin."""
+    pump = OutputPump(MemoryOutput(), TOKEN, JOB)
+    copying = Copying(DockerEngine(), pump, "c", _hanging(b"x"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await copying.give_up()
+    assert not pump.complete
+
+
 async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_the_job_ended() -> None:
     """What was held back for a secret comes last, when the output is given up already."""
     log = MemoryOutput()

@@ -10,6 +10,7 @@ from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, Lo
 from stint.core.output.chain import Chain, Chunk
 from stint.core.output.lines import Lines
 from stint.ports import OutputLog
+from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.engine.port import OutputPiece
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, gathered, put
 from stint_runner.output.redact import Needles, Redactor, spellings
@@ -49,8 +50,7 @@ class OutputPump:
         self._needles: Needles | None = None
         self._redactors: dict[str, Redactor] = {}
         self._replays: dict[str, _Replay] = {}
-        self._reading: asyncio.Task[Exception | None] | None = None
-        self._broken_off = False
+        self._broken_off = asyncio.Event()
         self._whole = False
 
     @property
@@ -102,7 +102,7 @@ class OutputPump:
         if self._is_beyond():  # it was truncated before this was resumed
             return
         waiting: PieceQueue = asyncio.Queue(PIECES_WAITING)
-        reading = self._reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
+        reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
         try:
             async with aclosing(gathered(waiting)) as chunks:
                 async for stream, data in chunks:
@@ -115,8 +115,6 @@ class OutputPump:
                 raise fault
         finally:
             reading.cancel()
-            while not waiting.empty():  # after `break_off` the reader still adds the end, for which there must be room
-                waiting.get_nowait()
             await asyncio.gather(reading, return_exceptions=True)
         await self.flush()
         self.gap = self.gap or bool(self._replays)
@@ -124,13 +122,7 @@ class OutputPump:
 
     def break_off(self) -> None:
         """Let `copy` read no more: it stores what has arrived, and raises `BrokenOffError`."""
-        self._broken_off = True
-        if self._reading is not None:
-            self._reading.cancel()
-
-    def _check(self) -> None:
-        if self._broken_off:
-            raise BrokenOffError
+        self._broken_off.set()
 
     async def _read(
         self, pieces: AsyncIterator[OutputPiece], waiting: PieceQueue, patience: float | None
@@ -138,12 +130,10 @@ class OutputPump:
         """Read to the end, and return what broke it off."""
         fault: Exception | None = None
         try:
-            self._check()
-            async for piece in pieces:
-                await put(waiting, piece, patience)
-        except asyncio.CancelledError:
-            if not self._broken_off:
-                raise
+            async with interrupted_by(self._broken_off):
+                async for piece in pieces:
+                    await put(waiting, piece, patience)
+        except InterruptedByEventError:
             fault = BrokenOffError()
         except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
             self.gap = self.gap or isinstance(error, EngineUnavailableError | LogRotatedError)
