@@ -22,7 +22,6 @@ from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, Stat
 from stint_runner.watchdog.guard import WatchdogError, environment, guarded
 from stint_runner.watchdog.job_deadline import JobDeadline
 from stint_runner.watchdog.watchdog import Access
-from tests.support.waiting import meanwhile
 from tests.unit.test_lease import FakeDelivery, leased_job
 
 JOB = "a" * 24
@@ -174,14 +173,15 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
     deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one for which the system has no process left."""
-    tries, watching, watched = iter([True, True, False]), asyncio.Event(), list[bool]()
+    tries, watching, watched = iter([False, True, True, False]), asyncio.Event(), list[bool]()
 
     class Process:
         def __init__(self, *_args: object) -> None:
             watched.append(deadlines.watched)
             if next(tries):
                 raise BlockingIOError
-            watching.set()
+            if len(watched) > 1:
+                watching.set()
 
         async def ready(self) -> None:
             pass
@@ -192,17 +192,19 @@ async def test_a_watchdog_that_cannot_be_started_again_is_told_of_once_and_tried
         def leave(self) -> None:
             pass
 
-    dead = Process.__new__(Process)
+        async def stop(self) -> None:
+            pass
+
     monkeypatch.setattr(guard, "_Process", Process)
     monkeypatch.setattr(guard, "RESTART_PAUSE", 0)
     with structlog.testing.capture_logs() as said:
-        async with meanwhile(guard.Guard(dead, deadlines, "").keep()):  # type: ignore[arg-type] # it does as much
+        async with guarded(deadlines):
             await watching.wait()
     assert [line["event"] for line in said] == [
         "watchdog died, starting another",
         "the watchdog does not start, retrying",
     ]
-    assert (watched, deadlines.watched) == ([False] * 3, True)
+    assert (watched, deadlines.watched) == ([True, False, False, False], True)
 
 
 async def test_a_watchdog_that_is_told_to_end_ends_well(deadlines: Deadlines) -> None:

@@ -47,7 +47,7 @@ from stint_runner.registry.logins import DockerConfigLogins
 from stint_runner.registry.vault_logins import VaultLogins
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines, StateError, state_folder
-from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded
+from stint_runner.watchdog.guard import WATCHDOG, guarded
 
 log = structlog.get_logger()
 
@@ -78,9 +78,9 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
         try:
             deadlines = await unless(stopping, _deadlines(settings))
             with closing(deadlines):
-                async with guarded(deadlines, watchdog) as guard:
+                async with guarded(deadlines, watchdog):
                     runner = _runner(settings, broker, vault, session, engine, deadlines, queues, clock)
-                    await _work(runner, queues, broker, clock, readiness, guard, stopping)
+                    await _work(runner, queues, broker, clock, readiness, stopping)
         except InterruptedByEventError:
             log.info("stopped before it could start")
         finally:
@@ -152,7 +152,6 @@ async def _work(
     broker: Broker,
     clock: ServerClock,
     readiness: Readiness,
-    guard: Guard,
     stopping: asyncio.Event,
 ) -> None:
     settings = runner.settings
@@ -167,7 +166,7 @@ async def _work(
     adoption = Adoption(runner, dispatcher)
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity, queues=settings.queues or "all")
-    readiness.parts = (worker.missing, guard.missing, background.missing, runner.space.missing)
+    readiness.parts = (worker.missing, runner.deadlines.missing, background.missing, runner.space.missing)
     readiness.background = background
     working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
     try:

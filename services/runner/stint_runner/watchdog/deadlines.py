@@ -66,6 +66,10 @@ class Deadlines:
         self._boot = boot_id()
         self._lock: int | None = None
 
+    def missing(self) -> str:
+        """A sentence while no watchdog watches."""
+        return "" if self.watched else UNWATCHED
+
     def open(self) -> bool:
         """Create and lock the folder; False if another runner of this name has it.
 

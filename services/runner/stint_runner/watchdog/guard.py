@@ -15,7 +15,7 @@ import structlog
 from stint.core.errors import StintError
 from stint.process.environment import load
 from stint.process.settings import EngineSettings
-from stint_runner.watchdog.deadlines import UNWATCHED, Deadlines
+from stint_runner.watchdog.deadlines import Deadlines
 from stint_runner.watchdog.watchdog import READY
 
 log = structlog.get_logger()
@@ -83,57 +83,45 @@ class _Process:
 
 
 @asynccontextmanager
-async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterator[Guard]":
+async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator[None]:
     """Run a watchdog over these deadlines during the block, and another if it dies. Raises WatchdogError if none runs.
 
     If a deadline is left at the end, the watchdog continues until the job is dead.
     """
-    guard = Guard(await _start(deadlines.folder, module), deadlines, module)
-    keeping = asyncio.create_task(guard.keep(), name="watchdog")
+    process = await _start(deadlines.folder, module)
+
+    async def keep() -> None:
+        nonlocal process
+        while True:
+            code = await process.wait()
+            deadlines.watched = False
+            log.error("watchdog died, starting another", code=code)
+            process.leave()
+            process = await _started_again(deadlines.folder, module)
+            deadlines.watched = True
+
+    keeping = asyncio.create_task(keep(), name="watchdog")
     try:
-        yield guard
+        yield
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
-        await guard.end()
-
-
-class Guard:
-    """The current watchdog."""
-
-    def __init__(self, process: _Process, deadlines: Deadlines, module: str) -> None:
-        self._process = process
-        self._deadlines = deadlines
-        self._module = module
-
-    def missing(self) -> str:
-        """A sentence while no watchdog watches."""
-        return "" if self._deadlines.watched else UNWATCHED
-
-    async def keep(self) -> None:
-        """Start another whenever it dies."""
-        while True:
-            code = await self._process.wait()
-            self._deadlines.watched = False
-            log.error("watchdog died, starting another", code=code)
-            self._process.leave()
-            failed = False
-            while not self._deadlines.watched:
-                await asyncio.sleep(RESTART_PAUSE)
-                try:
-                    self._process = await _start(self._deadlines.folder, self._module)
-                    self._deadlines.watched = True
-                except Exception:  # a runner must not be without one for good
-                    if not failed:
-                        log.exception("the watchdog does not start, retrying")
-                    failed = True
-
-    async def end(self) -> None:
-        """Stop it, or leave it if a job may still run."""
-        if any(self._deadlines.all()):
-            self._process.leave()
+        if any(deadlines.all()):  # a job may still run
+            process.leave()
         else:
-            await self._process.stop()
+            await process.stop()
+
+
+async def _started_again(folder: Path, module: str) -> _Process:
+    failed = False
+    while True:
+        await asyncio.sleep(RESTART_PAUSE)
+        try:
+            return await _start(folder, module)
+        except Exception:  # a runner must not be without one for good
+            if not failed:
+                log.exception("the watchdog does not start, retrying")
+            failed = True
 
 
 async def _start(folder: Path, module: str) -> _Process:
