@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from nacl.signing import VerifyKey
 from typer.testing import CliRunner
 
 from stint.cli.app import app
@@ -16,7 +15,7 @@ from stint.cli.services.vault_setup import FILES
 from stint.cli.services.vault_setup import vault_setup as set_up
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
-from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
+from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, Vault
 from stint.vault.policies import CLIENT, KEYS, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.accounts import write_policy
@@ -152,20 +151,6 @@ async def test_each_may_do_what_it_needs_and_nothing_else(stack: Stack, who: str
             assert act not in MAY[who], act
         else:
             assert act in MAY[who], act
-
-
-async def test_the_api_learns_what_a_client_may_do(stack: Stack) -> None:
-    token, client = await stack.token("api"), await stack.token(CLIENT)
-    found = await stack.vault.capabilities(token, client, ["stint/queue/a", "stint/release/a"])
-    assert found == {"stint/queue/a": {"create", "read", "update", "delete"}, "stint/release/a": {"deny"}}
-
-
-async def test_the_apis_signature_is_by_its_public_key(stack: Stack) -> None:
-    session = AppRoleSession(stack.vault, stack.settings["STINT_API_ROLE_ID"], stack.settings["STINT_API_SECRET_ID"])
-    signer = Signer(session, RECEIPT_KEY)
-    ((version, public),) = (await signer.public_keys()).items()
-    signature = await signer.sign(b"text", version)
-    assert VerifyKey(public).verify(b"text", signature) == b"text"
 
 
 async def test_a_job_logs_in_once_reads_secrets_and_ends_itself(stack: Stack) -> None:
