@@ -34,7 +34,6 @@ from stint_projector.__main__ import build, build_background
 from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
-from stint_projector.project import Projector
 from tests.support.brokers import connected, happen, loaded, work_queues
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.outputs import Writer, places_of
@@ -149,22 +148,14 @@ async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess, mon
 class House:
     """Janitors whose clock is `now`."""
 
-    def __init__(self, broker: Broker, retention: timedelta) -> None:
+    def __init__(self, broker: Broker) -> None:
         self.now = datetime.now(UTC)
-        self.broker = broker
         history = JetStreamHistory(broker)
-        self.projector = Projector(
-            log=JetStreamEventLog(broker),
-            views=JetStreamViews(broker),
-            payloads=JetStreamPayloads(broker),
-            output=JetStreamOutput(broker),
-            retention=retention,
-            now=lambda: self.now,
-        )
-        self.suspects: list[Place] = []
+        self.projector = build(ProjectorSettings.model_validate({}), broker, ServerClock(broker))
+        self.projector.now = lambda: self.now
         self.janitor = Janitor(self.projector, history)
-        self.auditor = Auditor(self.projector, history, self.suspects.append)
-        self.events = EventJanitor(self.projector, history, keep=retention)
+        self.auditor = Auditor(self.projector, history, lambda _place: None)
+        self.events = EventJanitor(self.projector, history, keep=self.projector.retention)
 
     async def clean(self) -> None:
         await self.auditor.sweep()
@@ -188,7 +179,7 @@ async def test_a_clock_that_is_ahead_removes_nothing(broker: Broker, monkeypatch
     with capture_logs() as said:
         await server.known()
     assert [line["event"] for line in said] == ["this machine's clock differs from that of NATS, which counts"]
-    house = House(broker, timedelta(hours=6))
+    house = House(broker)
     house.projector.now = build(ProjectorSettings.model_validate({}), broker, server).now
     await happen(broker, JOBS[0], submitted(), started())
     await store(broker, JOBS[0])
@@ -219,7 +210,7 @@ async def test_names_that_are_wildcards_take_nothing_else_along(broker: Broker, 
         event_filter("*", "*", wildcard),
     ):
         assert (await broker.publish(subject, b"x"))["seq"]
-    house = House(broker, timedelta(hours=6))
+    house = House(broker)
     house.now += timedelta(days=365)
     await until(lambda: held(broker, WORK), lambda count: count == copies)  # they come a moment later
     await broker.api(f"STREAM.PURGE.{WORK}")
@@ -256,7 +247,7 @@ async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -
     history = JetStreamHistory(broker)
     for job_id in JOBS[:10]:
         assert await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
-    house = House(broker, timedelta(hours=6))
+    house = House(broker)
     async with meanwhile(Follower(feed, house.projector).run()):
         await happen(broker, GOES_ON, submitted())
         await until(lambda: JetStreamViews(broker).get(GOES_ON))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 import pytest
@@ -21,8 +20,9 @@ from stint.ports import Place, StreamState
 from stint.process import waiting
 from stint.process.settings import ProjectorSettings
 from stint_projector import auditor
-from stint_projector.__main__ import build, build_background
+from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
+from tests.integration.test_janitor import working
 from tests.support.brokers import declare_anew, happen
 from tests.support.events import TOKEN, ended, rejected, started, submitted
 from tests.support.views import all_views, folded, until_shown
@@ -31,11 +31,6 @@ from tests.support.waiting import PATIENCE, meanwhile, until
 JOBS = [f"{number:024x}" for number in range(20)]
 VIEWS = kv_stream(JOBS_BUCKET)
 SETTINGS = ProjectorSettings.model_validate({})
-
-
-def working(broker: Broker) -> AbstractAsyncContextManager[None]:
-    """A projector as its process runs it."""
-    return meanwhile(build_background(SETTINGS, broker, ServerClock(broker)).run())
 
 
 async def shown(broker: Broker) -> None:
