@@ -74,7 +74,7 @@ async def test_a_runner_whose_engine_has_no_room_fails_one_job_and_leaves_the_ot
     async with bench.runner("full", engine=_refusing(call, no_room)):
         job_ids = [await bench.submit(payload=payload), await bench.submit()]
         _, end = await bench.end(job_ids[0])
-        assert (end.status, end.reason) == ("failed", reason)
+        assert (end.status, end.reason, end.output_complete) == ("failed", reason, True), "nothing of it is missing"
         assert bench.runners["full"].space.missing() == FULL
         async with bench.runner("good"):
             job, _ = await bench.end(job_ids[1])
@@ -290,12 +290,6 @@ async def test_a_job_of_which_the_engine_does_not_say_whether_it_was_started_is_
         job, end = await bench.end(job_id)
         assert not await bench.containers(job_id), "it never starts after its end"
     assert (job.state, end.reason, end.output_complete) == (State.UNKNOWN, "container", False)
-
-
-async def test_a_refused_start_is_a_failure_with_nothing_missing(bench: Bench) -> None:
-    async with bench.runner():
-        job, end = await bench.end(await bench.submit(payload={"run": ["/not/there"]}))
-    assert (job.state, end.reason, end.output_complete) == (State.FAILED, "container", True)
 
 
 async def test_a_connection_that_breaks_before_the_start_is_not_taken_for_the_end_of_the_output(bench: Bench) -> None:
