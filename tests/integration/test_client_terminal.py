@@ -61,9 +61,10 @@ class Scene(NamedTuple):
         }
         return name, *of_job.get(name, ())
 
-    async def report(self) -> None:
+    async def report(self, **more: object) -> None:
         """Say that the runner is alive, which counts for half a minute, and wait until the API knows it."""
-        await self.bench.runner(RUNNER, msgspec.json.encode({"capacity": 4, "started": events.AT, "version": "1.0"}))
+        report = {"capacity": 4, "started": events.AT, "version": "1.0", **more}
+        await self.bench.runner(RUNNER, msgspec.json.encode(report))
         await until(self.stint.runners, lambda found: any(runner.alive for runner in found))
 
 
@@ -170,6 +171,8 @@ async def test_changes_to_queues_and_runners_are_told_in_words(scene: Scene) -> 
         async with scene.bench.terminal(*scene.arguments(name), columns=NARROW) as shown:
             assert await shown.ended() == 0
         assert shown.shown == f"{text}\r\n"
+    await scene.report(draining=True)
+    await until(partial(scene.bench.command, "runners"), lambda found: "draining" in found.out)
 
 
 async def begun(shown: Terminal, scene: Scene, name: str) -> None:
