@@ -304,12 +304,3 @@ async def test_a_full_runner_passes_hints_on_within_its_pool(
                 heard.append(await anext(outside))
     assert hint == Hint(queue_token("a"), passed=1)
     assert not any(found.passed for found in heard)
-
-
-async def test_a_look_finds_the_queues_of_a_pool_and_no_others(broker: Broker) -> None:
-    tokens = await submit(broker, "net-a", "deploys", "net-b")
-    async with runner(broker, capacity=9, served="net-*") as pool:
-        assert {await pool.got(), await pool.got()} == {tokens[0], tokens[2]}
-        assert set(await (await work_queues(broker, "net-*")).pending()) == {tokens[0], tokens[2]}
-        for token in (tokens[0], tokens[2]):
-            pool.end(token)
