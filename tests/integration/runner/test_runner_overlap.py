@@ -76,13 +76,6 @@ class Login:
         return all(isinstance(error, VaultDeniedError) for error in found)  # OpenBao answers 500 while it revokes one
 
 
-async def test_the_container_is_made_while_the_job_logs_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Watched()
-    Login(go=engine.created).put_into(monkeypatch)
-    async with bench.runner(engine=engine):
-        await bench.ends_well(await bench.submit("true"))
-
-
 async def test_a_container_is_removed_if_the_login_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Watched()
     Login(go=engine.created, fails=True).put_into(monkeypatch)
