@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -76,12 +76,9 @@ async def said(logs: list[Any], words: str, times: int = 1) -> str:
     return _errors(logs, words)[-1]
 
 
-@asynccontextmanager
-async def trusting(nats: NatsProcess, folder: Path, scheme: str = "tls") -> AsyncIterator[Broker]:
+def trusting(nats: NatsProcess, folder: Path, scheme: str = "tls") -> AbstractAsyncContextManager[Broker]:
     """A connection to this server, if its certificate is of the authority in this folder."""
-    access = Access(url=f"{scheme}://127.0.0.1:{nats.port}", cacert=str(folder / "ca.pem"))
-    async with started(access) as broker:
-        yield broker
+    return started(Access(url=f"{scheme}://127.0.0.1:{nats.port}", cacert=str(folder / "ca.pem")))
 
 
 class Eavesdropper(Relay):
