@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -156,16 +155,14 @@ async def test_it_serves_before_nats_and_vault_are_there(nats_process: NatsProce
     ("settings", "named"),
     [({"VAULT_ADDR": "nonsense"}, "VAULT_ADDR"), ({"STINT_TLS_CERT": "/no", "STINT_TLS_KEY": "/no"}, "STINT_TLS_CERT")],
 )
-def test_a_wrong_setting_is_one_sentence_and_2(settings: dict[str, str], named: str) -> None:
+async def test_a_wrong_setting_is_one_sentence_and_2(settings: dict[str, str], named: str) -> None:
     """More of them in `e2e/test_dev.py`."""
     environ = {"STINT_PORT": "0", "STINT_API_ROLE_ID": "r", "STINT_API_SECRET_ID": "x", **settings}
-    ended = subprocess.run(
-        [sys.executable, "-m", "stint_api"], env=environ, check=False, capture_output=True, text=True, timeout=30
-    )
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("stint: ")
-    assert named in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    ended = await finished(sys.executable, "-m", "stint_api", env=environ)
+    assert ended.code == 2
+    assert ended.err.startswith("stint: ")
+    assert named in ended.err
+    assert ended.err.count("\n") == 1
 
 
 async def answer(_scope: Any, _receive: Any, send: Any) -> None:

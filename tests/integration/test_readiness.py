@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -134,12 +133,9 @@ async def test_a_projector_that_starts_without_nats_says_so(tmp_path: Path) -> N
 
 async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: NatsProcess) -> None:
     environ = {"NATS_URL": nats_process.url, "STINT_HEALTH_PORT": str(nats_process.port)}
-    command = [sys.executable, "-m", "stint_projector"]
-    ended = await asyncio.to_thread(
-        subprocess.run, command, env=environ, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("stint: STINT_HEALTH_PORT: cannot listen on port")
+    ended = await finished(sys.executable, "-m", "stint_projector", env=environ)
+    assert ended.code == 2
+    assert ended.err.startswith("stint: STINT_HEALTH_PORT: cannot listen on port")
 
 
 async def test_a_runner_looks_for_jobs_after_a_fault(runners: RunnerBench, monkeypatch: pytest.MonkeyPatch) -> None:
