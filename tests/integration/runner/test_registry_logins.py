@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiodocker import Docker
 from structlog.testing import capture_logs
 
 from stint.core.errors import ConfigError, ImageError
@@ -18,6 +17,7 @@ from stint.vault.setup import service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.registry.logins import DockerConfigLogins, LoginSource, RegistryLogin
 from stint_runner.registry.vault_logins import VaultLogins
+from tests.integration.runner.test_docker_pull import forget
 from tests.support.registry import Registry, registry
 from tests.support.servers import BaoProcess, running
 from tests.support.vault_bench import as_root
@@ -53,12 +53,6 @@ async def image(pushed: str) -> AsyncIterator[str]:
     """The same, on no engine."""
     yield pushed
     await forget(pushed)
-
-
-async def forget(name: str) -> None:
-    async with Docker() as docker:
-        if any(name in (image["RepoTags"] or ()) for image in await docker.images.list()):
-            await docker.images.delete(name)
 
 
 async def pull(image: str, logins: LoginSource) -> None:
