@@ -53,9 +53,6 @@ class HoldingDispatcher:
     async def cleaned_up(self) -> None:
         pass
 
-    async def close(self) -> None:
-        pass
-
 
 class Runner:
     """A worker whose jobs are held."""
