@@ -98,8 +98,7 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
     }
     async with (
         mirrored_engine(folder, registries.hub) as engine,
-        _stack(folder, engine, DOCKER_CONFIG=str(config), **settings) as env,
-        connected(env) as api,
+        _stack(folder, DOCKER_HOST=engine, DOCKER_CONFIG=str(config), **settings) as api,
     ):
         await api.vault.put_secret("registries", {registries.by_vault.host: registries.by_vault.login})
         await api.vault.allow("stint-runner", "kv/data/registries")
@@ -115,14 +114,10 @@ def _docker_config(folder: Path, registry: Registry) -> Path:
 
 
 @asynccontextmanager
-async def _stack(folder: Path, engine: str, **settings: str) -> AsyncIterator[Mapping[str, str]]:
-    """Two runners on an engine, "" for this machine's; returns what their env file says."""
-    async with AsyncExitStack() as resources:
-        with pytest.MonkeyPatch.context() as patch:  # only while it starts: it hands on the session's own engine
-            if engine:
-                patch.setenv("DOCKER_HOST", engine)
-            stack = await resources.enter_async_context(dev(folder, "--runners", "2", **settings))
-        yield stack.env
+async def _stack(folder: Path, **settings: str) -> AsyncIterator[Api]:
+    """A stack with two runners, on this machine's engine unless `DOCKER_HOST` names another."""
+    async with dev(folder, "--runners", "2", **settings) as stack, connected(stack.env) as api:
+        yield api
 
 
 @pytest.fixture(scope="session")
@@ -139,21 +134,16 @@ def api(request: pytest.FixtureRequest) -> Api:
 
 
 @pytest.fixture(scope="session")
-async def compat(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Api]:
+async def compat(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """A stack that behaves as GoStint does, keeps jobs for seconds only and cuts their output short."""
-    assert busybox
     settings = {"STINT_COMPAT": "gostint", "STINT_RETENTION": str(RETENTION), "STINT_OUTPUT_LIMIT": str(OUTPUT_LIMIT)}
-    async with (
-        _stack(tmp_path_factory.mktemp("compat"), "", STINT_KILL_GRACE="1", **settings) as env,
-        connected(env) as api,
-    ):
+    async with _stack(tmp_path_factory.mktemp("compat"), STINT_KILL_GRACE="1", **settings) as api:
         yield api
 
 
 @pytest.fixture(scope="session")
-async def keeping(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Api]:
+async def keeping(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """A stack that keeps payloads."""
-    assert busybox
     settings = {"STINT_KEEP_PAYLOADS": "600", "STINT_ERASURE": "off", "STINT_KILL_GRACE": "1"}
-    async with _stack(tmp_path_factory.mktemp("keeping"), "", **settings) as env, connected(env) as api:
+    async with _stack(tmp_path_factory.mktemp("keeping"), **settings) as api:
         yield api

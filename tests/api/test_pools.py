@@ -18,9 +18,8 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-async def settings(tmp_path: Path, nats_process: NatsProcess, bao_process: BaoProcess, busybox: str) -> dict[str, str]:
+async def settings(tmp_path: Path, nats_process: NatsProcess, bao_process: BaoProcess) -> dict[str, str]:
     """Those of all services, on servers of the test's own."""
-    assert busybox
     file, admin = tmp_path / "services.env", {"VAULT_ADDR": bao_process.address, "VAULT_TOKEN": bao_process.root_token}
     made = await stint("vault-setup", "--role", "pools", "--env-file", file, env=admin)
     assert made.code == 0, made.err
