@@ -1,12 +1,10 @@
 """What a runner does at the same time, and what it knows of images: their files, and when one was used."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
-from weakref import ReferenceType, ref
 
 import pytest
 
@@ -52,26 +50,6 @@ async def test_the_first_error_in_that_order_counts_however_late_it_comes() -> N
 
     with pytest.raises(BrokerUnavailableError):
         await side_by_side(raising(BrokerUnavailableError(), event), second())
-
-
-@pytest.mark.usefixtures("no_garbage_collector")
-async def test_an_error_leaves_nothing_of_its_caller_in_memory() -> None:
-    class Payload:
-        pass
-
-    async def refused() -> None:
-        raise ZeroDivisionError
-
-    async def caller() -> None:
-        payload = Payload()
-        payloads.append(ref(payload))
-        await side_by_side(refused(), asyncio.sleep(0))
-
-    payloads = list[ReferenceType[Payload]]()
-    with contextlib.suppress(ZeroDivisionError):
-        await caller()
-    await asyncio.sleep(0)  # until then the loop holds the error
-    assert payloads[0]() is None
 
 
 async def test_a_cancellation_ends_all_before_it_goes_on() -> None:
