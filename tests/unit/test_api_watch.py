@@ -42,12 +42,6 @@ class Checks:
             raise result
 
 
-async def waiting() -> AsyncGenerator[bytes, None]:
-    """A stream that has one piece, and waits."""
-    yield b"piece"
-    await asyncio.Event().wait()
-
-
 async def endless() -> AsyncGenerator[bytes, None]:
     """A stream that always has more."""
     while True:
@@ -55,9 +49,11 @@ async def endless() -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(0)
 
 
-async def until(closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    """A stream that has one piece, and ends when the server does."""
+async def until(closing: asyncio.Event, begun: asyncio.Event | None = None) -> AsyncGenerator[bytes, None]:
+    """A stream that has one piece, sets `begun` once that is taken, and ends when the server does."""
     yield b"piece"
+    if begun:
+        begun.set()
     await closing.wait()
 
 
@@ -89,7 +85,7 @@ async def sent_of(
 
 
 async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:
-    first, last = await sent_of(waiting(), Checks(None, AWAY, AWAY, None, REFUSAL))
+    first, last = await sent_of(until(asyncio.Event()), Checks(None, AWAY, AWAY, None, REFUSAL))
     assert (first["body"], last["body"], last["more_body"]) == (
         b"piece",
         b'event: refused\ndata: {"status":"Permission Denied.","error":"It may not."}\n\n',
@@ -114,7 +110,7 @@ async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None
 
 async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
     with pytest.raises(ArithmeticError):
-        await sent_of(waiting(), Checks(ArithmeticError("a fault of ours")))
+        await sent_of(until(asyncio.Event()), Checks(ArithmeticError("a fault of ours")))
 
 
 async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
@@ -153,16 +149,10 @@ async def nobody(_token: str | None) -> Identity:
     raise AssertionError
 
 
-async def hanging(begun: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    yield b"piece"
-    begun.set()
-    await asyncio.Event().wait()
-
-
 @pytest.mark.parametrize(("media_type", "finished"), [(EVENT_STREAM, True), ("application/octet-stream", False)])
 async def test_a_stream_of_events_is_finished_and_any_other_answer_has_no_end(media_type: str, finished: bool) -> None:
     sessions, begun, told = OneSession(), asyncio.Event(), list[Message]()
-    stream = Stream(hanging(begun), media_type=media_type, headers={})
+    stream = Stream(until(asyncio.Event(), begun), media_type=media_type, headers={})
     app = Gate(stream, paths=(), sessions=sessions, identify=nobody, addresses=False)  # type: ignore[arg-type] # a fake
 
     async def send(message: Message) -> None:
