@@ -66,6 +66,17 @@ class Bench:
         chunk = Chunk(number=1, offset=0, stream="stdout", digest="d", data=b"x")
         await self.output.append(token, job_id, chunk, after=0)
 
+    def noting_loads(self) -> list[tuple[str, int]]:
+        """What is asked of the log from now on: which job, and up to which event at least."""
+        load, asked = self.log.load, list[tuple[str, int]]()
+
+        async def noting(job_id: str, *, at_least: int = 0) -> Job | None:
+            asked.append((job_id, at_least))
+            return await load(job_id, at_least=at_least)
+
+        self.log.load = noting  # type: ignore[method-assign] # this log is the test's own
+        return asked
+
     async def store_view(self, job_id: str, value: bytes) -> None:
         """In place of what is there."""
         stored = await self.views.get(job_id)
@@ -97,15 +108,7 @@ async def test_a_view_that_is_up_to_date_or_has_expired_is_not_written_again(ben
     assert await bench.views.get(JOB) is None, "not even for a moment"
 
 
-async def test_of_jobs_that_are_projected_together_only_what_is_over_is_loaded_and_goes(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load, asked = bench.log.load, list[tuple[str, int]]()
-
-    async def asking(job_id: str, *, at_least: int = 0) -> Job | None:
-        asked.append((job_id, at_least))
-        return await load(job_id, at_least=at_least)
-
+async def test_of_jobs_that_are_projected_together_only_what_is_over_is_loaded_and_goes(bench: Bench) -> None:
     jobs = list[Job]()
     for job_id, end in zip(JOBS, (None, ended(), deleted()), strict=True):
         for event in (submitted(), *((end,) if end else ())):
@@ -115,7 +118,7 @@ async def test_of_jobs_that_are_projected_together_only_what_is_over_is_loaded_a
         jobs.append(await loaded(bench.log, job_id))
     before = [await bench.views.get(job_id) for job_id in JOBS]
     known = [Projected(job, stored.revision) for job, stored in zip(jobs, before, strict=True) if stored]
-    monkeypatch.setattr(bench.log, "load", asking)
+    asked = bench.noting_loads()
     shown = await bench.projector.project_all(known)
     assert asked == [(JOBS[2], jobs[2].sequence)]
     after = [await bench.views.get(job_id) for job_id in JOBS[:2]]
@@ -178,17 +181,10 @@ async def test_a_view_that_another_projector_makes_meanwhile_gives_way_to_a_newe
 
 
 async def test_an_aggregate_older_than_the_event_is_not_believed(bench: Bench) -> None:
-    asked: list[int] = []
-
-    class Lagging(MemoryEventLog):
-        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
-            asked.append(at_least)
-            return await super().load(job_id, at_least=at_least)
-
-    bench.log = Lagging()
     await bench.log.append(TOKEN, JOB, submitted())
-    await bench.another().project(JOB, at_least=1)
-    assert set(asked) == {1}
+    asked = bench.noting_loads()
+    await bench.projector.project(JOB, at_least=1)
+    assert set(asked) == {(JOB, 1)}
 
 
 async def shown_with(bench: Bench, job_id: str, **changes: Any) -> bytes:
