@@ -46,14 +46,6 @@ class Registries:
     closed: Registry
 
 
-@dataclass(frozen=True)
-class Own:
-    """A stack of the suite's own."""
-
-    api: Api
-    registries: Registries
-
-
 @asynccontextmanager
 async def connected(env: Mapping[str, str]) -> AsyncIterator[Api]:
     headers, limits = {"X-Auth-Token": env["STINT_TOKEN"]}, httpx.Limits(max_connections=None)
@@ -86,7 +78,7 @@ async def registries(
 
 
 @pytest.fixture(scope="session")
-async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Own]:
+async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """Two runners on an engine of their own, whose Docker Hub is a registry on this machine."""
     folder = tmp_path_factory.mktemp("own")
     config = _docker_config(folder / "docker", registries.by_config)
@@ -102,7 +94,7 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
     ):
         await api.vault.put_secret("registries", {registries.by_vault.host: registries.by_vault.login})
         await api.vault.allow("stint-runner", "kv/data/registries")
-        yield Own(api, registries)
+        yield api
 
 
 def _docker_config(folder: Path, registry: Registry) -> Path:
@@ -129,8 +121,8 @@ async def given() -> AsyncIterator[Api]:
 
 @pytest.fixture(scope="session")
 def api(request: pytest.FixtureRequest) -> Api:
-    found: Api | Own = request.getfixturevalue("given" if ENV_FILE else "own")
-    return found.api if isinstance(found, Own) else found
+    found: Api = request.getfixturevalue("given" if ENV_FILE else "own")
+    return found
 
 
 @pytest.fixture(scope="session")
