@@ -5,8 +5,9 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiodocker
@@ -24,23 +25,19 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPauses,
     JetStreamPayloads,
-    JetStreamPhases,
     JetStreamWorkQueues,
 )
 from stint.ports import Delivery, Outcome
 from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY, AppRoleSession, Vault
 from stint.vault.ticket import binding
+from stint_runner import __main__ as root
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine
 from stint_runner.housekeeping.leftovers import Leftovers
-from stint_runner.inputs.files import ImageLibrary
-from stint_runner.inputs.memory import MemoryBudget
-from stint_runner.inputs.opening import Opener
-from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew, delivered, loaded, work_queues
@@ -215,25 +212,13 @@ class Bench:
         settings = dict(self.role_settings)
         now = options.pop("now", utc_now)
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
-        opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"], now=now)
         deadlines = Deadlines(self.state / name)
         assert deadlines.open(), "another runner of this name"
-        given = RunnerSettings.model_construct(runner_id=name, vault_addr=self.openbao.address, **options)
-        runner = Runner(
-            settings=given,
-            log=self.log,
-            payloads=self.payloads,
-            output=self.output,
-            queues=queues,
-            pauses=self.pauses,
-            engine=engine,
-            opener=opener,
-            deadlines=deadlines,
-            memory=MemoryBudget(given.prepare_memory),
-            images=ImageLibrary(engine),
-            phases=Phases(JetStreamPhases(self.broker)),
-            now=now,
-        )
+        fields = {"runner_id": name, "vault_addr": self.openbao.address, "role": ROLE}
+        given = RunnerSettings.model_construct(None, **fields, role_id=settings["STINT_ROLE_ID"], **options)
+        clock: Any = SimpleNamespace(now=now)
+        made = root._runner(given, self.broker, self.vault, session, engine, deadlines, queues, clock)  # noqa: SLF001 - as a service does
+        runner = replace(made, log=self.log, payloads=self.payloads, output=self.output, pauses=self.pauses)
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)
         adoption = Adoption(runner, dispatcher)
