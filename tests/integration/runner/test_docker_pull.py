@@ -175,6 +175,16 @@ async def test_a_registry_that_is_busy_is_asked_again(engine: DockerEngine, serv
     assert served.pulls == 3
 
 
+async def test_each_attempt_is_told(engine: DockerEngine, served: Registry) -> None:
+    served.failures = [(503, "")] * 9
+    with pytest.raises(ImageError) as caught:
+        await engine.ensure_image(served.image, always=False)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "All attempts fail:"
+    assert [line.partition(":")[0] for line in lines[1:]] == ["#1", "#2", "#3", "#4"]
+    assert served.pulls == 4
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "UNAUTHORIZED"), (403, "DENIED"), (404, "NAME_UNKNOWN"), (404, "MANIFEST_UNKNOWN")]
 )

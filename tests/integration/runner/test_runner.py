@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -142,6 +143,18 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
 
 MIB = 2**20
 REFS = ["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"]
+
+
+async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -> None:
+    secret = {"data": {"key": "-----BEGIN-----\nAAAA\n-----END-----\n", "pin": 90210}}
+    root = bench.openbao.root_token
+    await bench.vault.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
+    refs = ["KEY@kv/data/lines.key", "PIN@kv/data/lines.pin"]
+    run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml"
+    async with bench.runner():
+        _, end, text = await bench.ended(run, secret_refs=refs, mask_secrets=True, tty=True)
+    assert re.fullmatch(r"\*\*\*---\r\n# [^\r]+\r\nKEY: \|\r\n  \*\*\*\r\nPIN: \*\*\*\r\n", text)
+    assert end.output_masked == 3
 
 
 @pytest.mark.soak
