@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -417,6 +419,15 @@ async def test_output_can_be_given_up_at_any_moment(steps: int) -> None:
     async with asyncio.timeout(10):
         await copying.give_up()
     assert not pump.complete
+
+
+async def test_output_can_be_given_up_while_the_engine_refuses_at_once(tmp_path: Path) -> None:
+    engine = DockerEngine(f"unix://{tmp_path / 'no.sock'}")
+    copying = Copying(engine, OutputPump(MemoryOutput(), TOKEN, JOB), "c", None)
+    async with asyncio.timeout(10), aclosing(copying):
+        await asyncio.sleep(0.1)
+        await copying.give_up()
+    await engine.close()
 
 
 async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_the_job_ended() -> None:

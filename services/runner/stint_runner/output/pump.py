@@ -137,7 +137,8 @@ class OutputPump:
             fault = BrokenOffError()
         except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
             self.gap = self.gap or isinstance(error, EngineUnavailableError | LogRotatedError)
-            fault = error
+            # An engine that is away can refuse before it could be interrupted, and must not be asked again then.
+            fault = BrokenOffError() if self._broken_off.is_set() else error
         finally:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
