@@ -7,7 +7,7 @@ import resource
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -51,14 +51,18 @@ def test_a_deadline_counts_from_the_last_confirmation(deadlines: Deadlines) -> N
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """No file gets longer than 64 bytes: what is written beyond that is refused, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+def limited(what: int, most: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (most, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(what, (soft, hard))
+
+
+def no_room() -> AbstractContextManager[None]:
+    """No file gets longer than 64 bytes: what is written beyond that is refused, as on a disk that is full."""
+    return limited(resource.RLIMIT_FSIZE, 64)
 
 
 def test_a_job_whose_deadline_cannot_be_written_anew_lives_as_long_as_its_lease(deadlines: Deadlines) -> None:
@@ -85,6 +89,12 @@ def test_no_job_is_claimed_while_no_watchdog_runs(deadlines: Deadlines) -> None:
     assert not any(deadlines.all())
     deadline.begin(DEADLINE)  # one that is adopted runs already
     assert any(deadlines.all())
+
+
+def test_a_job_is_left_to_others_while_this_process_can_open_no_file(deadlines: Deadlines) -> None:
+    deadline = JobDeadline(deadlines, leased_job(FakeDelivery()))
+    with limited(resource.RLIMIT_NOFILE, 0), pytest.raises(StateError, match="Too many open files"):
+        deadline.begin()
 
 
 def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) -> None:

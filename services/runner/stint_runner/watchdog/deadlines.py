@@ -16,7 +16,7 @@ import structlog
 
 from stint.core.codec import decode, encode
 from stint.core.errors import UndecodableError, UnfitError
-from stint_runner.linux import boot_id
+from stint_runner.linux import boot_id, incarnation
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Deadlines:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.watched = True
-        self._boot = boot_id()
+        self.process, self._boot = incarnation(os.getpid()), boot_id()
         self._lock: int | None = None
 
     def missing(self) -> str:

@@ -1,12 +1,10 @@
 """A job's deadline on disk, renewed along with its lease."""
 
-import os
-
 import msgspec
 import structlog
 
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.linux import boot_id, boot_time, incarnation
+from stint_runner.linux import boot_id, boot_time
 from stint_runner.watchdog.deadlines import UNWATCHED, Deadline, Deadlines, StateError
 
 log = structlog.get_logger()
@@ -33,7 +31,7 @@ class JobDeadline:
             job_id=self._leased.address.job_id,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
-            process=incarnation(os.getpid()),
+            process=self._deadlines.process,
             boot=boot_id(),
             seconds=lease.times.watchdog,
             hold=self._leased.holds,
