@@ -183,9 +183,11 @@ async def delete_consumer(broker: Broker) -> None:
 
 
 async def test_an_existing_consumer_keeps_its_lease(broker: Broker, queues: WorkQueues) -> None:
+    shorter, outdated = await work_queues(broker, lease=2), await queues.look(TOKEN)
     assert await queues.pull(TOKEN, 0.05) is None
+    assert await shorter.pull(TOKEN, 0.05, outdated) is None, "it found no consumer, and asks for one"
     await submit(broker, JOB)
-    delivery = await delivered(await work_queues(broker, lease=2))
+    delivery = await delivered(shorter)
     assert delivery.lease == LEASE, "a shorter lease would cut those that are being held"
 
 
