@@ -236,6 +236,14 @@ async def test_a_frozen_watchdog_keeps_no_runner_from_its_end(deadlines: Deadlin
     assert list(_watchdogs(deadlines.folder)) == []
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+async def test_a_watchdog_outlives_its_runner_while_a_job_may_still_run(deadlines: Deadlines) -> None:
+    async with asyncio.timeout(20), guarded(deadlines):
+        deadlines.put(DEADLINE, boot_time())
+    (watchdog,) = _watchdogs(deadlines.folder)
+    os.kill(int(watchdog.name), signal.SIGKILL)
+
+
 async def test_a_watchdog_frozen_at_start_is_given_up(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
     (deadlines.folder / "freezes.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n")
     monkeypatch.setenv("PYTHONPATH", str(deadlines.folder))
