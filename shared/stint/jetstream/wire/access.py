@@ -203,12 +203,12 @@ class Access:
         logging.getLogger("asyncio").addFilter(_tells_something)
         try:
             context = ssl.create_default_context(cafile=self.cacert or None)
-        except OSError:  # also the base of errors of TLS
+        except (OSError, ValueError):  # errors of TLS are OSErrors; a path with a NUL byte is the other one
             raise ConfigError("STINT_NATS_CACERT: not a readable CA bundle.") from None
         try:
             if self.cert:  # with any password OpenSSL does not ask for that of an encrypted key on the terminal
                 context.load_cert_chain(self.cert, self.key or None, password="")
-        except OSError:
+        except (OSError, ValueError):
             raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
         return context
 
