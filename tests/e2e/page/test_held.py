@@ -52,6 +52,22 @@ async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked
         await until(lambda: http.get(f"/v1/api/job/{job_id}"), lambda answer: answer.json()["status"] == "unknown")
 
 
+async def test_a_queue_that_is_held_later_moves_no_notice_that_is_there(page: Page, stack: Stack) -> None:
+    jobs = [await stack.submit("echo before; sleep 600", qname=name, on_lost="hold") for name in ("first", "second")]
+    await stack.submit("true", qname="second")  # so that it is the first one in the table
+    await page.goto("/queues")
+    for count, job_id in enumerate(jobs, 1):
+        await stack.writes(job_id)
+        await lose_its_runner(stack, job_id)
+        await expect(page.locator(".notice.held")).to_have_count(count)
+    await expect(page.locator(".notice.held strong")).to_have_text(
+        ["first waits for a person. ", "second waits for a person. "]
+    )
+    for job_id in jobs:
+        await stack.kill(job_id)
+        await stack.end(job_id)
+
+
 async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(page: Page, stack: Stack) -> None:
     job_id = await stack.submit(in_steps("echo before", "echo after; sleep 600"), qname="back", on_lost="hold")
     await stack.writes(job_id)

@@ -75,7 +75,8 @@ export function steps(queue, done) {
   const story = [make("strong", `${queue.qname || "The unnamed queue"} waits for a person. `), "The runner of ", link, " was lost, and this queue is set to wait. Nobody can say whether the job still runs. Look on its runner that the container is gone, then release the job: it ends as unknown, and the next one starts. If the runner comes back, the job goes on by itself."];
   const look = button("Copy the check", () => copy(check(queue.running), look), "small", { title: check(queue.running) });
   const give = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), failed);
-  notice(cause, "held", story, [look, button("Release…", give, "small held", { "data-changes": "" })]);
+  const acts = [look, button("Release…", give, "small held", { "data-changes": "" })];
+  notice(cause, "held", story, acts, "append"); // those that are there do not move below a pointer
 }
 
 /** What a person should know of it who looks at it alone, besides a hold. */

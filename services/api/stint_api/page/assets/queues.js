@@ -20,7 +20,7 @@ function render(queues) {
   list(sorted);
   summary(queues);
   attention(queues);
-  for (const queue of sorted.reverse()) steps(queue, load); // each notice comes above those before it
+  for (const queue of sorted) steps(queue, load);
 }
 
 function fill(element, queue) {

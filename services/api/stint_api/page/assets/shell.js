@@ -78,9 +78,9 @@ export function say(sentence) {
 
 /**
  * One notice for one cause, above the view: `parts` are text and elements, `actions` elements. It replaces another one
- * of the same cause, and one that says the same stays as it is.
+ * of the same cause, and one that says the same stays as it is. It comes before the others, or behind them by `append`.
  */
-export function notice(cause, name, parts, actions = []) {
+export function notice(cause, name, parts, actions = [], where = "prepend") {
   const element = clone("t-notice");
   element.dataset.cause = cause;
   element.classList.add(name);
@@ -89,7 +89,7 @@ export function notice(cause, name, parts, actions = []) {
   one(".acts", element).append(...actions);
   if (noticesOf(cause)[0]?.isEqualNode(element)) return;
   withdraw(cause);
-  (one("[data-notices]") ?? one("main")).prepend(element);
+  (one("[data-notices]") ?? one("main"))[where](element);
 }
 
 /** What is told for a cause, which may contain the name of a queue. */
