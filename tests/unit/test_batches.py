@@ -155,8 +155,15 @@ async def test_both_are_done_at_the_same_time() -> None:
     assert await both(begun.wait(), second()) == (True, "b")
 
 
-@pytest.mark.parametrize("fails_first", [True, False])
-async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
+TOGETHER: list[Callable[..., Awaitable[object]]] = [
+    both,
+    lambda fails, other: both(other, fails),
+    lambda *work: for_each(work, lambda one: one, at_once=2),
+]
+
+
+@pytest.mark.parametrize("together", TOGETHER)
+async def test_an_error_of_one_cancels_the_other(together: Callable[..., Awaitable[object]]) -> None:
     ended = asyncio.Event()
 
     async def fail() -> None:
@@ -171,20 +178,12 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
 
     async with asyncio.timeout(5):
         with pytest.raises(VaultDeniedError):
-            await (both(fail(), wait()) if fails_first else both(wait(), fail()))
+            await together(fail(), wait())
     assert ended.is_set()
 
 
 @pytest.mark.usefixtures("no_garbage_collector")
-@pytest.mark.parametrize(
-    "together",
-    [
-        both,
-        lambda fails, other: both(other, fails),
-        lambda *work: for_each(work, lambda one: one, at_once=2),
-        side_by_side,
-    ],
-)
+@pytest.mark.parametrize("together", [*TOGETHER, side_by_side])
 async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., Awaitable[object]]) -> None:
     async def fail(held: asyncio.Event) -> None:
         await asyncio.sleep(0)
