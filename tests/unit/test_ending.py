@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from stint.core.codec import decode
 from stint_api.middleware.telemetry import ENDED, Telemetry
@@ -40,8 +41,9 @@ async def cancelled(*messages: MutableMapping[str, Any]) -> tuple[list[MutableMa
 
 
 async def test_a_request_without_an_answer_gets_a_503_that_names_no_job() -> None:
-    (begin, body), asking = await cancelled()
-    assert begin["status"] == 503
+    with capture_logs() as logs:
+        (begin, body), asking = await cancelled()
+    assert (begin["status"], *(line["status"] for line in logs)) == (503, 503)
     assert decode(body["body"], dict) == {"status": "Service Unavailable.", "error": ENDED}
     assert not asking.cancelled()
 
