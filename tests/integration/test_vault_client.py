@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from stint.vault import (
     seal_ticket,
 )
 from stint.vault.actions import RELEASE
+from stint.vault.answers import LAST_SECOND
 from stint.vault.transit import SMALL
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE, Bench, make_bench, set_up
@@ -45,6 +47,16 @@ async def test_a_caller_is_looked_up(bench: Bench) -> None:
     assert 50 < caller.ttl <= 60
     root = await bench.vault.lookup_self(bench.root)
     assert (root.num_uses, root.ttl) == (0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["service", "batch"])
+async def test_a_token_in_its_last_second_is_none_that_does_not_expire(bench: Bench, kind: str) -> None:
+    """Of both Vault says 0 seconds."""
+    token, found = await bench.token(ttl="2s", type=kind), list[float]()
+    with suppress(VaultDeniedError):
+        while True:
+            found.append((await bench.vault.lookup_self(token)).ttl)
+    assert min(found) == LAST_SECOND
 
 
 async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from stint.core.errors import VaultRefusedError
+
+LAST_SECOND: Final = 0.5
+"""Seconds left to a token that expires and of which Vault, which counts whole seconds, says 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Caller:
 
     display_name: str  # Vault's name for the login that created the token
     num_uses: int  # remaining uses, 0 for no limit
-    ttl: float  # remaining seconds, 0 for a token that does not expire
+    ttl: float  # remaining seconds, 0 for a token that does not expire, `LAST_SECOND` for one in its last second
     policies: tuple[str, ...]  # those of the token and of its identity
     entity_id: str = ""  # id of the identity behind the login, the same for all its tokens; "" if there is none
     accessor: str = field(default="", repr=False)  # identifies the token but cannot be used as one; "" for batch tokens
@@ -26,7 +29,7 @@ class Caller:
             return cls(
                 display_name=str(data["display_name"]),
                 num_uses=int(data["num_uses"]),
-                ttl=float(data["ttl"]),
+                ttl=max(float(data["ttl"]), LAST_SECOND if data.get("expire_time") else 0.0),
                 policies=tuple(map(str, (*(data.get("policies") or ()), *(data.get("identity_policies") or ())))),
                 entity_id=str(data.get("entity_id") or ""),
                 accessor=str(data.get("accessor") or ""),
