@@ -187,9 +187,17 @@ def test_a_file_that_is_no_users_seed_is_a_sentence_without_it(tmp_path: Path, t
     assert not text or text not in result.output
 
 
+def test_a_password_that_a_url_cannot_hold_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "STINT_NATS_ROUTES").write_text("p@ss:word")
+    result = configure(tmp_path, "--cluster", "127.0.0.1:6222")
+    assert (result.exit_code, "p@ss" in result.output) == (2, False)
+    assert "does not contain a password of letters and digits" in result.output.replace("\n", "")
+
+
 WRONG = {
     "--publisher": ["team", "team=", "=deploys", "api=deploys", "operator=x", "a.b=x", "a b=x", "team=\n"],
-    "--pool": ["subnet", "subnet=", "=a", "api=a", "operator=a", "crew=a", "a b=x", "a=,", "a=\x01b"],
+    "--pool": ["subnet", "subnet=", "=a", "api=a", "operator=a", "crew=a", "A=b", "a b=x", "a=,", "a=\x01b"],
     "--runner": ["", "a.b", "*", ">", "a/b", "../x"],
     "--subscriber": ["", "a.b", "*", "a b"],
 }

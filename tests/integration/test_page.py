@@ -15,6 +15,7 @@ from stint.core.events import KillRequested
 from stint.core.names.ids import queue_token
 from stint_api.page.drawn.fleet import SHOWN
 from stint_api.page.drawn.jobs import Listed
+from stint_api.page.signing_in import FORM_BYTES
 from stint_api.session import cookie
 from tests.support import outputs
 from tests.support.api_bench import Bench
@@ -323,6 +324,21 @@ async def test_who_signs_in_through_a_proxy_that_changes_the_address_is_told_so(
         answer = await http.post("/session", data={"token": bench.token, "to": "/"})
     assert "as one for 127.0.0.1:3232: a proxy in front of it must pass on Host" in Document(answer.text).said
     assert "Set-Cookie" not in answer.headers
+
+
+async def test_another_site_neither_ends_nor_uses_a_session_nor_learns_whose_it_is(http: httpx.AsyncClient) -> None:
+    elsewhere, proof = {"Sec-Fetch-Site": "cross-site"}, cookie.proof(http.headers["Cookie"].partition("=")[2])
+    await http.post("/session/end", data={"csrf": "0" * 64})
+    await http.post("/session/end", data={"csrf": proof}, headers=elsewhere)
+    assert (await http.get("/session", headers=elsewhere)).status_code == httpx.codes.UNAUTHORIZED
+    assert (await http.get("/session")).status_code == httpx.codes.OK
+    assert (await http.post("/session/secret-id")).status_code == httpx.codes.FORBIDDEN
+
+
+async def test_a_form_that_is_too_large_is_not_read_to_its_end(bench: Bench) -> None:
+    async with bench.client(OURS) as http:
+        answer = await http.post("/session", data={"token": "x" * FORM_BYTES})
+    assert answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
 
 
 async def test_a_form_kills_and_deletes_as_its_session(bench: Bench, http: httpx.AsyncClient) -> None:

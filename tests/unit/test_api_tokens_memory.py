@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TypeVar
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -65,6 +66,18 @@ async def test_a_refusal_is_remembered_for_a_moment_and_without_a_frame() -> Non
     kept = lookups._refusals.get("a bad token")  # noqa: SLF001 - what is kept is inside
     assert kept is not None
     assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
+
+
+async def test_a_token_is_remembered_no_longer_than_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    vault, now = FakeVault(), 0.0
+    ends_soon = Caller(display_name="good", num_uses=0, ttl=CACHE_SECONDS / 2, policies=())
+    lookups = Lookups(vault, monotonic=lambda: now)  # type: ignore[arg-type] # likewise
+    monkeypatch.setattr(FakeVault, "lookup_self", AsyncMock(side_effect=[ends_soon, VaultDeniedError("ended")]))
+    await lookups.caller("good")
+    await lookups.caller("good")
+    now = CACHE_SECONDS / 2
+    with pytest.raises(RefusalError):
+        await lookups.caller("good")
 
 
 async def test_refusals_displace_no_good_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,11 @@ from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from stint.core.errors import VaultUnavailableError
@@ -145,6 +148,44 @@ class OneSession:
         return self.one if text == TEXT else None
 
 
+PAGE = {"host": "localhost", "cookie": f"__Host-stint={TEXT}", "sec-fetch-site": "same-origin"}
+SCOPE: Scope = {
+    "type": "http",
+    "method": "GET",
+    "path": "/v1/api/job",
+    "headers": [(name.encode(), value.encode()) for name, value in PAGE.items()],
+}
+FORM = {"origin": "http://localhost", cookie.CSRF: cookie.proof(TEXT)}
+
+
+async def whoever(token: str | None) -> Identity:
+    if token is None:
+        raise RefusalError(HTTPStatus.BAD_REQUEST, "There is no token.")
+    return Identity(name="anna", token=token, caller="anna")
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "code"),
+    [
+        ("GET", {}, HTTPStatus.OK),
+        *(("GET", {"sec-fetch-site": site}, HTTPStatus.BAD_REQUEST) for site in ("cross-site", "same-site", "none")),
+        ("GET", {"x-auth-token": "s.another"}, HTTPStatus.BAD_REQUEST),
+        ("GET", {"cookie": f"__Host-stint={'b' * 43}"}, HTTPStatus.UNAUTHORIZED),
+        *((method, FORM, HTTPStatus.OK) for method in ("POST", "DELETE")),
+        *((method, {}, HTTPStatus.FORBIDDEN) for method in ("POST", "DELETE")),
+        ("POST", FORM | {cookie.CSRF: cookie.proof("b" * 43)}, HTTPStatus.FORBIDDEN),
+        ("POST", FORM | {"origin": "http://elsewhere"}, HTTPStatus.FORBIDDEN),
+        ("POST", {cookie.CSRF: cookie.proof(TEXT)}, HTTPStatus.FORBIDDEN),
+    ],
+)
+async def test_a_cookie_counts_only_for_what_the_page_sends(method: str, changed: dict[str, str], code: int) -> None:
+    sessions: Any = OneSession()
+    app = Gate(Response(), paths=("/v1/api/job",), sessions=sessions, identify=whoever, addresses=False)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        answer = await http.request(method, "/v1/api/job", headers=PAGE | changed)
+    assert answer.status_code == code
+
+
 async def nobody(_token: str | None) -> Identity:
     raise AssertionError
 
@@ -158,13 +199,23 @@ async def test_a_stream_of_events_is_finished_and_any_other_answer_has_no_end(me
     async def send(message: Message) -> None:
         told.append(message)
 
-    sent = {"host": "localhost", "cookie": f"__Host-stint={TEXT}", "sec-fetch-site": "same-origin"}
-    headers = [(name.encode(), value.encode()) for name, value in sent.items()]
-    scope: Scope = {"type": "http", "method": "GET", "path": "/v1/api/job", "headers": headers}
     async with asyncio.timeout(10):
-        answering = asyncio.create_task(app(scope, stays, send))
+        answering = asyncio.create_task(app(SCOPE, stays, send))
         await begun.wait()
         sessions.one.ended.set()
         await answering
     assert told[1]["body"] == b"piece"
     assert (told[-1].get("more_body") is False) is finished
+
+
+async def test_a_stream_that_was_whole_before_its_session_ended_is_not_finished_again() -> None:
+    sessions, told = OneSession(), list[Message]()
+    sessions.one.ended.set()
+    whole = Response(media_type=EVENT_STREAM)
+    app = Gate(whole, paths=(), sessions=sessions, identify=nobody, addresses=False)  # type: ignore[arg-type] # a fake
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    await app(SCOPE, stays, send)
+    assert [message["type"] for message in told] == ["http.response.start", "http.response.body"]

@@ -22,6 +22,8 @@ def test_clients_of_which_nats_tells_nothing_are_counted_until_it_tells_of_one()
     assert admissions.missing() == NOT_LET_IN
     assert admissions.missing() == NOT_LET_IN, "each is counted once, and not forgotten"
     admissions.expect(ONE, 9)
+    admissions.told(ONE, 10)
+    assert admissions.missing() == NOT_LET_IN, "who is let in without being asked about here says nothing of the key"
     admissions.told(ONE, 9)
     assert not admissions.missing()
 

@@ -9,19 +9,22 @@ import pytest
 
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.streams import JOBS_BUCKET, kv_stream
-from stint.core.names.subjects import consumer_subject, output_subject
-from stint.jetstream import Broker
+from stint.core.names.subjects import consumer_subject, output_subject, publisher_inbox
+from stint.jetstream import Broker, EventSigner, JetStreamKeyOwners
 from stint.jetstream.consuming import feed, making
 from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire import broker
+from stint.natsauth.callout.admissions import Admissions
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
 from stint.natsauth.callout.keyed import PoolQueues, decide_by_key, key_users
-from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
+from stint.natsauth.callout.rates import Rates
+from stint.natsauth.callout.rule import QUEUES, Grant, LoginRefusedError, decide
+from stint.natsauth.callout.service import Callout, Logins
 from stint.natsauth.config import STREAMS_ACCOUNT, TOLD_WITHIN, accounts, key_publisher
 from stint.natsauth.requests import ANSWERS
-from stint.natsauth.roles import OPERATOR, SERVICES
+from stint.natsauth.roles import OPERATOR, SERVICES, publisher
 from stint.natsauth.users import decided_users
 from stint.publisher import output
 from stint.vault import Vault
@@ -83,12 +86,49 @@ async def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
         assert (grant.name, grant.owner, grant.inbox) == ("team", own, "_INBOX.team")
         assert grant.role == key_publisher("team", ["net core", "x"])
     names = ({"nkey": name} for name in (other.public_key.decode(), "UNONE"))
-    for bad in (*names, {"sig": ""}, {"sig": "ü"}, {"nonce": "another"}):
+    of_nothing = urlsafe_b64encode(key.sign(b"")).decode()
+    for bad in (*names, {"sig": ""}, {"sig": "ü"}, {"nonce": "another"}, {"nonce": "", "sig": of_nothing}):
         with pytest.raises(LoginRefusedError, match="has not signed"):
             await decide_by_key(users, signed_login(key, **bad), NO_POOLS)
     with pytest.raises(LoginRefusedError, match="does not have this key"):
         await decide_by_key(users, signed_login(other), NO_POOLS)
     assert login.signature not in repr(login)
+
+
+def callout() -> Callout:
+    """A service that knows no user, and reaches no NATS and no Vault."""
+    nats = Broker("nats://127.0.0.1:1")
+    return Callout(
+        broker=nats,
+        vault=NOWHERE,
+        logins=Logins(1),
+        rates=Rates(1),
+        admissions=Admissions(),
+        users={},
+        pools=NO_POOLS,
+        owners=JetStreamKeyOwners(nats),
+        issuer=seed(nkeys.PREFIX_BYTE_ACCOUNT),
+        xkey=CurveKey(new_seed()),
+        maximum=30,
+        kept=1,
+    )
+
+
+async def test_while_too_many_are_decided_only_logins_with_keys_are() -> None:
+    server = seed()
+    with_token = Login.parse(signed(request(server), server))
+    with_key = signed_login(nkeys.from_seed(seed(nkeys.PREFIX_BYTE_USER)))
+    for login, reason in ((with_token, "Too many logins at a time."), (with_key, "does not have this key")):
+        answer = await callout()._decision(login, busy=True)  # noqa: SLF001 - NATS would have to be that busy
+        assert reason in verified(answer)["nats"]["error"]
+
+
+async def test_a_token_in_its_last_second_opens_nothing() -> None:
+    """It would be a login without an end."""
+    server = seed()
+    grant = Grant(role=publisher("x"), seconds=0.5, name="ann", accessor="", owner="ann", inbox="_INBOX.x")
+    with pytest.raises(LoginRefusedError, match="about to end"):
+        await callout()._allowed(Login.parse(signed(request(server), server)), grant)  # noqa: SLF001 - as above
 
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"U": 1}', '{"U": {"name": "team"}}'])
@@ -136,6 +176,11 @@ def test_what_is_no_seed_of_a_curve_key() -> None:
             CurveKey(text)
 
 
+def of_token() -> str:
+    """How a client with the token names a key of its own."""
+    return EventSigner.new().signature(publisher_inbox("hvs.secret"), b"")
+
+
 @pytest.mark.parametrize(
     ("listed", "token", "sentence"),
     [
@@ -146,6 +191,7 @@ def test_what_is_no_seed_of_a_curve_key() -> None:
         ("deploys,hvs.secret", "hvs.secret", "contains no token"),
         ("=me,=mf", "hvs.secret", "must be followed by its token"),
         ("a\nb", "hvs.secret", "no control characters"),
+        (f"deploys,={of_token()},={of_token()}", "hvs.secret", "must be one signature"),
         (",".join(map(str, range(QUEUES + 1))), "hvs.secret", f"at most {QUEUES} queues"),
     ],
 )

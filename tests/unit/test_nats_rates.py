@@ -135,6 +135,12 @@ def test_lists_that_come_late_are_as_good_as_others(rates: Rates) -> None:
     assert rates.judge(RATE) == []
 
 
+def test_a_servers_clock_that_is_set_back_keeps_nobody_out(rates: Rates) -> None:
+    rates.listed(ONE, 0, by(OTHER, n1=1))
+    rates.listed(ONE, -3600, by(OTHER, n1=2))
+    assert rates.judge(RATE) == []
+
+
 def test_servers_of_a_cluster_do_not_multiply_the_rate(rates: Rates) -> None:
     rates.listed(TWO, 0, {})
     found: list[str] = []

@@ -90,6 +90,9 @@ POLICIES = [("stint-job", [path]) for path in PATHS] + [(role, list[str]()) for 
 def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[str]) -> None:
     with pytest.raises(ConfigError):
         policies(role, paths)
+    for path in filter(None, paths):
+        with pytest.raises(ConfigError):
+            policies(role, [], path)
 
 
 ORDINARY = ["deploys", "team/deploys", "with space", "a.b.c", "\u00fcml\u00e4ut", "a,b", "a?b#c%d", "c++"]
