@@ -8,7 +8,14 @@ from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidT
 from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_name, queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import consumer_name
-from stint.core.names.subjects import EventAddress, is_event, names_job, parse_event_subject, unreadable_submission
+from stint.core.names.subjects import (
+    EventAddress,
+    is_event,
+    is_literal,
+    names_job,
+    parse_event_subject,
+    unreadable_submission,
+)
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(lambda name: len(name.lower().encode()) <= 1000)
 
@@ -78,6 +85,12 @@ def test_a_subject_with_a_wildcard_is_no_event() -> None:
     """NATS stores what somebody publishes there, and no filter finds it."""
     assert is_event("ev.a.b.c")
     assert not is_event("ev.a.>")
+
+
+@pytest.mark.parametrize("token", ["*", ">", "a\ufffd"])
+def test_a_filter_with_a_wildcard_or_with_what_was_no_utf8_finds_another_subject(token: str) -> None:
+    assert is_literal("me", "a>", "b*")
+    assert not is_literal("me", token)
 
 
 def test_an_unreadable_submission_has_one_place() -> None:

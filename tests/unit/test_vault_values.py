@@ -96,7 +96,17 @@ def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[s
 
 
 ORDINARY = ["deploys", "team/deploys", "with space", "a.b.c", "\u00fcml\u00e4ut", "a,b", "a?b#c%d", "c++"]
-ODD = [("", "=_"), ("a ", "=meqa"), ("a/", "=mexq"), ("*", "=fi"), ("=_", "=hvpq"), ("=meqa", "=hvwwk4lb")]
+ODD = [
+    ("", "=_"),
+    ("a ", "=meqa"),
+    ("a/", "=mexq"),
+    ("*", "=fi"),
+    ("=_", "=hvpq"),
+    ("=meqa", "=hvwwk4lb"),
+    ("a/../b", "=mexs4lrpmi"),
+    ("a/.", "=mexs4"),
+    ("a\u202e", "=mhriblq"),
+]
 
 
 @pytest.mark.parametrize(("name", "place"), [*zip(ORDINARY, ORDINARY, strict=True), *ODD])
