@@ -132,6 +132,8 @@ async def test_a_session_lasts_no_longer_than_its_token(processes: Processes, tt
     text = await processes.one.begin(TOKEN, replace(CALLER, ttl=ttl))
     session = await session_of(processes.one, text)
     assert abs(session.until - processes.clock() - lasts) < timedelta(minutes=1)
+    processes.clock.ahead = lasts
+    assert await processes.one.find(text) is None
 
 
 async def test_use_keeps_a_session_alive_and_is_written_now_and_then(processes: Processes) -> None:
@@ -153,12 +155,14 @@ async def test_use_keeps_a_session_alive_and_is_written_now_and_then(processes: 
 async def test_what_ended_while_nobody_listened_is_ended(
     processes: Processes, nats_url: str, login: tuple[Vault, AppRoleSession]
 ) -> None:
-    text = await processes.one.begin(TOKEN, CALLER)
+    text, other = [await processes.one.begin(TOKEN, CALLER) for _ in range(2)]
     async with connected(nats_url) as third:
         late = Sessions(third, *login, now=processes.clock)
         async with following(late):
-            session = await session_of(late, text)
-        await processes.one.end(cookie.key(text))
+            session, _ = await session_of(late, text), await session_of(late, other)
+        for ended in (text, other):
+            await processes.one.end(cookie.key(ended))
+        assert await late.find(other) is None, "while it does not listen it asks"
         async with following(late):
             await until_true(session.ended.is_set)
 
@@ -173,6 +177,22 @@ def reads_of(found: Entry | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Bucket, "read", lagging)
         yield
+
+
+async def test_what_ended_while_nobody_listened_is_not_let_in_by_a_server_that_lags(
+    processes: Processes, nats_url: str, login: tuple[Vault, AppRoleSession]
+) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    async with connected(nats_url) as third:
+        late = Sessions(third, *login, now=processes.clock)
+        async with following(late):
+            await session_of(late, text)
+        earlier = await stored(processes, text)
+        await processes.one.end(cookie.key(text))
+        with reads_of(earlier):
+            async with following(late):
+                with pytest.raises(BrokerUnavailableError):
+                    await late.find(text)
 
 
 async def test_a_server_that_lags_lets_nobody_in(processes: Processes) -> None:
