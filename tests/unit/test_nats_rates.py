@@ -86,7 +86,7 @@ def test_all_connections_of_an_owner_count_together_and_so_do_those_that_no_list
 )
 def test_what_is_told_of_an_end_earlier_or_later_than_a_list_counts_once(rates: Rates, lists: list[str]) -> None:
     """`before` is a list in which the connection still is."""
-    sent = {"before": by(OTHER, n1=MOST), "after": {}, "absent": {}}
+    sent = {"before": by(OTHER, n1=MOST - 1), "after": {}, "absent": {}}
     rates.listed(ONE, 0, by(OTHER, n1=MOST))
     for name in [name for name in lists if name == "absent"]:
         rates.listed(ONE, 0, sent[name])

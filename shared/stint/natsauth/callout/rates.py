@@ -135,7 +135,7 @@ class Rates:
         """Count what a connection had sent that is closed now. A list that was made before may still contain it."""
         if server in self._servers and (found := self._servers[server].connections.get(number)):
             self._count(found, sent)
-            found.counted, found.missed = math.inf, MISSED
+            found.missed = MISSED
 
     def listed(self, server: str, at: float, connections: Mapping[int, Listed]) -> list[int]:
         """Count what the connections of a server have sent since its last list; returns which of them must be closed.
