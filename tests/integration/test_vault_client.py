@@ -52,11 +52,14 @@ async def test_a_caller_is_looked_up(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", ["service", "batch"])
 async def test_a_token_in_its_last_second_is_none_that_does_not_expire(bench: Bench, kind: str) -> None:
     """Of both Vault says 0 seconds."""
-    token, found = await bench.token(ttl="2s", type=kind), list[float]()
-    with suppress(VaultDeniedError):
-        while True:
-            found.append((await bench.vault.lookup_self(token)).ttl)
-    assert min(found) == LAST_SECOND
+    found = list[float]()
+    while LAST_SECOND not in found:  # a busy machine can stand still for a second
+        token = await bench.token(ttl="2s", type=kind)
+        with suppress(VaultDeniedError):
+            while True:
+                found.append((await bench.vault.lookup_self(token)).ttl)
+                await asyncio.sleep(0.05)
+        assert 0 not in found
 
 
 async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) -> None:
