@@ -217,7 +217,7 @@ class Bench:
         fields = {"runner_id": name, "vault_addr": self.openbao.address, "role": ROLE}
         given = RunnerSettings.model_construct(None, **fields, role_id=settings["STINT_ROLE_ID"], **options)
         clock: Any = SimpleNamespace(now=now)
-        made = root._runner(given, self.broker, self.vault, session, engine, deadlines, queues, clock)  # noqa: SLF001 - as a service does
+        made = root.build(given, self.broker, self.vault, session, engine, deadlines, queues, clock)
         runner = replace(made, log=self.log, payloads=self.payloads, output=self.output, pauses=self.pauses)
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)

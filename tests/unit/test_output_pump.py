@@ -425,7 +425,6 @@ async def test_output_can_be_given_up_while_the_engine_refuses_at_once(tmp_path:
     engine = DockerEngine(f"unix://{tmp_path / 'no.sock'}")
     copying = Copying(engine, OutputPump(MemoryOutput(), TOKEN, JOB), "c", None)
     async with asyncio.timeout(10), aclosing(copying):
-        await asyncio.sleep(0.1)
         await copying.give_up()
     await engine.close()
 

@@ -72,11 +72,11 @@ class Auditor:
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""
         await self._sweep_views(rest=rest)
-        output, before = self.projector.output, math.inf
-        while 0 < (found := await self._sweep_places(_parts(output.places()), self._can_be_read, rest)) < before:
-            before = found  # what was removed may have hidden others from the list
-        payloads = _slices(await self.projector.payloads.places())
-        await self._sweep_places(payloads, lambda end: end == "", rest)  # they are needed only until the job's end
+        found, before = await self._sweep_output(rest), math.inf
+        while 0 < found < before:  # what was removed may have hidden others from the list
+            found, before = await self._sweep_output(rest), found
+        stored = await self.projector.payloads.places()
+        await self._sweep_places(_slices(stored), lambda end: end == "", rest)  # needed until the job's end
         if self._lost:
             await self._write_views(rest)
             self._lost = False
@@ -109,6 +109,9 @@ class Auditor:
         while views := await self.projector.views.page(after=after):
             yield views
             after = views[-1].revision
+
+    async def _sweep_output(self, rest: float) -> int:
+        return await self._sweep_places(_parts(self.projector.output.places()), self._can_be_read, rest)
 
     async def _sweep_places(
         self, parts: AsyncIterator[list[Place]], is_needed: Callable[[str | None], bool], rest: float

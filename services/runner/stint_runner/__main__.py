@@ -79,7 +79,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
             deadlines = await unless(stopping, _deadlines(settings))
             with closing(deadlines):
                 async with guarded(deadlines, watchdog):
-                    runner = _runner(settings, broker, vault, session, engine, deadlines, queues, clock)
+                    runner = build(settings, broker, vault, session, engine, deadlines, queues, clock)
                     await _work(runner, queues, broker, clock, readiness, stopping)
         except InterruptedByEventError:
             log.info("stopped before it could start")
@@ -111,7 +111,7 @@ def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSessio
     return DockerEngine.from_settings(settings, logins)
 
 
-def _runner(
+def build(
     settings: RunnerSettings,
     broker: Broker,
     vault: Vault,
@@ -121,6 +121,7 @@ def _runner(
     queues: WorkQueues,
     clock: ServerClock,
 ) -> Runner:
+    """The parts of a runner, on real servers. Nothing is sent yet."""
     opener = Opener(
         vault=vault,
         session=session,
