@@ -4,8 +4,8 @@ import asyncio
 import socket
 import sys
 import threading
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -164,30 +164,15 @@ async def test_what_fails_because_the_service_is_not_ready_is_not_logged_beside_
     assert {entry["event"] for entry in logs} == {"sweep failed", "not ready", "ready again"}
 
 
-_HEALTH: Final = "from stint.cli.services import health; health.WITHIN = {}; health.app(['runner'])"
+_HEALTH: Final = "from stint.cli.services import health; health.WITHIN = 0.5; health.app(['runner'])"
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
-_LATE: Final = "No answer within 0.5 s."
 _SETTINGS: Final = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b", "STINT_PORT": "1"}
 
 
-@pytest.mark.parametrize(
-    ("answer", "drips", "said"),
-    [
-        (_HEALTHY, False, ""),
-        (b"HTTP/1.1 503 x\r\nContent-Length: 12\r\n\r\nNATS is away", False, "NATS is away"),
-        (b"HTTP/1.1 503 x\r\nContent-Length: 99\r\n\r\nNATS is away", False, "NATS is away"),
-        (b"HTTP/1.1 503 x\r\nConnection: close\r\n\r\n" + b"x" * 10**6, False, "x" * 4096),
-        (b"HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\nNATS", False, "The answer is not HTTP ("),
-        (b"\x00\xffgarbage\r\n\r\n", False, "The answer is not HTTP (BadStatusLine)."),
-        (b"HTTP/1.1 302 x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", False, "The answer has the status 302."),
-        (b"", False, "Remote end closed connection without response"),
-        (b"HTTP/1.1 200 OK\r\nX: ", True, _LATE),
-        (b"HTTP/1.1 503 x\r\n\r\n", True, _LATE),
-    ],
-)
-async def test_whatever_answers_a_health_check_it_ends_in_time_with_a_sentence(
-    answer: bytes, drips: bool, said: str
-) -> None:
+@asynccontextmanager
+async def answering(answer: bytes, *, drips: bool = False) -> AsyncIterator[dict[str, str]]:
+    """The environment of a runner whose health port answers so, and does not end that if it drips."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")
         writer.write(_HEALTHY if b"/elsewhere" in asked else answer.replace(b"%s", b"/elsewhere"))
@@ -199,10 +184,37 @@ async def test_whatever_answers_a_health_check_it_ends_in_time_with_a_sentence(
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:
-        environ = {"STINT_HEALTH_PORT": str(server.sockets[0].getsockname()[1])}
-        ended = await finished(sys.executable, "-c", _HEALTH.format(0.5 if drips else 50), env=environ, seconds=60)
-    assert (ended.code, ended.out.strip()[: len(said)], ended.err) == (1 if said else 0, said, "")
-    assert len(ended.out) <= 4096 + 1
+        yield {"STINT_HEALTH_PORT": str(server.sockets[0].getsockname()[1])}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (_HEALTHY, ""),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 12\r\n\r\nNATS is away", "NATS is away"),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 99\r\n\r\nNATS is away", "NATS is away"),
+        (b"HTTP/1.1 503 x\r\nConnection: close\r\n\r\n" + b"x" * 10**6, "x" * 4096),
+        (b"HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\nNATS", "The answer is not HTTP ("),
+        (b"\x00\xffgarbage\r\n\r\n", "The answer is not HTTP (BadStatusLine)."),
+        (b"HTTP/1.1 302 x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", "The answer has the status 302."),
+        (b"", "Remote end closed connection without response"),
+    ],
+)
+async def test_whatever_answers_a_health_check_it_says_a_sentence(
+    answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_check, "WITHIN", 50)
+    async with answering(answer) as environ:
+        ended = await asyncio.to_thread(CliRunner().invoke, health_check.app, ["runner"], env=environ)
+    assert (ended.exit_code, ended.stdout.strip()[: len(said)], ended.stderr) == (1 if said else 0, said, "")
+    assert len(ended.stdout) <= 4096 + 1
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 503 x\r\n\r\n"])
+async def test_a_health_check_ends_in_time_though_the_answer_does_not(answer: bytes) -> None:
+    async with answering(answer, drips=True) as environ:
+        ended = await finished(sys.executable, "-c", _HEALTH, env=environ, seconds=60)
+    assert (ended.code, ended.out, ended.err) == (1, "No answer within 0.5 s.\n", "")
 
 
 def test_a_health_check_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:

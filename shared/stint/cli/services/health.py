@@ -4,6 +4,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Mapping
+from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -68,12 +69,13 @@ def _asked(address: str) -> str:
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
     tls = parts.scheme == "https"
     connection = HTTPSConnection(parts.netloc, context=context) if tls else HTTPConnection(parts.netloc)
-    connection.request("GET", parts.path)
-    answer = connection.getresponse()
-    if answer.status == HTTPStatus.OK:
-        return ""
-    said = answer.read(MOST).decode(errors="replace").strip()
-    return said or f"The answer has the status {answer.status}."
+    with closing(connection):
+        connection.request("GET", parts.path)
+        with connection.getresponse() as answer:
+            if answer.status == HTTPStatus.OK:
+                return ""
+            said = answer.read(MOST).decode(errors="replace").strip()
+            return said or f"The answer has the status {answer.status}."
 
 
 def url(service: str, environ: Mapping[str, str]) -> str:
