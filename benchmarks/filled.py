@@ -16,7 +16,7 @@ from tests.support import events
 from tests.support.waiting import until
 
 from stint.core.codec import encode
-from stint.core.events import AnyEvent
+from stint.core.events import AnyEvent, Ended, Launched, Started, Submitted
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK
@@ -32,6 +32,8 @@ PATIENCE: Final = 120
 """Seconds that NATS may take for an answer."""
 AT: Final = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 """Jobs that ended long ago are not shown."""
+TICKET: Final = secrets.token_urlsafe(288)
+"""Not one that opens anything."""
 
 
 def job_ids(count: int) -> list[str]:
@@ -45,8 +47,43 @@ def queue_of(number: int, queues: int) -> str:
 
 
 def life(qname: str, *, over: bool = True) -> list[AnyEvent]:
-    """The events of a job that succeeded, or that still waits."""
-    return [events.submitted(qname), *([events.started(), events.ended()] if over else ())]
+    """The events of a job that succeeded, or that still waits. Their texts are as long as those of one that ran."""
+    who = {"by": "token-stint-client", "by_accessor": secrets.token_hex(12), "by_address": "127.0.0.1"}
+    submitted = Submitted(
+        **_new(who),
+        qname=qname,
+        ticket="vault:v1:" + TICKET,
+        payload_chunks=1,
+        payload_bytes=231,
+        payload_try=secrets.token_hex(4) + "-",
+        request_digest=secrets.token_hex(32),
+    )
+    if not over:
+        return [submitted]
+    runner, image = {"by": "runner-1"}, "busybox"
+    return [
+        submitted,
+        Started(**_new(runner), runner="runner-1", kill_grace=15.0, payload_sha256=secrets.token_hex(32), lease=30.0),
+        Launched(
+            **_new(runner),
+            container_image=image,
+            container_id=secrets.token_hex(32),
+            image_id=f"sha256:{secrets.token_hex(32)}",
+        ),
+        Ended(
+            **_new(runner),
+            container_image=image,
+            status="success",
+            chunks=1,
+            output_bytes=3,
+            output_digest=secrets.token_hex(32),
+            output_complete=True,
+        ),
+    ]
+
+
+def _new(who: Mapping[str, str]) -> dict[str, Any]:
+    return {"event_id": secrets.token_hex(16), "at": AT, **who}
 
 
 def stored_events(job_id: str, qname: str, *, over: bool = True) -> Iterable[tuple[str, bytes]]:

@@ -38,7 +38,7 @@ async def rows(times: int) -> Sequence[Row]:
 
 async def _append(broker: Broker, times: int) -> Row:
     log = JetStreamEventLog(broker)
-    submitted, started, _ = life(QUEUE)
+    submitted, started, *_ = life(QUEUE)
     jobs = [(job_id, await _publish(broker, job_id, submitted)) for job_id in job_ids(2 * (times + 1))]
     waiting = iter(jobs)
 

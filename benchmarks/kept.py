@@ -49,7 +49,7 @@ async def projector_stopped(stint: Stack) -> AsyncIterator[None]:
 async def _fill(stint: Stack, have: int, count: int) -> None:
     async with connected(stint.env) as client:
         ids = job_ids(count)[have:]
-        views = (stored_view(job_id, queue_of(number, QUEUES), 3 * number + 1) for number, job_id in enumerate(ids))
+        views = (stored_view(job_id, queue_of(number, QUEUES), 4 * number + 1) for number, job_id in enumerate(ids))
         await publish(client, kv_stream(JOBS_BUCKET), views)
     await until_listed(stint, count)
 
