@@ -14,6 +14,7 @@ from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Outcome, Turn
+from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.job import run
 from stint_runner.job.examine import OvertakenError, examine
@@ -211,12 +212,35 @@ async def test_a_resume_while_the_only_runner_is_full_is_found_when_it_has_a_slo
     job_id = await bench.submit()
     async with bench.runner(capacity=1) as worker:
         await given_back(bench)
-        lasting = await bench.running(in_steps("echo up", "exit 0"), queue="other")
-        await until_true(lambda: not worker._finder._listens.is_set())  # noqa: SLF001 - nothing else tells
+        lasting = await full(bench, worker, "other")
         await bench.pauses.remove(TOKEN)
         await bench.go_on(lasting)
         async with asyncio.timeout(20):  # less than a lease
             await bench.ends_well(lasting, job_id)
+
+
+async def test_a_resume_while_all_runners_are_full_is_found_by_the_first_with_a_slot(bench: Bench) -> None:
+    """Though another runner has found the pause."""
+    async with bench.runner(capacity=1) as first:
+        short = await full(bench, first, "other")
+        await bench.pauses.put(TOKEN, PAUSE)
+        job_id = await bench.submit()
+        async with bench.runner("runner-2", capacity=1) as second:
+            await given_back(bench, "runner-2")
+            lasting = await full(bench, second, "third")
+            await bench.pauses.remove(TOKEN)
+            await bench.go_on(short)
+            async with asyncio.timeout(20):  # less than a lease
+                await bench.ends_well(short, job_id)
+            await bench.go_on(lasting)
+            await bench.ends_well(lasting)
+
+
+async def full(bench: Bench, worker: Worker, queue: str) -> str:
+    """A job of this queue that has the runner's only slot, once that no longer listens to hints."""
+    job_id = await bench.running(in_steps("echo up", "exit 0"), queue=queue)
+    await until_true(lambda: not worker._finder._listens.is_set())  # noqa: SLF001 - nothing else tells
+    return job_id
 
 
 async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +269,9 @@ async def given_back_after(bench: Bench, event: asyncio.Event) -> None:
     await given_back(bench)
 
 
-async def given_back(bench: Bench) -> None:
+async def given_back(bench: Bench, runner: str = "runner-1") -> None:
     queues = JetStreamWorkQueues(bench.broker, lease=30)
-    dispatcher = bench.dispatchers["runner-1"]
+    dispatcher = bench.dispatchers[runner]
     await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD and not dispatcher.jobs)
 
 

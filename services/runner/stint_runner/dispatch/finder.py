@@ -221,6 +221,8 @@ class Finder:
                 if at_all:  # a request for each that is still paused, so not whenever a slot is free
                     for token in await self.resumed():
                         self.backlog.add(Lead(token, returned=True))
+                        if not self.has_room():  # another runner may have
+                            await self.queues.hint(token, returned=True)
             except BrokerUnavailableError:
                 pause = PAUSE
             except StintError as error:
