@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.ports import free_port
-from tests.support.runner_bench import Bench
+from tests.support.runner_bench import NETWORK, Bench
 from tests.support.servers import ServerProcess, readyz
 
 LEASE = 6.0
@@ -62,6 +62,7 @@ class RunnerProcess(ServerProcess):
             "STINT_HEALTH_PORT": str(self.port),
             "STINT_LEASE": str(LEASE),
             "STINT_TAKEOVER": str(TAKEOVER),
+            "STINT_JOB_NETWORK": NETWORK,
         }
         return own | dict(self.settings)
 
