@@ -18,10 +18,11 @@ from stint.core.names.subjects import EventAddress, event_filter, parse_event_su
 from stint.jetstream.streams.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
-from stint_runner.dispatch import adopt
+from stint_runner.dispatch import adopt, worker
 from stint_runner.engine import space
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.removal import cleared
 from stint_runner.engine.space import FULL
 from stint_runner.job import examine
 from stint_runner.watchdog.deadlines import Deadline, StateError
@@ -30,7 +31,7 @@ from tests.integration.test_projector import projector
 from tests.support.brokers import LEASE
 from tests.support.events import TOKEN, ended, kill_requested, started
 from tests.support.runner_bench import Bench
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
 
@@ -138,6 +139,24 @@ async def test_a_runner_without_engine_leaves_the_job_to_others(bench: Bench, mo
         async with bench.runner("good"):
             job, _ = await bench.end(job_id)
     assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
+async def test_a_job_that_was_given_back_while_all_runners_were_full_is_tried_again_soon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RECONCILE", 0.1)
+    is_full = asyncio.Event()
+
+    async def away_while_full(*_: object, **__: object) -> bool:
+        monkeypatch.setattr(examine, "cleared", cleared)
+        await until_true(lambda: not runner._finder._listens.is_set())  # noqa: SLF001 - nothing else tells
+        is_full.set()
+        return False
+
+    monkeypatch.setattr(examine, "cleared", away_while_full)
+    async with bench.runner(capacity=1) as runner, asyncio.timeout(20):  # less than a lease
+        await bench.ends_well(await bench.submit())
+    assert is_full.is_set()
 
 
 @pytest.mark.parametrize("status", ["204", "404", "408", "503", "100"])

@@ -84,6 +84,7 @@ class Worker:
                 await asyncio.sleep(PAUSE)
             except UnfitError as error:
                 await self._step_back(error)
+                self._backlog.add(Lead(lead.token, hinted=True, returned=True))  # if nobody had a slot, nobody was told
             except Exception:  # one job can never take a runner down
                 log.exception("queue not served")
             finally:
@@ -97,7 +98,7 @@ class Worker:
                 log.exception("adopted job not processed to its end")
 
     async def _step_back(self, error: UnfitError) -> None:
-        """Pause this slot for a while. Other runners were told of the job when it was given back."""
+        """Pause this slot for a while. Other runners with a free slot were told of the job when it was given back."""
         if not self._unfit:
             log.error("this runner cannot run jobs, retrying", error=error.sentence)
         self._unfit = True
