@@ -1,4 +1,4 @@
-"""Prints a line whenever a job has ended, or its queue waits because its runner was lost.
+"""Prints a line whenever a job has ended or was rejected, or its queue waits because its runner was lost.
 
 Usage: python -m examples.notify NAME, where NAME is the subscriber; see `subscriber.py` for what it needs.
 """
@@ -14,13 +14,14 @@ async def main(name: str) -> None:
     connection = await connected()
     async for message in messages(connection, "EVENTS", name):
         _, job_id, _, kind = message.subject.split(".")
-        event = json.loads(message.data)
-        match kind:  # a later version may have further kinds
-            case "ended":
-                said = (job_id, event["status"], event.get("reason"), event.get("error"))
+        match kind:  # others may be of publishers, and need not be JSON; a later version may have further kinds
+            case "ended" | "rejected":
+                event = json.loads(message.data)
+                said = (job_id, event.get("status", kind), event.get("reason"), event.get("error"))
                 print(*filter(None, said), flush=True)
             case "held":
-                print(f"{job_id} waits for {event['runner']}: bring it back, or `stint release {job_id}`", flush=True)
+                runner = json.loads(message.data)["runner"]
+                print(f"{job_id} waits for {runner}: bring it back, or `stint release {job_id}`", flush=True)
         await message.ack()
 
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.core.output.chain import Chain
 from stint.jetstream import Broker, JetStreamOutput
 from tests.support import events
@@ -99,6 +100,17 @@ async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(example: 
         if told == f"{second} success":  # it was killed before its ack had arrived
             told = await line(process)
         assert told == f"{third} unknown lost"
+
+
+async def test_what_a_publisher_writes_that_is_no_event_ends_no_example(
+    server: Guarded, example: Example, runner: Broker
+) -> None:
+    job_id = new_id()
+    async with server.connected("api") as publisher:
+        await publisher.publish(EventAddress("submitted", QUEUE, job_id).subject, b"no JSON")
+    await happen(runner, job_id, events.rejected())
+    async with example("notify") as process:
+        assert await line(process) == f"{job_id} rejected no submission"
 
 
 @pytest.mark.soak
