@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError
 from stint.core.job import Job
 from stint.core.names.subjects import EventAddress
-from stint.ports import Delivery, Look
+from stint.ports import Delivery, Look, News
 from stint.testing import MemoryEventLog
 from stint_runner.lease import lease as lease_module
 from stint_runner.lease.lease import CLOCK_SKEW, KILL, Lease, LeaseTimes
@@ -272,6 +273,26 @@ async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
         for _ in range(3):
             await delivery.renewed.acquire()
     assert not job.forfeited.is_set()
+
+
+@virtually
+async def test_a_flood_of_live_events_causes_few_looks_at_the_log() -> None:
+    looks, news = list[float](), News()
+
+    class Flooded(MemoryEventLog):
+        def follow_kinds(self, token: str, job_id: str, *kinds: str) -> nullcontext[News]:
+            del token, job_id, kinds
+            return nullcontext(news)
+
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            looks.append(now())
+            return await super().load(job_id, at_least=at_least)
+
+    async with leased_job(FakeDelivery(lease=30), events=Flooded()).kept():
+        for _ in range(1000):
+            news.announce(0)
+            await asyncio.sleep(0.001)
+    assert 45 < len(looks) <= 51, "they go on, and no more often"
 
 
 @pytest.mark.parametrize("link", [FakeDelivery, Slow])

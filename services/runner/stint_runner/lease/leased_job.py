@@ -20,6 +20,7 @@ from stint_runner.linux import boot_time
 log = structlog.get_logger()
 
 PULL_WAIT: Final = 0.1  # seconds that a pull waits if the queue is empty or busy
+GAP: Final = 0.02  # seconds between two looks at least that live events cause: anybody may send them
 FOLLOWED: Final = (KillRequested.kind, Ended.kind)
 """Events of other processes that concern a job's runner at once. A job can be rejected or deleted only before its
 claim, which is then refused, unless the next heartbeat finds out earlier."""
@@ -146,3 +147,4 @@ class LeasedJob:
                 announced = changed.take()
                 if not self.ending:
                     await self._look(at_least=announced)
+                await asyncio.sleep(GAP)
