@@ -125,6 +125,7 @@ async def test_a_missing_job_ends_as_lost(bench: Bench, events: tuple[AnyEvent, 
     end = job.fact(Ended)
     assert end is not None
     assert (job.state, end.reason, end.error, end.by) == (State.UNKNOWN, "lost", MISSING, "projector")
+    assert end.output_complete is ("started" not in job.facts), "nothing of it is missing if it never ran"
     await bench.look()
     assert await bench.log.load(JOB) == job
 

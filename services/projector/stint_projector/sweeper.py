@@ -117,6 +117,9 @@ class Sweeper:
             await self._end(job)
 
     async def _end(self, job: Job) -> None:
+        # A queued job may be ended only if no runner has started it meanwhile; a started one in any case.
+        unstarted = job.state is State.QUEUED
+        after = job.sequence if unstarted else None
         event = Ended(
             event_id=uuid4().hex,
             at=rfc3339(self.projector.now()),
@@ -124,8 +127,7 @@ class Sweeper:
             status=State.UNKNOWN,
             reason="lost",
             error=MISSING,
+            output_complete=unstarted,
         )
-        # A queued job may be ended only if no runner has started it meanwhile; a started one in any case.
-        after = job.sequence if job.state is State.QUEUED else None
         if await self.projector.log.append(job.token, job.job_id, event, after=after) is Outcome.WON:
             log.warning("job lost", job=job.job_id, status=job.state, runner=job.runner)
