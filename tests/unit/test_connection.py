@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import StaleConnectionError
 from structlog.testing import capture_logs
 
 from stint.core.errors import BrokerUnavailableError
@@ -13,10 +15,13 @@ from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, EventFeed
 from stint.jetstream.consuming.new_queues import NewQueues
 from stint.jetstream.wire import connection
+from stint.jetstream.wire.access import AnyBytesClient
 from stint.jetstream.wire.protocol import NoAnswerError
 from stint.jetstream.wire.pulls import EXPIRED, Inbox
 from stint.jetstream.wire.requests import DeniedError, Requests
+from stint_runner.lease.lease import LeaseTimes
 from tests.support.brokers import started
+from tests.support.virtual_time import in_virtual_time, now
 from tests.support.waiting import PATIENCE, meanwhile
 
 NOWHERE = "nats://127.0.0.1:1"
@@ -76,6 +81,48 @@ async def test_a_server_that_closes_a_new_connection_without_a_word_has_not_take
             assert len(begun) == number
             begun[-1].close()
             await broker.lost.wait()
+
+
+class Pinging(AnyBytesClient):
+    """Connected to a server that answers the pings before `until`, in seconds. `left` returns when it is left."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.options |= {"ping_interval": connection.PING_INTERVAL, "max_outstanding_pings": connection.UNANSWERED}
+        self._status = Client.CONNECTED
+        self._until = until
+
+    async def left(self) -> float:
+        await self._ping_interval()
+        return now()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        del future
+        self._pings_outstanding *= now() >= self._until
+
+    async def _process_op_err(self, e: Exception) -> None:
+        assert isinstance(e, StaleConnectionError)
+
+
+@in_virtual_time()
+async def test_a_silent_server_is_left_before_a_lease_is_fenced() -> None:
+    answered = 39
+    silent = await Pinging(until=answered + 1).left() - answered
+    times = LeaseTimes(lease=30, takeover=15)
+    assert times.heartbeat + silent + times.heartbeat / 5 <= times.fence, "from the last renewal to the next one"
+
+
+@in_virtual_time()
+async def test_a_server_that_answers_no_pings_and_sends_messages_is_left_later() -> None:
+    client = Pinging(until=0)
+
+    async def hear() -> None:
+        while True:
+            await asyncio.sleep(2)
+            client.stats["in_msgs"] += 1
+
+    async with meanwhile(hear()):
+        assert await client.left() == 12
 
 
 async def test_whoever_is_cancelled_while_the_answer_comes_ends() -> None:

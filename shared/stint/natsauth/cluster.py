@@ -10,8 +10,8 @@ from stint.core.errors import ConfigError
 CLUSTER: Final = "cluster"  # the folder of the password
 USER: Final = "stint"
 PINGS: Final = {"ping_interval": "3s", "ping_max": 2}
-"""How soon servers part from one that is frozen or cut off: within 12 s, as clients do. By NATS' own values it would
-get its share of the logins that `stint nats-auth` is asked about for 80 s, and those would fail."""
+"""How soon servers part from one that is frozen or cut off: within 12 s. By NATS' own values it would get its
+share of the logins that `stint nats-auth` is asked about for 80 s, and those would fail."""
 
 
 def cluster(listen: str, routes: Sequence[str], password: str, tls: dict[str, str], authority: Path | None) -> Any:
