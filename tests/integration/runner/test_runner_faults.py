@@ -159,6 +159,26 @@ async def test_a_job_that_was_given_back_while_all_runners_were_full_is_tried_ag
     assert is_full.is_set()
 
 
+async def test_a_runner_whose_engine_hangs_leaves_the_job_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, asked = DockerEngine(), asyncio.Event()
+
+    async def find(_labels: Mapping[str, str]) -> NoReturn:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(examine, "ENGINE_SILENCE", 0.5)
+    async with bench.runner("sick", engine=hanging):
+        monkeypatch.setattr(hanging, "find", find)
+        job_id = await bench.submit("true")
+        await asked.wait()
+        async with bench.runner("good"):
+            job, _ = await bench.end(job_id)
+    assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
 @pytest.mark.parametrize("status", ["204", "404", "408", "503", "100"])
 async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: str) -> None:
     junk = "a" * 24

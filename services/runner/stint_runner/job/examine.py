@@ -1,5 +1,6 @@
 """The checks before a job is claimed. They spend nothing and change nothing."""
 
+import asyncio
 import sys
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,7 @@ from stint_runner.runner import Runner
 from stint_runner.together import side_by_side
 
 ENGINE_PATIENCE: Final = 5.0  # seconds for which the engine may be unavailable before the job is left to other runners
+ENGINE_SILENCE: Final = 20.0  # seconds after which it is left to them if the engine hangs
 OPENING: Final = 8
 """Bytes of memory for each byte of a payload while it is opened: 7 for its ways to and from Vault (measured), and one
 for it as it was stored."""
@@ -59,7 +61,7 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
         runner.opener.ticket(submitted.ticket, job),
         _sealed(runner, job, submitted, share),
         # No container may bear the job's label when it is claimed.
-        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE, check=lambda: _check_queued(runner, job)),
+        _engine_is_clear(runner, job),
     )
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")
@@ -69,6 +71,16 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     )
     runner.space.take_turn()
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
+
+
+async def _engine_is_clear(runner: Runner, job: Job) -> bool:
+    try:
+        async with asyncio.timeout(ENGINE_SILENCE):
+            return await cleared(
+                runner.engine, job.job_id, within=ENGINE_PATIENCE, check=lambda: _check_queued(runner, job)
+            )
+    except TimeoutError:
+        return False
 
 
 async def _check_queued(runner: Runner, job: Job) -> None:
