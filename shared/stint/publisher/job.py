@@ -33,6 +33,8 @@ LOOK: Final = 5.0
 SOON: Final = 0.01
 """Seconds, times four for each attempt, until an event that was heard of is asked for again: a server of a cluster may
 lag behind the one that told of it. What would take longer than `LOOK` was invented."""
+GAP: Final = 0.02
+"""Seconds between two looks at least: anybody may tell of events and output, as often as they like."""
 LOOKS: Final = 10
 """Attempts to read the log while NATS is unavailable."""
 AGAIN: Final = 1.0
@@ -87,8 +89,10 @@ class PublishedJob:
             DeniedError: this publisher may not read the queue's jobs.
         """
         told: set[str] = set()
-        output, heard, deadline = OutputReader(self._output), False, 0.0
+        output, heard, deadline, looked_at = OutputReader(self._output), False, 0.0, 0.0
         while True:
+            await asyncio.sleep(looked_at + GAP - _now())
+            looked_at = _now()
             news, job = self._news, await self._current(quiet=not heard)
             recorded = Chain.recorded(job.fact(Ended))
             while chunk := await output.next(total=recorded.chunks):
