@@ -175,9 +175,9 @@ async def test_a_key_names_one_job(stint: Client, queue: str) -> None:
         await stint.submit(queue=f"{queue}-other", image="busybox", key=key)
     assert caught.value.job_id == first.id
     await first.delete()
-    with pytest.raises(ApiRefusedError) as gone:
+    with pytest.raises(ApiRefusedError, match=f"{first.id}, was deleted") as gone:
         await stint.submit(queue=queue, image="busybox", key=key)
-    assert gone.value.code == 404
+    assert gone.value.code == 410
 
 
 async def test_what_is_sent_again_is_the_same_request(stint: Client, queue: str) -> None:

@@ -89,15 +89,15 @@ class Submitter:
         return job is not None
 
     def _check(self, job: Job, digest: str) -> None:
-        """Raise RefusalError if another request made the job, or if it is gone: a repeat must not call it queued."""
+        """Raise RefusalError if the job is gone, which a repeat must not call queued, or if another request made it."""
         submitted = job.fact(Submitted)
-        if submitted is None or submitted.request_digest != digest:
-            sentence = f"The {HEADER} was used for another request."
-            raise RefusalError(HTTPStatus.CONFLICT, sentence, _id=job.job_id)
-        if not visible(job, self.retention, self.now()):
+        if submitted and not visible(job, self.retention, self.now()):
             fate = "was deleted" if job.state is State.DELETED else "is over, and no longer kept"
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
+        if submitted is None or submitted.request_digest != digest:
+            sentence = f"The {HEADER} was used for another request."
+            raise RefusalError(HTTPStatus.CONFLICT, sentence, _id=job.job_id)
 
     async def _twin_is_stored(self, job_id: str, digest: str) -> bool:
         """Whether the same request, sent twice at the same time, is taken while this one waits for it."""

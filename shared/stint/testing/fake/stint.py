@@ -141,10 +141,10 @@ class FakeStint:
     async def _take(self, job: JobPayload, request: httpx.Request, *, rerun_of: str = "") -> httpx.Response:
         key, asked = request.headers["Idempotency-Key"], (request.url.path, request.content)
         job_id, first = self._keys.get(key, ("", asked))
-        if first != asked:
-            return _refused(HTTPStatus.CONFLICT, "The Idempotency-Key was used for another request.", job_id)
         if job_id and await self._jobs.load(job_id) is None:
             return _refused(HTTPStatus.GONE, f"The job of this Idempotency-Key, {job_id}, was deleted.", job_id)
+        if first != asked:
+            return _refused(HTTPStatus.CONFLICT, "The Idempotency-Key was used for another request.", job_id)
         job_id = job_id or await self._jobs.take(job, rerun_of=rerun_of)
         self._keys[key] = (job_id, asked)
         return _json(_id=job_id, status="queued", qname=name_of(job))
