@@ -15,6 +15,8 @@ from nats.aio.client import Client
 from typer.testing import CliRunner
 
 from stint.cli.app import app
+from stint.client import Endpoints
+from stint.core.errors import BrokerClosedError
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
@@ -22,6 +24,8 @@ from stint.jetstream import Access, Broker
 from stint.natsauth.callout.admissions import ENOUGH, NOT_LET_IN
 from stint.natsauth.keys import ISSUER_FILE, issuer_key
 from stint.natsauth.roles import CALLOUT
+from stint.publisher import Publisher, publisher
+from stint.publisher import job as job_module
 from stint.vault import Vault
 from tests.support.accounts import (
     Accounts,
@@ -33,6 +37,7 @@ from tests.support.accounts import (
     token_for,
 )
 from tests.support.servers import BaoProcess, OpenBao, readyz, running
+from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
 
 OWN, OTHER = queue_token("own"), queue_token("other")
@@ -212,6 +217,33 @@ async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callou
                 await until_true(partial(getattr, client, "is_closed"))
                 assert "user authentication expired" in str(client.last_error)
             assert SECONDS - 2 < time.monotonic() - begun < SECONDS + SOON
+
+
+async def test_the_library_for_publishers_logs_in_again_before_its_login_ends(
+    server: Guarded, auth: NatsAuth, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LOGIN", 0.0)
+    async with Publisher(*await publishing(server, openbao)) as stint:
+        await until_true(lambda: len(auth.said("login accepted")) > 1)
+        assert (await stint.job("own", JOB)).id == JOB
+
+
+async def test_a_publisher_whose_login_has_ended_is_told(
+    server: Guarded, callout: Start, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LOGIN", 600.0)
+    monkeypatch.setattr(job_module, "LOOK", 0.1)
+    async with callout(STINT_NATS_AUTH_SECONDS="1"), Publisher(*await publishing(server, openbao)) as stint:
+        job = await stint.job("own", JOB)
+        with pytest.raises(BrokerClosedError, match="expired"):
+            await job.wait(timeout=60)
+
+
+async def publishing(server: Guarded, openbao: OpenBao) -> tuple[Access, Endpoints]:
+    """What the library for publishers needs."""
+    token = await token_for(openbao, {"own": ALL})
+    where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
+    return Access(url=server.url, user="own", password=token), where
 
 
 @pytest.mark.soak

@@ -167,13 +167,14 @@ class PublishedJob:
         return bool(self._hinted)
 
     async def _current(self, *, quiet: bool) -> Job:
-        """As `_look`. A broken connection is waited for."""
+        """As `_look`. A broken connection is waited for. Raises BrokerClosedError if it was closed for good."""
         for _ in range(LOOKS):
             try:
                 return await self._look(quiet=quiet)
             except DeniedError:
                 raise
             except BrokerUnavailableError:
+                self._broker.check_open()
                 await self._broker.connected_within(PATIENCE)
         return await self._look(quiet=quiet)
 
