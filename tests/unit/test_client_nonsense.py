@@ -270,6 +270,12 @@ async def test_a_command_that_is_advised_can_be_copied_whatever_the_queues_name(
         assert "stint resume 'a; $(reboot)'" in (await servers.look_at_api(where))[-1].mend
 
 
+async def test_a_queue_that_stands_still_is_found_behind_many_that_do_not() -> None:
+    queues = [{"qname": f"q{number}"} for number in range(99)] + [{"qname": "z", "depth": 1, "served": False}]
+    async with _server(200, "", json.dumps({"data": queues}).encode()) as where:
+        assert (await servers.look_at_api(where))[-1].about == "queue 'z'"
+
+
 @pytest.mark.parametrize("name", [name for name in ANSWERS if "next page" in name])
 async def test_no_other_server_gets_the_token(name: str) -> None:
     async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:

@@ -24,7 +24,7 @@ MEND: Final = "Start `stint api`, or correct STINT_URL: `stint config` shows whe
 READY_WITHIN: Final = 2 * WITHIN
 """Seconds in which an API says whether it is ready: it waits 5 of them for a Vault that hangs, before it says so."""
 _MOST: Final = 10
-"""Queues that are told of at most."""
+"""Queues that stand still and are told of, at most."""
 _STATES: Final[Mapping[int, tuple[str, str]]] = {
     501: ("is not initialised", "vault operator init, then: stint vault-setup"),
     503: ("is sealed", "vault operator unseal"),
@@ -102,7 +102,7 @@ async def _queues(where: Endpoints) -> list[Finding]:
     except StintError as error:
         return [bad("queues", error.sentence, "Look at the API's log.")]
     accepted = ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")
-    return [accepted, *(finding for queue in queues[:_MOST] if (finding := _standstill(queue)))]
+    return [accepted, *[*filter(None, map(_standstill, queues))][:_MOST]]
 
 
 def _standstill(queue: QueueInfo) -> Finding | None:
