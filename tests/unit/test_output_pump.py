@@ -460,3 +460,25 @@ async def test_a_killed_job_does_not_wait_for_all_of_its_output(monkeypatch: pyt
     async with asyncio.timeout(10):
         await finishing
     assert (pump.complete, pump.chain.chunks > 0) == (False, True)
+
+
+@in_virtual_time()
+async def test_a_job_that_is_over_waits_with_its_output_until_there_is_room_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with what has not been read from the engine yet."""
+    log, engine, room = MemoryOutput(), DockerEngine(), asyncio.Event()
+    append, texts = log.append, [b"x" * 1024] * 4 * PIECES_WAITING
+
+    async def once_there_is_room(token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+        await room.wait()
+        return await append(token, job_id, chunk, after=after)
+
+    monkeypatch.setattr(log, "append", once_there_is_room)
+    monkeypatch.setattr(engine, "output", lambda _container_id: _stdout(*texts))
+    pump = OutputPump(log, TOKEN, JOB)
+    finishing = asyncio.create_task(Copying(engine, pump, "c", None).finish(asyncio.Event()))
+    assert not (await asyncio.wait({finishing}, timeout=10 * copying_module.OUTPUT_END))[0]
+    room.set()
+    await finishing
+    assert (pump.complete, _text(await _stored(log))) == (True, b"".join(texts))

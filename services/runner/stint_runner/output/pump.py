@@ -41,6 +41,7 @@ class OutputPump:
         # Some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log may
         # have rotated, or the engine was interrupted.
         self.gap = False
+        self.storing = False  # a chunk is on its way to the log, for as long as NATS has no room for it
         self._log = log
         self._place = (token, job_id)
         self._limit = limit
@@ -198,9 +199,13 @@ class OutputPump:
             continues=begun.continues,
         )
         # For as long as it takes: if that is too long the lease ends the job.
-        self._sequence = await retry(
-            lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
-        )
+        self.storing = True
+        try:
+            self._sequence = await retry(
+                lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
+            )
+        finally:
+            self.storing = False
         self.chain = chain
         self._lines.add(stream, data)
 
