@@ -51,6 +51,7 @@ class OutputPump:
         self._needles: Needles | None = None
         self._redactors: dict[str, Redactor] = {}
         self._replays: dict[str, _Replay] = {}
+        self._stored: dict[str, _Replay] = {}  # all that is stored, by stream
         self._broken_off = asyncio.Event()
         self._whole = False
 
@@ -71,23 +72,30 @@ class OutputPump:
     async def resume(self) -> None:
         """Continue after what is stored. The pieces of the next `copy` must begin at the container's first byte again.
 
+        What this pump has stored itself is not read: on a slow link leases would be renewed behind that.
+
         Raises:
             BrokerUnavailableError: what is stored cannot be read to its end.
         """
         last = await self._log.last(*self._place)
-        replays: dict[str, _Replay] = {}
+        if last is None or (last.sequence, last.digest) != (self._sequence, self.chain.digest):
+            await self._read_stored(last)
+        self._redactors.clear()
+        self._replays = {stream: stored.copy() for stream, stored in self._stored.items()}
+        self.truncated = self._is_beyond()
+
+    async def _read_stored(self, last: Chunk | None) -> None:
+        stored: dict[str, _Replay] = {}
         chain, sequence, lines = Chain(), 0, Lines()
         async for chunk in self._log.read(*self._place):
             sequence = chunk.sequence
             if chunk.number:  # otherwise it is a stranger's
-                replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+                stored.setdefault(chunk.stream, _Replay()).expect(chunk.data)
                 lines.add(chunk.stream, chunk.data)
                 chain = Chain(chunk.number, chain.size + len(chunk.data), chunk.digest)
         if last is not None and sequence < last.sequence:
             raise BrokerUnavailableError("A replica of NATS lags behind.")
-        self._redactors.clear()
-        self._replays, self.chain, self._sequence, self._lines = replays, chain, sequence, lines
-        self.truncated = self._is_beyond()
+        self._stored, self.chain, self._sequence, self._lines = stored, chain, sequence, lines
 
     async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
         """Store everything up to the limit. Returns when the output has ended, or exceeded the limit and was closed.
@@ -208,6 +216,7 @@ class OutputPump:
             self.storing = False
         self.chain = chain
         self._lines.add(stream, data)
+        self._stored.setdefault(stream, _Replay()).expect(data)
 
 
 class _Replay:
@@ -222,6 +231,12 @@ class _Replay:
         """Add bytes that are stored."""
         self._stored.update(data)
         self.left += len(data)
+
+    def copy(self) -> "_Replay":
+        """One of the same bytes, of which none has come."""
+        replay = _Replay()
+        replay.left, replay._stored = self.left, self._stored.copy()
+        return replay
 
     def skip(self, data: bytes) -> bytes:
         """The part of the next bytes that is not stored."""
