@@ -141,6 +141,7 @@ REFUSALS = {
     "a pattern": ("*", 'lacks the capability "create" on "stint/queue/=fi"'),
     "a part of a name": ("ow", 'lacks the capability "create" on "stint/queue/ow"'),
     "another name of a queue": ("=N53W4", "must be followed by its token"),
+    "none": ("", '"=_" is the one without a name'),
 }
 
 

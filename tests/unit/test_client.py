@@ -370,7 +370,7 @@ async def test_an_output_that_is_what_the_end_tells_of_is_taken() -> None:
     "pieces", [[b"one"], [b"two", b"one"], [b"one", b"one", b"two"], [b"onetwo"], [b"one", b"twO"], []]
 )
 async def test_any_other_output_is_refused(pieces: list[bytes]) -> None:
-    with pytest.raises(OutputDiffersError):
+    with pytest.raises(OutputDiffersError, match="differs from what"):
         await Shown().follow(*map(output, pieces), ended(b"one", b"two"), end())
 
 
@@ -381,10 +381,8 @@ async def test_an_output_that_is_not_whole_is_said_to_be_so() -> None:
 
 
 async def test_a_job_that_is_deleted_while_it_waits_is_said_to_be_so() -> None:
-    """An API tells `internal` and an incomplete output of it."""
-    deleted = {"status": "deleted", "reason": "internal", "output_complete": False}
     shown = Shown()
-    result = await shown.follow(end(**deleted))
+    result = await shown.follow(end(status="deleted"))
     assert (result.exit_code, shown.text.getvalue()) == (1, "stint: The job was deleted.\n")
 
 
@@ -505,7 +503,7 @@ async def test_a_wait_ends_although_the_server_does_not_answer(monkeypatch: pyte
 
 @pytest.mark.parametrize("seconds", [None, 60])
 async def test_a_wait_ends_when_its_job_is_deleted(seconds: float | None, capsys: pytest.CaptureFixture[str]) -> None:
-    deleted = end(status="deleted", reason="internal", output_complete=False)
+    deleted = end(status="deleted")
     found = await act._end(JobHandle(Stream(deleted), JOB_ID), seconds, "text")  # noqa: SLF001 - as above
     assert found
     assert (found.exit_code, capsys.readouterr().out) == (1, f"{JOB_ID} deleted\n")

@@ -20,7 +20,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, parse_event_subject
 from stint.core.schema import asyncapi, examples
 from stint.core.view import expiry, parse_time, view
-from tests.support.events import ended, job_of, kill_requested, launched, records, started, submitted
+from tests.support.events import deleted, ended, job_of, kill_requested, launched, records, started, submitted
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"
 DONE = GOLDEN.parent / "operations"
@@ -99,6 +99,11 @@ def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
     job = fold([msgspec.structs.replace(stored, event=None) for stored in whole])
     assert job is not None
     assert (view(job).status, view(job).reason, view(job).qname) == ("unknown", "internal", "deploys")
+
+
+def test_a_job_that_was_deleted_while_it_waited_has_failed_for_no_reason_of_stints() -> None:
+    shown = view(job_of(submitted(), deleted()))
+    assert (shown.status, shown.reason, shown.output_complete) == ("deleted", "", True)
 
 
 def test_a_page_can_tell_when_a_job_will_be_killed() -> None:

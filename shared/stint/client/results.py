@@ -139,10 +139,9 @@ class JobFailedError(StintError):
     """
 
     def __init__(self, result: JobResult) -> None:
+        reason = f" ({result.reason})" if result.reason else ""
         words = f": {result.error}" if result.error else ""
-        super().__init__(
-            f"Job {result.id} ended as {result.status} with {result.exit_code} ({result.reason or 'unknown'}){words}"
-        )
+        super().__init__(f"Job {result.id} ended as {result.status} with {result.exit_code}{reason}{words}")
         self.result = result
         self.reason = result.reason
         self.code = result.exit_code

@@ -4,10 +4,13 @@
 class StintError(Exception):
     """Something in Stint failed."""
 
+    def __str__(self) -> str:
+        return super().__str__() or (type(self).__doc__ or "").strip()
+
     @property
     def sentence(self) -> str:
         """The message for people: the given text, otherwise the class's own sentence. It never contains a secret."""
-        return str(self) or (type(self).__doc__ or "").strip()
+        return str(self)
 
 
 class ConfigError(StintError):

@@ -205,7 +205,8 @@ def rfc3339(moment: datetime) -> str:
 def _end_without_words(job: Job) -> Ended:
     """The end of a job without a readable `ended`. Output counts as complete if the job never ran, or still runs."""
     rejected = job.fact(Rejected)
-    reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal else ""
+    over = job.terminal and job.state is not State.DELETED  # only what never ran, or is over, can be deleted
+    reason = "rejected" if Rejected.kind in job.facts else "internal" if over else ""
     return Ended(
         event_id="",
         at="",

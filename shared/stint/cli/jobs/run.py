@@ -200,7 +200,7 @@ class Narrator:
 
     def end(self, job: JobResult) -> None:
         """Report the job's end. Errors are printed even if `quiet`."""
-        missing = "" if job.output_complete or job.deleted else INCOMPLETE
+        missing = "" if job.output_complete else INCOMPLETE
         for sentence in (job.error, missing, "The job was deleted." if job.deleted else ""):
             if sentence:
                 self._console.print(f"stint: {sentences(sentence)}", markup=False, highlight=False, soft_wrap=True)

@@ -17,13 +17,13 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def nats_auth(
     check: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="QUEUES",
             help="Do not serve. Say whether the token in VAULT_TOKEN may connect with these queues, and if not, why: "
             "NATS itself tells clients only that they are refused.",
         ),
-    ] = "",
+    ] = None,
 ) -> None:
     """Let publishers into NATS with their Vault tokens, by the policies that the REST API also asks, or with keys.
 
@@ -35,7 +35,7 @@ def nats_auth(
 
     Example: `stint nats-auth --check deploys,reports`
     """
-    if check:
+    if check is not None:
         _check(check)
         return
     with reported("stint nats-auth"), importing("nats-auth"):
