@@ -14,6 +14,7 @@ from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Outcome, Turn
+from stint_runner.dispatch import finder
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.job import run
@@ -185,6 +186,7 @@ async def test_a_job_that_a_replica_shows_as_queued_keeps_its_container(bench: B
         await bench.end(job_id)
 
 
+UNTIL_STOPPED = "trap 'exit 1' TERM; while :; do sleep 0.1; done"
 PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")
 
 
@@ -234,6 +236,57 @@ async def test_a_resume_while_all_runners_are_full_is_found_by_the_first_with_a_
                 await bench.ends_well(short, job_id)
             await bench.go_on(lasting)
             await bench.ends_well(lasting)
+
+
+async def test_a_resume_is_found_however_long_all_runners_stay_full(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One repetition of its hint is not enough: while all are full, nobody hears it."""
+    monkeypatch.setattr(finder, "RECONCILE", 0.5)
+    async with bench.runner(capacity=1) as first:
+        short = await full(bench, first, "other")
+        await bench.pauses.put(TOKEN, PAUSE)
+        job_id = await bench.submit()
+        async with bench.runner("runner-2", capacity=1) as second:
+            await given_back(bench, "runner-2")
+            lasting = await full(bench, second, "third")
+            await bench.pauses.remove(TOKEN)
+            await until_true(lambda: not bench.dispatchers["runner-2"]._paused)  # noqa: SLF001 - nothing else tells
+            await asyncio.sleep(0.1)  # the hint, which nobody hears
+            await bench.go_on(short)
+            async with asyncio.timeout(20):  # less than a lease
+                await bench.ends_well(short, job_id)
+            await bench.go_on(lasting)
+            await bench.ends_well(lasting)
+
+
+async def test_queues_that_one_runner_found_paused_are_shared_after_their_resumes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though that one has a slot for one of them."""
+    monkeypatch.setattr(finder, "RECONCILE", 0.5)
+    tokens = [queue_token(f"paused-{number}") for number in range(2)]
+    async with bench.runner(capacity=1) as first:
+        short = await full(bench, first, "other")
+        for token in tokens:
+            await bench.pauses.put(token, PAUSE)
+        async with bench.runner("runner-2", capacity=1) as second:
+            jobs = [await bench.submit(UNTIL_STOPPED, queue=f"paused-{number}") for number in range(2)]
+            found = bench.dispatchers["runner-2"]._paused  # noqa: SLF001 - nothing else tells
+            await until_true(lambda: len(found) == len(tokens))
+            lasting = await full(bench, second, "third")
+            for token in tokens:
+                await bench.pauses.remove(token)
+            await bench.go_on(lasting)
+            await bench.ends_well(lasting)
+            await until_true(lambda: not found)
+            await bench.go_on(short)
+            async with asyncio.timeout(20):  # less than a lease
+                for job_id in jobs:
+                    await bench.until(job_id, "started")
+            for job_id in jobs:
+                await bench.append_kill(job_id)
+                await bench.end(job_id)
 
 
 async def full(bench: Bench, worker: Worker, queue: str) -> str:

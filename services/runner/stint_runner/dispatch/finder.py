@@ -74,6 +74,10 @@ class Backlog:
         """The hints that wait."""
         return [*self._fresh.values(), *(lead for lead in self._others.values() if lead.hinted)]
 
+    def returned(self) -> Sequence[Lead]:
+        """Those of the hints that wait that are about a job that was given back."""
+        return [lead for lead in self.hinted() if lead.returned]
+
     def is_taken(self, token: str) -> bool:
         """Whether a slot has this queue."""
         return token in self._taken
@@ -180,12 +184,12 @@ class Finder:
                 self._unheard, self._seen = True, {}
                 await asyncio.sleep(PAUSE)
             except InterruptedByEventError:
-                await self.pass_on()
+                await self.pass_on(self.backlog.hinted())
 
-    async def pass_on(self) -> None:
-        """Tell other runners of the hints that wait. They stay here, too: there may be no other runner."""
+    async def pass_on(self, leads: Sequence[Lead]) -> None:
+        """Tell other runners of hints that wait. They stay here, too: there may be no other runner."""
         with suppress(BrokerUnavailableError):
-            for lead in self.backlog.hinted():
+            for lead in leads:
                 await self.queues.hint(lead.token, returned=lead.returned)
 
     async def _consider_all(self) -> None:
@@ -220,9 +224,10 @@ class Finder:
                 await self._look()
                 if at_all:  # a request for each that is still paused, so not whenever a slot is free
                     for token in await self.resumed():
-                        self.backlog.add(Lead(token, returned=True))
-                        if not self.has_room():  # another runner may have
-                            await self.queues.hint(token, returned=True)
+                        self.backlog.add(Lead(token, hinted=True, returned=True))
+                    # Another runner may have room, or have it soon, and only a hint tells it of these.
+                    if self.is_fit() and not self.has_room():
+                        await self.pass_on(self.backlog.returned())
             except BrokerUnavailableError:
                 pause = PAUSE
             except StintError as error:

@@ -67,7 +67,7 @@ class Worker:
                     slots.create_task(self._slot(number, adopted), name=f"slot-{number}")
                 async with self._finder.running():
                     await self._draining.wait()
-                await self._finder.pass_on()
+                await self._finder.pass_on(self._backlog.hinted())
         finally:
             await self._dispatcher.cleaned_up()
 
