@@ -276,6 +276,14 @@ async def test_a_queue_that_stands_still_is_found_behind_many_that_do_not() -> N
         assert (await servers.look_at_api(where))[-1].about == "queue 'z'"
 
 
+async def test_a_queue_that_nobody_serves_is_told_of_before_those_that_wait_on_purpose() -> None:
+    paused = {"depth": 1, "paused": {"who": "x", "at": "2026-01-02T03:04:05Z", "reason": ""}}
+    queues = [{"qname": f"q{number}", **paused} for number in range(10)] + [{"qname": "z", "depth": 1, "served": False}]
+    async with _server(200, "", json.dumps({"data": queues}).encode()) as where:
+        found = [finding for finding in await servers.look_at_api(where) if finding.about.startswith("queue ")]
+    assert [finding.verdict for finding in found] == ["bad", *["warn"] * 9]
+
+
 @pytest.mark.parametrize("name", [name for name in ANSWERS if "next page" in name])
 async def test_no_other_server_gets_the_token(name: str) -> None:
     async with _server(*ANSWERS[name]) as where, Client.connect(where) as stint:

@@ -102,7 +102,9 @@ async def _queues(where: Endpoints) -> list[Finding]:
     except StintError as error:
         return [bad("queues", error.sentence, "Look at the API's log.")]
     accepted = ok("permissions", f"the API accepts the token; queues that it may read: {len(queues)}")
-    return [accepted, *[*filter(None, map(_standstill, queues))][:_MOST]]
+    # First those that nobody lets wait on purpose: ten that are paused must not hide them.
+    still = sorted(filter(None, map(_standstill, queues)), key=lambda finding: finding.verdict != "bad")
+    return [accepted, *still[:_MOST]]
 
 
 def _standstill(queue: QueueInfo) -> Finding | None:
