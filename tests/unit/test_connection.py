@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.errors import StaleConnectionError
 from structlog.testing import capture_logs
@@ -123,6 +124,25 @@ async def test_a_server_that_answers_no_pings_and_sends_messages_is_left_later()
 
     async with meanwhile(hear()):
         assert await client.left() == 12
+
+
+async def test_a_server_that_was_left_is_tried_after_all_others() -> None:
+    tried = list[Srv]()
+
+    class Trying(AnyBytesClient):
+        async def _connect_to_server(self, s: Srv) -> None:
+            tried.append(s)
+            if s is not left:
+                raise OSError
+
+    client = Trying()
+    client.options["max_reconnect_attempts"] = -1
+    client._error_cb = connection.Connection(NOWHERE, quiet=True)._on_error  # noqa: SLF001
+    others = [Srv(urlparse(NOWHERE)) for _ in range(2)]
+    left = client._current_server = Srv(urlparse(NOWHERE))  # noqa: SLF001
+    client._server_pool = [left, *others]  # noqa: SLF001
+    await client._select_next_server()  # noqa: SLF001
+    assert tried == [*others, left]
 
 
 async def test_whoever_is_cancelled_while_the_answer_comes_ends() -> None:

@@ -59,6 +59,11 @@ class AnyBytesClient(Client):
                 return
         raise failure
 
+    async def _select_next_server(self) -> None:
+        """Try the server that was left, or that just failed, last: a frozen one takes 2 s, and nats-py tries any."""
+        self._server_pool.sort(key=lambda server: server is self._current_server)
+        await super()._select_next_server()
+
     async def _process_connect_init(self) -> None:
         """A server that closes the connection without a word, as one that stops, has not taken it: nats-py goes on."""
         await super()._process_connect_init()
