@@ -100,13 +100,13 @@ class AnyBytesClient(Client):
         await super()._process_op_err(e)
 
     async def _ping_interval(self) -> None:
-        """Ping as nats-py does, but leave a server sooner that sends no message either, as one on a slow link does."""
-        silent = heard = 0
+        """Ping as nats-py does, but leave a server sooner that sends no part of a message either, as on a slow link."""
+        silent, heard = 0, (0, 0)
         while True:
             await asyncio.sleep(self.options["ping_interval"])
             if not self.is_connected:
                 continue
-            before, heard = heard, self.stats["in_msgs"]
+            before, heard = heard, (self.stats["in_msgs"], len(self._ps.buf))
             silent = silent + 1 if self._pings_outstanding and heard == before else 0
             self._pings_outstanding += 1
             if silent == SILENT or self._pings_outstanding > self.options["max_outstanding_pings"]:
