@@ -498,3 +498,39 @@ async def test_a_job_that_is_over_waits_with_its_output_until_there_is_room_for_
     room.set()
     await finishing
     assert (pump.complete, _text(await _stored(log))) == (True, b"".join(texts))
+
+
+@pytest.mark.parametrize("call", ["last", "read"])
+@pytest.mark.parametrize("away", [False, True])
+@in_virtual_time()
+async def test_a_job_that_is_over_waits_until_what_is_stored_has_been_read(
+    monkeypatch: pytest.MonkeyPatch, call: str, *, away: bool
+) -> None:
+    """By a runner that adopted it: over a slow link that takes its time, and NATS may be away meanwhile."""
+    log, engine, there = MemoryOutput(), DockerEngine(), asyncio.Event()
+    texts = [b"x" * 1024] * 4 * PIECES_WAITING
+    await OutputPump(log, TOKEN, JOB).copy(_stdout(*texts[:PIECES_WAITING]))
+    last, read = log.last, log.read
+
+    async def come() -> None:
+        if away and not there.is_set():
+            raise BrokerUnavailableError
+        await there.wait()
+
+    async def last_once_there(token: str, job_id: str) -> Chunk | None:
+        await come()
+        return await last(token, job_id)
+
+    async def read_once_there(token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
+        await come()
+        async for chunk in read(token, job_id, after=after):
+            yield chunk
+
+    monkeypatch.setattr(log, call, last_once_there if call == "last" else read_once_there)
+    monkeypatch.setattr(engine, "output", lambda _container_id: _stdout(*texts))
+    pump = OutputPump(log, TOKEN, JOB)
+    finishing = asyncio.create_task(Copying(engine, pump, "c", None).finish(asyncio.Event()))
+    assert not (await asyncio.wait({finishing}, timeout=10 * copying_module.OUTPUT_END))[0]
+    there.set()
+    await finishing
+    assert (pump.complete, _text(await _stored(log))) == (True, b"".join(texts))

@@ -47,12 +47,12 @@ class Copying:
             await self.pump.copy(self.engine.output(self.container_id))
 
     async def finish(self, killed: asyncio.Event) -> None:
-        """Wait for the rest of the output as long as more arrives, or NATS has no room for what has arrived.
+        """Wait for the rest of the output as long as more arrives, or NATS holds it up.
 
         For a `killed` job wait only for `OUTPUT_END`.
         """
         seen = -1
-        while not self._task.done() and (self.pump.storing or self.pump.chain.chunks != seen):
+        while not self._task.done() and (self.pump.held_up or self.pump.chain.chunks != seen):
             seen = self.pump.chain.chunks
             await asyncio.wait({self._task}, timeout=OUTPUT_END)
             if killed.is_set():

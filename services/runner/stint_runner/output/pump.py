@@ -41,7 +41,8 @@ class OutputPump:
         # Some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log may
         # have rotated, or the engine was interrupted.
         self.gap = False
-        self.storing = False  # a chunk is on its way to the log, for as long as NATS has no room for it
+        # NATS is waited for: a chunk is on its way to the log, or what is stored is read, as over a slow link.
+        self.held_up = False
         self._log = log
         self._place = (token, job_id)
         self._limit = limit
@@ -77,12 +78,14 @@ class OutputPump:
         Raises:
             BrokerUnavailableError: what is stored cannot be read to its end.
         """
+        self.held_up = True  # also between two attempts: it fails only while NATS is away
         last = await self._log.last(*self._place)
         if last is None or (last.sequence, last.digest) != (self._sequence, self.chain.digest):
             await self._read_stored(last)
         self._redactors.clear()
         self._replays = {stream: stored.copy() for stream, stored in self._stored.items()}
         self.truncated = self._is_beyond()
+        self.held_up = False
 
     async def _read_stored(self, last: Chunk | None) -> None:
         stored: dict[str, _Replay] = {}
@@ -207,13 +210,13 @@ class OutputPump:
             continues=begun.continues,
         )
         # For as long as it takes: if that is too long the lease ends the job.
-        self.storing = True
+        self.held_up = True
         try:
             self._sequence = await retry(
                 lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
             )
         finally:
-            self.storing = False
+            self.held_up = False
         self.chain = chain
         self._lines.add(stream, data)
         self._stored.setdefault(stream, _Replay()).expect(data)
