@@ -300,6 +300,33 @@ async def test_what_a_pump_has_stored_itself_is_not_read() -> None:
     assert pump.gap, "it is compared all the same"
 
 
+@pytest.mark.parametrize("before", [b"", b"one\n"])
+async def test_a_message_of_a_stranger_is_read_also_if_it_is_the_first(before: bytes) -> None:
+    """And if it has the digest of what was stored before it."""
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    await pump.copy(_stdout(before))
+    stranger = Chunk(number=0, offset=0, stream="", digest=pump.chain.digest, data=b"")
+    await log.append(TOKEN, JOB, stranger, after=pump.chain.chunks)
+    await pump.resume()
+    await pump.copy(_stdout(before, b"two\n"))
+    written = [chunk.data async for chunk in log.read(TOKEN, JOB) if chunk.number]
+    assert (b"".join(written), pump.gap) == (before + b"two\n", False)
+
+
+async def test_what_another_has_stored_in_a_log_that_was_made_anew_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sequences begin at 1 again."""
+    log, anew = MemoryOutput(), MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    await pump.copy(_stdout(b"one\n"))
+    await OutputPump(anew, TOKEN, JOB).copy(_stdout(b"two\n"))
+    for name in ("append", "last", "read"):
+        monkeypatch.setattr(log, name, getattr(anew, name))
+    await pump.resume()
+    await pump.copy(_stdout(b"one\n", b"three\n"))
+    assert (_text(await _stored(anew)), pump.gap) == (b"two\nthree\n", True)
+
+
 async def test_an_engine_that_lost_what_is_stored_leaves_a_gap() -> None:
     log = MemoryOutput()
     await OutputPump(log, TOKEN, JOB).copy(_stdout(b"one\ntwo\n"))
