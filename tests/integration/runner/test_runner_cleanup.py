@@ -11,6 +11,7 @@ from stint.core.events import AnyEvent, Started
 from stint.core.job import Job, State, fold
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
+from stint.core.names.subjects import hint_subject
 from stint.core.pause import Pause
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Outcome, Turn
@@ -250,9 +251,10 @@ async def test_a_resume_is_found_however_long_all_runners_stay_full(
         async with bench.runner("runner-2", capacity=1) as second:
             await given_back(bench, "runner-2")
             lasting = await full(bench, second, "third")
+            heard = await bench.broker.client.subscribe(hint_subject(TOKEN))
             await bench.pauses.remove(TOKEN)
-            await until_true(lambda: not bench.dispatchers["runner-2"]._paused)  # noqa: SLF001 - nothing else tells
-            await asyncio.sleep(0.1)  # the hint, which nobody hears
+            for _ in ("of the resume", "repeated"):  # no runner hears these
+                await heard.next_msg(20)
             await bench.go_on(short)
             async with asyncio.timeout(20):  # less than a lease
                 await bench.ends_well(short, job_id)
