@@ -22,9 +22,10 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
 from stint.jetstream import Access, Broker
 from stint.natsauth.callout.admissions import ENOUGH, NOT_LET_IN
+from stint.natsauth.config import SUBSCRIPTIONS
 from stint.natsauth.keys import ISSUER_FILE, issuer_key
 from stint.natsauth.roles import CALLOUT
-from stint.publisher import Publisher, publisher
+from stint.publisher import Publisher
 from stint.publisher import job as job_module
 from stint.vault import Vault
 from tests.support.accounts import (
@@ -220,23 +221,24 @@ async def test_a_login_lasts_as_long_as_token_or_maximum(server: Guarded, callou
             assert SECONDS - 2 < time.monotonic() - begun < SECONDS + SOON
 
 
-async def test_the_library_for_publishers_logs_in_again_before_its_login_ends(
-    server: Guarded, auth: NatsAuth, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+async def test_the_library_for_publishers_logs_in_again_when_its_login_has_ended(
+    server: Guarded, callout: Start, openbao: OpenBao
 ) -> None:
-    monkeypatch.setattr(publisher, "LOGIN", 0.0)
-    async with Publisher(*await publishing(server, openbao)) as stint:
+    async with callout(STINT_NATS_AUTH_SECONDS="1") as auth, Publisher(*await publishing(server, openbao)) as stint:
         await until_true(lambda: len(auth.said("login accepted")) > 1)
         assert (await stint.job("own", JOB)).id == JOB
 
 
-async def test_a_publisher_whose_login_has_ended_is_told(
-    server: Guarded, callout: Start, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("auth")
+async def test_a_publisher_whose_connection_was_closed_for_good_is_told(
+    server: Guarded, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "LOGIN", 600.0)
     monkeypatch.setattr(job_module, "LOOK", 0.1)
-    async with callout(STINT_NATS_AUTH_SECONDS="1"), Publisher(*await publishing(server, openbao)) as stint:
+    async with Publisher(*await publishing(server, openbao)) as stint:
         job = await stint.job("own", JOB)
-        with pytest.raises(BrokerClosedError, match="expired"):
+        for number in range(SUBSCRIPTIONS):
+            await stint._broker.client.subscribe(tail_subject(OWN, f"{number:024x}"))  # noqa: SLF001 - as many as it takes
+        with pytest.raises(BrokerClosedError, match="subscriptions"):
             await job.wait(timeout=60)
 
 

@@ -36,8 +36,6 @@ ATTEMPTS: Final = 3
 """Publishes of one message that is not acknowledged."""
 ANSWER: Final = 5.0
 """Seconds for each answer."""
-LOGIN: Final = 20.0
-"""Seconds after which a login by password is replaced: one with a Vault token ends after `STINT_NATS_AUTH_SECONDS`."""
 
 
 class SubmissionInDoubtError(BrokerUnavailableError):
@@ -58,8 +56,6 @@ class Publisher:
         """`where` gives Vault's address, the token and the role; its address of the API is not used."""
         self._where = where
         access, self._signer = signing(access, where.token)
-        self._login_ends = bool(access.password)
-        self._renewing: asyncio.Task[None] | None = None
         self._broker = Broker(access, name="publisher", prefix=JS_PREFIX)
 
     @classmethod
@@ -76,22 +72,10 @@ class Publisher:
         if not await self._broker.connected_within(CONNECTED_WITHIN):
             await self._broker.close()
             raise BrokerUnavailableError("NATS is not reachable, or does not let this publisher in.")
-        if self._login_ends:
-            self._renewing = asyncio.create_task(self._renew_login(), name="nats-login")
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        if self._renewing:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
         await self._broker.close()
-
-    async def _renew_login(self) -> None:
-        """NATS closes a connection whose login has ended, and nats-py gives up then."""
-        while True:
-            await asyncio.sleep(LOGIN)
-            await self._broker.settled()
-            await self._broker.replace(quietly=True)
 
     async def submit(
         self, *, queue: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL, **fields: Unpack[JobFields]

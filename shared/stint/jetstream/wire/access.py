@@ -27,6 +27,7 @@ _CREDS: Final = re.compile(
     re.DOTALL,
 )
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
+ENDED: Final = "user authentication expired"
 SILENT: Final = 2
 """Pings in a row, after an unanswered one, between which a server has sent nothing: then it is left."""
 
@@ -44,6 +45,8 @@ class AnyBytesClient(Client):
 
     left_for: Exception | None = None
     """Why the last connection was left: nats-py tells nobody."""
+    login_ended = False
+    """Whether it was left because the login by password had ended, as one with a Vault token does."""
 
     async def _connect_to_server(self, s: Srv) -> None:
         """Try each address of the server's name in turn: nats-py tries only the first, maybe a lost machine's."""
@@ -91,6 +94,15 @@ class AnyBytesClient(Client):
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         """As nats-py reads them, which calls two functions for each character of a name."""
         return headers_in(raw)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Log in again where a login by password has ended, as NATS' clients for Go and Node do: nats-py gives up."""
+        self.login_ended = ENDED in err_msg and self.options["password"] is not None
+        if self.login_ended:
+            self.abort()
+            await super()._process_op_err(nats.errors.AuthorizationError())
+        else:
+            await super()._process_err(err_msg)
 
     async def _process_op_err(self, e: Exception) -> None:
         """Leave a server that is lost, and with it what it has not taken: nats-py would wait until it does."""

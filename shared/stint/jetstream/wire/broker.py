@@ -77,10 +77,11 @@ class Broker(Connection):
             )
 
     async def _ready(self) -> None:
-        """Return if there is a connection. In a cluster, wait a moment until another server has taken it over."""
+        """Return if there is a connection. Wait a moment for another server of a cluster, or for the next login."""
         await self.usable.wait()
         connected = self.client.is_connected and self.connected.is_set()
-        if not connected and not (self.several and await self.connected_within(RECONNECT)):
+        returns = self.several or self.client.login_ended
+        if not connected and not (returns and await self.connected_within(RECONNECT)):
             raise BrokerUnavailableError
 
     @property

@@ -73,7 +73,6 @@ class Connection:
         self._closing = False
         self._connected_at = 0.0
         self._quiet = quiet
-        self._replacing_quietly = False
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -138,13 +137,12 @@ class Connection:
         await self.wait_connected()
         await asyncio.sleep(self._connected_at + CONNECT_WAIT - asyncio.get_running_loop().time())
 
-    async def replace(self, *, quietly: bool = False) -> None:
+    async def replace(self) -> None:
         """Connect anew, by another login. Requests that come meanwhile wait, some 20 ms, and 3 s at most.
 
-        It waits a moment for answers that are due. Later ones are lost, as in an outage. Success is logged,
-        unless it is replaced `quietly`.
+        It waits a moment for answers that are due. Later ones are lost, as in an outage.
         """
-        lost, self._replacing_quietly = self.lost, quietly
+        lost = self.lost
         self.usable.clear()
         try:
             await any_of(self.requests.idle, within=ANSWERS_WAIT)
@@ -154,7 +152,6 @@ class Connection:
                     self.client.abort()  # it waits until a frozen NATS takes what was sent
                 await self.connected_within(ANSWERS_WAIT)
         finally:
-            self._replacing_quietly = False
             self.usable.set()
 
     def _asked(self) -> str:
@@ -188,7 +185,7 @@ class Connection:
         self.connected.set()
         self._connected_at = asyncio.get_running_loop().time()
         url = self.client.connected_url
-        if not (self._quiet or self._replacing_quietly):
+        if not (self._quiet or self.client.login_ended):
             log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
         self._logged.clear()
 
