@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, StintE
 from stint.core.events import KillRequested, Submitted
 from stint.core.job import State
 from stint.core.names.ids import queue_token
+from stint.core.names.subjects import tail_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamPayloads, serve_output
 from stint.jetstream.payloads import CHUNK_BYTES
@@ -87,12 +88,21 @@ async def _reading(server: Guarded) -> AsyncIterator[None]:
         yield
 
 
-def subscriptions(stint: Publisher) -> int:
-    return len(stint._broker.client._subs)  # noqa: SLF001 - nothing else tells it
+def heard(stint: Publisher) -> Sequence[str]:
+    """The subjects that it has subscribed to."""
+    return [subscription.subject for subscription in stint._broker.client._subs.values()]  # noqa: SLF001 - nothing else tells
 
 
 async def collected(job: PublishedJob) -> list[JobEvent]:
     return [item async for item in job.stream()]
+
+
+async def test_a_job_that_nobody_has_any_more_is_not_heard(stint: Publisher) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    subject = tail_subject(QUEUE, job.id)
+    assert subject in heard(stint)
+    del job
+    await until_true(lambda: subject not in heard(stint))
 
 
 async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
@@ -138,10 +148,10 @@ async def test_a_job_that_is_deleted_has_no_result(server: Guarded, stint: Publi
         await job.wait(timeout=0.01)
     async with server.connected("api") as api:
         await JetStreamEventLog(api).append(QUEUE, job.id, events.deleted())
-    before = subscriptions(stint)
+    before = len(heard(stint))
     with pytest.raises(JobDeletedError):
         await job.wait(timeout=60)
-    assert subscriptions(stint) < before, "nothing more is heard of it"
+    assert len(heard(stint)) < before, "nothing more is heard of it"
 
 
 @pytest.mark.usefixtures("_reading")
@@ -202,11 +212,11 @@ async def test_without_an_api_missed_output_is_told(
 async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without waiting for an answer of NATS."""
     monkeypatch.setattr(publisher, "ANSWER", 600.0)
-    before = subscriptions(stint)
+    before = len(heard(stint))
     with pytest.raises(BrokerRefusedError, match="does not permit this publisher to submit"):
         async with asyncio.timeout(60):
             await stint.submit(queue="releases", image="busybox")
-    assert subscriptions(stint) == before
+    assert len(heard(stint)) == before
     job = await stint.job("releases", "a" * 24)
     with pytest.raises(DeniedError):
         await job.wait(timeout=60)

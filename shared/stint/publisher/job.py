@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -70,15 +71,19 @@ class PublishedJob:
 
     @asynccontextmanager
     async def heard(self) -> AsyncIterator[None]:
-        """Hear the job's events and output, from before the block until the job has ended, or until the block fails."""
+        """Hear the job's events and output, from before the block until the block fails, or the job has ended.
+
+        Or until nobody has this object any more: NATS closes a connection with more than 1000 subscriptions.
+        """
         async with AsyncExitStack() as heard:
             for kind in _TOLD:
                 event = live_filter(kind, self._token, self.id)
-                await heard.enter_async_context(self._broker.subscribe(event, cb=self._on_event))
+                await heard.enter_async_context(self._broker.subscribe(event, cb=_weak(self._on_event)))
             tail = tail_subject(self._token, self.id)
-            await heard.enter_async_context(self._broker.subscribe(tail, cb=self._on_output))
+            await heard.enter_async_context(self._broker.subscribe(tail, cb=_weak(self._on_output)))
             yield
             self._heard = heard.pop_all()
+            weakref.finalize(self, _close, self._heard, asyncio.get_running_loop()).atexit = False
 
     async def stream(self) -> AsyncGenerator[JobEvent, None]:
         """What happens to the job, and its output as it comes, from its submission. The last item is its result.
@@ -146,12 +151,12 @@ class PublishedJob:
     def _address(self, kind: str) -> EventAddress:
         return EventAddress(kind, self._token, self.id)
 
-    async def _on_event(self, message: Msg) -> None:
+    def _on_event(self, message: Msg) -> None:
         """Only a hint, because it could have been missed or invented: the log decides."""
         self._hinted.update(kind for kind in _TOLD if message.subject == live_filter(kind, self._token, self.id))
         self._wake()
 
-    async def _on_output(self, message: Msg) -> None:
+    def _on_output(self, message: Msg) -> None:
         self._output.hear(chunk_in(message))
         self._wake()
 
@@ -199,6 +204,23 @@ class PublishedJob:
         for kind in set(kinds) - self._records.keys():
             if message := await self._broker.direct_last(EVENTS, self._address(kind).subject):
                 self._records |= {record.kind: record for record in records([message])}
+
+
+def _weak(take: Callable[[Msg], None]) -> Callable[[Msg], Awaitable[None]]:
+    """A callback that keeps no object alive for its method."""
+    this = weakref.WeakMethod(take)
+
+    async def call(message: Msg) -> None:
+        if method := this():
+            method(message)
+
+    return call
+
+
+def _close(heard: AsyncExitStack, loop: asyncio.AbstractEventLoop) -> None:
+    """Hear no more, from any thread."""
+    if not loop.is_closed():
+        asyncio.run_coroutine_threadsafe(heard.aclose(), loop)
 
 
 def _now() -> float:
