@@ -209,8 +209,11 @@ async def test_a_resume_while_the_job_is_given_back_is_not_lost(bench: Bench, mo
     assert asked.is_set()
 
 
-async def test_a_resume_while_the_only_runner_is_full_is_found_when_it_has_a_slot(bench: Bench) -> None:
+async def test_a_resume_while_the_only_runner_is_full_is_found_when_it_has_a_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It leaves hints to others then, and there are none."""
+    monkeypatch.setattr(finder, "RECONCILE", 0.5)
     await bench.pauses.put(TOKEN, PAUSE)
     job_id = await bench.submit()
     async with bench.runner(capacity=1) as worker:
@@ -222,27 +225,10 @@ async def test_a_resume_while_the_only_runner_is_full_is_found_when_it_has_a_slo
             await bench.ends_well(lasting, job_id)
 
 
-async def test_a_resume_while_all_runners_are_full_is_found_by_the_first_with_a_slot(bench: Bench) -> None:
-    """Though another runner has found the pause."""
-    async with bench.runner(capacity=1) as first:
-        short = await full(bench, first, "other")
-        await bench.pauses.put(TOKEN, PAUSE)
-        job_id = await bench.submit()
-        async with bench.runner("runner-2", capacity=1) as second:
-            await given_back(bench, "runner-2")
-            lasting = await full(bench, second, "third")
-            await bench.pauses.remove(TOKEN)
-            await bench.go_on(short)
-            async with asyncio.timeout(20):  # less than a lease
-                await bench.ends_well(short, job_id)
-            await bench.go_on(lasting)
-            await bench.ends_well(lasting)
-
-
-async def test_a_resume_is_found_however_long_all_runners_stay_full(
+async def test_a_resume_while_all_runners_are_full_is_found_by_the_first_with_a_slot(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One repetition of its hint is not enough: while all are full, nobody hears it."""
+    """Though another runner has found the pause, and repeats its hint while nobody hears that either."""
     monkeypatch.setattr(finder, "RECONCILE", 0.5)
     async with bench.runner(capacity=1) as first:
         short = await full(bench, first, "other")
