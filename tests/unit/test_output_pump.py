@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -510,7 +510,7 @@ async def test_a_job_that_is_over_waits_with_its_output_until_there_is_room_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also with what has not been read from the engine yet."""
-    log, engine, room = MemoryOutput(), DockerEngine(), asyncio.Event()
+    log, room = MemoryOutput(), asyncio.Event()
     append, texts = log.append, [b"x" * 1024] * 4 * PIECES_WAITING
 
     async def once_there_is_room(token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
@@ -518,13 +518,7 @@ async def test_a_job_that_is_over_waits_with_its_output_until_there_is_room_for_
         return await append(token, job_id, chunk, after=after)
 
     monkeypatch.setattr(log, "append", once_there_is_room)
-    monkeypatch.setattr(engine, "output", lambda _container_id: _stdout(*texts))
-    pump = OutputPump(log, TOKEN, JOB)
-    finishing = asyncio.create_task(Copying(engine, pump, "c", None).finish(asyncio.Event()))
-    assert not (await asyncio.wait({finishing}, timeout=10 * copying_module.OUTPUT_END))[0]
-    room.set()
-    await finishing
-    assert (pump.complete, _text(await _stored(log))) == (True, b"".join(texts))
+    await _finished_once(room, log, texts, monkeypatch)
 
 
 @pytest.mark.parametrize("call", ["last", "read"])
@@ -534,7 +528,7 @@ async def test_a_job_that_is_over_waits_until_what_is_stored_has_been_read(
     monkeypatch: pytest.MonkeyPatch, call: str, *, away: bool
 ) -> None:
     """By a runner that adopted it: over a slow link that takes its time, and NATS may be away meanwhile."""
-    log, engine, there = MemoryOutput(), DockerEngine(), asyncio.Event()
+    log, there = MemoryOutput(), asyncio.Event()
     texts = [b"x" * 1024] * 4 * PIECES_WAITING
     await OutputPump(log, TOKEN, JOB).copy(_stdout(*texts[:PIECES_WAITING]))
     last, read = log.last, log.read
@@ -554,8 +548,15 @@ async def test_a_job_that_is_over_waits_until_what_is_stored_has_been_read(
             yield chunk
 
     monkeypatch.setattr(log, call, last_once_there if call == "last" else read_once_there)
+    await _finished_once(there, log, texts, monkeypatch)
+
+
+async def _finished_once(
+    there: asyncio.Event, log: MemoryOutput, texts: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a job's output waits until `there` is set, for ten times as long as for output that does not come."""
+    engine, pump = DockerEngine(), OutputPump(log, TOKEN, JOB)
     monkeypatch.setattr(engine, "output", lambda _container_id: _stdout(*texts))
-    pump = OutputPump(log, TOKEN, JOB)
     finishing = asyncio.create_task(Copying(engine, pump, "c", None).finish(asyncio.Event()))
     assert not (await asyncio.wait({finishing}, timeout=10 * copying_module.OUTPUT_END))[0]
     there.set()

@@ -27,7 +27,8 @@ _CREDS: Final = re.compile(
     re.DOTALL,
 )
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
-ENDED: Final = "user authentication expired"
+LOGIN_ENDED: Final = "user authentication expired"
+"""What a server says, in nats-py's lower case, when it closes a connection for that."""
 SILENT: Final = 2
 """Pings in a row, after an unanswered one, between which a server has sent nothing: then it is left."""
 
@@ -97,7 +98,7 @@ class AnyBytesClient(Client):
 
     async def _process_err(self, err_msg: str) -> None:
         """Log in again where a login by password has ended, as NATS' clients for Go and Node do: nats-py gives up."""
-        self.login_ended = ENDED in err_msg and self.options["password"] is not None
+        self.login_ended = LOGIN_ENDED in err_msg and self.options["password"] is not None
         if self.login_ended:
             self.abort()
             await super()._process_op_err(nats.errors.AuthorizationError())
